@@ -1,0 +1,28 @@
+"""Fixtures shared by all tests: real images from PyPI wheels, never from a network or a fixed folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from im2im_zoo.resources import sample_image
+
+
+@pytest.fixture(scope="session")
+def nuclei_2d() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Real fluorescence nuclei (512, 512) uint16 and their instance labels, from the stardist wheel."""
+    return tifffile.imread(sample_image("img2d.tif")), tifffile.imread(sample_image("mask2d.tif"))
+
+
+@pytest.fixture(scope="session")
+def nuclei_3d() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Real nuclei (31, 61, 57) z, y, x and their instance labels, from the stardist wheel."""
+    return tifffile.imread(sample_image("img3d.tif")), tifffile.imread(sample_image("mask3d.tif"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parents[1]
