@@ -1,0 +1,214 @@
+"""The recipe: what to learn, from what, with what. One frozen pydantic model; it builds and imports nothing.
+
+Processing steps, authors and citations are the bioimage.io spec's own classes, so what a recipe says is what
+the package's RDF will say. Reading it from YAML, with overrides, is in `load_recipe`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from bioimageio.spec.model import v0_5 as spec
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from im2im_zoo.axes import AxisName, parse_axes, space_axes
+from im2im_zoo.components import Component
+from im2im_zoo.errors import AxesError
+
+
+def _axes(value: object) -> object:
+    if not isinstance(value, str | list | tuple):
+        return value
+    try:
+        return parse_axes(value)
+    except AxesError as error:
+        raise ValueError(str(error)) from error
+
+
+def _letters(value: str | None) -> str | None:
+    if value is not None:
+        _axes(value)
+    return value
+
+
+Axes = Annotated[tuple[AxisName, ...], BeforeValidator(_axes)]
+FileAxes = Annotated[str | None, AfterValidator(_letters)]
+Channels = tuple[int | str, ...] | None
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and without keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Section):
+    """Where the image pairs are, how they pair, how they are split, and how patches are drawn from them."""
+
+    path: Path = Field(description="Folder of the images; a CSV file or one image, as `pairing` says.")
+    pairing: Literal["folders", "suffixes", "csv", "channels"] = Field(
+        default="folders",
+        description="folders: files of the same name in two subfolders; suffixes: one folder, files that differ "
+        "in their suffix; csv: a table with a column of paths each; channels: channels of the same files.",
+    )
+    input: str | None = Field(
+        default=None,
+        description="Subfolder (default `images`), suffix (default `_IM`) or CSV column (default `input`).",
+    )
+    target: str | None = Field(
+        default=None,
+        description="Subfolder (default `targets`), suffix (default `_GT`) or CSV column (default `target`).",
+    )
+    input_channels: Channels = Field(
+        default=None, description="Channels of the input files, by name or index; default: all."
+    )
+    target_channels: Channels = Field(
+        default=None, description="Channels of the target files, by name or index; default: all."
+    )
+    input_axes: FileAxes = Field(
+        default=None, description="Axes of the input files as letters (`zyx`), if they do not say themselves."
+    )
+    target_axes: FileAxes = Field(
+        default=None, description="Axes of the target files as letters, if they do not say themselves."
+    )
+    split: Literal["random", "folders", "column"] = Field(
+        default="random",
+        description="random: by `validation` and `seed`; folders: `train/` and `val/` within `path`; column: "
+        "the CSV's column `split` says train or val.",
+    )
+    validation: float = Field(
+        default=0.2, gt=0, lt=1, description="Fraction of the images for validation, at least one."
+    )
+    patch_size: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        description="Voxels of a training patch along the input's space axes (z,) y, x."
+    )
+    patches_per_image: int = Field(
+        default=16, ge=1, description="Random patches drawn from each training image in an epoch."
+    )
+    batch_size: int = Field(default=8, ge=1, description="Patches in a batch.")
+    augmentations: tuple[Component, ...] = Field(
+        default=(),
+        description="MONAI dictionary transforms; `keys` is set to input and target where they take it.",
+    )
+    workers: int = Field(
+        default=0, ge=0, description="Processes that prepare batches; 0: the training's own."
+    )
+
+
+class Input(Section):
+    """The model's input tensor."""
+
+    id: str = Field(
+        default="input", min_length=1, max_length=16, description="Name of the tensor in the package."
+    )
+    axes: Axes = Field(description="Axes of the tensor, batch first, e.g. [batch, channel, y, x].")
+    channels: tuple[str, ...] | None = Field(
+        default=None,
+        description="Names of the channels; default: those of the images, else input0, input1, ...",
+    )
+    preprocessing: tuple[spec.PreprocessingDescr, ...] = Field(
+        default=(),
+        description="Operations of the bioimage.io model spec 0.5 that turn an image into the input.",
+    )
+
+    @model_validator(mode="after")
+    def _has_the_axes_of_a_network(self) -> Self:
+        if self.axes[:2] != ("batch", "channel") or self.axes[2:] != space_axes(self.axes):
+            raise ValueError(
+                f"axes are {', '.join(self.axes)}; they must be batch, channel, then z, y, x or y, x in this order"
+            )
+        return self
+
+
+class Target(Section):
+    """What the network is trained towards: the target images, processed."""
+
+    preprocessing: tuple[spec.PreprocessingDescr, ...] = Field(
+        default=(),
+        description="Operations of the bioimage.io model spec 0.5 that turn a target image into it.",
+    )
+
+
+class Output(Section):
+    """The model's output tensor; its axes are the input's."""
+
+    id: str = Field(
+        default="output", min_length=1, max_length=16, description="Name of the tensor in the package."
+    )
+    channels: tuple[str, ...] | None = Field(
+        default=None,
+        description="Names of the channels; default: those of the targets, else output0, output1, ...",
+    )
+    task: Literal["regression", "semantic", "instance"] = Field(
+        description="What the output is, and so how it is evaluated."
+    )
+    postprocessing: tuple[spec.PostprocessingDescr, ...] = Field(
+        default=(), description="Operations of the spec that turn the network's output into the result."
+    )
+
+
+class Package(Section):
+    """What only a person knows about the package; see the bioimage.io model spec for each field."""
+
+    description: str = Field(
+        default="", max_length=512, description="What the model does, in a sentence or two."
+    )
+    authors: tuple[spec.Author, ...] = Field(default=(), description="Who made the model.")
+    maintainers: tuple[spec.Maintainer, ...] = Field(
+        default=(), description="Who answers questions; `github_user`."
+    )
+    cite: tuple[spec.CiteEntry, ...] = Field(default=(), description="Works to cite: text and doi or url.")
+    license: str = Field(default="MIT", description="SPDX identifier of the licence of the weights.")
+    tags: tuple[str, ...] = Field(default=(), description="Tags beside those drafted from the recipe.")
+    git_repo: str | None = Field(default=None, description="URL of the code.")
+    training_data: str | None = Field(
+        default=None,
+        description="bioimage.io id of the dataset, or a sentence saying where the data comes from.",
+    )
+    parent: str | None = Field(
+        default=None, description="bioimage.io id of the model this one was tuned from."
+    )
+    version: str = Field(default="0.1.0", description="Version of the package.")
+    documentation: str = Field(default="", description="Markdown for the README: use, data, limits.")
+
+
+class Recipe(Section):
+    """A recipe: all that is needed to train a model and to package it."""
+
+    name: str = Field(
+        min_length=5,
+        max_length=128,
+        pattern=r"^[\w+\- ()]+$",
+        description="Name of the model: letters, digits, spaces and + - ( ).",
+    )
+    framework: Component = Field(description="The training framework and its losses, optimizer, scheduler.")
+    network: Component = Field(description="Any importable torch network that maps an image to an image.")
+    data: Data
+    input: Input
+    target: Target = Target()
+    output: Output
+    trainer: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of pytorch_lightning.Trainer; callbacks are components."
+    )
+    monitor: str = Field(
+        default="val_loss", description="Validation metric that says which checkpoint is best."
+    )
+    monitor_mode: Literal["min", "max"] = Field(
+        default="min", description="Whether a smaller or larger one is."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of all that is random.")
+    package: Package = Package()
+
+    @model_validator(mode="after")
+    def _sizes_match_the_axes(self) -> Self:
+        space = space_axes(self.input.axes)
+        if len(self.data.patch_size) != len(space):
+            raise ValueError(
+                f"data.patch_size has {len(self.data.patch_size)} numbers, but input.axes has the space axes "
+                f"{', '.join(space)}; give one number for each"
+            )
+        return self
+
+    @property
+    def space(self) -> tuple[AxisName, ...]:
+        """The space axes of input and output: z, y, x or y, x."""
+        return space_axes(self.input.axes)
