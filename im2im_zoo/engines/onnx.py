@@ -1,0 +1,86 @@
+"""Run ONNX weights with ONNX Runtime. Needs no torch and runs no code of the package."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.engines.base import call_error
+from im2im_zoo.errors import PackageError
+
+# ONNX's names of tensor types and the dtypes that a session takes for them.
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+    "tensor(uint32)": np.uint32,
+    "tensor(int32)": np.int32,
+    "tensor(uint64)": np.uint64,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+
+
+class OnnxEngine:
+    """An ONNX Runtime session."""
+
+    weights_format = "onnx"
+
+    def __init__(self, weights: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+        self._weights = weights
+        self._session = _open_session(weights, device, threads)
+        self._names = [i.name for i in self._session.get_inputs()]
+        self._types = [i.type for i in self._session.get_inputs()]
+
+    def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """See `Engine`. Arrays are cast to the dtype that the graph declares."""
+        if len(inputs) != len(self._names):
+            raise PackageError(
+                f"{self._weights} (onnx) takes {len(self._names)} inputs ({', '.join(self._names)}), "
+                f"but the RDF describes {len(inputs)}"
+            )
+        feed = {
+            name: np.ascontiguousarray(array, dtype=_DTYPES.get(kind, array.dtype))
+            for name, kind, array in zip(self._names, self._types, inputs, strict=True)
+        }
+        try:
+            outputs = self._session.run(None, feed)
+        except Exception as error:  # onnxruntime's exceptions have no public base but Exception
+            raise call_error(self._weights, "onnx", inputs, error) from error
+        return [np.ascontiguousarray(o) for o in outputs]
+
+
+def _open_session(weights: Path, device: str, threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # The arena keeps the peak of every size that it saw; without it the memory goes back after each tile, and
+    # the patterns of one size would be planned for again and again as border tiles differ.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device != "cpu":
+        available = onnxruntime.get_available_providers()
+        if not device.startswith("cuda") or "CUDAExecutionProvider" not in available:
+            raise PackageError(
+                f"{weights} (onnx): device {device!r} is not available to ONNX Runtime, which has "
+                f"{', '.join(available)}; install onnxruntime-gpu, use the torchscript weights, or device cpu"
+            )
+        index = int(device.partition(":")[2] or 0)
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
+    try:
+        return onnxruntime.InferenceSession(str(weights), options, providers=providers)
+    except Exception as error:  # onnxruntime's exceptions have no public base but Exception
+        raise PackageError(
+            f"{weights}: the onnx weights cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
+            f"{' '.join(str(error).split())[:600]}; the file may be damaged or newer than this ONNX Runtime"
+        ) from error

@@ -1,0 +1,72 @@
+"""Calling a torch module with numpy arrays: what the engines that use torch share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.engines.base import call_error
+from im2im_zoo.errors import PackageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def torch_device(weights: Path, weights_format: str, device: str) -> "torch.device":
+    """The torch device of a name.
+
+    Raises:
+        PackageError: it is not there.
+    """
+    import torch
+
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise PackageError(
+            f"{weights} ({weights_format}): device {device!r} is not available to torch: "
+            f"{str(error).splitlines()[0]}; use device cpu"
+        ) from error
+    return found
+
+
+def limit_threads(threads: int | None) -> None:
+    """Set torch's threads; they are the process's, so the engine that is opened last decides."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def call_module(
+    module: Any, inputs: Sequence[NDArray[Any]], device: "torch.device", weights: Path, weights_format: str
+) -> list[NDArray[Any]]:
+    """Run a module once without gradients.
+
+    Raises:
+        PackageError: it refuses the arrays or returns something else than tensors.
+    """
+    import torch
+
+    try:
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(_writable(a)).to(device) for a in inputs]
+            result = module(*tensors)
+    except (RuntimeError, TypeError, ValueError, IndexError, MemoryError) as error:
+        raise call_error(weights, weights_format, inputs, error) from error
+    outputs = [result] if isinstance(result, torch.Tensor) else result
+    if not isinstance(outputs, list | tuple) or not all(isinstance(o, torch.Tensor) for o in outputs):
+        raise PackageError(
+            f"{weights} ({weights_format}): the network returns {type(result).__name__}; "
+            "a package's network returns a tensor, or a list or tuple of tensors"
+        )
+    return [np.ascontiguousarray(o.cpu().numpy()) for o in outputs]
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    # torch warns about arrays that it must not write to, even if it does not.
+    contiguous = np.ascontiguousarray(array)
+    return contiguous if contiguous.flags.writeable else contiguous.copy()

@@ -1,0 +1,399 @@
+"""Open a bioimage.io model package from a folder, a zip, an RDF file or a name; it runs and fetches nothing.
+
+What the package says is read by bioimageio.spec (formats 0.4 and 0.5, the former upgraded), without its file
+and network checks: a dead link of a weight format that is not used does not matter. What matters is asked of
+the files that are there: `Package.weights`, `Package.path` and `check_hashes`.
+"""
+
+import atexit
+import functools
+import hashlib
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from im2im_zoo.errors import PackageError
+from im2im_zoo.resources import packaged_models
+
+if TYPE_CHECKING:
+    from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
+
+# The formats that `engines` can run, the preferred first: ONNX runs without torch and without the package's
+# code, TorchScript without its code; a state dict runs the package's own Python.
+WEIGHTS_FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
+
+_RDF_NAMES = ("rdf.yaml", "bioimageio.yaml", "model.yaml", "rdf.yml", "bioimageio.yml")
+_RDF_SUFFIXES = (".rdf.yaml", ".bioimageio.yaml", ".rdf.yml", ".bioimageio.yml")
+_MAX_RDF_BYTES = 16 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class ZipLimits:
+    """What a zip may unpack to, so that a small file cannot fill the disk."""
+
+    total_bytes: int = 32 * 1024**3
+    entries: int = 10_000
+    # Deflate cannot exceed about 1030; weights and images stay below 50. Small entries do not matter.
+    ratio: float = 200.0
+    ratio_from_bytes: int = 64 * 1024**2
+
+
+class HashMismatch(NamedTuple):
+    """A file whose SHA-256 is not the one that the RDF gives."""
+
+    file: str
+    expected: str
+    actual: str
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """A package whose description is valid and whose files lie in `root`.
+
+    A package from a zip owns its folder: it is removed by `close`, by leaving a `with`, or when Python ends.
+    """
+
+    source: str
+    root: Path
+    description: "ModelDescr"
+    raw: Mapping[str, Any]
+    _remove: Callable[[], None] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name that the RDF gives."""
+        return str(self.description.name)
+
+    @property
+    def version(self) -> str | None:
+        """The version that the RDF gives, if any."""
+        return None if self.description.version is None else str(self.description.version)
+
+    @property
+    def inputs(self) -> "tuple[InputTensorDescr, ...]":
+        """The input tensors."""
+        return tuple(self.description.inputs)
+
+    @property
+    def outputs(self) -> "tuple[OutputTensorDescr, ...]":
+        """The output tensors."""
+        return tuple(self.description.outputs)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The weight formats that can be run here and whose file is present, the preferred first."""
+        return tuple(f for f in WEIGHTS_FORMATS if self._is_present(f))
+
+    def weights_entry(self, weights_format: str) -> Any:
+        """The spec's description of one weight format.
+
+        Raises:
+            PackageError: the package has no weights of this format.
+        """
+        entry = getattr(self.description.weights, weights_format, None)
+        if entry is None:
+            raise PackageError(
+                f"{self.source}: there are no weights of the format {weights_format!r}; "
+                f"there are {', '.join(self.formats())}"
+            )
+        return entry
+
+    def formats(self) -> tuple[str, ...]:
+        """All the weight formats that the RDF names, run here or not."""
+        return tuple(str(name) for name, entry in self.description.weights if entry is not None)
+
+    def path(self, source: object) -> Path:
+        """The path inside `root` of a file that the RDF names (a spec `FileDescr`, its `source`, or a string).
+
+        Raises:
+            PackageError: a URL, or a path that leads out of the package.
+        """
+        text = str(getattr(source, "source", source))
+        if "://" in text:
+            raise PackageError(
+                f"{self.source}: {text} is not inside the package and nothing is fetched from the network; "
+                "download the complete package"
+            )
+        path = (self.root / text).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise PackageError(f"{self.source}: the RDF names {text}, which is outside the package")
+        return path
+
+    def close(self) -> None:
+        """Remove the folder that a zip was extracted to. Does nothing for a package that is a folder."""
+        if self._remove is not None:
+            atexit.unregister(self._remove)
+            self._remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _is_present(self, weights_format: str) -> bool:
+        entry = getattr(self.description.weights, weights_format, None)
+        if entry is None:
+            return False
+        try:
+            return self.path(entry).is_file()
+        except PackageError:
+            return False
+
+
+def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Package:
+    """Open a package.
+
+    Args:
+        source: a folder, a `.zip`, an `rdf.yaml` or `bioimageio.yaml`, or the name of a packaged model,
+            optionally with its version (`nuclei_2d` or `nuclei_2d/0.1.0`; default: the newest).
+        limits: what a zip may unpack to.
+
+    Raises:
+        PackageError: not a package, a field of the RDF is invalid, no file of its weights is there, or a zip
+            that is not safe to extract.
+    """
+    path = _find(source)
+    if path.is_dir():
+        return _load(_rdf_in(path, str(source)), str(source), None)
+    if zipfile.is_zipfile(path):
+        folder = Path(tempfile.mkdtemp(prefix="im2im_zoo_"))
+        remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(remove)
+        try:
+            extract_zip(path, folder, limits or ZipLimits())
+            return _load(_rdf_in(folder, str(source)), str(source), remove)
+        except BaseException:
+            atexit.unregister(remove)
+            remove()
+            raise
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _load(path, str(source), None)
+    raise PackageError(
+        f"{source} is not a bioimage.io package: it is a file of the type {path.suffix or 'unknown'}; "
+        "give a folder with an rdf.yaml, the rdf.yaml itself, or a .zip of it"
+    )
+
+
+def check_hashes(package: Package) -> list[HashMismatch]:
+    """The files of the package whose SHA-256 is not the one that the RDF gives; files that are absent are not listed."""
+    mismatches = []
+    for source, expected in _hashed_files(package.description):
+        try:
+            path = package.path(source)
+        except PackageError:
+            continue
+        if path.is_file() and (actual := sha256(path)) != expected:
+            mismatches.append(HashMismatch(source, expected, actual))
+    return mismatches
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def extract_zip(path: Path, folder: Path, limits: ZipLimits) -> None:
+    """Extract a zip into a folder: regular files below it, nothing else.
+
+    Raises:
+        PackageError: an entry that leads out of the folder, is a link, encrypted, doubled or damaged, or a zip
+            that unpacks to more than the limits.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [e for e in archive.infolist() if not e.is_dir()]
+            _check_entries(path, entries, limits, shutil.disk_usage(folder).free)
+            for entry in entries:
+                target = folder / PurePosixPath(entry.filename)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # zipfile reads no more than the declared size, which was checked.
+                with archive.open(entry) as reader, target.open("xb") as writer:
+                    shutil.copyfileobj(reader, writer, 1024**2)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+        raise PackageError(
+            f"{path}: the zip cannot be extracted: {error}; download or build it anew"
+        ) from error
+
+
+def _check_entries(path: Path, entries: list[zipfile.ZipInfo], limits: ZipLimits, free: int) -> None:
+    total = sum(e.file_size for e in entries)
+    if len(entries) > limits.entries:
+        raise PackageError(f"{path}: the zip has {len(entries)} files, more than {limits.entries}: refused")
+    if total > limits.total_bytes:
+        raise PackageError(
+            f"{path}: the zip unpacks to {total} bytes, more than {limits.total_bytes}: refused"
+        )
+    if total > free:
+        raise PackageError(
+            f"{path}: the zip unpacks to {total} bytes and the temporary folder has {free} free"
+        )
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.filename
+        # Also on Linux: the same file must not be safe here and lead elsewhere on Windows.
+        parts = name.replace("\\", "/").split("/")
+        if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in name:
+            raise PackageError(
+                f"{path}: the zip has an entry that leads out of its folder, {name!r}: refused"
+            )
+        mode = entry.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise PackageError(f"{path}: the zip's entry {name!r} is a link or a special file: refused")
+        if entry.flag_bits & 1:
+            raise PackageError(
+                f"{path}: the zip's entry {name!r} is encrypted; unpack it and open the folder"
+            )
+        if name.lower() in seen:
+            raise PackageError(f"{path}: the zip has {name!r} twice: refused")
+        seen.add(name.lower())
+        if entry.file_size > limits.ratio_from_bytes and entry.file_size > limits.ratio * max(
+            entry.compress_size, 1
+        ):
+            raise PackageError(
+                f"{path}: the zip's entry {name!r} unpacks {entry.compress_size} bytes to {entry.file_size}: refused"
+            )
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    models = packaged_models()
+    if isinstance(source, str) and not path.is_absolute() and ".." not in path.parts:
+        named = models / source
+        if _has_rdf(named):
+            return named
+        versions = [folder for folder in named.glob("*") if _has_rdf(folder)]
+        if versions:
+            return max(versions, key=_version_order)
+    names = sorted(folder.name for folder in models.glob("*") if folder.is_dir())
+    known = f"the packaged models are {', '.join(names)}" if names else "there are no packaged models"
+    raise PackageError(f"there is no file, folder or packaged model {str(source)!r}; {known}")
+
+
+def _version_order(folder: Path) -> tuple[tuple[int, int | str], ...]:
+    # Numbers compare as numbers (0.10 after 0.9), anything else as text before any number.
+    return tuple((1, int(p)) if p.isdigit() else (0, p) for p in folder.name.split("."))
+
+
+def _is_rdf_name(name: str) -> bool:
+    return name.lower() in _RDF_NAMES or name.lower().endswith(_RDF_SUFFIXES)
+
+
+def _has_rdf(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_rdf_name(p.name) for p in folder.iterdir())
+
+
+def _rdf_in(folder: Path, source: str) -> Path:
+    entries = sorted(folder.iterdir())
+    found = [p for p in entries if p.is_file() and _is_rdf_name(p.name)]
+    if not found and len(entries) == 1 and entries[0].is_dir():
+        # A zip of a folder, as file managers make it.
+        return _rdf_in(entries[0], source)
+    if not found:
+        listing = ", ".join(p.name for p in entries[:10]) or "nothing"
+        more = ", ..." if len(entries) > 10 else ""
+        raise PackageError(
+            f"{source} is not a bioimage.io package: it has no rdf.yaml or bioimageio.yaml; it has {listing}{more}"
+        )
+    return min(found, key=lambda p: _RDF_NAMES.index(p.name.lower()) if p.name.lower() in _RDF_NAMES else 99)
+
+
+def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
+    raw = _read_rdf(rdf, source)
+    package = Package(source, rdf.parent.resolve(), _describe(raw, rdf, source), raw, remove)
+    if not package.weights:
+        raise PackageError(_no_weights(package))
+    return package
+
+
+def _read_rdf(rdf: Path, source: str) -> dict[str, Any]:
+    from bioimageio.spec.utils import read_yaml
+    from ruyaml.error import YAMLError
+
+    if rdf.stat().st_size > _MAX_RDF_BYTES:
+        raise PackageError(f"{source}: {rdf.name} has more than {_MAX_RDF_BYTES} bytes: that is no RDF")
+    try:
+        # The spec's own reader: YAML 1.2, where 1e-6 is a number and `y` is an axis.
+        raw = read_yaml(rdf.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise PackageError(f"{source}: {rdf.name} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict) or "type" not in raw or "format_version" not in raw:
+        keys = ", ".join(map(str, list(raw)[:10])) if isinstance(raw, dict) else type(raw).__name__
+        raise PackageError(
+            f"{source} is not a bioimage.io package: {rdf.name} has no `type` and `format_version`; it has {keys}"
+        )
+    if raw["type"] != "model":
+        raise PackageError(
+            f"{source}: this is a bioimage.io {raw['type']}, not a model; only models can be run"
+        )
+    return raw
+
+
+def _describe(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":
+    import copy
+
+    from bioimageio.spec import InvalidDescr, ValidationContext, build_description
+    from bioimageio.spec.model.v0_5 import ModelDescr
+
+    context = ValidationContext(
+        root=rdf.parent.resolve(), file_name=rdf.name, perform_io_checks=False, log_warnings=False
+    )
+    # The upgrade of old formats changes what it is given.
+    description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+    if isinstance(description, InvalidDescr) or not isinstance(description, ModelDescr):
+        summary = description.validation_summary
+        errors = [e for detail in summary.details for e in detail.errors] if summary else []
+        reasons = [f"  {_field(e.loc)}: {' '.join(e.msg.split())}" for e in errors]
+        raise PackageError(
+            f"{source}: {rdf.name} (format {raw['format_version']}) is not valid:\n" + "\n".join(reasons[:12])
+        )
+    return description
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".") or "(the whole)"
+
+
+def _no_weights(package: Package) -> str:
+    missing, others = [], []
+    for name in package.formats():
+        if name in WEIGHTS_FORMATS:
+            missing.append(str(package.weights_entry(name).source))
+        else:
+            others.append(name)
+    if missing:
+        return (
+            f"{package.source}: files are missing: {', '.join(missing)}; nothing is fetched from the network, so "
+            "download the complete package"
+        )
+    return (
+        f"{package.source}: its weights are of the format {', '.join(others)}; "
+        f"this program runs {', '.join(WEIGHTS_FORMATS)}"
+    )
+
+
+def _hashed_files(description: "ModelDescr") -> list[tuple[str, str]]:
+    return sorted(set(_walk_hashed(description.model_dump(mode="json", exclude_none=True))))
+
+
+def _walk_hashed(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("source"), str) and isinstance(value.get("sha256"), str):
+            yield value["source"], value["sha256"]
+        for inner in value.values():
+            yield from _walk_hashed(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _walk_hashed(inner)
