@@ -1,0 +1,67 @@
+"""What every training framework has in common, and no method of its own."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from im2im_zoo.errors import TrainingError
+
+Batch = Mapping[str, Tensor]
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+adam: OptimizerFactory = partial(torch.optim.AdamW, lr=1e-3)
+
+
+class Framework(pl.LightningModule, ABC):
+    """A method of training: one or more networks, their losses, and how a batch changes them.
+
+    A batch is a mapping with `input` and `target`, float tensors of (batch, channel, (z,) y, x). A subclass
+    writes the Lightning steps and says which network a package holds; it logs `train_loss` and `val_loss`.
+    """
+
+    @abstractmethod
+    def exported_network(self) -> nn.Module:
+        """The network that maps the model's input to its output, as it goes into a package."""
+
+    def finite(self, loss: Tensor, name: str = "train_loss") -> Tensor:
+        """The loss itself.
+
+        Raises:
+            TrainingError: it is NaN or infinite.
+        """
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"{name} became {loss.item()} in epoch {self.current_epoch}, step {self.global_step}: "
+                "lower the learning rate (framework.kwargs.optimizer.kwargs.lr), set "
+                "trainer.gradient_clip_val=1, or look for images with extreme values"
+            )
+        return loss
+
+
+def configured(
+    parameters: Iterable[nn.Parameter],
+    optimizer: OptimizerFactory,
+    scheduler: SchedulerFactory | None,
+    interval: str,
+) -> Any:
+    """An optimizer and its schedule in the form that Lightning's `configure_optimizers` returns.
+
+    Args:
+        parameters: what to optimize.
+        optimizer: makes the optimizer of the parameters.
+        scheduler: makes the schedule of the optimizer; None for a constant rate.
+        interval: "epoch" or "step", how often the schedule advances.
+    """
+    built = optimizer(parameters)
+    if scheduler is None:
+        return built
+    schedule = {"scheduler": scheduler(built), "interval": interval, "monitor": "val_loss"}
+    return {"optimizer": built, "lr_scheduler": schedule}

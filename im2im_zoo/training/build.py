@@ -1,0 +1,105 @@
+"""From a recipe to the objects that train: each component checked first, then built. Trains nothing."""
+
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from im2im_zoo.components import Component, as_component, build, check, is_component, nearest
+from im2im_zoo.data.augmentation import check_augmentations
+from im2im_zoo.errors import RecipeError, TrainingError
+from im2im_zoo.frameworks.base import Framework
+from im2im_zoo.recipe import Recipe
+
+# What training sets itself: the run folder, its checkpoints, its logs and its progress bar.
+_OURS = ("default_root_dir", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+
+
+def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
+    """Check every component of a recipe against its signature, and the trainer's options, building nothing.
+
+    Raises:
+        ComponentError, RecipeError: with the full key of what is wrong.
+    """
+    check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
+    check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
+    check_augmentations(recipe, allow_code)
+    options = inspect.signature(pl.Trainer).parameters
+    for key, value in recipe.trainer.items():
+        if key in _OURS:
+            raise RecipeError(f"trainer.{key}: training sets this itself; remove it")
+        if key not in options:
+            raise RecipeError(
+                f"unknown key 'trainer.{key}'{nearest(key, [o for o in options if o not in _OURS])}"
+            )
+        for where, component in _components(value, f"trainer.{key}"):
+            check(component, where, allow_code=allow_code)
+
+
+def build_framework(recipe: Recipe, allow_code: Collection[str] = ()) -> Framework:
+    """The framework of a recipe with its network, weights drawn by torch's current random state.
+
+    Raises:
+        ComponentError: what cannot be built.
+    """
+    network = build(recipe.network, "network", allow_code=allow_code)
+    framework: Framework = build(recipe.framework, "framework", network=network, allow_code=allow_code)
+    return framework
+
+
+def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> dict[str, Any]:
+    """The arguments of the recipe's `trainer` section, components built."""
+    return {key: _built(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
+
+
+def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch.Tensor]) -> None:
+    """Check, with one patch, that the network takes the recipe's patches and gives the target's shape.
+
+    Raises:
+        TrainingError: it does not; the message names the keys to change.
+    """
+    image, target = batch["input"][:1], batch["target"][:1]
+    network, size = framework.exported_network().eval(), list(recipe.data.patch_size)
+    try:
+        with torch.inference_mode():
+            output = network(image.float())
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
+        raise TrainingError(
+            f"the network cannot take a patch of shape {list(image.shape)} (batch, channel, "
+            f"{', '.join(recipe.space)}): {error}; fit network.kwargs to {image.shape[1]} input channel(s), or "
+            f"make data.patch_size (now {size}) a multiple of the network's down-sampling"
+        ) from error
+    finally:
+        framework.train()
+    if not isinstance(output, torch.Tensor):
+        raise TrainingError(
+            f"the network gives {type(output).__name__}, not one tensor; choose another network"
+        )
+    if output.shape != target.shape:
+        hint = (
+            f"set the network's output channels to {target.shape[1]}"
+            if output.shape[2:] == target.shape[2:]
+            else f"make data.patch_size (now {size}) a multiple of the network's down-sampling"
+        )
+        raise TrainingError(
+            f"the network gives shape {list(output.shape)}, the target has {list(target.shape)}: {hint}"
+        )
+
+
+def _components(value: object, where: str) -> list[tuple[str, Component]]:
+    if is_component(value):
+        return [(where, as_component(value, where))]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [found for i, v in enumerate(value) for found in _components(v, f"{where}.{i}")]
+    return []
+
+
+def _built(value: object, where: str, allow_code: Collection[str]) -> object:
+    if is_component(value):
+        return build(as_component(value, where), where, allow_code=allow_code)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_built(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
+    return value

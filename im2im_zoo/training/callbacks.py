@@ -1,0 +1,115 @@
+"""Lightning callbacks of every training: metrics as CSV, exact resume, progress. None of them prints."""
+
+import csv
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """How far training is: batches done of all epochs, and the latest metrics."""
+
+    batches: int
+    total_batches: int | None
+    epoch: int
+    epochs: int | None
+    metrics: Mapping[str, float]
+
+
+class MetricsTable(pl.Callback):
+    """Appends one row of metrics an epoch to a CSV file; a resumed run goes on where its checkpoint was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        self._started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the rows of the epochs that the checkpoint has done."""
+        if self._path.is_file():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                self._rows = [
+                    row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch
+                ]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row of this epoch."""
+        if not trainer.is_global_zero:
+            return
+        rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row |= latest_metrics(trainer) | {"learning_rate": rates[0] if rates else ""}
+        row["seconds"] = round(time.perf_counter() - self._started, 3)
+        self._rows.append(row)
+        columns = list(dict.fromkeys(key for r in self._rows for key in r))
+        partial = self._path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        partial.replace(self._path)
+
+
+class EpochSeed(pl.Callback):
+    """Seeds all random generators anew at the start of each epoch, so that a resumed run ends as an unbroken one."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed by (seed, epoch, rank): each process of a distributed training draws its own numbers."""
+        state = np.random.SeedSequence([self._seed, trainer.current_epoch, trainer.global_rank])
+        seed = int(state.generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)  # some transforms draw from the global generator
+        torch.manual_seed(seed)
+
+
+class Reporter(pl.Callback):
+    """Tells a function how far training is, after every batch and every validation."""
+
+    def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
+        self._report = report
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Report."""
+        self._tell(trainer, batch_idx + 1)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report the epoch's metrics."""
+        self._tell(trainer, int(trainer.num_training_batches))
+
+    def _tell(self, trainer: pl.Trainer, batch: int) -> None:
+        per_epoch = trainer.num_training_batches
+        epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else None
+        finite = epochs is not None and per_epoch != float("inf")
+        self._report(
+            TrainingProgress(
+                batches=trainer.current_epoch * int(per_epoch) + batch if finite else batch,
+                total_batches=int(epochs * per_epoch) if epochs is not None and finite else None,
+                epoch=trainer.current_epoch,
+                epochs=epochs,
+                metrics=latest_metrics(trainer),
+            )
+        )
+
+
+def latest_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """The metrics logged last, epoch means under their plain names."""
+    logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    means = {k.removesuffix("_epoch"): v for k, v in logged.items() if not k.endswith("_step")}
+    return dict(sorted(means.items()))

@@ -1,0 +1,150 @@
+"""The run folder: what training writes and what `export`, `show` and `--resume` read. Trains nothing.
+
+RUN/
+  recipe.yaml          the resolved recipe
+  provenance.json      versions, git revision, hash and names of the data, machine, state of the run
+  environment.txt      every installed distribution and its version
+  metrics.csv          one row an epoch
+  checkpoints/         best.ckpt (by the recipe's `monitor`), last.ckpt
+  tensorboard/         event files
+"""
+
+import csv
+import json
+import os
+import pickle
+import platform
+import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from im2im_zoo.errors import TrainingError
+from im2im_zoo.frameworks.base import Framework
+from im2im_zoo.load_recipe import load_recipe
+from im2im_zoo.recipe import Recipe
+
+State = Literal["running", "complete", "interrupted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder that was read: the recipe, its provenance and its metrics, one row an epoch."""
+
+    path: Path
+    recipe: Recipe
+    provenance: Mapping[str, Any]
+    metrics: tuple[Mapping[str, float], ...]
+
+    def checkpoint(self, which: Literal["best", "last"] = "best") -> Path:
+        """The file of a checkpoint.
+
+        Raises:
+            TrainingError: it does not exist.
+        """
+        path = self.path / "checkpoints" / f"{which}.ckpt"
+        if not path.is_file():
+            raise TrainingError(
+                f"{path} does not exist: no epoch of this run was completed; train it with --resume"
+            )
+        return path
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run folder."""
+    return (path / "recipe.yaml").is_file() and (path / "provenance.json").is_file()
+
+
+def open_run(path: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        TrainingError: it is none.
+        RecipeError: its recipe is not valid.
+    """
+    path = Path(path)
+    if not is_run(path):
+        raise TrainingError(
+            f"{path} is no run folder: it lacks recipe.yaml or provenance.json; give the --output of `im2im-zoo train`"
+        )
+    try:
+        provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainingError(f"{path / 'provenance.json'} is damaged: {error}; train again") from error
+    return Run(path, load_recipe(path / "recipe.yaml"), provenance, read_metrics(path / "metrics.csv"))
+
+
+def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
+    """The rows of a metrics CSV as numbers; () if there is no such file."""
+    if not path.is_file():
+        return ()
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple({k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file))
+
+
+def load_framework(
+    run: Run, which: Literal["best", "last"] = "best", allow_code: Collection[str] = ()
+) -> Framework:
+    """The trained framework of a run, on the CPU, in evaluation mode.
+
+    Raises:
+        TrainingError: the checkpoint is missing, damaged, or of another network.
+        ComponentError: a component of the recipe cannot be built.
+    """
+    from im2im_zoo.training.build import build_framework, check_recipe
+
+    check_recipe(run.recipe, allow_code)
+    framework, path = build_framework(run.recipe, allow_code), run.checkpoint(which)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        framework.load_state_dict(checkpoint["state_dict"], strict=True)
+    except (RuntimeError, KeyError, OSError, EOFError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be loaded into the recipe's network: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise TrainingError(f"{path} holds more than weights and is not loaded: {error}") from error
+    return framework.eval()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file at once: it is the old one or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def environment() -> list[str]:
+    """Every installed distribution as `name==version`, sorted."""
+    found = {(d.metadata["Name"] or "").lower(): d.version for d in metadata.distributions()}
+    return sorted(f"{name}=={version}" for name, version in found.items() if name)
+
+
+def machine() -> dict[str, object]:
+    """What the run ran on and with: versions, processor, accelerator; nothing that names a person or a host."""
+    versions = {name: metadata.version(name) for name in ("im2im_zoo", "torch", "pytorch-lightning", "monai")}
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "accelerator": accelerator,
+    }
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit that `folder` is at, with `-dirty` if tracked files are changed; None outside a git repository."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(folder), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    revision = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return f"{revision}-dirty" if revision and changed else revision

@@ -1,0 +1,251 @@
+"""Train a recipe into a run folder. Builds with `training.build`, keeps the folder of `training.run`."""
+
+import errno
+import logging
+import re
+import signal
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from im2im_zoo.data import find_pairs, hash_pairs
+from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.pairing import Pairs
+from im2im_zoo.errors import Im2ImError, TrainingError
+from im2im_zoo.load_recipe import dump_recipe
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
+from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
+from im2im_zoo.training.run import (
+    Run,
+    environment,
+    git_revision,
+    is_run,
+    machine,
+    open_run,
+    write_json,
+)
+
+# Said by Lightning to developers; nothing that a person who runs a recipe could act on.
+_LIGHTNING_CHATTER = (
+    r".*does not have many workers.*",
+    r".*smaller than the logging interval.*",
+    r"Checkpoint directory .* exists and is not empty.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+)
+
+
+def train(
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    allow_code: Collection[str] = (),
+    report: Callable[[TrainingProgress], None] | None = None,
+) -> Run:
+    """Train a recipe, from the start or from where its run folder is.
+
+    Args:
+        recipe: what to learn.
+        output: the run folder; see `training.run` for what it holds.
+        resume: go on from `checkpoints/last.ckpt`, to the same end as an unbroken run; from the start if there
+            is none yet.
+        allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve`.
+        report: called with the progress after each batch.
+
+    Raises:
+        Im2ImError: what is wrong with the recipe, the data or the folder; a loss that became NaN; a full disk or
+            memory; an interruption. The folder then says so, and its last whole epoch can be resumed.
+    """
+    check_recipe(recipe, allow_code)
+    _check_folder(recipe, output, resume)
+    pairs = find_pairs(recipe.data)
+    data_hash = hash_pairs(pairs)
+    if resume and is_run(output):
+        _check_same(open_run(output), recipe, data_hash)
+    with _quiet():
+        pl.seed_everything(recipe.seed, workers=True, verbose=False)
+        framework = build_framework(recipe, allow_code)
+        options = build_trainer_options(recipe, allow_code)
+        output.mkdir(parents=True, exist_ok=True)
+        data = ImagePairs(recipe, cache=None, allow_code=allow_code)
+        data.setup("fit")
+        check_shapes(framework, recipe, next(iter(data.val_dataloader())))
+        provenance = _start(recipe, output, pairs, data_hash)
+        try:
+            _fit(recipe, output, framework, data, options, resume, report)
+        except Im2ImError as error:
+            state = "interrupted" if isinstance(error, _InterruptionError) else "failed"
+            write_json(output / "provenance.json", provenance | {"state": state, "reason": str(error)})
+            raise
+        finally:
+            data.teardown("fit")
+    write_json(output / "provenance.json", provenance | {"state": "complete"})
+    return open_run(output)
+
+
+class _InterruptionError(TrainingError):
+    """Training was stopped from outside."""
+
+
+def _check_folder(recipe: Recipe, output: Path, resume: bool) -> None:
+    if resume and not is_run(output) and output.exists() and any(output.iterdir()):
+        raise TrainingError(
+            f"{output} is no run folder, so nothing can be resumed there; give another --output"
+        )
+    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        hint = "--resume goes on with it; " if is_run(output) else ""
+        raise TrainingError(f"{output} exists already: {hint}give another --output, or remove it")
+
+
+def _check_same(run: Run, recipe: Recipe, data_hash: str) -> None:
+    """A run may only be resumed by the same recipe on the same data; only its length may change."""
+    before, now = (_comparable(r) for r in (run.recipe, recipe))
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        key = differing[0]
+        raise TrainingError(
+            f"{run.path} was trained by another recipe: {', '.join(differing)} differ "
+            f"({key}: {before.get(key)!r} then, {now.get(key)!r} now); resume with the same, or give another --output"
+        )
+    if run.provenance["data"]["sha256"] != data_hash:
+        raise TrainingError(
+            f"{run.path} was trained on other images: their hash differs; give another --output"
+        )
+
+
+def _comparable(recipe: Recipe) -> dict[str, object]:
+    flat: dict[str, object] = {}
+
+    def flatten(node: object, key: str) -> None:
+        if isinstance(node, dict) and node:
+            for k, v in node.items():
+                flatten(v, f"{key}.{k}" if key else str(k))
+        else:
+            flat[key] = node
+
+    flatten(recipe.model_dump(mode="json", exclude={"package"}), "")
+    free = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "data.path", "data.workers")
+    return {k: v for k, v in flat.items() if k not in free}
+
+
+def _start(recipe: Recipe, output: Path, pairs: Pairs, data_hash: str) -> dict[str, Any]:
+    """Write what is known before training, and return the provenance."""
+    absolute = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"path": recipe.data.path.resolve()})}
+    )
+    (output / "recipe.yaml").write_text(dump_recipe(absolute), encoding="utf-8")
+    (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
+    provenance = {
+        "state": "running",
+        **machine(),
+        "git_revision": git_revision(Path(__file__).parent),
+        "data": {
+            "sha256": data_hash,
+            "train": [pair.name for pair in pairs.train],
+            "validation": [pair.name for pair in pairs.validation],
+        },
+    }
+    write_json(output / "provenance.json", provenance)
+    return provenance
+
+
+def _fit(
+    recipe: Recipe,
+    output: Path,
+    framework: pl.LightningModule,
+    data: ImagePairs,
+    options: dict[str, Any],
+    resume: bool,
+    report: Callable[[TrainingProgress], None] | None,
+) -> None:
+    checkpoints = output / "checkpoints"
+    monitor, mode = recipe.monitor, recipe.monitor_mode
+    keep: dict[str, Any] = {
+        "dirpath": checkpoints,
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+    }
+    callbacks = [
+        EpochSeed(recipe.seed),
+        MetricsTable(output / "metrics.csv"),
+        *([Reporter(report)] if report else []),
+        *options.pop("callbacks", []),
+        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),
+        ModelCheckpoint(filename="last", **keep),
+    ]
+    last = checkpoints / "last.ckpt"
+    defaults: dict[str, Any] = {
+        "logger": TensorBoardLogger(output, name="tensorboard", version=""),
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+    }
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer = pl.Trainer(
+            **defaults | options,
+            callbacks=callbacks,
+            default_root_dir=output,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        ckpt = last if resume and last.is_file() else None
+        trainer.fit(framework, datamodule=data, ckpt_path=ckpt, weights_only=True)
+    except (SystemExit, KeyboardInterrupt) as error:  # Lightning turns Ctrl-C into an exit
+        raise _InterruptionError(
+            f"training was interrupted; {output} keeps its last whole epoch: go on with --resume"
+        ) from error
+    except MisconfigurationException as error:
+        raise TrainingError(_explain(error, recipe)) from error
+    except (OSError, torch.OutOfMemoryError, RuntimeError) as error:
+        raise _explained_failure(error, recipe, output) from error
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _explain(error: Exception, recipe: Recipe) -> str:
+    message = str(error)
+    found = re.search(r"could not find the monitored key in the returned metrics: (\[.*?\])", message)
+    if found:
+        return f"monitor: {recipe.monitor!r} is not among the metrics that training logs: {found.group(1)}"
+    return f"trainer: {message}"
+
+
+def _explained_failure(error: Exception, recipe: Recipe, output: Path) -> Exception:
+    """The error that says what a full disk or memory asks of the person; others unchanged."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return TrainingError(
+            f"no space is left for {output}: free some, then go on with --resume from the last whole epoch"
+        )
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return TrainingError(
+            f"out of memory with data.batch_size={recipe.data.batch_size} and data.patch_size="
+            f"{list(recipe.data.patch_size)}: make one of them smaller, keep the effective batch by "
+            "trainer.accumulate_grad_batches, or set trainer.precision=bf16-mixed"
+        )
+    return error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's chatter, on the log and as warnings."""
+    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for pattern in _LIGHTNING_CHATTER:
+                warnings.filterwarnings("ignore", pattern)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
