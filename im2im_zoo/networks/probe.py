@@ -1,0 +1,270 @@
+"""Measures the sizes at which a network runs, and how far an input voxel reaches. Knows no layer by name.
+
+Anything that maps an array (1, channels, *space) float32 to an array (1, channels', *space) can be probed: a torch
+module, an exported file behind an engine, a function. How much of the reach matters on a real image is measured in
+`halo`.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.errors import PackageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = NDArray[np.float32]
+Call = Callable[[Array], NDArray[Any]]
+
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_BASES = {2: (96, 64, 128, 192, 256), 3: (32, 48, 64, 96, 128)}  # multiples of many steps, the cheapest first
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The sizes that a network takes along each space axis: `min`, `min + step`, `min + 2 * step`, ... voxels.
+
+    `min` is a multiple of `step`. Tiles whose starts are multiples of `step` see the pooling windows of the whole.
+    """
+
+    min: tuple[int, ...]
+    step: tuple[int, ...]
+
+    def floor(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """The largest sizes on the grid that are no larger than `sizes`, but at least `min`."""
+        return tuple(max(m, size // s * s) for m, s, size in zip(self.min, self.step, sizes, strict=True))
+
+
+def as_call(network: "Call | nn.Module") -> Call:
+    """The network as a function of arrays; a torch module is run in inference mode, on its own device."""
+    import torch
+
+    if not isinstance(network, torch.nn.Module):
+        return network
+    module = network
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+
+    def call(array: Array) -> NDArray[Any]:
+        with torch.inference_mode():
+            result: NDArray[Any] = module(torch.from_numpy(array).to(device)).cpu().numpy()
+            return result
+
+    return call
+
+
+def step_grid(
+    network: "Call | nn.Module", channels: int, space_ndim: int, *, reference: Call | None = None
+) -> Grid:
+    """The smallest size and the step, per space axis, at which a network runs, keeps its size and is exact.
+
+    A torch module is also traced and has to agree with its trace: many networks pad or crop in Python for a size
+    that does not divide, and an exported form of them fails there. The step is also one by which the output shifts
+    when the input does, so that a tile which starts on a multiple of it sees what the whole image sees.
+
+    Args:
+        network: what to probe, in evaluation mode.
+        channels: of its input.
+        space_ndim: 2 (y, x) or 3 (z, y, x).
+        reference: what `network` has to agree with, if it is not a torch module.
+    Raises:
+        PackageError: it runs at none of the tried sizes, or keeps its size at none.
+    """
+    problem = "it was not tried"
+    for base in _BASES[space_ndim]:
+        tried = _Trial.at((base,) * space_ndim, network, channels, reference)
+        if not tried.holds(tried.base):
+            problem = tried.problem
+            continue
+        steps = [tried.step_along(axis) for axis in range(space_ndim)]
+        if all(steps):
+            grid = tried.smallest(tuple(s for s in steps if s))
+            return _aligned(grid, tried)
+    raise PackageError(
+        f"the network runs at no regular sizes of up to {_BASES[space_ndim][-1]} voxels along each space axis: {problem}"
+    )
+
+
+@dataclass
+class _Trial:
+    """A network at one base shape, with what is needed to try other shapes; `problem` says why the last one failed."""
+
+    base: tuple[int, ...]
+    channels: int
+    call: Call
+    reference: Call | None
+    problem: str = ""
+
+    @classmethod
+    def at(
+        cls, base: tuple[int, ...], network: "Call | nn.Module", channels: int, reference: Call | None
+    ) -> "_Trial":
+        import torch
+
+        call = as_call(network)
+        if isinstance(network, torch.nn.Module):
+            try:
+                return cls(base, channels, _traced(network, _noise(channels, base)), call)
+            except Exception as error:  # noqa: BLE001 a network may raise anything at a size that it cannot take
+                return cls(base, channels, _raiser(error), call)
+        return cls(base, channels, call, reference)
+
+    def holds(self, shape: Sequence[int]) -> bool:
+        """Whether the network runs at a shape, keeps it, and agrees with the reference."""
+        image = _noise(self.channels, shape)
+        try:
+            output = self.call(image)
+            expected = output if self.reference is None else self.reference(image)
+        except Exception as error:  # noqa: BLE001 a network may raise anything at a size that it cannot take
+            self.problem = f"at {'x'.join(map(str, shape))} it raises {_first_line(error)}"
+            return False
+        if output.shape[2:] != tuple(shape):
+            self.problem = f"at {'x'.join(map(str, shape))} its output has the shape {output.shape[2:]}"
+            return False
+        if output.shape != expected.shape or not _close(output, expected):
+            self.problem = f"at {'x'.join(map(str, shape))} its exported form gives another result"
+            return False
+        return True
+
+    def step_along(self, axis: int) -> int | None:
+        """The smallest step from the base along an axis at which several sizes hold."""
+        size = self.base[axis]
+        for step in STEPS:
+            if size % step == 0 and all(
+                self.holds(_with(self.base, axis, size + k * step)) for k in (1, 2, 3)
+            ):
+                return step
+        return None
+
+    def smallest(self, step: tuple[int, ...]) -> Grid:
+        """The grid of this step with the smallest sizes that hold, alone and together."""
+        smallest = list(self.base)
+        for axis, s in enumerate(step):
+            sizes = range(s, self.base[axis] + 1, s)
+            # The sizes above must hold too: some networks run at one voxel by accident.
+            smallest[axis] = next(
+                n
+                for n in sizes
+                if all(
+                    self.holds(_with(self.base, axis, n + k * s))
+                    for k in (0, 1, 3)
+                    if n + k * s < self.base[axis]
+                )
+            )
+        while not self.holds(smallest) and tuple(smallest) != self.base:
+            smallest = [min(n + s, b) for n, s, b in zip(smallest, step, self.base, strict=True)]
+        return Grid(tuple(smallest), step)
+
+
+def _aligned(grid: Grid, trial: _Trial) -> Grid:
+    """The grid, its steps made larger where the output does not yet shift with the input by one step.
+
+    A network that resizes to the size of its skip connection takes every size, but sees other pooling windows.
+    """
+    steps = tuple(_shift_step(grid, trial, axis) for axis in range(len(grid.step)))
+    return Grid(tuple(-(-m // s) * s for m, s in zip(grid.min, steps, strict=True)), steps)
+
+
+def _shift_step(grid: Grid, trial: _Trial, axis: int) -> int:
+    step, length = grid.step[axis], 384
+    length = max(length, grid.min[axis]) // step * step
+    image = _noise(trial.channels, _with(grid.min, axis, length))
+    run = trial.reference or trial.call
+    plain = np.moveaxis(run(image), 2 + axis, -1)[..., length // 2 : length // 2 + length // 8]
+
+    def error(shift: int) -> float:
+        rolled = np.moveaxis(run(np.roll(image, shift, 2 + axis)), 2 + axis, -1)
+        start = length // 2 + shift
+        return float(np.abs(rolled[..., start : start + length // 8] - plain).max())
+
+    # Normalisation over the image makes any two images differ a little: judge by the best of the large shifts.
+    floor = max(3 * min(error(64), error(96)), 1e-4 * float(np.ptp(plain)))
+    candidates = [s for s in STEPS if s % step == 0 and s <= 64]
+    return next((s for s in candidates if error(s) <= floor), step)
+
+
+def receptive_field(
+    network: "Call | nn.Module", channels: int, grid: Grid, *, limit: int = 1024
+) -> tuple[int, ...] | None:
+    """How far an input voxel reaches, in voxels along each space axis; None if it reaches everywhere.
+
+    A voxel that is not a number makes all that depends on it not a number; where that ends is the radius. It
+    depends on where the voxel lies in the pooling windows: the largest over all such places is returned. Instance
+    normalisation, global pooling and attention reach everywhere, whatever the size.
+
+    Args:
+        network: in evaluation mode. torch keeps NaN through every layer, ONNX Runtime does not: probe the module.
+        channels: of its input.
+        grid: of `step_grid`.
+        limit: the longest image that is tried, voxels; a radius that does not fit counts as everywhere.
+    """
+    call = as_call(network)
+    radii = [_radius(call, channels, grid, axis, limit) for axis in range(len(grid.min))]
+    return None if any(r is None for r in radii) else tuple(r for r in radii if r is not None)
+
+
+def _radius(call: Call, channels: int, grid: Grid, axis: int, limit: int) -> int | None:
+    step, length = grid.step[axis], max(64, 2 * grid.min[axis])
+    while length <= max(limit, 2 * grid.min[axis]):
+        size = -(-length // step) * step
+        centre = size // 2 // step * step
+        radii = []
+        for place in range(centre, centre + step):
+            image = _noise(channels, _with(grid.min, axis, size))
+            np.moveaxis(image, 2 + axis, -1)[..., place] = np.nan
+            output = np.moveaxis(call(image), 2 + axis, -1)
+            reached = np.flatnonzero(np.isnan(output).any(axis=tuple(range(output.ndim - 1))))
+            if len(reached) and (reached[0] == 0 or reached[-1] == size - 1):
+                break  # it may reach further than this image shows
+            radii += [abs(int(r) - place) for r in (reached[[0, -1]] if len(reached) else [])]
+        else:
+            return max(radii, default=0)
+        length *= 2
+    return None
+
+
+def _traced(network: "nn.Module", example: Array) -> Call:
+    import torch
+
+    with warnings.catch_warnings():
+        # Tracing warns of what depends on the size: that is just what is looked for here.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+        with torch.inference_mode():
+            traced = torch.jit.trace(network, torch.from_numpy(example), check_trace=False)  # type: ignore[no-untyped-call]
+
+    def call(array: Array) -> NDArray[Any]:
+        with torch.inference_mode():
+            result: NDArray[Any] = traced(torch.from_numpy(array)).numpy()
+            return result
+
+    return call
+
+
+def _raiser(error: Exception) -> Call:
+    def call(array: Array) -> NDArray[Any]:
+        raise error
+
+    return call
+
+
+def _noise(channels: int, shape: Sequence[int]) -> Array:
+    return np.random.default_rng(0).normal(size=(1, channels, *shape)).astype(np.float32)
+
+
+def _with(shape: Sequence[int], axis: int, size: int) -> tuple[int, ...]:
+    return tuple(itertools.chain(shape[:axis], (size,), shape[axis + 1 :]))
+
+
+def _close(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return bool(np.abs(a - b).max() <= 1e-4 * max(1.0, float(np.abs(b).max())))
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
