@@ -1,0 +1,147 @@
+"""Bring a prediction and a target to the same axes and channels, or say why they cannot be compared. No metric is here."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.errors import EvaluationError
+
+# Along these axes an image file holds several images; every figure is taken per image.
+_IMAGE_AXES = ("batch", "index", "time")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aligned:
+    """A prediction and a target with the same dims, in the same order, and of the same shape.
+
+    Attributes:
+        prediction, target: dims in the order of the target; no axis of size 1 that only one had.
+        channels: a name for each channel; one name when there is no channel axis.
+        notes: what was assumed.
+    """
+
+    prediction: xr.DataArray
+    target: xr.DataArray
+    channels: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def images(self) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.generic]]]:
+        """(channel, prediction, target) for each channel of each image, space axes only, as numpy."""
+        outer = [a for a in self.target.dims if a in _IMAGE_AXES or a == "channel"]
+        for place in itertools.product(*(range(self.target.sizes[a]) for a in outer)):
+            where = dict(zip(outer, place, strict=True))
+            p, t = (a.isel(where).to_numpy() for a in (self.prediction, self.target))
+            yield where.get("channel", 0), p, t
+
+
+def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: bool = True) -> Aligned:
+    """Transpose the prediction to the target's axes, drop axes of size 1 that one lacks, and pair the channels.
+
+    Channels go by name where both images name them and share a name, else by order.
+
+    Args:
+        match_channels: False leaves the channel axis alone and compares the other axes (class probabilities).
+    Raises:
+        EvaluationError: axes, channels or sizes that do not fit, values that are not real numbers.
+    """
+    for name, image in (("prediction", prediction), ("target", target)):
+        if image.dtype.kind not in "buif":
+            raise EvaluationError(f"{name}: values of {image.dtype} cannot be compared; give numbers")
+    notes: list[str] = []
+    whole = (prediction, target)
+    if match_channels:
+        prediction, target = _pair_channels(prediction, target, notes)
+    prediction = _drop_singletons(prediction, target, keep=() if match_channels else ("channel",))
+    target = _drop_singletons(target, prediction)
+    compared = [d for d in target.dims if match_channels or d != "channel"]
+    extra = [d for d in prediction.dims if d not in target.dims and (match_channels or d != "channel")]
+    missing = [d for d in target.dims if d not in prediction.dims]
+    if extra or missing or any(prediction.sizes[d] != target.sizes[d] for d in compared):
+        raise EvaluationError(_difference(*whole))
+    lead = ("channel",) if "channel" in prediction.dims and "channel" not in target.dims else ()
+    prediction = prediction.transpose(*lead, *target.dims)
+    if _pixel_size(whole[0]) != _pixel_size(whole[1]) and _pixel_size(whole[0]) and _pixel_size(whole[1]):
+        notes.append(
+            f"the pixel sizes differ: prediction {_pixel_text(whole[0])}, target {_pixel_text(whole[1])}"
+        )
+    return Aligned(prediction, target, _channel_names(target, prediction), tuple(notes))
+
+
+def channel_names(image: xr.DataArray) -> tuple[str, ...]:
+    """Names of the channels that the image gives, or () when it gives none, or the same one twice."""
+    if "channel" not in image.coords:
+        return ()
+    names = tuple(str(n) for n in np.atleast_1d(image.coords["channel"].to_numpy()))
+    numbered = image.coords["channel"].dtype.kind in "uif"
+    return () if numbered or len(set(names)) < len(names) else names
+
+
+def _pair_channels(
+    prediction: xr.DataArray, target: xr.DataArray, notes: list[str]
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Both with the same channels in the target's order, where names allow it."""
+    names_p, names_t = channel_names(prediction), channel_names(target)
+    shared = [n for n in names_t if n in names_p]
+    if not shared:
+        if len(names_p) > 1 and len(names_p) == len(names_t):
+            notes.append(
+                f"channels were paired by order: the prediction names them {', '.join(names_p)}, "
+                f"the target {', '.join(names_t)}"
+            )
+        return prediction, target
+    lost = [n for n in names_p if n not in names_t]
+    if lost:
+        raise EvaluationError(
+            f"channel: the prediction has {', '.join(names_p)}, the target {', '.join(names_t)}; "
+            f"no target for {', '.join(lost)}: rename or select channels so that both have the same"
+        )
+    if len(shared) < len(names_t):
+        left = ", ".join(n for n in names_t if n not in names_p)
+        notes.append(f"channels of the target without a prediction were left out: {left}")
+    return _select(prediction, names_p, shared), _select(target, names_t, shared)
+
+
+def _select(image: xr.DataArray, names: tuple[str, ...], wanted: list[str]) -> xr.DataArray:
+    if "channel" not in image.dims:
+        return image
+    return image.isel(channel=[names.index(n) for n in wanted])
+
+
+def _drop_singletons(image: xr.DataArray, other: xr.DataArray, keep: tuple[str, ...] = ()) -> xr.DataArray:
+    alone = [d for d in image.dims if image.sizes[d] == 1 and d not in other.dims and d not in keep]
+    return image.squeeze(alone)
+
+
+def _channel_names(target: xr.DataArray, prediction: xr.DataArray) -> tuple[str, ...]:
+    count = target.sizes.get("channel", 1)
+    for image in (target, prediction):
+        names = channel_names(image)
+        if len(names) == count:
+            return names
+    return tuple(f"channel {k}" for k in range(count))
+
+
+def _difference(prediction: xr.DataArray, target: xr.DataArray) -> str:
+    text = (
+        f"the prediction ({_shape_text(prediction)}) and the target ({_shape_text(target)}) must have the same axes and "
+        "sizes: select, crop or resample one of them"
+    )
+    if _pixel_size(prediction) != _pixel_size(target):
+        text += f"; pixel sizes: prediction {_pixel_text(prediction)}, target {_pixel_text(target)}"
+    return text
+
+
+def _shape_text(image: xr.DataArray) -> str:
+    return " ".join(f"{d}={image.sizes[d]}" for d in image.dims) or "a single value"
+
+
+def _pixel_size(image: xr.DataArray) -> dict[str, float]:
+    return {str(k): round(float(v), 9) for k, v in image.attrs.get("pixel_size_um", {}).items()}
+
+
+def _pixel_text(image: xr.DataArray) -> str:
+    return " ".join(f"{k}={v:g} µm" for k, v in _pixel_size(image).items()) or "unknown"

@@ -1,0 +1,253 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from im2im_zoo.errors import EvaluationError
+from im2im_zoo.evaluation import evaluate, mean_evaluation, otsu_instances, otsu_mask
+from im2im_zoo.evaluation.instance import average_precision
+from im2im_zoo.evaluation.regression import pearson, ssim
+
+
+def image(values, dims, channels=None, pixel=None):
+    coords = {"channel": channels} if channels else {}
+    return xr.DataArray(
+        np.asarray(values), dims=dims, coords=coords, attrs={"pixel_size_um": pixel} if pixel else {}
+    )
+
+
+@pytest.fixture(scope="module")
+def noisy(nuclei_2d):
+    truth = nuclei_2d[0][:64, :80].astype(np.float32)
+    return truth + np.random.default_rng(0).normal(0, 10, truth.shape).astype(np.float32), truth
+
+
+def test_axes_are_aligned_by_name(noisy):
+    p, t = noisy
+    plain = evaluate(image(p, ("y", "x")), image(t, ("y", "x")), "regression")
+    turned = evaluate(
+        image(p.T[None, :, :, None], ("z", "x", "y", "channel")), image(t, ("y", "x")), "regression"
+    )
+    assert turned.figures == pytest.approx(plain.figures)
+    other = evaluate(image(p, ("y", "x")), image(t[None, None], ("batch", "channel", "y", "x")), "regression")
+    assert other.figures == pytest.approx(plain.figures)
+    assert plain.channels == {}
+    assert set(plain.definitions) == set(plain.figures)
+
+
+def test_channels_are_matched_by_name_when_both_are_named(noisy):
+    p, t = noisy
+    prediction = image(np.stack([p, -t]), ("channel", "y", "x"), ["dna", "actin"])
+    target = image(np.stack([t, t + 1, t]), ("channel", "y", "x"), ["actin", "extra", "dna"])
+    result = evaluate(prediction, target, "regression")
+    assert list(result.channels) == ["actin", "dna"]
+    assert result.channels["actin"]["pearson"] == pytest.approx(-1)
+    assert result.channels["dna"]["pearson"] == pytest.approx(pearson(p, t))
+    assert result.figures["pearson"] == pytest.approx((pearson(p, t) - 1) / 2)
+    assert any("extra" in note for note in result.notes)
+    assert result.flat()["pearson[actin]"] == result.channels["actin"]["pearson"]
+
+
+def test_one_named_channel_finds_its_target_among_several(noisy):
+    p, t = noisy
+    target = image(np.stack([np.zeros_like(t), t]), ("channel", "y", "x"), ["dna", "actin"])
+    result = evaluate(image(p[None], ("channel", "y", "x"), ["actin"]), target, "regression")
+    assert result.figures["ssim"] == pytest.approx(ssim(p, t))
+
+
+def test_channels_go_by_order_when_one_side_has_no_names(noisy):
+    p, t = noisy
+    prediction = image(np.stack([p, -t]), ("channel", "y", "x"))
+    target = image(np.stack([t, t]), ("channel", "y", "x"), ["a", "b"])
+    result = evaluate(prediction, target, "regression")
+    assert result.channels["b"]["pearson"] == pytest.approx(-1)
+    assert result.notes == ()
+
+
+def test_other_names_are_paired_by_order_and_said_so(noisy):
+    p, t = noisy
+    both = image(np.stack([p, p]), ("channel", "y", "x"), ["out0", "out1"])
+    result = evaluate(both, image(np.stack([t, t]), ("channel", "y", "x"), ["a", "b"]), "regression")
+    assert "by order" in result.notes[0]
+
+
+def test_a_channel_without_a_target_is_refused(noisy):
+    _, t = noisy
+    two = np.stack([t, t])
+    with pytest.raises(EvaluationError, match="no target for actin"):
+        evaluate(
+            image(two, ("channel", "y", "x"), ["dna", "actin"]),
+            image(two, ("channel", "y", "x"), ["dna", "golgi"]),
+            "regression",
+        )
+
+
+def test_different_sizes_are_refused_with_axes_sizes_and_pixel_sizes():
+    a = image(np.zeros((2, 4, 5)), ("z", "y", "x"), pixel={"y": 0.5, "x": 0.5})
+    b = image(np.zeros((8, 10)), ("y", "x"), pixel={"y": 0.25, "x": 0.25})
+    with pytest.raises(EvaluationError, match=r"z=2 y=4 x=5.*y=8 x=10.*y=0.5 µm.*y=0.25 µm"):
+        evaluate(a, b, "regression")
+
+
+def test_equal_sizes_of_other_pixels_are_noted(noisy):
+    p, t = noisy
+    result = evaluate(
+        image(p, ("y", "x"), pixel={"x": 0.5}), image(t, ("y", "x"), pixel={"x": 0.2}), "regression"
+    )
+    assert "pixel sizes differ" in result.notes[0]
+
+
+def test_time_points_are_images_of_their_own(nuclei_2d):
+    labels = nuclei_2d[1][:128, :128]
+    frames = np.stack([labels, np.zeros_like(labels)])
+    dims = ("time", "y", "x")
+    result = evaluate(image(np.stack([labels, labels]), dims), image(frames, dims), "instance")
+    assert result.images == 2
+    assert result.figures["ap@0.50"] == 0.5
+    assert result.figures["tp@0.50"] == result.figures["fp@0.50"] == len(np.unique(labels)) - 1
+
+
+@pytest.mark.parametrize("task", ["regression", "semantic", "instance"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(task, value):
+    bad = np.ones((4, 4), np.float32)
+    bad[1, 2] = value
+    good = image(np.ones((4, 4), np.float32), ("y", "x"))
+    with pytest.raises(EvaluationError, match="prediction"):
+        evaluate(image(bad, ("y", "x")), good, task)
+    with pytest.raises(EvaluationError, match="target"):
+        evaluate(good, image(bad, ("y", "x")), task)
+
+
+def test_a_float_mask_is_cut_at_the_threshold_and_that_is_said():
+    target = image([[0, 7, 7, 0]], ("y", "x"))
+    prediction = image([[0.1, 0.6, 0.8, 0.7]], ("y", "x"))
+    result = evaluate(prediction, target, "semantic")
+    assert result.figures["dice"] == pytest.approx(4 / 5)
+    assert result.settings["prediction foreground"] == "value > 0.5"
+    higher = evaluate(prediction, target, "semantic", threshold=0.75)
+    assert higher.figures["precision"] == 1
+    assert higher.figures["recall"] == 0.5
+
+
+def test_an_integer_mask_of_255_is_foreground():
+    result = evaluate(
+        image(np.array([[0, 255]], np.uint8), ("y", "x")), image([[False, True]], ("y", "x")), "semantic"
+    )
+    assert result.figures["iou"] == 1
+    assert "not a float" in result.settings["prediction foreground"]
+
+
+def test_class_probabilities_are_compared_with_class_numbers():
+    target = image([[0, 1, 2, 2]], ("y", "x"))
+    scores = np.array([[[0.8, 0.3, 0.1, 0.2]], [[0.1, 0.4, 0.2, 0.6]], [[0.1, 0.3, 0.7, 0.2]]])
+    prediction = image(scores, ("channel", "y", "x"), ["background", "nucleus", "mitosis"])
+    result = evaluate(prediction, target, "semantic")
+    assert result.channels["mitosis"]["recall"] == 0.5
+    assert result.channels["nucleus"]["precision"] == 0.5
+    assert result.figures["accuracy"] == 0.75
+    assert result.figures["dice"] == pytest.approx(2 / 3)  # background left out
+    with_axis = evaluate(prediction.transpose("y", "x", "channel"), target.expand_dims("channel"), "semantic")
+    assert with_axis.figures == result.figures
+    numbers = image(scores.argmax(0), ("y", "x"))
+    assert evaluate(numbers, target, "semantic", classes=3).figures == result.figures
+
+
+def test_more_labels_than_classes_are_refused():
+    prediction = image(np.zeros((2, 1, 3)), ("channel", "y", "x"))
+    with pytest.raises(EvaluationError, match=r"target holds classes from 0 to 9.*2 classes"):
+        evaluate(prediction, image([[0, 1, 9]], ("y", "x")), "semantic")
+
+
+def test_instance_figures_of_real_nuclei_agree_with_the_metric_alone(nuclei_2d):
+    raw, labels = nuclei_2d
+    prediction = otsu_instances(image(raw, ("y", "x")), smallest=20)
+    result = evaluate(prediction, image(labels, ("y", "x")), "instance")
+    expected = average_precision(prediction.to_numpy(), labels)
+    assert {k: v for k, v in result.figures.items() if k.startswith("ap@")} == {
+        f"ap@{k:.2f}": v for k, v in expected.items()
+    }
+    assert result.figures["mean_ap"] == pytest.approx(np.mean(list(expected.values())))
+    assert result.figures["objects_true"] == len(np.unique(labels)) - 1
+    mask = evaluate(prediction, image(labels, ("y", "x")), "semantic")
+    assert result.figures["foreground_dice"] == mask.figures["dice"]
+    assert set(result.definitions) == set(result.figures)
+
+
+def test_probabilities_are_no_instances():
+    with pytest.raises(EvaluationError, match=r"whole numbers.*semantic"):
+        evaluate(image([[0.3, 0.9]], ("y", "x")), image([[0, 1]], ("y", "x")), "instance")
+
+
+def test_json_is_strict_and_says_what_is_not_finite(noisy):
+    _, t = noisy
+    result = evaluate(image(t, ("y", "x")), image(t, ("y", "x")), "regression")
+    document = json.loads(result.to_json(), parse_constant=pytest.fail)
+    assert document["figures"]["psnr"] is None
+    assert document["not_finite"] == {"psnr": "inf"}
+    assert document["figures"]["mse"] == 0
+    assert document["definitions"]["psnr"].startswith("Peak")
+    assert document["settings"]["data range L"].startswith("max - min")
+
+
+def test_the_data_range_changes_psnr_and_is_said(noisy):
+    p, t = noisy
+    given = evaluate(image(p, ("y", "x")), image(t, ("y", "x")), "regression", data_range=255)
+    assert given.figures["psnr"] == pytest.approx(10 * math.log10(255**2 / given.figures["mse"]))
+    assert "255" in given.settings["data range L"]
+
+
+def test_the_mean_over_images_weighs_each_image_once():
+    dims = ("y", "x")
+    first = evaluate(image([[1, 1]], dims), image([[1, 1]], dims), "instance")
+    second = evaluate(image([[1, 2]], dims), image([[0, 3]], dims), "instance")
+    mean = mean_evaluation([first, second])
+    assert mean.figures["ap@0.50"] == pytest.approx((1 + 0.5) / 2)
+    assert mean.figures["tp@0.50"] == 2
+    assert mean.figures["objects_predicted"] == 3
+    assert mean.images == 2
+    three = mean_evaluation([mean, second])
+    assert three.figures["ap@0.50"] == pytest.approx((1 + 0.5 + 0.5) / 3)
+
+
+def test_an_undefined_figure_is_left_out_of_the_mean_over_images():
+    dims = ("y", "x")
+    flat = evaluate(image([[1, 1]], dims), image([[1, 2]], dims), "regression")
+    good = evaluate(image([[1, 2]], dims), image([[1, 2]], dims), "regression")
+    assert math.isnan(flat.figures["pearson"])
+    assert mean_evaluation([flat, good]).figures["pearson"] == pytest.approx(1)
+
+
+def test_images_evaluated_in_different_ways_are_not_averaged():
+    dims = ("y", "x")
+    a, b = image([[0.0, 1.0]], dims), image([[0, 1]], dims)
+    with pytest.raises(EvaluationError, match="settings differ"):
+        mean_evaluation([evaluate(a, b, "semantic", threshold=t) for t in (0.2, 0.5)])
+    with pytest.raises(EvaluationError, match="at least one"):
+        mean_evaluation([])
+
+
+def test_an_unknown_task_names_the_known_ones():
+    a = image([[0, 1]], ("y", "x"))
+    with pytest.raises(EvaluationError, match="regression, semantic, instance"):
+        evaluate(a, a, "detection")
+
+
+def test_a_data_range_of_zero_is_refused():
+    a = image([[0, 1]], ("y", "x"))
+    with pytest.raises(EvaluationError, match="data_range 0"):
+        evaluate(a, a, "regression", data_range=0)
+
+
+def test_empty_images_are_refused():
+    a = image(np.zeros((0, 4, 4)), ("time", "y", "x"))
+    with pytest.raises(EvaluationError, match="empty"):
+        evaluate(a, a, "regression")
+
+
+def test_otsu_on_real_nuclei_beats_an_empty_mask(nuclei_2d):
+    raw, labels = (image(a, ("y", "x")) for a in nuclei_2d)
+    assert evaluate(otsu_mask(raw), labels, "semantic").figures["dice"] > 0.8
+    assert evaluate(xr.zeros_like(raw), labels, "semantic").figures["dice"] == 0
