@@ -1,0 +1,150 @@
+"""Arrays that read only the region asked for, given to xarray through its extension point for backends.
+
+A source knows how to read a region of one file; it knows no axes and no metadata. Sources hold no open file
+when they are pickled, so an image can be sent to other processes.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from im2im_zoo.errors import ImageError
+
+Key = tuple[int | slice, ...]
+
+
+class Source(Protocol):
+    """The voxels of one image in a file."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def read(self, key: Key) -> NDArray[Any]:
+        """The region at a key of integers and slices with positive steps, in memory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MappedSource:
+    """Uncompressed voxels that lie in one piece in a file: `.npy`, and most TIFFs that are written by programs.
+
+    The file is mapped for each read anew, so that pages which were read do not stay in the process's memory.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    stored: np.dtype[Any]
+    offset: int
+    order: str = "C"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.stored.newbyteorder("=")
+
+    def read(self, key: Key) -> NDArray[Any]:
+        if 0 in self.shape:
+            return np.empty(self.shape, self.dtype)[key]
+        mapped = np.memmap(
+            self.path, self.stored, "r", self.offset, self.shape, "F" if self.order == "F" else "C"
+        )
+        return np.array(mapped[key], self.dtype, order="C", copy=True, subok=False)
+
+
+class OpenedSource:
+    """Voxels behind something that has to be opened first; it is opened at the first read, once a process.
+
+    Args:
+        path: the file, for messages.
+        shape, dtype: of the voxels.
+        opener: importable function of `arguments` that gives an array which is indexed by a key, and a
+            function that closes it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        opener: "Callable[..., tuple[Any, Callable[[], None]]]",
+        *arguments: Any,
+    ) -> None:
+        self.path = path
+        self.shape = shape
+        self.dtype = dtype.newbyteorder("=")
+        self._opener = opener
+        self._arguments = arguments
+        self._reset()
+
+    def read(self, key: Key) -> NDArray[Any]:
+        found = self._array()[key]
+        return np.asarray(found).astype(self.dtype, copy=False)
+
+    def _array(self) -> Any:
+        with self._lock:
+            # A forked child shares the parent's file position, so it opens the file for itself.
+            if self._opened is None or self._process != os.getpid():
+                self._opened, close = self._opener(*self._arguments)
+                self._process = os.getpid()
+                weakref.finalize(self, close)
+            return self._opened
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: Any = None
+        self._process = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("_lock", "_opened", "_process")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._reset()
+
+
+class LazyArray(BackendArray):  # type: ignore[misc]
+    """A source as xarray wants it: every kind of index is answered with the smallest box around it."""
+
+    __slots__ = ("dtype", "shape", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.shape = source.shape
+        self.dtype = source.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        plain: Key = tuple(k if isinstance(k, slice) else int(k) for k in key)
+        try:
+            return self.source.read(plain)
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:
+            raise ImageError(
+                f"{self.source.path}: cannot read the region {_key_text(plain)}: {type(error).__name__}: {error}; "
+                "the file is damaged, cut short, or was changed or removed while it was open: copy or export it anew"
+            ) from error
+
+
+def lazy_image(source: Source, dims: tuple[str, ...]) -> xr.DataArray:
+    """The voxels as a DataArray that reads nothing until it is asked for a region."""
+    return xr.DataArray(xr.Variable(dims, indexing.LazilyIndexedArray(LazyArray(source))))
+
+
+def _key_text(key: Key) -> str:
+    return "[" + ", ".join(str(k) if isinstance(k, int) else f"{k.start}:{k.stop}" for k in key) + "]"

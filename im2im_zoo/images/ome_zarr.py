@@ -1,0 +1,233 @@
+"""Reading OME-Zarr 0.4 and 0.5 (and the axes of earlier ones), a level of one, or a plain zarr array."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from im2im_zoo.axes import AXES, AxisName
+from im2im_zoo.errors import ImageError
+from im2im_zoo.images.lazy import OpenedSource, Source
+from im2im_zoo.images.metadata import (
+    ATTRIBUTES_KEY,
+    ImageMetadata,
+    as_number,
+    micrometres,
+    names_or_none,
+    positive,
+    seconds,
+)
+
+_MARKS = ("zarr.json", ".zgroup", ".zarray")
+_SHORT_NAMES = {"t": "time", "c": "channel"}
+# Before 0.3 the axes were fixed by the specification.
+_AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
+_LISTED = 20
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr group or array."""
+    return any((path / mark).is_file() for mark in _MARKS)
+
+
+def read_ome_zarr(path: Path) -> tuple[Source, ImageMetadata]:
+    """Open a multiscale group at its full resolution, or an array: a level of a multiscale, or a plain one.
+
+    Raises:
+        ImageError: a plate, a container of several images or another group; the message lists the images within.
+    """
+    import zarr
+
+    if not is_zarr(path):
+        raise ImageError(
+            f"{path}: is no zarr: it has none of {', '.join(_MARKS)}; give the folder that holds one of them"
+        )
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Array):
+        multiscale, level, omero, written = _parent_of(path)
+        if multiscale is None:
+            return _source(path, node), _plain(node)
+        return _source(path, node), _metadata(path, multiscale, level, node.shape, omero, written)
+    attributes = dict(node.attrs)
+    multiscales = _ome(attributes).get("multiscales")
+    if not multiscales:
+        raise ImageError(_not_an_image(path, node, _ome(attributes)))
+    try:
+        level = str(multiscales[0]["datasets"][0]["path"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise ImageError(
+            f"{path}: its multiscales metadata names no level; open an array within by its path"
+        ) from error
+    if not is_zarr(path / level):
+        raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it anew")
+    array = zarr.open_array(path / level, mode="r")
+    omero, written = _ome(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
+    return _source(path / level, array), _metadata(path, multiscales[0], level, array.shape, omero, written)
+
+
+def open_zarr_array(path: Path) -> tuple[Any, Any]:
+    """The array, and nothing to close."""
+    import zarr
+
+    return zarr.open_array(path, mode="r"), lambda: None
+
+
+def _source(path: Path, array: Any) -> Source:
+    if np.dtype(array.dtype).kind not in "biuf":
+        raise ImageError(f"{path}: holds {array.dtype} values, which are no image of numbers")
+    return OpenedSource(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path)
+
+
+def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The OME metadata: under "ome" since 0.5, at the top before."""
+    inner = attributes.get("ome")
+    return inner if isinstance(inner, Mapping) else attributes
+
+
+def _parent_of(path: Path) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
+    """The multiscale that an array is a level of (with the level's path in it), looked for in the folders above."""
+    import zarr
+
+    full = path.resolve()
+    for parent in list(full.parents)[:3]:
+        if not is_zarr(parent):
+            break
+        attributes = dict(zarr.open_group(parent, mode="r").attrs)
+        level = full.relative_to(parent).as_posix()
+        for multiscale in _ome(attributes).get("multiscales") or ():
+            if any(str(d.get("path")) == level for d in multiscale.get("datasets", ())):
+                return multiscale, level, _ome(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
+    return None, "", None, None
+
+
+def _plain(array: Any) -> ImageMetadata:
+    """A plain array: axes only from zarr 3's dimension names, or xarray's attribute in zarr 2."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    return ImageMetadata(
+        axes=_axis_names(names or (), len(array.shape)), axes_stated_by="its dimension names"
+    )
+
+
+def _axis_names(names: Any, ndim: int) -> tuple[AxisName, ...] | None:
+    words = [_SHORT_NAMES.get(str(n).lower(), str(n).lower()) for n in names]
+    found = tuple(a for w in words for a in AXES if a == w)
+    return found if len(found) == ndim and len(set(found)) == ndim else None
+
+
+def _metadata(
+    path: Path, multiscale: Mapping[str, Any], level: str, shape: tuple[int, ...], omero: Any, written: Any
+) -> ImageMetadata:
+    stated = multiscale.get("axes") or _AXES_BEFORE_0_3
+    described = [a if isinstance(a, Mapping) else {"name": a} for a in stated]
+    axes = _axis_names([_name(a) for a in described], len(shape))
+    if axes is None:
+        return ImageMetadata(axes_stated_by="its OME-Zarr metadata")
+    scale, translation = _transform(path, multiscale, level, len(shape))
+    sizes, shifts, step = {}, {}, None
+    for axis, about, size, shift in zip(axes, described, scale, translation, strict=True):
+        if axis in ("z", "y", "x"):
+            micrometres_each = positive(micrometres(size, about.get("unit")))
+            offset = micrometres(shift, about.get("unit"))
+            if micrometres_each:
+                sizes[str(axis)] = micrometres_each
+            if offset:
+                shifts[str(axis)] = offset
+        elif axis == "time":
+            step = positive(seconds(size, about.get("unit")))
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    labels = [c.get("label") for c in channels or () if isinstance(c, Mapping)]
+    count = shape[axes.index("channel")] if "channel" in axes else 0
+    return ImageMetadata(
+        axes,
+        "its OME-Zarr metadata",
+        pixel_size_um=sizes,
+        translation_um=shifts,
+        time_step_s=step,
+        channel_names=names_or_none(labels, count) if count else None,
+        attributes=dict(written) if isinstance(written, Mapping) else {},
+    )
+
+
+def _name(about: Mapping[str, Any]) -> str:
+    """An axis by its type where that says more than its name: a channel axis may be called anything."""
+    kind, name = about.get("type"), str(about.get("name", ""))
+    return str(kind) if kind in ("channel", "time") else name
+
+
+def _transform(
+    path: Path, multiscale: Mapping[str, Any], level: str, ndim: int
+) -> tuple[list[float], list[float]]:
+    """Scale and translation of a level: its own transformations, then those of the whole multiscale."""
+    dataset = next((d for d in multiscale.get("datasets", ()) if str(d.get("path")) == level), {})
+    scale, shift = [1.0] * ndim, [0.0] * ndim
+    steps = [
+        *(dataset.get("coordinateTransformations") or ()),
+        *(multiscale.get("coordinateTransformations") or ()),
+    ]
+    for step in steps:
+        kind = step.get("type")
+        values = [as_number(v) for v in step.get(kind) or ()] if kind in ("scale", "translation") else []
+        if not values:
+            continue
+        numbers = [v for v in values if v is not None]
+        if len(numbers) != ndim:
+            raise ImageError(
+                f"{path}: the {kind} of level {level!r} is {values}, but the image has {ndim} axes: "
+                "correct its coordinateTransformations"
+            )
+        if kind == "scale":
+            scale = [s * v for s, v in zip(scale, numbers, strict=True)]
+            shift = [s * v for s, v in zip(shift, numbers, strict=True)]
+        else:
+            shift = [s + v for s, v in zip(shift, numbers, strict=True)]
+    return scale, shift
+
+
+def _not_an_image(path: Path, group: Any, ome: Mapping[str, Any]) -> str:
+    kind = next(
+        (
+            word
+            for key, word in (
+                ("plate", "is a plate of wells"),
+                ("well", "is a well of a plate"),
+                ("bioformats2raw.layout", "is a container of several images (bioformats2raw)"),
+                ("labels", "is a group of label images"),
+            )
+            if key in ome
+        ),
+        "is a zarr group without image metadata (multiscales)",
+    )
+    within = [str(path / name) for name in _images_within(path, ome)]
+    if not within:
+        return f"{path}: {kind}, and no image is within"
+    more = f" and {len(within) - _LISTED} more" if len(within) > _LISTED else ""
+    return f"{path}: {kind}; open one of the images within: {', '.join(within[:_LISTED])}{more}"
+
+
+def _images_within(path: Path, ome: Mapping[str, Any]) -> list[str]:
+    """Paths of images below a group: as its metadata lists them, else all that are found."""
+    import zarr
+
+    if "labels" in ome:
+        return [str(name) for name in ome["labels"]]
+    if "well" in ome:
+        return [str(i["path"]) for i in ome["well"].get("images", ())]
+    if "plate" in ome:
+        wells = [str(w["path"]) for w in ome["plate"].get("wells", ())]
+        found = []
+        for well in wells:
+            # Enough for a message: a plate can have thousands of wells.
+            if is_zarr(path / well) and len(found) <= _LISTED:
+                inner = _ome(dict(zarr.open_group(path / well, mode="r").attrs)).get("well", {})
+                found += [f"{well}/{i['path']}" for i in inner.get("images", ())]
+            else:
+                found.append(well)
+        return found
+    marks = sorted(
+        {m.parent for depth in ("*", "*/*", "*/*/*") for name in _MARKS for m in path.glob(f"{depth}/{name}")}
+    )
+    nodes = [(m, zarr.open(m, mode="r")) for m in marks[:200]]
+    groups = [m for m, n in nodes if isinstance(n, zarr.Group) and "multiscales" in _ome(dict(n.attrs))]
+    arrays = [m for m, n in nodes if isinstance(n, zarr.Array) and not any(g in m.parents for g in groups)]
+    return [m.relative_to(path).as_posix() for m in [*groups, *arrays]]

@@ -1,0 +1,206 @@
+"""Opening an image: which reader, which axes, which channels. Reads no voxel."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from im2im_zoo.axes import AxisName, axes_letters, parse_axes
+from im2im_zoo.errors import AxesError, Im2ImError, ImageError
+from im2im_zoo.images.lazy import Source, lazy_image
+from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+ZARR_SUFFIXES = (".ome.zarr", ".zarr")
+RASTER_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class ImageSuffixes(NamedTuple):
+    """Endings of file names, for messages and for finding files."""
+
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+
+
+def image_suffixes() -> ImageSuffixes:
+    """Which endings are read and written. Any other is tried with bioio, if it is installed."""
+    written = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".png")
+    return ImageSuffixes((*written, ".btf", ".tf8", ".jpg", ".jpeg"), written)
+
+
+def open_image(
+    source: str | Path, *, axes: str | None = None, channels: Sequence[int | str] | None = None
+) -> xr.DataArray:
+    """Open an image without reading its voxels.
+
+    Args:
+        source: a file or a zarr folder, also a level or a label image within one. In a file of several images,
+            `#n` after the name chooses one, counted from 0: "cells.lif#2".
+        axes: letters of `im2im_zoo.axes`, one a dimension ("zyx"); needed where the file does not state them, and
+            put in place of what it states where it does ("cyx" for a stack whose planes are to be channels).
+        channels: which channels to keep, in this order, by name or by index from 0.
+
+    Returns:
+        Lazy array in the file's order of axes. attrs: `source`, `pixel_size_um` (axis -> micrometres, those known),
+        `time_step_s`, `translation_um`, `im2im_zoo` (provenance), each if known; coords: `channel` if names are.
+
+    Raises:
+        ImageError: a file that is missing, damaged, not an image, or of an unknown format.
+        AxesError: axes that the file does not state and nobody declared, or that do not fit.
+    """
+    path, index = _split(source)
+    voxels, metadata = _read(path, index)
+    dims = _axes(path, voxels.shape, metadata, axes)
+    image = lazy_image(voxels, dims)
+    image.attrs = _attributes(path, dims, metadata)
+    names = _names(dims, metadata)
+    if names is not None:
+        image = image.assign_coords(channel=np.array(names, dtype=np.str_))
+    return image if channels is None else _select(path, image, channels)
+
+
+def is_zarr_path(path: Path) -> bool:
+    """Whether a path is, or is to become, a zarr folder, by its name."""
+    return path.name.lower().endswith(ZARR_SUFFIXES)
+
+
+def _split(source: str | Path) -> tuple[Path, int | None]:
+    """The path, and the number of the image within it."""
+    text = str(source)
+    if re.match(r"^[a-z][a-z0-9+]+://", text):
+        raise ImageError(f"{text}: is an address; only local files are read: download it first")
+    path = Path(source).expanduser()
+    chosen = re.fullmatch(r"(.+)#(\d+)", text)
+    if chosen and not path.exists():
+        return Path(chosen[1]).expanduser(), int(chosen[2])
+    return path, None
+
+
+def _read(path: Path, index: int | None) -> tuple[Source, ImageMetadata]:
+    """What the reader for this file gives, every failure as an ImageError that names the file."""
+    try:
+        _check_file(path)
+        return _dispatch(path, index)
+    except Im2ImError:
+        raise
+    except PermissionError as error:
+        raise ImageError(
+            f"{path}: may not be read: ask for the right to read it ({error.strerror})"
+        ) from error
+    except Exception as error:
+        raise ImageError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}); it may be damaged, cut short, or of another "
+            "format than its name says: copy or export it anew"
+        ) from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        near = "" if path.parent.exists() else f" (nor is its folder {path.parent})"
+        raise ImageError(f"{path}: there is no such file{near}; check the path")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ImageError(f"{path}: is empty (0 bytes): copy or export it anew")
+
+
+def _dispatch(path: Path, index: int | None) -> tuple[Source, ImageMetadata]:
+    from im2im_zoo.images.bioio import read_with_bioio
+    from im2im_zoo.images.ome_zarr import is_zarr, read_ome_zarr
+    from im2im_zoo.images.raster import read_npy, read_raster
+    from im2im_zoo.images.tiff import read_tiff
+
+    name = path.name.lower()
+    if path.is_dir():
+        if not is_zarr(path) and not is_zarr_path(path):
+            raise ImageError(f"{path}: is a folder and no OME-Zarr; name one image file in it")
+        return read_ome_zarr(path)
+    if name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"):
+        raise ImageError(f"{path}: is a part of a zarr; give its folder {path.parent}")
+    if name.endswith(TIFF_SUFFIXES):
+        return read_tiff(path, index)
+    if index is not None and name.endswith((*RASTER_SUFFIXES, ".npy")):
+        raise ImageError(f"{path}: holds one image; leave out '#{index}'")
+    if name.endswith(RASTER_SUFFIXES):
+        return read_raster(path)
+    return read_npy(path) if name.endswith(".npy") else read_with_bioio(path, index)
+
+
+def _axes(
+    path: Path, shape: tuple[int, ...], metadata: ImageMetadata, declared: str | None
+) -> tuple[AxisName, ...]:
+    stated = metadata.axes
+    if declared is None:
+        if stated is None:
+            raise AxesError(
+                f"{path}: has the shape {shape} and does not say which axes these are; declare them, one letter a "
+                f"dimension: axes={_example(len(shape))!r}"
+            )
+        return stated
+    given = parse_axes(declared)
+    if "batch" in given:
+        raise AxesError(
+            f"{path}: axes {declared!r}: an image file has no batch axis; use another, or 'i' (index)"
+        )
+    if len(given) != len(shape):
+        said = f"; {metadata.axes_stated_by} says {axes_letters(stated)!r}" if stated else ""
+        raise AxesError(
+            f"{path}: axes {declared!r} are {len(given)}, but its shape {shape} has {len(shape)} dimensions{said}"
+        )
+    return given
+
+
+def _example(ndim: int) -> str:
+    return {1: "x", 2: "yx", 3: "zyx", 4: "czyx"}.get(ndim, "tczyx"[:ndim])
+
+
+def _unchanged(dims: Sequence[AxisName], metadata: ImageMetadata, axis: str) -> bool:
+    """Whether an axis is the one that the file meant by this name, or the file did not say."""
+    if axis not in dims:
+        return False
+    return metadata.axes is None or metadata.axes[list(dims).index(axis)] == axis  # type: ignore[arg-type]
+
+
+def _attributes(path: Path, dims: Sequence[AxisName], metadata: ImageMetadata) -> dict[str, Any]:
+    kept = [str(axis) for axis in dims if _unchanged(dims, metadata, axis)]
+    attributes: dict[str, Any] = {
+        "source": str(path),
+        "pixel_size_um": {a: metadata.pixel_size_um[a] for a in kept if a in metadata.pixel_size_um},
+    }
+    if metadata.time_step_s is not None and "time" in kept:
+        attributes["time_step_s"] = metadata.time_step_s
+    if translation := {a: metadata.translation_um[a] for a in kept if a in metadata.translation_um}:
+        attributes["translation_um"] = translation
+    if metadata.attributes:
+        attributes[ATTRIBUTES_KEY] = dict(metadata.attributes)
+    return attributes
+
+
+def _names(dims: Sequence[AxisName], metadata: ImageMetadata) -> tuple[str, ...] | None:
+    return metadata.channel_names if _unchanged(dims, metadata, "channel") else None
+
+
+def _select(path: Path, image: xr.DataArray, channels: Sequence[int | str]) -> xr.DataArray:
+    if "channel" not in image.dims:
+        raise AxesError(
+            f"{path}: has no channel axis to choose {list(channels)} from; its axes are {axes_letters(map(str, image.dims))!r}"
+        )
+    if not channels:
+        raise ImageError(f"{path}: no channel is chosen; name at least one, or leave out `channels`")
+    words = [channels] if isinstance(channels, str) else list(channels)
+    return image.isel(channel=[_channel_index(path, image, c) for c in words])
+
+
+def _channel_index(path: Path, image: xr.DataArray, channel: int | str) -> int:
+    count = image.sizes["channel"]
+    names = [str(n) for n in image["channel"].values] if "channel" in image.coords else []
+    if isinstance(channel, str) and names.count(channel) == 1:
+        return names.index(channel)
+    is_index = isinstance(channel, int | np.integer) or channel.isdecimal()
+    if is_index and 0 <= int(channel) < count:
+        return int(channel)
+    listed = f"its channels are {', '.join(map(repr, names))}" if names else "its channels have no names"
+    raise ImageError(
+        f"{path}: has no single channel {channel!r}; {listed}; or choose by index, 0 to {count - 1}"
+    )

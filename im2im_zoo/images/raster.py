@@ -1,0 +1,117 @@
+"""Reading `.npy`, PNG and JPEG. PNG and JPEG cannot be read in parts: they are decoded whole at the first read."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.axes import AxisName
+from im2im_zoo.errors import ImageError
+from im2im_zoo.images.lazy import MappedSource, OpenedSource, Source
+from im2im_zoo.images.metadata import ImageMetadata
+
+_DTYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32"}
+# Modes that are decoded to another one; P is a palette, whose indices are not intensities.
+_DECODED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
+
+
+def read_npy(path: Path) -> tuple[Source, ImageMetadata]:
+    """A `.npy` file. It states no axes; two dimensions are y, x. Pickled objects are refused.
+
+    Raises:
+        ImageError: objects, or not a number for each voxel.
+    """
+    # numpy's own reader checks the header and refuses objects; only the place of the voxels is kept.
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(mapped, np.memmap) or mapped.dtype.kind not in "biuf":
+        raise ImageError(
+            f"{path}: holds {mapped.dtype} values, which are no image; save it as integers or floats"
+        )
+    order = "F" if mapped.flags.f_contiguous and not mapped.flags.c_contiguous else "C"
+    source = MappedSource(path, mapped.shape, mapped.dtype, mapped.offset, order)
+    return source, ImageMetadata(axes=_plane_axes(mapped.ndim), axes_stated_by="its two dimensions")
+
+
+def read_raster(path: Path) -> tuple[Source, ImageMetadata]:
+    """A PNG or JPEG: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
+
+    Raises:
+        ImageError: several frames, a mode that has no intensities, or too large to decode whole.
+    """
+    from PIL import Image
+
+    with _decoding(path), Image.open(path) as image:
+        frames, mode, (width, height) = getattr(image, "n_frames", 1), image.mode, image.size
+    deep = _is_deep_png(path)
+    if frames > 1:
+        raise ImageError(f"{path}: is an animation of {frames} frames; save the frames as one TIFF")
+    mode = _DECODED.get(mode, mode)
+    names = _channels(mode)
+    if names is None and mode not in _DTYPES:
+        raise ImageError(f"{path}: has the pixel mode {mode!r}, which is not read; save it as grey or RGB")
+    shape = (height, width) if names is None else (height, width, len(names))
+    dtype = np.dtype("uint16" if deep else _DTYPES.get(mode, "uint8"))
+    axes: tuple[AxisName, ...] = ("y", "x") if names is None else ("y", "x", "channel")
+    source = OpenedSource(path, shape, dtype, decode_raster, path, mode, deep)
+    return source, ImageMetadata(axes=axes, axes_stated_by="its format", channel_names=names)
+
+
+def decode_raster(path: Path, mode: str, deep: bool) -> tuple[NDArray[Any], Callable[[], None]]:
+    """The whole decoded picture, and nothing to close."""
+    from PIL import Image
+
+    if deep:
+        import imagecodecs
+
+        return imagecodecs.png_decode(path.read_bytes()), lambda: None
+
+    with _decoding(path), Image.open(path) as image:
+        decoded = np.asarray(image if image.mode == mode else image.convert(mode))
+    return decoded, lambda: None
+
+
+class _decoding(warnings.catch_warnings):  # noqa: N801
+    """Lets pictures pass that Pillow finds large, and turns its refusal of huge ones into our message."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def __enter__(self) -> None:
+        from PIL import Image
+
+        super().__enter__()
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        from PIL import Image
+
+        super().__exit__(kind, error, traceback)
+        if isinstance(error, Image.DecompressionBombError):
+            raise ImageError(
+                f"{self._path}: is too large to be decoded whole, as its format needs; save it as a tiled TIFF or OME-Zarr"
+            ) from error
+
+
+def _is_deep_png(path: Path) -> bool:
+    """Whether it is a PNG of 16 bits with several channels, of which Pillow would keep 8 bits."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    # Bytes 24 and 25 of a PNG: bit depth, and colour type (2 RGB, 4 grey with alpha, 6 RGB with alpha).
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:26] in (b"\x10\x02", b"\x10\x04", b"\x10\x06")
+
+
+def _channels(mode: str) -> tuple[str, ...] | None:
+    named = {
+        "RGB": ("red", "green", "blue"),
+        "RGBA": ("red", "green", "blue", "alpha"),
+        "LA": ("grey", "alpha"),
+    }
+    return named.get(mode)
+
+
+def _plane_axes(ndim: int) -> tuple[AxisName, ...] | None:
+    return ("y", "x") if ndim == 2 else None
