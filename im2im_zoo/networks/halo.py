@@ -87,7 +87,7 @@ def _worst_by_distance(
 ) -> NDArray[np.float64]:
     """Largest difference at any distance >= d from a cut, for d = 0, 1, ..., over several cuts along an axis."""
     size, step, smallest = image.shape[2 + axis], grid.step[axis], grid.min[axis]
-    cuts = sorted({size * k // 4 // step * step for k in (1, 2, 3)})
+    cuts = sorted({size * k // 4 // step * step for k in (1, 2, 3)} - {0})
     curves = []
     for cut in cuts:
         if size - cut >= smallest:
