@@ -1,0 +1,53 @@
+"""The command line. The only place that prints; every command is a thin one over the library."""
+
+import os
+import sys
+
+from im2im_zoo.errors import Im2ImError
+
+
+def main() -> None:
+    """Run the command line: errors go to stderr without a traceback, unless `--debug` is given.
+
+    Exit codes: 0 done; 1 an error, or a package that is not sound; 2 wrong usage; 130 interrupted.
+    """
+    from im2im_zoo.cli.app import app
+
+    debug = "--debug" in sys.argv[1:] or bool(os.environ.get("IM2IM_ZOO_DEBUG"))
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(arguments, prog_name="im2im-zoo")
+    except Im2ImError as error:
+        if debug:
+            raise
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _fail("interrupted", 130)
+    except ModuleNotFoundError as error:
+        if debug:
+            raise
+        _fail(_missing_module(error), 1)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {error}\nThis should not happen: --debug shows where it did", 1)
+
+
+def _missing_module(error: ModuleNotFoundError) -> str:
+    if error.name and error.name.split(".")[0] in (
+        "pytorch_lightning",
+        "monai",
+        "onnx",
+        "onnxscript",
+        "tensorboard",
+    ):
+        return f'this command needs {error.name}: pip install "im2im_zoo[train]"'
+    return f"{error}; install it in this environment"
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,237 @@
+"""The commands and their options; each imports what it needs when it is called."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="im2im-zoo",
+    help="From microscopy image pairs to a deep-learning model that runs anywhere.",
+    epilog="Any command takes --debug, which shows the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code", metavar="PACKAGE", help="Python package whose code the recipe may import and run."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights", metavar="FORMAT", help="onnx, torchscript or pytorch_state_dict; may be repeated."
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """From microscopy image pairs to a deep-learning model that runs anywhere."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"im2im-zoo {installed('im2im_zoo')}")
+        raise typer.Exit
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    ctx: typer.Context,
+    recipe: Annotated[
+        str, typer.Argument(help="Path of a recipe, or the name of one: `im2im-zoo recipe --list`.")
+    ],
+    output: Annotated[Path, typer.Option("--output", metavar="RUN", help="Folder to make for the run.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last whole epoch.")] = False,
+    allow_code: AllowCode = None,
+) -> None:
+    """Train a recipe. Any key of it is overridden by --dotted.key=value, e.g. --trainer.max_epochs=3."""
+    from im2im_zoo.cli.train import run
+
+    run(recipe, ctx.args, output, resume, allow_code or [])
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `train`.")],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FOLDER", help="Folder to make for the package.")
+    ],
+    zip_file: Annotated[
+        Path | None,
+        typer.Option("--zip", metavar="FILE", help="Also write the package as one zip file."),
+    ] = None,
+    weights: Weights = None,
+    checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Checkpoint to export.")] = "best",
+    overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
+) -> None:
+    """Wrap a trained run as a bioimage.io package."""
+    from im2im_zoo.cli.export import run as export_run
+
+    export_run(run, output, zip_file, weights, checkpoint, overwrite, allow_code or [])
+
+
+@app.command()
+def validate(
+    package: Annotated[
+        str, typer.Argument(help="Package: folder, zip or rdf.yaml, or name of a packaged model.")
+    ],
+    weights: Weights = None,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", help="Let the package's Python code run (pytorch_state_dict, custom ops)."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check a package: format, hashes, and test tensors reproduced in each weight format. Exit 0: sound, 1: not."""
+    from im2im_zoo.cli.validate import run
+
+    run(package, weights, allow_code, json)
+
+
+@app.command()
+def predict(
+    package: Annotated[
+        str, typer.Argument(help="Package: folder, zip or rdf.yaml, or name of a packaged model.")
+    ],
+    image: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr, (OME-)TIFF, PNG or .npy image.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr (.zarr) or TIFF (.tif) to write.")
+    ],
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Axes of the input as letters, e.g. zyx, if the file does not say."),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Channels to use, by name or index, separated by commas."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Memory to stay below, e.g. 4GB; default: half of what is free."),
+    ] = None,
+    halo: Annotated[
+        str, typer.Option(metavar="declared|N", help="Voxels that tiles overlap on each side.")
+    ] = "declared",
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="FORMAT", help="onnx, torchscript or pytorch_state_dict."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
+    overwrite: Overwrite = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Let the package's Python code run.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run a package on an image of any size, tile by tile."""
+    from im2im_zoo.cli.predict import run
+
+    run(
+        package,
+        image,
+        output,
+        axes=axes,
+        channels=channels,
+        memory=memory,
+        halo=halo,
+        weights=weights,
+        device=device,
+        plan_only=plan,
+        overwrite=overwrite,
+        allow_code=allow_code,
+        as_json=json,
+    )
+
+
+@app.command()
+def evaluate(
+    prediction: Annotated[str, typer.Argument(help="Predicted image.")],
+    target: Annotated[str, typer.Argument(help="Image of the truth.")],
+    task: Annotated[str, typer.Option(metavar="regression|semantic|instance", help="What is compared.")],
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Axes of the prediction, if the file does not say."),
+    ] = None,
+    target_axes: Annotated[
+        str | None,
+        typer.Option(help="Axes of the target, if the file does not say."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Foreground is above it, for semantic predictions.")] = 0.5,
+    data_range: Annotated[
+        float | None,
+        typer.Option(help="Data range of PSNR and SSIM; default: maximum - minimum of the target."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare a prediction with the truth."""
+    from im2im_zoo.cli.evaluate import run
+
+    run(prediction, target, task, axes, target_axes, threshold, data_range, json)
+
+
+@app.command()
+def show(
+    source: Annotated[str, typer.Argument(metavar="PACKAGE|RUN|RECIPE", help="What to describe.")],
+    json: Json = False,
+) -> None:
+    """Describe a package, a run or a recipe."""
+    from im2im_zoo.cli.show import run
+
+    run(source, json)
+
+
+@app.command()
+def recipe(
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes that come with im2im_zoo.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a recipe.")] = False,
+    copy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Write the recipe of that name here, to start one's own from."),
+    ] = None,
+) -> None:
+    """List the recipes, print their JSON Schema, or copy one."""
+    from im2im_zoo.cli.recipe import run
+
+    run(list_, schema, copy)
+
+
+@app.command()
+def samples(
+    name: Annotated[str | None, typer.Argument(help="Name of a recipe; none: list them.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FOLDER", help="Folder to make for the images; default: the name."),
+    ] = None,
+) -> None:
+    """Write real sample images for a recipe, split into train/ and val/."""
+    from im2im_zoo.cli.samples import run
+
+    run(name, output)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Folder to make.")] = Path(
+        "im2im-zoo-demo"
+    ),
+    overwrite: Overwrite = False,
+) -> None:
+    """The whole way on real microscopy, in minutes on a CPU: train, export, validate, predict, evaluate, report."""
+    from im2im_zoo.cli.demo import run
+
+    run(output, overwrite)

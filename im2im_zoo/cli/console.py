@@ -1,0 +1,102 @@
+"""What commands print: progress bars, tables and JSON. Progress goes to stderr, results to stdout."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+results = Console(highlight=False, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Units done per second, with the unit of the task."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "")
+        return Text("" if speed is None else f"{quantity(speed)}{unit}/s", style="cyan")
+
+
+class _Note(ProgressColumn):
+    """A short text that the task changes as it goes."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("note", "")), style="dim")
+
+
+@contextmanager
+def progress(
+    description: str, unit: str, *, counted: bool = True
+) -> Iterator[Callable[[int, int | None, str], None]]:
+    """A progress bar on stderr; yields a function of (done, total, note). Without a terminal, nothing is drawn.
+
+    Args:
+        description: what is under way.
+        unit: of what is counted, e.g. " batches".
+        counted: whether to show `done/total`, which is of no use for voxels.
+    """
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
+    columns += [MofNCompleteColumn()] if counted else [TextColumn("{task.percentage:>3.0f}%")]
+    columns += [_Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), _Note()]
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(description, total=None, unit=unit, note="")
+
+        def update(done: int, total: int | None, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def say(message: str = "") -> None:
+    """A line for the person who waits, on stderr."""
+    errors.print(message, markup=False)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on stdout; a number that is not finite becomes null."""
+    sys.stdout.write(json.dumps(_finite(content), indent=2, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """A table on stdout; numbers to the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
+    results.print(table)
+
+
+def quantity(number: float) -> str:
+    """A number in three digits with k, M, G: 1234567 -> 1.23 M."""
+    for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= factor:
+            return f"{number / factor:.3g}{letter}"
+    return f"{number:.3g} "
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value

@@ -1,0 +1,33 @@
+"""`im2im-zoo recipe`: the recipes that come along, and what a recipe may say."""
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from im2im_zoo.cli.console import print_table, say
+from im2im_zoo.errors import RecipeError
+from im2im_zoo.load_recipe import find_recipe, load_recipe, recipe_names
+
+
+def run(list_recipes: bool, schema: bool, copy: str | None) -> None:
+    """List the recipes, print the JSON Schema, or copy a recipe into this folder."""
+    if schema:
+        from im2im_zoo.recipe import Recipe
+
+        sys.stdout.write(json.dumps(Recipe.model_json_schema(), indent=2) + "\n")
+    elif copy:
+        source, target = find_recipe(copy), Path(f"{copy}.yaml")
+        if target.exists():
+            raise RecipeError(f"{target} exists already; remove it or copy elsewhere")
+        target.write_bytes(source.read_bytes())
+        say(f"Wrote {target}; train it with: im2im-zoo train {target} --output RUN")
+    elif list_recipes:
+        rows = []
+        for name, path in recipe_names().items():
+            recipe = load_recipe(path)
+            rows.append((name, f"{len(recipe.space)}D", recipe.output.task, recipe.name))
+        print_table(("recipe", "dims", "task", "what it learns"), rows)
+    else:
+        raise typer.BadParameter("say --list, --schema or --copy NAME")

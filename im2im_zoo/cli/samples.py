@@ -1,0 +1,16 @@
+"""`im2im-zoo samples`: real images to try the recipes on."""
+
+from pathlib import Path
+
+from im2im_zoo.cli.console import print_table, say
+
+
+def run(name: str | None, output: Path | None) -> None:
+    """List the sample images, or write those of one recipe."""
+    from im2im_zoo.samples import SAMPLES, write_samples
+
+    if name is None:
+        print_table(("recipe", "images"), [(key, sample.description) for key, sample in SAMPLES.items()])
+        return
+    folder = write_samples(name, output or Path(name))
+    say(f"Wrote {folder}\nTrain on it: im2im-zoo train {name} --data.path={folder} --output RUN")
