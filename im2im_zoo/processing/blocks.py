@@ -1,0 +1,152 @@
+"""Walk a lazy image in blocks of bounded memory. Geometry and reading only: nothing is computed here.
+
+A walk has two levels, because reading wants large regions (a chunk is decoded whole) and computing wants
+small ones (its temporaries are wider than the file's dtype):
+
+    +-------------------------------+
+    | region, one read              |   at most half of `block_bytes` as stored
+    | +-------+-------+-------+---- |
+    | | piece | piece | piece |     |   at most half of `block_bytes` at 32 bytes a voxel
+    | +-------+-------+-------+---- |
+    +-------------------------------+
+"""
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from itertools import product
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+# float64 values, their 64-bit keys, bin numbers, and one temporary.
+BYTES_PER_VOXEL = 32
+
+
+def tensor_name(image: xr.DataArray) -> str:
+    """What an error calls this image: its name, else where it was read from."""
+    return repr(str(image.name or image.attrs.get("source") or "(unnamed)"))
+
+
+def positions(image: xr.DataArray, axis: str) -> NDArray[np.int64]:
+    """Where each index of `axis` lies in the whole image.
+
+    An integer coordinate says so (a tile carries one on axes along which a statistic varies); without one,
+    or where it repeats itself, `image` is taken for the whole.
+    """
+    labels = integer_labels(image, axis)
+    if labels is not None and len(np.unique(labels)) == len(labels):
+        return labels
+    return np.arange(image.sizes[axis], dtype=np.int64)
+
+
+def integer_labels(image: xr.DataArray, axis: str) -> NDArray[np.int64] | None:
+    """The integer coordinate of `axis`, if it has one; names and lengths are no positions."""
+    if axis not in image.coords or image.coords[axis].dtype.kind not in "iu":
+        return None
+    labels: NDArray[np.int64] = image.coords[axis].to_numpy().astype(np.int64)
+    return labels
+
+
+def block_shape(
+    sizes: Mapping[str, int],
+    voxels: int,
+    *,
+    grain: Mapping[str, int] | None = None,
+    units: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """The largest block of at most `voxels` whose edges lie on multiples of `grain`.
+
+    Args:
+        sizes: voxels of each axis, slowest axis first.
+        voxels: the limit. One grain is the least a block can be, even when it is larger than this.
+        grain: block edges are multiples of it (default 1).
+        units: sizes at which reading is cheap (the file's chunks); kept to where the limit allows.
+    """
+    grain, units = grain or {}, units or {}
+    shape = {}
+    for axis, size in sizes.items():
+        least = min(grain.get(axis, 1), size)
+        shape[axis] = min(size, -(-max(units.get(axis, 1), 1) // least) * least)
+    for axis in sizes:
+        least = min(grain.get(axis, 1), sizes[axis])
+        while math.prod(shape.values()) > voxels and shape[axis] > least:
+            shape[axis] = max(least, shape[axis] // 2 // least * least)
+    for axis in reversed(list(sizes)):
+        room = voxels // math.prod(shape.values())
+        if room > 1:
+            shape[axis] = min(sizes[axis], shape[axis] * room)
+    return shape
+
+
+def regions(sizes: Mapping[str, int], shape: Mapping[str, int]) -> Iterator[dict[str, slice]]:
+    """Disjoint regions of at most `shape` that cover `sizes`, in C order. No axes give one empty region."""
+    cuts = [
+        [slice(start, min(start + shape[axis], size)) for start in range(0, size, shape[axis])]
+        for axis, size in sizes.items()
+    ]
+    for cut in product(*cuts):
+        yield dict(zip(sizes, cut, strict=True))
+
+
+def read(image: xr.DataArray, region: Mapping[str, slice]) -> xr.DataArray:
+    """One region in memory, C-contiguous, with integer positions as the coordinates of every axis."""
+    values = np.ascontiguousarray(
+        image.isel({a: region.get(a, slice(None)) for a in names(image)}).to_numpy()
+    )
+    return xr.DataArray(
+        values,
+        dims=image.dims,
+        coords={a: positions(image, a)[region.get(a, slice(None))] for a in names(image)},
+        name=image.name,
+        attrs=image.attrs,
+    )
+
+
+def walk(
+    image: xr.DataArray,
+    *,
+    block_bytes: int,
+    grain: Mapping[str, int] | None = None,
+    within: Mapping[str, slice] | None = None,
+) -> Iterator[tuple[dict[str, int], xr.DataArray]]:
+    """Every voxel of a lazy image once, in pieces that are in memory.
+
+    Args:
+        image: lazy; only regions of it are read.
+        block_bytes: bound on the memory of the region that is read and of the piece being worked on.
+        grain: piece edges are multiples of it, counted from the start of `within`.
+        within: the part of the image to walk (default all).
+
+    Yields:
+        Where the piece starts (voxels from the start of `within`), and the piece as `read` gives it.
+    """
+    offset = {a: (within or {}).get(a, slice(0, image.sizes[a])) for a in names(image)}
+    sizes = {a: part.stop - part.start for a, part in offset.items()}
+    stored = max(1, block_bytes // 2 // image.dtype.itemsize)
+    region_shape = block_shape(sizes, stored, grain=grain, units=_chunks(image))
+    for region in regions(sizes, region_shape):
+        absolute = {a: slice(offset[a].start + r.start, offset[a].start + r.stop) for a, r in region.items()}
+        block = read(image, absolute)
+        lengths = {a: r.stop - r.start for a, r in region.items()}
+        for part in regions(lengths, block_shape(lengths, working_voxels(block_bytes), grain=grain)):
+            yield {a: region[a].start + p.start for a, p in part.items()}, block.isel(part)
+
+
+def working_voxels(block_bytes: int) -> int:
+    """How many voxels may be worked on at once."""
+    return max(1, block_bytes // 2 // BYTES_PER_VOXEL)
+
+
+def names(image: xr.DataArray) -> tuple[str, ...]:
+    """The axes of the image as text, in order."""
+    return tuple(str(a) for a in image.dims)
+
+
+def _chunks(image: xr.DataArray) -> dict[str, int]:
+    """Voxels of one stored chunk per axis, where xarray knows them (`preferred_chunks` is its convention)."""
+    chunks: Mapping[Hashable, tuple[int, ...]] = image.chunksizes
+    if chunks:
+        return {str(a): max(c) for a, c in chunks.items()}
+    preferred = image.encoding.get("preferred_chunks") or {}
+    return {str(a): c if isinstance(c, int) else max(c) for a, c in preferred.items()}

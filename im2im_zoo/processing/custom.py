@@ -1,0 +1,110 @@
+"""Load a `custom` operation: Python that comes with a package or recipe. The only code here that runs others' code.
+
+Three things stand before the first line of it runs: the caller's consent, a source below `root`, and the
+sha256 of the description, where there is one. The bytes that are hashed are the bytes that run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from im2im_zoo.errors import ProcessingError
+from im2im_zoo.processing.blocks import names, tensor_name
+from im2im_zoo.processing.operations import Step
+
+if TYPE_CHECKING:
+    from bioimageio.spec.model import v0_5
+
+
+def custom_step(
+    operation: v0_5.CustomProcessingDescr, image: xr.DataArray, *, allow_code: bool, root: Path | None
+) -> Step:
+    """The step `op = callable(**kwargs)`, then `op(array)` of the whole tensor in its axes' order.
+
+    Raises:
+        ProcessingError: no consent, no such file below `root`, another sha256, or code that fails.
+    """
+    what = f"custom operation {operation.callable!r} of {operation.source}"
+    if not allow_code:
+        raise ProcessingError(
+            f"{what} runs Python code that came with the package: read it, and allow it (allow_code=True) if you trust it"
+        )
+    path = _source_path(what, str(operation.source), root)
+    code = path.read_bytes()
+    digest = hashlib.sha256(code).hexdigest()
+    if operation.sha256 is not None and str(operation.sha256) != digest:
+        raise ProcessingError(
+            f"{what}: {path} has sha256 {digest}, the description says {operation.sha256}. The file was changed and "
+            "has not been run: get the package again, or write the new sha256 if the change is yours"
+        )
+    factory = getattr(_module(what, code, path, digest), str(operation.callable), None)
+    if not callable(factory):
+        raise ProcessingError(f"{what}: {path} defines no callable of that name")
+    try:
+        function = factory(**operation.kwargs)
+    except Exception as error:
+        raise ProcessingError(f"{what} cannot be made with kwargs {operation.kwargs}: {error!r}") from error
+    return Step("custom", CustomFunction(what, function), frozenset(names(image)))
+
+
+class CustomFunction:
+    """Calls the custom code on a whole tensor and checks the shape of what it gives."""
+
+    def __init__(self, what: str, function: Callable[[Any], Any]) -> None:
+        self._what, self._function = what, function
+
+    def __call__(self, x: xr.DataArray) -> xr.DataArray:
+        # A copy: the code may write into its argument, which belongs to the caller.
+        values = np.array(x.to_numpy(), order="C")
+        try:
+            result = np.asarray(self._function(values))
+        except Exception as error:
+            raise ProcessingError(
+                f"{self._what} failed on tensor {tensor_name(x)} {dict(x.sizes)} {x.dtype}: {error!r}"
+            ) from error
+        sizes = dict(zip(names(x), result.shape, strict=False))
+        if result.ndim != x.ndim or any(sizes[a] != x.sizes[a] for a in names(x) if a != "channel"):
+            raise ProcessingError(
+                f"{self._what} made shape {result.shape} of {dict(x.sizes)}: it must keep every axis, and the size of "
+                "all but the channel axis"
+            )
+        coords = {name: c for name, c in x.coords.items() if all(sizes[str(d)] == x.sizes[d] for d in c.dims)}
+        return xr.DataArray(result, dims=x.dims, coords=coords, name=x.name, attrs=x.attrs)
+
+
+def _source_path(what: str, source: str, root: Path | None) -> Path:
+    if root is None:
+        raise ProcessingError(
+            f"{what}: no folder is known to look for the file in; pass root, the package's folder"
+        )
+    path = (root / source).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise ProcessingError(f"{what} lies outside the package {root}: put the file into the package")
+    if not path.is_file():
+        raise ProcessingError(f"{what}: there is no file {path}")
+    return path
+
+
+def _module(what: str, code: bytes, path: Path, digest: str) -> ModuleType:
+    """The module made of `code`, under a name of its own; known to `sys.modules`, as dataclasses need it."""
+    name = f"im2im_zoo_custom_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module
+    try:
+        # Running this file is what the caller has allowed; its sha256 was checked above.
+        exec(compile(code, str(path), "exec"), module.__dict__)  # noqa: S102
+    except Exception as error:
+        del sys.modules[name]
+        raise ProcessingError(f"{what}: {path} cannot be imported: {error!r}") from error
+    return module
