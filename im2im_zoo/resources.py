@@ -127,3 +127,8 @@ def _read_from_wheel(distribution: str, version: str, member: str) -> bytes:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+if __name__ == "__main__":  # fetches what the tests and the demo read, so that they need no network
+    for _name in SAMPLE_IMAGES:
+        sample_image(_name)

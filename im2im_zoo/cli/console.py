@@ -21,7 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-results = Console(highlight=False, soft_wrap=True)
+# A file or a pipe has no width to wrap at.
+results = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 class _Rate(ProgressColumn):

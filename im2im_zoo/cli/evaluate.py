@@ -1,10 +1,14 @@
 """`im2im-zoo evaluate`."""
 
-from typing import Literal, cast
+import sys
+from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
-from im2im_zoo.cli.console import print_json, print_table
+from im2im_zoo.cli.console import print_table, say
+
+if TYPE_CHECKING:
+    from im2im_zoo.evaluation import Evaluation
 
 Task = Literal["regression", "semantic", "instance"]
 
@@ -33,6 +37,18 @@ def run(
         data_range=data_range,
     )
     if as_json:
-        print_json(result.to_json())
+        sys.stdout.write(result.to_json() + "\n")
     else:
-        print_table(("metric", "value", "definition"), result.rows())
+        show_evaluation(result)
+
+
+def show_evaluation(result: "Evaluation") -> None:
+    """Print the figures as a table with their definitions."""
+    rows = [(name, value, _definition(result, name)) for name, value in result.flat().items()]
+    print_table(("metric", "value", "definition"), rows)
+    for note in result.notes:
+        say(note)
+
+
+def _definition(result: "Evaluation", name: str) -> str:
+    return result.definitions.get(name, "") if "[" not in name else ""

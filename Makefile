@@ -1,0 +1,49 @@
+# make demo: the whole way on real microscopy.  make test: everything that is checked, but the slow tests.
+# Both need nothing but Python >= 3.11, git and make, and set up their own environment in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# One thread a process: two pytest workers share the processors.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+.PHONY: setup demo test lint unit slow packaged_models constraints clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; say make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV) (some minutes, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[train]"
+	$(BIN)/python -m im2im_zoo.resources
+	touch $@
+
+demo: setup
+	$(BIN)/im2im-zoo demo --overwrite
+
+test: lint unit
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup
+	$(TEST) -m "not slow"
+
+slow: setup
+	$(TEST) -m slow
+
+# Train, export and validate again what packaged_models/ holds.
+packaged_models: setup
+	$(BIN)/python packaged_models/rebuild.py
+
+# Pin what is installed now.
+constraints: setup
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis im2im-zoo-demo

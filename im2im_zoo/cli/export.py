@@ -1,0 +1,84 @@
+"""`im2im-zoo export`: a run, measured on its held-out images, becomes a package."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import typer
+
+from im2im_zoo.cli.console import say
+from im2im_zoo.cli.held_out import baseline_evaluations, held_out_evaluation
+
+if TYPE_CHECKING:
+    from im2im_zoo.training.run import Run
+
+FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
+
+
+def run(
+    run_path: Path,
+    output: Path,
+    zip_file: Path | None,
+    weights: Sequence[str] | None,
+    checkpoint: str,
+    overwrite: bool,
+    allow_code: Sequence[str],
+) -> None:
+    """Export a run and say where the package is."""
+    if checkpoint not in ("best", "last"):
+        raise typer.BadParameter(f"{checkpoint!r}; say best or last", param_hint="--checkpoint")
+    unknown = [w for w in weights or () if w not in FORMATS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r}; say one of {', '.join(FORMATS)}", param_hint="--weights")
+    from im2im_zoo.training.run import open_run
+
+    trained = open_run(run_path)
+    which = cast(Literal["best", "last"], checkpoint)
+    if trained.provenance["state"] != "complete":
+        say(
+            f"warning: training of {run_path} is {trained.provenance['state']}; exporting its {which} checkpoint"
+        )
+    export_run(trained, output, zip_file, weights, which, overwrite, allow_code)
+    say(f"Next: im2im-zoo validate {output}\n      im2im-zoo predict {output} INPUT OUTPUT.ome.zarr")
+
+
+def export_run(
+    trained: "Run",
+    output: Path,
+    zip_file: Path | None = None,
+    weights: Sequence[str] | None = None,
+    checkpoint: Literal["best", "last"] = "best",
+    overwrite: bool = False,
+    allow_code: Sequence[str] = (),
+) -> None:
+    """Measure a trained network on the validation images of its run and write the package."""
+    from im2im_zoo.data import validation_samples
+    from im2im_zoo.packaging import export_package
+    from im2im_zoo.training.run import load_framework
+
+    recipe = trained.recipe
+    network = load_framework(trained, checkpoint, allow_code).exported_network().eval()
+    samples = validation_samples(recipe)
+    say(f"Measuring on {len(samples)} held-out image(s)")
+    result = held_out_evaluation(network, recipe, samples)
+    baselines = {
+        f"{name} {figure}": value
+        for name, evaluation in baseline_evaluations(recipe, samples).items()
+        for figure, value in evaluation.figures.items()
+    }
+    say(f"Exporting to {output}")
+    exported = export_package(
+        network,
+        recipe,
+        samples,
+        output,
+        figures=result.figures,
+        baselines=baselines,
+        weights=tuple(weights or FORMATS),
+        provenance=dict(trained.provenance),
+        zip_path=zip_file,
+        overwrite=overwrite,
+    )
+    for line in exported.warnings:
+        say(f"warning: {line}")
+    say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))

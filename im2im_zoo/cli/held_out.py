@@ -1,0 +1,71 @@
+"""What a trained network, and what a trivial method, gets on held-out images. Prints nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from im2im_zoo.data import Sample
+    from im2im_zoo.evaluation import Evaluation
+    from im2im_zoo.recipe import Recipe
+
+# The figure of each task that a headline shows.
+HEADLINE: Mapping[str, str] = {"regression": "pearson", "semantic": "dice", "instance": "ap@0.5"}
+
+
+def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]") -> "Evaluation":
+    """The mean figures of whole-image predictions, against the targets that training used."""
+    from im2im_zoo.packaging import predict_sample
+
+    return _mean(recipe, samples, lambda sample, target: predict_sample(network, recipe, sample))
+
+
+def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict[str, Evaluation]":
+    """The mean figures of the trivial methods that make sense for the recipe's task, by their names."""
+    from im2im_zoo.evaluation import baselines
+
+    methods: dict[str, Callable[[xr.DataArray, xr.DataArray], xr.DataArray]] = {}
+    if recipe.output.task == "semantic":
+        methods["Otsu"] = lambda image, target: baselines.otsu_mask(image)
+    elif recipe.output.task == "instance":
+        methods["Otsu components"] = lambda image, target: baselines.otsu_instances(image)
+    else:
+        methods["linear fit"] = baselines.linear_fit
+        methods["Gaussian filter"] = lambda image, target: baselines.linear_fit(
+            baselines.best_gaussian(baselines.linear_fit(image, target), target), target
+        )
+    return {
+        name: _mean(recipe, samples, lambda s, target, m=method: m(_like_channels(s.input, target), target))  # type: ignore[misc]
+        for name, method in methods.items()
+    }
+
+
+def processed_target(recipe: "Recipe", sample: "Sample") -> xr.DataArray:
+    """The target image as training saw it, whole."""
+    from im2im_zoo.processing import fit
+
+    return fit(recipe.target.preprocessing, sample.target)(sample.target)
+
+
+def _mean(
+    recipe: "Recipe",
+    samples: "Sequence[Sample]",
+    method: "Callable[[Sample, xr.DataArray], xr.DataArray]",
+) -> "Evaluation":
+    from im2im_zoo.evaluation import evaluate, mean_evaluation
+
+    pairs = ((sample, processed_target(recipe, sample)) for sample in samples)
+    return mean_evaluation(
+        [evaluate(method(sample, target), target, recipe.output.task) for sample, target in pairs]
+    )
+
+
+def _like_channels(image: xr.DataArray, target: xr.DataArray) -> xr.DataArray:
+    """The image with as many channels as the target: its middle channel repeated where the numbers differ."""
+    count = target.sizes["channel"]
+    if image.sizes["channel"] != count:
+        image = image.isel(channel=[image.sizes["channel"] // 2] * count)
+    return image.drop_vars("channel", errors="ignore")

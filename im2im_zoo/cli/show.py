@@ -1,0 +1,137 @@
+"""`im2im-zoo show`: what a package, a run or a recipe is, without running anything of it."""
+
+from pathlib import Path
+from typing import Any
+
+from im2im_zoo.cli.console import print_json, print_table
+from im2im_zoo.errors import Im2ImError, RecipeError
+from im2im_zoo.load_recipe import load_recipe, recipe_names
+from im2im_zoo.recipe import Recipe
+
+
+def run(source: str, as_json: bool) -> None:
+    """Describe what stands at a path or under a name."""
+    content = describe(source)
+    if as_json:
+        print_json(content)
+    else:
+        print_table((str(content.pop("kind")), ""), [(key, _text(value)) for key, value in content.items()])
+
+
+def describe(source: str) -> dict[str, Any]:
+    """What a package, a run or a recipe is, as plain values.
+
+    Raises:
+        Im2ImError: it is none of them.
+    """
+    path = Path(source)
+    if (path / "provenance.json").is_file():
+        return _run(source)
+    if (
+        source in recipe_names()
+        or (path.is_file() and _holds_framework(path))
+        or (path / "recipe.yaml").is_file()
+    ):
+        return {"kind": "recipe", **_recipe(load_recipe(source))}
+    try:
+        return _package(source)
+    except Im2ImError as error:
+        if path.exists():
+            raise
+        raise RecipeError(
+            f"{source!r} is no package, run or recipe; recipes: {', '.join(recipe_names())}"
+        ) from error
+
+
+def _holds_framework(path: Path) -> bool:
+    """Whether a YAML file looks like a recipe rather than an RDF."""
+    if path.suffix not in (".yaml", ".yml"):
+        return False
+    return any(line.startswith("framework:") for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "name": recipe.name,
+        "task": recipe.output.task,
+        "framework": recipe.framework.callable,
+        "network": recipe.network.callable,
+        "input": f"{recipe.input.id}: {', '.join(recipe.input.axes)}",
+        "preprocessing": [op.id for op in recipe.input.preprocessing],
+        "postprocessing": [op.id for op in recipe.output.postprocessing],
+        "data": f"{recipe.data.path} ({recipe.data.pairing}, split by {recipe.data.split})",
+        "patches": f"{' x '.join(map(str, recipe.data.patch_size))}, {recipe.data.batch_size} a batch",
+        "trainer": dict(recipe.trainer),
+        "monitor": f"{recipe.monitor} ({recipe.monitor_mode})",
+    }
+
+
+def _run(source: str) -> dict[str, Any]:
+    from im2im_zoo.cli.train import best_row
+    from im2im_zoo.training.run import open_run
+
+    run = open_run(source)
+    data = run.provenance["data"]
+    return {
+        "kind": "run",
+        "state": run.provenance["state"],
+        **_recipe(run.recipe),
+        "epochs": len(run.metrics),
+        "best": best_row(run),
+        "training images": len(data["train"]),
+        "validation images": len(data["validation"]),
+        "data sha256": data["sha256"],
+        "git revision": run.provenance["git_revision"],
+        "versions": run.provenance["versions"],
+    }
+
+
+def _package(source: str) -> dict[str, Any]:
+    from im2im_zoo.package import open_package
+
+    package = open_package(source)
+    model = package.description
+    return {
+        "kind": "package",
+        "name": package.name,
+        "version": package.version,
+        "format": package.raw.get("format_version"),
+        "description": model.description,
+        "inputs": [_tensor(t) for t in package.inputs],
+        "outputs": [_tensor(t) for t in package.outputs],
+        "weights": list(package.weights),
+        "license": str(model.license) if model.license else None,
+        "authors": [author.name for author in model.authors],
+        "tags": list(model.tags),
+        "source": package.source,
+    }
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    operations = getattr(tensor, "preprocessing", None) or getattr(tensor, "postprocessing", None) or ()
+    return {
+        "id": str(tensor.id),
+        "axes": {str(axis.id): _size(axis) for axis in tensor.axes},
+        "processing": [op.id for op in operations],
+    }
+
+
+def _size(axis: Any) -> str:
+    size = getattr(axis, "size", None)
+    halo = f", halo {axis.halo}" if getattr(axis, "halo", 0) else ""
+    if isinstance(size, int) or size is None:
+        names = getattr(axis, "channel_names", None)
+        return (", ".join(map(str, names)) if names else str(size or "any")) + halo
+    if hasattr(size, "step"):
+        return f"{size.min} + n x {size.step}{halo}"
+    if hasattr(size, "tensor_id"):
+        return f"as {size.tensor_id}.{size.axis_id}" + (f" + {size.offset}" if size.offset else "") + halo
+    return str(size) + halo
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(_text(v) for v in value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
