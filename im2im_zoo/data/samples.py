@@ -1,0 +1,204 @@
+"""A pair of images, opened lazily and laid out as the recipe's input tensor. Nothing is processed here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.axes import AxisName, axes_letters
+from im2im_zoo.data.files import list_files
+from im2im_zoo.data.pairing import Pair, find_pairs
+from im2im_zoo.errors import AxesError, DataError
+from im2im_zoo.images import open_image, pixel_size_um
+from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.recipe import Recipe
+
+Side = Literal["input", "target"]
+# Relative difference up to which two pixel sizes are taken for the same.
+_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A pair of raw images.
+
+    Attributes:
+        name: the pair's.
+        input, target: lazy; their dims are the recipe's `input.axes` without batch, their space axes have the
+            same sizes; `attrs` and channel names as `open_image` gives them.
+    """
+
+    name: str
+    input: xr.DataArray
+    target: xr.DataArray
+
+
+def open_sample(pair: Pair, recipe: Recipe) -> Sample:
+    """Open both images of a pair without reading their voxels.
+
+    Raises:
+        ImageError: a file that cannot be read, or lacks a channel.
+        DataError: axes that are not the recipe's; images whose sizes or pixel sizes differ.
+    """
+    sample = Sample(pair.name, _open(pair.input, recipe, "input"), _open(pair.target, recipe, "target"))
+    _check_geometry(sample, pair, recipe)
+    return sample
+
+
+def validation_samples(recipe: Recipe) -> list[Sample]:
+    """The raw image pairs that validate."""
+    return [open_sample(pair, recipe) for pair in find_pairs(recipe.data, recipe.seed).validation]
+
+
+def check_samples(samples: Sequence[Sample], recipe: Recipe) -> None:
+    """Check what has to hold over all samples: their channels, and room for a patch.
+
+    Raises:
+        DataError: the message lists the files.
+    """
+    for side in ("input", "target"):
+        _check_channels([getattr(sample, side) for sample in samples], side)
+    named = recipe.input.channels
+    count = samples[0].input.sizes["channel"]
+    if named is not None and len(named) != count:
+        raise DataError(
+            f"input.channels names {len(named)} channels ({', '.join(named)}), but the input images have {count}; "
+            "name each one, or choose some with data.input_channels"
+        )
+    patch = dict(zip(recipe.space, recipe.data.patch_size, strict=True))
+    small = [s.input for s in samples if any(s.input.sizes[axis] < size for axis, size in patch.items())]
+    if small:
+        raise DataError(
+            f"images smaller than data.patch_size, {_sizes_text(patch)}; make it at most as large as the smallest "
+            f"image, or leave these images out:\n{list_files(map(_describe_space, small))}"
+        )
+
+
+def _open(path: Path, recipe: Recipe, side: Side) -> xr.DataArray:
+    data = recipe.data
+    axes, channels = (
+        (data.input_axes, data.input_channels)
+        if side == "input"
+        else (data.target_axes, data.target_channels)
+    )
+    try:
+        image = open_image(path, axes=axes, channels=channels)
+    except AxesError as error:
+        raise DataError(
+            f"{error} (data.{side}_axes declares the axes, data.{side}_channels the channels)"
+        ) from error
+    return arrange(image, recipe.input.axes[1:], f"data.{side}_axes")
+
+
+def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataArray:
+    """A lazy view of an image with exactly the wanted axes, found by name.
+
+    Args:
+        image: as `open_image` gives it.
+        axes: the wanted ones, in order. `channel` is added where the image has none; axes of size one that are
+            not wanted are dropped.
+        key: the recipe's key that declares the axes of the file, for messages.
+
+    Raises:
+        DataError: a wanted axis is missing, or another one is longer than one.
+    """
+    wanted = axes_letters(axes)
+    described = (
+        f"{image.attrs.get('source')} has the axes {axes_letters(map(str, image.dims))!r} {image.shape}"
+    )
+    extra = [str(axis) for axis in image.dims if axis not in axes and image.sizes[axis] != 1]
+    if "time" in extra:
+        raise DataError(
+            f"{described}: a time axis of {image.sizes['time']} points; training takes single time points: save "
+            f"each as a file of its own, or, if this axis is another one, declare the axes in {key}"
+        )
+    missing = [axis for axis in axes if axis not in image.dims and axis != "channel"]
+    if missing or extra:
+        wrong = [f"has no {', '.join(missing)}"] * bool(missing) + [f"{', '.join(extra)} is too much"] * bool(
+            extra
+        )
+        raise DataError(
+            f"{described}, but input.axes wants {wanted!r} (besides batch): it {' and '.join(wrong)}; declare the "
+            f"axes of the files in {key} if they are others, or change input.axes"
+        )
+    arranged = lazy_image(_Arranged(image, tuple(axes)), tuple(axes))
+    arranged.attrs = dict(image.attrs)
+    arranged.name = image.name
+    chunks = image.encoding.get("preferred_chunks")
+    if isinstance(chunks, Mapping):
+        arranged.encoding["preferred_chunks"] = {axis: chunks.get(axis, 1) for axis in axes}
+    return arranged.assign_coords(channel=image["channel"].values) if "channel" in image.coords else arranged
+
+
+@dataclass(frozen=True, slots=True)
+class _Arranged:
+    """A source whose axes are those of an image in another order; xarray's own transposition reads slower."""
+
+    image: xr.DataArray
+    axes: tuple[AxisName, ...]
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.image.attrs.get("source")))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.image.sizes.get(axis, 1) for axis in self.axes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.image.dtype
+
+    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        asked = dict(zip(self.axes, key, strict=True))
+        there = [str(axis) for axis in self.image.dims]
+        # A single index is read as a slice of one voxel, so that the axes stay countable until the end.
+        slices = {a: slice(k, k + 1) if isinstance(k, int) else k for a, k in asked.items() if a in there}
+        read = self.image.isel({a: slices.get(a, 0) for a in there}).to_numpy()
+        found = [a for a in there if a in asked]
+        values = read.transpose([found.index(a) for a in self.axes if a in found])
+        values = values[tuple(slice(None) if a in found else np.newaxis for a in self.axes)]
+        final = (0 if isinstance(k, int) else slice(None) if a in found else k for a, k in asked.items())
+        return np.asarray(values[tuple(final)])
+
+
+def _check_geometry(sample: Sample, pair: Pair, recipe: Recipe) -> None:
+    space = recipe.space
+    if any(sample.input.sizes[axis] != sample.target.sizes[axis] for axis in space):
+        raise DataError(
+            f"{pair.name}: input and target have other sizes, but have to match voxel by voxel:\n"
+            f"{list_files(map(_describe_space, (sample.input, sample.target)))}"
+        )
+    sizes = pixel_size_um(sample.input), pixel_size_um(sample.target)
+    for axis in space:
+        ours, theirs = (known.get(axis) for known in sizes)
+        if ours and theirs and abs(ours - theirs) > _TOLERANCE * max(ours, theirs):
+            raise DataError(
+                f"{pair.name}: the pixel size along {axis} is {ours:g} µm in {pair.input} but {theirs:g} µm in "
+                f"{pair.target}; register the two, or correct the one that is wrong"
+            )
+
+
+def _check_channels(images: Sequence[xr.DataArray], side: str) -> None:
+    counts = [image.sizes["channel"] for image in images]
+    usual = max(sorted(set(counts)), key=counts.count)
+    others = [image for image, count in zip(images, counts, strict=True) if count != usual]
+    if others:
+        lines = [f"{image.attrs.get('source')}: {image.sizes['channel']}" for image in others]
+        raise DataError(
+            f"the {side} images have {usual} channel{'s' * (usual != 1)}, but not all of them; choose the channels "
+            f"in data.{side}_channels, or leave these out:\n{list_files(lines)}"
+        )
+
+
+def _describe_space(image: xr.DataArray) -> str:
+    space = {str(a): n for a, n in image.sizes.items() if a != "channel"}
+    return f"{image.attrs.get('source')}: {_sizes_text(space)}"
+
+
+def _sizes_text(sizes: Mapping[Any, int]) -> str:
+    return " × ".join(f"{axis} {size}" for axis, size in sizes.items())
