@@ -2,5 +2,14 @@
 
 from im2im_zoo.images.metadata import pixel_size_um
 from im2im_zoo.images.open import ImageSuffixes, image_suffixes, open_image
+from im2im_zoo.images.write import ImageWriter, create_image, write_image
 
-__all__ = ["ImageSuffixes", "image_suffixes", "open_image", "pixel_size_um"]
+__all__ = [
+    "ImageSuffixes",
+    "ImageWriter",
+    "create_image",
+    "image_suffixes",
+    "open_image",
+    "pixel_size_um",
+    "write_image",
+]

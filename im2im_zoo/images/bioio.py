@@ -40,7 +40,7 @@ def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, Image
     found = tuple(n for n in names if n is not None)
     axes = found if len(found) == len(shape) == len(set(found)) else None
     sizes = opened.physical_pixel_sizes
-    interval = getattr(opened, "time_interval", None)
+    interval: Any = getattr(opened, "time_interval", None)
     step = interval.total_seconds() if hasattr(interval, "total_seconds") else as_number(interval)
     count = shape[axes.index("channel")] if axes and "channel" in axes else 0
     metadata = ImageMetadata(

@@ -86,6 +86,8 @@ class OpenedSource:
         self.shape = shape
         self.dtype = dtype.newbyteorder("=")
         self._opener = opener
+        self._opened: Any = None
+        self._process: int = 0
         self._arguments = arguments
         self._reset()
 
@@ -104,7 +106,7 @@ class OpenedSource:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._opened: Any = None
+        self._opened = None
         self._process = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,7 +117,7 @@ class OpenedSource:
         self._reset()
 
 
-class LazyArray(BackendArray):  # type: ignore[misc]
+class LazyArray(BackendArray):
     """A source as xarray wants it: every kind of index is answered with the smallest box around it."""
 
     __slots__ = ("dtype", "shape", "source")

@@ -159,7 +159,9 @@ def _transform(
     path: Path, multiscale: Mapping[str, Any], level: str, ndim: int
 ) -> tuple[list[float], list[float]]:
     """Scale and translation of a level: its own transformations, then those of the whole multiscale."""
-    dataset = next((d for d in multiscale.get("datasets", ()) if str(d.get("path")) == level), {})
+    dataset: Mapping[str, Any] = next(
+        (d for d in multiscale.get("datasets", ()) if str(d.get("path")) == level), {}
+    )
     scale, shift = [1.0] * ndim, [0.0] * ndim
     steps = [
         *(dataset.get("coordinateTransformations") or ()),
@@ -215,7 +217,7 @@ def _images_within(path: Path, ome: Mapping[str, Any]) -> list[str]:
         return [str(i["path"]) for i in ome["well"].get("images", ())]
     if "plate" in ome:
         wells = [str(w["path"]) for w in ome["plate"].get("wells", ())]
-        found = []
+        found: list[str] = []
         for well in wells:
             # Enough for a message: a plate can have thousands of wells.
             if is_zarr(path / well) and len(found) <= _LISTED:

@@ -1,11 +1,13 @@
-"""Reading `.npy`, PNG and JPEG. PNG and JPEG cannot be read in parts: they are decoded whole at the first read."""
+"""Reading `.npy`, PNG and JPEG, and writing PNG. PNG and JPEG have no parts: they are decoded whole at the first read."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.axes import AxisName
@@ -73,26 +75,18 @@ def decode_raster(path: Path, mode: str, deep: bool) -> tuple[NDArray[Any], Call
     return decoded, lambda: None
 
 
-class _decoding(warnings.catch_warnings):  # noqa: N801
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
     """Lets pictures pass that Pillow finds large, and turns its refusal of huge ones into our message."""
+    from PIL import Image
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def __enter__(self) -> None:
-        from PIL import Image
-
-        super().__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        from PIL import Image
-
-        super().__exit__(kind, error, traceback)
-        if isinstance(error, Image.DecompressionBombError):
+        try:
+            yield
+        except Image.DecompressionBombError as error:
             raise ImageError(
-                f"{self._path}: is too large to be decoded whole, as its format needs; save it as a tiled TIFF or OME-Zarr"
+                f"{path}: is too large to be decoded whole, as its format needs; save it as a tiled TIFF or OME-Zarr"
             ) from error
 
 
@@ -115,3 +109,31 @@ def _channels(mode: str) -> tuple[str, ...] | None:
 
 def _plane_axes(ndim: int) -> tuple[AxisName, ...] | None:
     return ("y", "x") if ndim == 2 else None
+
+
+def png_mode(path: Path, image: xr.DataArray) -> tuple[str, ...]:
+    """The order of axes in which a PNG takes an image: y, x, or y, x, channel.
+
+    Raises:
+        ImageError: other axes, dtypes or numbers of channels than a PNG has.
+    """
+    channels = image.sizes.get("channel", 0)
+    planar = set(image.dims) == {"y", "x"} or (
+        set(image.dims) == {"y", "x", "channel"} and channels in (3, 4)
+    )
+    if not planar or image.dtype not in (np.uint8, np.uint16, np.bool_):
+        raise ImageError(
+            f"{path}: a PNG takes y, x, or those with 3 or 4 channels, as uint8 or uint16; the image is "
+            f"{', '.join(f'{d} {n}' for d, n in image.sizes.items())} {image.dtype}: write .ome.tif or .ome.zarr, or convert it"
+        )
+    return ("y", "x", "channel") if channels else ("y", "x")
+
+
+def write_png(image: xr.DataArray, path: Path, order: tuple[str, ...]) -> None:
+    """Write a whole image as PNG; bool becomes 0 and 255."""
+    import imagecodecs
+
+    voxels = np.ascontiguousarray(image.transpose(*order).values)
+    if voxels.dtype == bool:
+        voxels = voxels.astype(np.uint8) * 255
+    path.write_bytes(imagecodecs.png_encode(voxels))

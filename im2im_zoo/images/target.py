@@ -1,0 +1,98 @@
+"""What is to be written (`NewImage`) and how a format takes it (`Target`). Writes nothing itself."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.axes import AxisName
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image that is to be written; axes in the caller's order.
+
+    Attributes:
+        axes, shape, dtype: one each a dimension; dtype of the caller's blocks.
+        name: for the metadata.
+        pixel_size_um: space axis -> micrometres; only those known.
+        channel_names: one a channel, if known.
+        time_step_s: seconds between time points, if known.
+        attributes: provenance; JSON values.
+        labels: whether the integers are labels, which must never be averaged.
+    """
+
+    axes: tuple[AxisName, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    name: str
+    pixel_size_um: Mapping[str, float] = field(default_factory=dict)
+    channel_names: tuple[str, ...] | None = None
+    time_step_s: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    labels: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the voxels, uncompressed."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def size(self, axis: str) -> int:
+        """Voxels along an axis, 1 if the image does not have it."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    def in_order(self, order: tuple[AxisName, ...]) -> tuple[AxisName, ...]:
+        """The image's axes, in the order of a format."""
+        return tuple(axis for axis in order if axis in self.axes)
+
+
+class Target(Protocol):
+    """A file in the making.
+
+    Attributes:
+        axes: in the format's order, in which keys and blocks are given.
+        chunks: voxels that are stored together, in that order; ones where regions of any shape are alike.
+    """
+
+    axes: tuple[AxisName, ...]
+    chunks: tuple[int, ...]
+
+    def create(self, partial: Path) -> None:
+        """Make the file, its voxels zero."""
+        ...
+
+    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
+        """Write a block at a key of slices with start and stop."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the file after the last block."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file, finished or not."""
+        ...
+
+
+def blocks(
+    shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int, limit: int = 32 * 2**20
+) -> Iterator[tuple[slice, ...]]:
+    """Regions that cover an image once, each of whole chunks and of at most `limit` bytes (or one chunk).
+
+    Args:
+        shape, chunks: of the image, in voxels.
+        itemsize: bytes a voxel.
+        limit: bytes a block.
+    """
+    sides = [min(c, n) for c, n in zip(chunks, shape, strict=True)]
+    for axis in reversed(range(len(shape))):
+        others = int(np.prod(sides, dtype=object)) // sides[axis] * itemsize
+        fitting = max(1, limit // (others * sides[axis]))
+        sides[axis] = min(shape[axis], sides[axis] * fitting)
+    starts = [range(0, n, side) for n, side in zip(shape, sides, strict=True)]
+    for corner in product(*starts):
+        yield tuple(slice(at, min(at + side, n)) for at, side, n in zip(corner, sides, shape, strict=True))
