@@ -155,12 +155,23 @@ def _above(x: xr.DataArray, threshold: xr.DataArray) -> xr.DataArray:
 
 
 def _limit(x: xr.DataArray, low: xr.DataArray | None, high: xr.DataArray | None) -> xr.DataArray:
-    values = _floats(x)
+    """Integers stay integers where the limits are integers of the same dtype."""
+    # Decided by all the limits, not by those of this tile: every tile gets the same dtype.
+    limits = [limit for limit in (low, high) if limit is not None]
+    stay = x.dtype.kind in "iu" and all(_fit_into(limit.to_numpy(), x.dtype) for limit in limits)
+    values = np.ascontiguousarray(x.to_numpy()) if stay else _floats(x)
     if low is not None:
         values = np.maximum(values, _along(low, x).astype(values.dtype))
     if high is not None:
         values = np.minimum(values, _along(high, x).astype(values.dtype))
     return x.copy(data=values)
+
+
+def _fit_into(numbers: NDArray[np.float64], dtype: np.dtype[Any]) -> bool:
+    info = np.iinfo(dtype)
+    # Below 2^53, beyond which a float64 no longer tells neighbouring integers apart.
+    low, high = max(info.min, -(2**53)), min(info.max, 2**53)
+    return bool(((numbers == np.trunc(numbers)) & (numbers >= low) & (numbers <= high)).all())
 
 
 def _times_plus(x: xr.DataArray, gain: xr.DataArray, offset: xr.DataArray) -> xr.DataArray:

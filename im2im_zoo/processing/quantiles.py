@@ -166,10 +166,8 @@ def _to_key(values: NDArray[Any]) -> NDArray[Any]:
         return values
     unsigned = np.dtype(f"u{values.dtype.itemsize}")
     bits, sign = values.view(unsigned), unsigned.type(1 << (8 * unsigned.itemsize - 1))
-    if values.dtype.kind == "i":
-        return np.bitwise_xor(bits, sign)
-    keys: NDArray[Any] = np.where(bits & sign, ~bits, bits | sign)
-    return keys
+    keys: NDArray[Any] = bits ^ sign
+    return keys if values.dtype.kind == "i" else np.where(bits & sign, ~bits, keys)
 
 
 def _from_key(keys: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
