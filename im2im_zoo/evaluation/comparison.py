@@ -270,10 +270,9 @@ def instance_figures(found: instance.Overlaps, thresholds: Sequence[float]) -> d
 
 
 def _instance_definition(name: str, levels: Sequence[float]) -> str:
-    base, _, level = name.partition("@")
     if name == "mean_ap":
         return f"Mean of AP over the IoU thresholds {', '.join(f'{v:.2f}' for v in levels)}."
-    return instance.DEFINITIONS[base] + (f" Threshold {level}." if level else "")
+    return instance.DEFINITIONS[name.partition("@")[0]]
 
 
 def _assemble(

@@ -20,7 +20,7 @@ _CHUNK = 1 << 22
 DEFINITIONS: dict[str, str] = {
     "ap": (
         "Average precision at an IoU threshold as in StarDist and the 2018 Data Science Bowl, TP / (TP + FP + FN) over "
-        "objects, each predicted object matched to at most one true object with IoU >= threshold. "
+        "objects, each predicted object matched to at most one true object with IoU ≥ threshold. "
         "1 when neither image has an object. Mean per image, never pooled."
     ),
     "mean_ap": "Mean of AP over the IoU thresholds 0.50, 0.55 ... 0.95.",

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.errors import EvaluationError
-from im2im_zoo.evaluation import instance
+from im2im_zoo.evaluation import instance, semantic
 from im2im_zoo.evaluation.alignment import align, channel_names
 
 Kind = Literal["intensity", "labels", "mask", "error", "overlap", "matches"]
@@ -17,7 +17,7 @@ View = Literal["auto", "max", "middle"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 RGB = NDArray[np.uint8]
 
-PERCENTILES = (0.5, 99.8)
+PERCENTILES = (0.5, 99.5)
 LONGEST = 768  # pixels of a rendered panel's longer side
 # Okabe & Ito 2008: told apart with every kind of colour vision, and by lightness in grey print.
 AGREE, ONLY_PREDICTION, ONLY_TARGET = (222, 222, 222), (230, 120, 0), (40, 140, 230)
@@ -35,7 +35,7 @@ class Panel:
             "overlap" (pixels of image and of target) or "matches" (objects of both, matched at IoU 0.5).
         caption: said before how the picture was made.
         target: the truth, for the last three kinds.
-        contrast: values shown as black and white; default: percentiles 0.5 and 99.8 of each channel.
+        contrast: values shown as black and white; default: percentiles 0.5 and 99.5 of each channel.
         view: how z is shown: "max" projection or "middle" plane; "auto": max for intensities, else middle.
     """
 
@@ -100,7 +100,8 @@ def render(panel: Panel, *, longest: int = LONGEST) -> Rendered:
     if factor > 1:
         said.append(f"shown at 1/{factor} size")
     pixel = panel.image.attrs.get("pixel_size_um", {}).get("x")
-    caption = ". ".join(part for part in (panel.caption.rstrip("."), ", ".join([*said, *how])) if part)
+    parts = (panel.caption.rstrip("."), ", ".join([*said, *how]))
+    caption = ". ".join(part[:1].upper() + part[1:] for part in parts if part)
     return Rendered(panel.title, rgb, caption, legend, float(pixel) * factor if pixel else None, 1 / factor)
 
 
@@ -123,19 +124,23 @@ def scale_bar(picture: Rendered, share: float = 0.22) -> ScaleBar:
 
 
 def regression_panels(
-    source: xr.DataArray, target: xr.DataArray, prediction: xr.DataArray
+    source: xr.DataArray, target: xr.DataArray, prediction: xr.DataArray, *, view: View = "middle"
 ) -> tuple[Panel, ...]:
-    """Input, target, prediction and error; target and prediction share their contrast where there is one channel."""
+    """Input, target, prediction and error of one view; target and prediction share their contrast if of one channel."""
     contrast = None
     if target.sizes.get("channel", 1) == 1:
-        contrast = _limits(_flatten(target, "auto", "intensity")[0].to_numpy())
+        contrast = _limits(_flatten(target, view, "intensity")[0].to_numpy())
     return (
-        Panel("input", source),
-        Panel("target", target, contrast=contrast),
+        Panel("input", source, view=view),
+        Panel("target", target, contrast=contrast, view=view),
         Panel(
-            "prediction", prediction, contrast=contrast, caption="Contrast of the target" if contrast else ""
+            "prediction",
+            prediction,
+            contrast=contrast,
+            caption="Contrast of the target" if contrast else "",
+            view=view,
         ),
-        Panel("error", prediction, kind="error", target=target),
+        Panel("error", prediction, kind="error", target=target, view=view),
     )
 
 
@@ -246,25 +251,20 @@ def _draw_comparison(
             (),
         )
     if panel.kind == "mask":
-        return (
-            np.where(_foreground(_every(own, factor))[..., None], np.uint8(AGREE[0]), np.uint8(0)).repeat(
-                3, 2
-            ),
-            [],
-            (),
-        )
+        mask = _foreground(own)
+        grey = np.where(_every(mask, factor)[..., None], np.uint8(AGREE[0]), np.uint8(0)).repeat(3, 2)
+        return grey, [f"foreground {100 * mask.mean():.1f} % of the view"], ()
     if panel.kind == "overlap":
-        states = _foreground(own) + 2 * (truth > 0).astype(np.uint8)
+        states, how = _pixel_states(_foreground(own), (truth > 0).astype(np.uint8))
         words = ("both", "prediction only (FP)", "target only (FN)")
     else:
-        states = _object_states(instance.as_labels(own, "prediction"), instance.as_labels(truth, "target"))
+        states, how = _object_states(
+            instance.as_labels(own, "prediction"), instance.as_labels(truth, "target")
+        )
         words = ("matched (IoU ≥ 0.5)", "predicted, no match (FP)", "missed (FN)")
     palette = np.array([(0, 0, 0), ONLY_PREDICTION, ONLY_TARGET, AGREE], dtype=np.uint8)
-    return (
-        palette[_every(states, factor)],
-        [],
-        tuple(zip((AGREE, ONLY_PREDICTION, ONLY_TARGET), words, strict=True)),
-    )
+    legend = tuple(zip((AGREE, ONLY_PREDICTION, ONLY_TARGET), words, strict=True))
+    return palette[_every(states, factor)], [how], legend
 
 
 def _draw_error(
@@ -278,14 +278,19 @@ def _draw_error(
     return rgb.astype(np.uint8), [how], ((ONLY_PREDICTION, "too bright"), (ONLY_TARGET, "too dark"))
 
 
-def _object_states(prediction: NDArray[Any], target: NDArray[Any]) -> NDArray[np.uint8]:
+def _pixel_states(prediction: NDArray[np.uint8], target: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
+    """0 background, 1 prediction only, 2 target only, 3 both; and the Dice of what is shown."""
+    return prediction + 2 * target, f"Dice of this view {semantic.dice(prediction, target):.3f}"
+
+
+def _object_states(prediction: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
     """0 background, 1 predicted object without a match, 2 missed object, 3 matched; matched in the plane shown."""
     matching = instance.match(instance.overlaps(prediction, target), 0.5)
     states = np.where(target > 0, np.uint8(2), np.uint8(0))
     states[np.isin(target, matching.pairs[:, 0])] = 3
     states[(prediction > 0) & ~np.isin(prediction, matching.pairs[:, 1])] = 1
-    states[np.isin(prediction, matching.pairs[:, 1]) & (prediction > 0)] = 3
-    return states
+    states[np.isin(prediction, matching.pairs[:, 1])] = 3
+    return states, f"in this view {matching.tp} matched, {matching.fp} false, {matching.fn} missed objects"
 
 
 def _foreground(values: NDArray[Any]) -> NDArray[np.uint8]:

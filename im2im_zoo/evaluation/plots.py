@@ -13,7 +13,7 @@ from im2im_zoo.evaluation.panels import RGB, Panel, Rendered, render, scale_bar
 
 # Colour by CSS class, so that light and dark pages can differ; dashes tell the lines apart in grey print.
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_WIDTH, _HEIGHT = 760, 300
+_WIDTH, _HEIGHT = 560, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 46
 
 
@@ -115,7 +115,7 @@ def curve_svg(curve: Curve) -> str:
     for k, line in enumerate(curve.series.values()):
         placed = [place(x, scale(y)) for x, y in line]
         parts.append(_svg_line(placed, k))
-    parts.append(_svg_legend(list(curve.series)))
+    parts.append(_svg_legend(curve))
     return "".join(parts) + "</svg>"
 
 
@@ -238,10 +238,14 @@ def _svg_line(placed: list[tuple[float, float]], k: int) -> str:
     return drawn
 
 
-def _svg_legend(names: list[str]) -> str:
+def _svg_legend(curve: Curve) -> str:
+    """A short piece of each line and its name, with the lowest value where a dot marks it."""
     drawn = ""
     y = _TOP + 8
-    for k, name in enumerate(names):
+    for k, (name, line) in enumerate(curve.series.items()):
+        if k > 0 and line:
+            x, low = min(line, key=lambda p: p[1])
+            name = f"{name}, lowest {low:.3g} at {curve.x_label} {x:g}"
         dash = f' stroke-dasharray="{_DASHES[k % len(_DASHES)]}"' if _DASHES[k % len(_DASHES)] else ""
         right = _WIDTH - _RIGHT
         drawn += (

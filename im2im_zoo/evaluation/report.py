@@ -227,7 +227,7 @@ def _figures(evaluations: Mapping[str, Evaluation], notes: tuple[str, ...]) -> s
     model = next(iter(evaluations.values()))
     tables = [_metric_table(evaluations, "", "all channels" if model.channels else "")]
     tables += [_metric_table(evaluations, channel, channel) for channel in model.channels]
-    said = [f"{name}: {text}." for name, text in model.settings.items()]
+    said = ["; ".join(f"{name}: {text}" for name, text in model.settings.items()) + "."]
     said.append(f"Mean over {model.images} images (counts: sum)." if model.images > 1 else "One image.")
     said += [f"{note}." for note in dict.fromkeys(n for e in evaluations.values() for n in e.notes)]
     below = "".join(
@@ -240,13 +240,18 @@ def _metric_table(evaluations: Mapping[str, Evaluation], channel: str, title: st
     """Figures down, evaluations across, definitions last (in the first table only)."""
     columns = {k: e.channels.get(channel, {}) if channel else e.figures for k, e in evaluations.items()}
     model = next(iter(evaluations.values()))
+    names = list(next(iter(columns.values())))
+    meanings = [model.definitions.get(name, "") for name in names]
     rows = ""
-    for name in next(iter(columns.values())):
+    for k, name in enumerate(names):
         cells = "".join(
             f'<td class="number">{format_figure(name, f[name]) if name in f else "–"}</td>'
             for f in columns.values()
         )
-        words = "" if channel else f'<td class="definition">{escape(model.definitions.get(name, ""))}</td>'
+        words = ""
+        if not channel and (k == 0 or meanings[k] != meanings[k - 1]):
+            alike = next((n for n, m in enumerate(meanings[k:]) if m != meanings[k]), len(names) - k)
+            words = f'<td class="definition" rowspan="{alike}">{escape(meanings[k])}</td>'
         rows += f'<tr><th scope="row">{escape(figure_label(name))}</th>{cells}{words}</tr>'
     heads = "".join(f'<th scope="col" class="number">{escape(k)}</th>' for k in columns)
     last = "" if channel else '<th scope="col">definition</th>'
