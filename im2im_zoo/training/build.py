@@ -26,7 +26,7 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
     """
     check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
     check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
-    check_augmentations(recipe, allow_code)
+    check_augmentations(recipe.data.augmentations, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
         if key in _OURS:

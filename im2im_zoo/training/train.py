@@ -14,9 +14,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from im2im_zoo.data import find_pairs, hash_pairs
+from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.pairing import Pairs
 from im2im_zoo.errors import Im2ImError, TrainingError
@@ -67,8 +67,8 @@ def train(
     """
     check_recipe(recipe, allow_code)
     _check_folder(recipe, output, resume)
-    pairs = find_pairs(recipe.data)
-    data_hash = hash_pairs(pairs)
+    data = ImagePairs(recipe, allow_code=allow_code)
+    data_hash = hash_pairs(data.pairs)
     if resume and is_run(output):
         _check_same(open_run(output), recipe, data_hash)
     with _quiet():
@@ -76,10 +76,9 @@ def train(
         framework = build_framework(recipe, allow_code)
         options = build_trainer_options(recipe, allow_code)
         output.mkdir(parents=True, exist_ok=True)
-        data = ImagePairs(recipe, cache=None, allow_code=allow_code)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
-        provenance = _start(recipe, output, pairs, data_hash)
+        provenance = _start(recipe, output, data.pairs, data_hash)
         try:
             _fit(recipe, output, framework, data, options, resume, report)
         except Im2ImError as error:

@@ -1,0 +1,237 @@
+"""Training: what a run folder holds, exact resume, and what each failure says and leaves."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from im2im_zoo.errors import ComponentError, RecipeError, TrainingError
+from im2im_zoo.load_recipe import dump_recipe
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.callbacks import TrainingProgress
+from im2im_zoo.training.run import load_framework, open_run
+from im2im_zoo.training.train import train
+
+Tiny = Callable[..., Recipe]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(path, weights_only=True)
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return state
+
+
+def test_a_run_folder_holds_what_a_person_needs_to_do_it_again(tiny: Tiny, tmp_path: Path) -> None:
+    seen: list[TrainingProgress] = []
+    run = train(tiny(), tmp_path / "run", report=seen.append)
+    assert run.provenance["state"] == "complete"
+    assert len(run.provenance["data"]["sha256"]) == 64
+    assert run.provenance["data"]["validation"]
+    assert {row["epoch"] for row in run.metrics} == {0, 1}
+    assert {"train_loss", "val_loss", "val_dice", "learning_rate", "seconds"} <= set(run.metrics[0])
+    assert f"torch=={torch.__version__}" in (run.path / "environment.txt").read_text()
+    assert list((run.path / "tensorboard").glob("events.*"))
+    best = max(range(2), key=lambda i: run.metrics[i]["val_dice"])
+    assert torch.load(run.checkpoint("best"), weights_only=True)["epoch"] == best
+    assert seen[-1].batches == seen[-1].total_batches == 4
+    assert [s.batches for s in seen] == sorted(s.batches for s in seen)
+    network = load_framework(run).exported_network()
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
+    assert not network.training
+
+
+def test_a_resumed_run_ends_as_an_unbroken_one(tiny: Tiny, tmp_path: Path) -> None:
+    unbroken = train(tiny(trainer__max_epochs=3), tmp_path / "unbroken")
+    train(tiny(trainer__max_epochs=1), tmp_path / "resumed")
+    resumed = train(tiny(trainer__max_epochs=3), tmp_path / "resumed", resume=True)
+    expected, found = weights(unbroken.checkpoint("last")), weights(resumed.checkpoint("last"))
+    assert expected.keys() == found.keys()
+    for key in expected:
+        assert torch.equal(expected[key], found[key]), key
+    timeless = [
+        [{k: v for k, v in r.items() if k != "seconds"} for r in run.metrics] for run in (unbroken, resumed)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_the_seed_decides_the_weights(tiny: Tiny, tmp_path: Path) -> None:
+    one = [
+        weights(train(tiny(seed=s, trainer__max_epochs=1), tmp_path / n).checkpoint("last"))
+        for n, s in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    key = next(k for k in one[0] if k.endswith("weight"))
+    assert torch.equal(one[0][key], one[1][key])
+    assert not torch.equal(one[0][key], one[2][key])
+
+
+def test_an_existing_run_is_neither_overwritten_nor_mixed(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny(trainer__max_epochs=1), tmp_path / "run")
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(TrainingError, match=r"exists already: --resume goes on"):
+        train(tiny(), tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"data\.batch_size differ.*3 then, 2 now"):
+        train(tiny(data__batch_size=2), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_other_images_are_not_resumed_on(tiny: Tiny, tmp_path: Path) -> None:
+    import shutil
+
+    recipe = tiny(trainer__max_epochs=1)
+    train(recipe, tmp_path / "run")
+    copy = tmp_path / "images"
+    shutil.copytree(recipe.data.path, copy)
+    for file in (copy / "train" / "images").iterdir():
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    with pytest.raises(TrainingError, match="trained on other images"):
+        train(tiny(data__path=str(copy)), tmp_path / "run", resume=True)
+
+
+def test_a_folder_of_something_else_is_left_alone(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match="give another --output"):
+            train(tiny(), tmp_path / "mine", resume=resume)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (
+            {"network__kwargs__featres": [1]},
+            ComponentError,
+            r"network\.kwargs\.featres.*did you mean 'features'",
+        ),
+        ({"network__kwargs__out_channels": 2}, TrainingError, r"set the network's output channels to 1"),
+        ({"network__kwargs__in_channels": 3}, TrainingError, r"fit network\.kwargs to 1 input channel"),
+        (
+            {"trainer__max_epoch": 1},
+            RecipeError,
+            r"unknown key 'trainer\.max_epoch'; did you mean 'max_epochs'",
+        ),
+        ({"trainer__enable_progress_bar": True}, RecipeError, r"training sets this itself"),
+        ({"trainer__precision": "7"}, TrainingError, r"trainer: .*[Pp]recision"),
+        ({"framework__callable": "torch.nn.MSELoss"}, ComponentError, r"is no Framework"),
+        ({"framework__kwargs__optimizer__call": True}, ComponentError, r"needs params.*call: false"),
+        ({"monitor": "val_dise"}, TrainingError, r"monitor: 'val_dise' is not among.*val_dice"),
+        (
+            {"framework__kwargs__optimizer__kwargs__lr": 1e30},
+            TrainingError,
+            r"became nan.*lower the learning rate",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_key(
+    tiny: Tiny, tmp_path: Path, overrides: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train(tiny(**overrides), tmp_path / "run")
+    if (tmp_path / "run").exists():
+        assert open_run(tmp_path / "run").provenance["state"] == "failed"
+
+
+def test_callbacks_and_schedulers_are_taken_by_dotted_path(tiny: Tiny, tmp_path: Path) -> None:
+    stop = {
+        "callable": "pytorch_lightning.callbacks.EarlyStopping",
+        "kwargs": {"monitor": "val_loss", "patience": 1, "min_delta": 1e9},
+    }
+    decay = {
+        "callable": "torch.optim.lr_scheduler.StepLR",
+        "call": False,
+        "kwargs": {"step_size": 1, "gamma": 0.1},
+    }
+    recipe = tiny(trainer__max_epochs=9, trainer__callbacks=[stop], framework__kwargs__scheduler=decay)
+    run = train(recipe, tmp_path / "run")
+    assert len(run.metrics) == 2
+    rates = [row["learning_rate"] for row in run.metrics]
+    assert rates[1] == pytest.approx(rates[0] * 0.1)
+
+
+def test_mixed_precision_accumulation_and_weight_averaging_pass_through(tiny: Tiny, tmp_path: Path) -> None:
+    average = {
+        "callable": "pytorch_lightning.callbacks.StochasticWeightAveraging",
+        "kwargs": {"swa_lrs": 0.001, "swa_epoch_start": 1},
+    }
+    recipe = tiny(
+        trainer__precision="bf16-mixed",
+        trainer__accumulate_grad_batches=2,
+        trainer__callbacks=[average],
+        trainer__max_epochs=3,
+    )
+    assert train(recipe, tmp_path / "run").provenance["state"] == "complete"
+
+
+def test_a_damaged_checkpoint_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    run = train(tiny(trainer__max_epochs=1), tmp_path / "run")
+    run.checkpoint("best").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match=r"best\.ckpt"):
+        load_framework(run)
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(tiny: Tiny, tmp_path: Path) -> None:
+    run = train(tiny(trainer__max_epochs=1), tmp_path / "run")
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    torch.save({"state_dict": Evil()}, run.checkpoint("best"))
+    with pytest.raises(TrainingError, match="holds more than weights"):
+        load_framework(run)
+    assert not (tmp_path / "ran").exists()
+
+
+def _in_process(
+    recipe: Recipe, folder: Path, before: Callable[[], None] | None = None
+) -> subprocess.Popen[str]:
+    file = folder / "recipe.yaml"
+    file.write_text(dump_recipe(recipe), encoding="utf-8")
+    command = [sys.executable, "-m", "im2im_zoo", "train", str(file), "--output", str(folder / "run")]
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=before
+    )
+
+
+def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(tiny: Tiny, tmp_path: Path) -> None:
+    process = _in_process(tiny(trainer__max_epochs=1000), tmp_path)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 90
+    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "interrupted" in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["state"] == "interrupted"
+    epochs = len(open_run(tmp_path / "run").metrics)
+    resumed = train(tiny(trainer__max_epochs=epochs + 1), tmp_path / "run", resume=True)
+    assert len(resumed.metrics) >= epochs + 1
+
+
+def test_a_full_disk_is_said_and_leaves_no_broken_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+
+    wide = tiny(network__kwargs__features=[16, 16, 32, 32, 32, 16])  # checkpoints of more than 400 kB
+    process = _in_process(wide, tmp_path, small_files)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "no space" in errors, errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["state"] == "failed"
