@@ -337,7 +337,7 @@ def _read_rdf(rdf: Path, source: str) -> dict[str, Any]:
         raise PackageError(
             f"{source}: this is a bioimage.io {raw['type']}, not a model; only models can be run"
         )
-    return raw
+    return {str(key): value for key, value in raw.items()}
 
 
 def _describe(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":

@@ -22,7 +22,7 @@ class TorchScriptEngine:
         self._device = torch_device(weights, self.weights_format, device)
         limit_threads(threads)
         try:
-            module = torch.jit.load(str(weights), map_location=self._device)
+            module = torch.jit.load(str(weights), map_location=self._device)  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError, OSError, EOFError) as error:
             raise PackageError(
                 f"{weights}: the torchscript weights cannot be loaded by torch {torch.__version__}: "

@@ -1,0 +1,142 @@
+"""Measure what a network takes: it is run on two small tiles, and the peak of the process's memory is read.
+
+Linux tells the exact peak of a call (its high-water mark can be reset); elsewhere a thread samples the
+resident memory. What is measured is turned into a projection in `memory`.
+"""
+
+import ctypes
+import math
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from im2im_zoo.engines import Engine
+from im2im_zoo.runtime.mapping import AxisMap
+from im2im_zoo.runtime.memory import MIB, Cost
+
+# Large enough that the activations of small networks stand out of the noise of a MiB or so, small enough to
+# take about a second with large ones.
+_SMALL_VOXELS = 64 * 1024
+_LARGE_VOXELS = 256 * 1024
+# The high-water mark counts pages that a call touches again as free of charge.
+_SAFETY = 1.15
+
+
+def measure_cost(engine: Engine, maps: Sequence[AxisMap], input_axes: Sequence[str]) -> Cost:
+    """What the network takes, of two runs on noise.
+
+    Args:
+        engine: the network.
+        maps: all axes, for the sizes that the network takes and those of the image (no run is larger).
+        input_axes: of the tensor, in its order.
+    """
+    tiled = [m for m in maps if m.role == "tile" and m.grid is not None]
+    # The first run pays for what libraries set up once; it counts as the process's.
+    engine([_noise(tiled, maps, input_axes, _grown(tiled, 0))])
+    small, large = _grown(tiled, _SMALL_VOXELS), _grown(tiled, _LARGE_VOXELS)
+    peaks = []
+    for shape in (small, large):
+        array = _noise(tiled, maps, input_axes, shape)
+        peaks.append(peak_of(lambda array=array: engine([array])))  # type: ignore[misc]
+    v_small, v_large = math.prod(small.values()), math.prod(large.values())
+    if v_large > v_small:
+        per_voxel = (peaks[1] - peaks[0]) / (v_large - v_small)
+        # A library may choose another algorithm for the larger tile: never below what the larger run took.
+        per_voxel = max(per_voxel, 0.8 * peaks[1] / v_large)
+        call = max(0.0, peaks[1] - per_voxel * v_large)
+    else:
+        per_voxel, call = peaks[1] / v_large, 0.0
+    return Cost(resident_bytes(), int(call + 16 * MIB), _SAFETY * per_voxel)
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """How many bytes the process's resident memory rises at most during a call.
+
+    Memory that was freed and is not given back is first given back where the system can (glibc), or it would
+    hide what the call takes.
+    """
+    give_back()
+    before = resident_bytes()
+    if _reset_high_water():
+        call()
+        return max(0, _high_water() - before)
+    return _sampled_peak(call) - before
+
+
+def give_back() -> None:
+    """Give freed memory back to the system, where it can."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _reset_high_water() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _high_water() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resident_bytes()
+
+
+def _sampled_peak(call: Callable[[], object]) -> int:
+    peak, done = resident_bytes(), threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, resident_bytes())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        call()
+        return max(peak, resident_bytes())
+    finally:
+        done.set()
+        thread.join()
+
+
+def _grown(tiled: Sequence[AxisMap], voxels: int) -> dict[str, int]:
+    """The smallest tile of the grid with that many voxels, or the whole padded image if it has fewer."""
+    shape = {m.name: m.grid.minimum for m in tiled if m.grid is not None}
+    while math.prod(shape.values()) < voxels:
+        growing = [
+            m
+            for m in tiled
+            if m.grid is not None and not m.grid.fixed and shape[m.name] < m.grid.at_least(m.size)
+        ]
+        if not growing:
+            break
+        least = min(growing, key=lambda m: shape[m.name])
+        if least.grid is not None:
+            most = least.grid.at_least(least.size)
+            shape[least.name] = min(
+                most, least.grid.at_least(max(2 * shape[least.name], shape[least.name] + 1))
+            )
+    return shape
+
+
+def _noise(
+    tiled: Sequence[AxisMap], maps: Sequence[AxisMap], input_axes: Sequence[str], shape: dict[str, int]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    sizes = {m.name: m.size for m in maps if m.role in ("channel", "batch")} | shape
+    noise = np.random.default_rng(0).standard_normal([sizes[a] for a in input_axes], dtype=np.float32)
+    return np.ascontiguousarray(noise)

@@ -1,0 +1,175 @@
+"""Tile geometry along one axis, in whole-image voxels. Integers only: no arrays, no axes' names, no torch.
+
+What is computed: the image is thought to be padded once, at its far end, to the smallest size of the network's
+grid (`Grid`) that holds it. Running the network once over that padded image is the *whole-image result*, and
+tiles have to give the same. They do, if the halo is at least the network's receptive field, because
+
+1. every tile starts at a multiple of the grid's step, so strided layers (pooling) have the same phase in the
+   tile as in the whole image;
+2. a kept voxel is at least the halo away from each end of its tile, except where the tile ends where the
+   padded image ends; there the network pads by itself, and it does so at the same place as in the whole image;
+3. so no tile is padded beyond the padded image: a tile at a border is moved inwards instead, and reads more
+   on its inner side. Its size stays on the grid; all tiles of an axis have one size.
+
+     padded image   |-----------------------------------------------------------|
+     tile 0         |=========keeps=========|...|
+     tile 1                            |....|=======keeps=======|....|
+     tile 2 (last, moved inwards)               |...............|==keeps==|pad~~|
+
+What is kept are the cells of a regular grid of `cut` voxels, so that an output with chunks that divide `cut`
+is written chunk by chunk, by any number of processes in any order.
+
+A network of one fixed size is a grid of which tiles use the first size only. Its step is not known; it is
+taken to be the largest power of two, up to 32, that divides the size, as networks pool by powers of two.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from im2im_zoo.errors import PlanError
+
+_LARGEST_ASSUMED_STEP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The sizes that a network takes along an axis: `minimum + n * step`; if `fixed`, the minimum alone."""
+
+    minimum: int
+    step: int
+    fixed: bool = False
+
+    @classmethod
+    def of_fixed_size(cls, size: int) -> "Grid":
+        """The grid of a network that takes one size only."""
+        return cls(size, min(size & -size, _LARGEST_ASSUMED_STEP), fixed=True)
+
+    def at_least(self, size: int) -> int:
+        """The smallest size of the grid that is `size` or more."""
+        return self.minimum + max(0, -(-(size - self.minimum) // self.step)) * self.step
+
+    def at_most(self, size: int) -> int:
+        """The largest size of the grid that is `size` or less, or the minimum."""
+        return self.minimum + max(0, (size - self.minimum) // self.step) * self.step
+
+    def __contains__(self, size: int) -> bool:
+        return size >= self.minimum and self.at_least(size) == size
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One tile along one axis.
+
+    Attributes:
+        inner: what is kept and written, in voxels of the image.
+        outer: what the network computes, in voxels of the padded image.
+        read: what is read of the image for it.
+    """
+
+    inner: slice
+    outer: slice
+    read: slice
+
+
+def split_axis(size: int, tile: int, halo: int, grid: Grid) -> list[Span]:
+    """Cut one axis so that every voxel is kept exactly once.
+
+    Args:
+        size: voxels of the image.
+        tile: voxels of a tile; it includes the halo, and is a size of the grid.
+        halo: voxels at an end of a tile that are not kept, unless the image ends there.
+        grid: the sizes that the network takes.
+
+    Raises:
+        PlanError: the tile is not on the grid, or leaves nothing to keep.
+    """
+    padded = grid.at_least(size)
+    tile = min(tile, padded)
+    if tile not in grid or (grid.fixed and tile != grid.minimum):
+        raise PlanError(f"a tile of {tile} is not a size that the network takes: {_near(tile, grid)}")
+    return spans(size, _largest_cut(size, tile, halo, grid), tile, halo, grid)
+
+
+def spans(size: int, cut: int, tile: int, halo: int, grid: Grid) -> list[Span]:
+    """The tiles that keep `cut` voxels each; `tile` is at least `tile_needed(size, cut, halo, grid)`."""
+    padded = grid.at_least(size)
+    result = []
+    for start in range(0, size, cut):
+        begin = min(_begin(start, halo, grid), padded - tile)
+        outer = slice(begin, begin + tile)
+        result.append(Span(slice(start, min(start + cut, size)), outer, _read(outer, size)))
+    return result
+
+
+def tile_needed(size: int, cut: int, halo: int, grid: Grid) -> int:
+    """The smallest tile, on the grid, with which `cut` voxels can be kept of each."""
+    padded = grid.at_least(size)
+    # The first tile has an end without halo, the last one as well; all between are alike.
+    some = {0, cut, (size - 1) // cut * cut}
+    ends = ((_begin(s, halo, grid), min(padded, s + cut + halo)) for s in some if s < size)
+    return grid.at_least(max(end - begin for begin, end in ends))
+
+
+def candidates(size: int, halo: int, grid: Grid) -> Iterator[tuple[int, int]]:
+    """All (cut, tile) worth considering, from one tile to the most, each cut as even as the step allows."""
+    previous = 0
+    cuts = -(-size // grid.step)
+    count = 1
+    while count <= cuts:
+        units = -(-cuts // count)
+        cut = units * grid.step
+        tile = tile_needed(size, cut, halo, grid)
+        if grid.fixed:
+            if tile == grid.minimum:
+                yield cut, tile
+                return
+        elif tile != previous:
+            yield cut, tile
+            previous = tile
+        if units == 1:
+            return
+        # The next count that makes the cut smaller.
+        count = -(-cuts // (units - 1))
+
+
+def mirrored(position: int, size: int) -> int:
+    """The voxel of an image of `size` that stands at a position beyond its far end: the image mirrored about
+    its last voxel, and about its first, as often as needed (numpy's pad mode `reflect`)."""
+    if size == 1:
+        return 0
+    position %= 2 * (size - 1)
+    return position if position < size else 2 * (size - 1) - position
+
+
+def _begin(start: int, halo: int, grid: Grid) -> int:
+    return max(0, start - halo) // grid.step * grid.step
+
+
+def _read(outer: slice, size: int) -> slice:
+    beyond = [mirrored(p, size) for p in range(max(size, outer.start), outer.stop)]
+    if not beyond:
+        return outer
+    inside = [outer.start, size - 1] if outer.start < size else []
+    return slice(min(beyond + inside), max(beyond + inside) + 1)
+
+
+def _largest_cut(size: int, tile: int, halo: int, grid: Grid) -> int:
+    cuts = -(-size // grid.step)
+    count = 1
+    while True:
+        units = -(-cuts // count)
+        if tile_needed(size, units * grid.step, halo, grid) <= tile:
+            return units * grid.step
+        if units == 1:
+            least = tile_needed(size, grid.step, halo, grid)
+            raise PlanError(
+                f"a tile of {tile} leaves nothing to keep with a halo of {halo} at both ends: use at least {least}"
+            )
+        count = -(-cuts // (units - 1))
+
+
+def _near(tile: int, grid: Grid) -> str:
+    if grid.fixed:
+        return f"it takes {grid.minimum} only"
+    low, high = grid.at_most(tile), grid.at_least(tile)
+    return f"it takes {grid.minimum} + n * {grid.step}; the nearest are {low} and {high}"
