@@ -5,8 +5,9 @@ Figures: `evaluate`, `mean_evaluation`; the metrics alone are in `regression`, `
 
 from im2im_zoo.evaluation.baselines import best_gaussian, identity, linear_fit, otsu_instances, otsu_mask
 from im2im_zoo.evaluation.comparison import TASKS, Evaluation, Task, evaluate, mean_evaluation
+from im2im_zoo.evaluation.curves import Curve, curve_from_rows
 from im2im_zoo.evaluation.panels import Panel, regression_panels, segmentation_panels
-from im2im_zoo.evaluation.plots import Curve, curve_from_rows, panel_figure, panels_png
+from im2im_zoo.evaluation.plots import panel_figure, panels_png
 from im2im_zoo.evaluation.report import Headline, Report, Sample, headlines, write_report
 
 __all__ = [

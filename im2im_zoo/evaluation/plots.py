@@ -1,122 +1,13 @@
-"""Drawings: panels side by side as one PNG (README, cover), and curves as SVG that follows the page's colours."""
+"""Panels side by side as one PNG, for a README or a cover. Drawn by matplotlib's object API: no global state."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from im2im_zoo.errors import EvaluationError
+from im2im_zoo.evaluation.files import write_atomically
 from im2im_zoo.evaluation.panels import RGB, Panel, Rendered, render, scale_bar
-
-# Colour by CSS class, so that light and dark pages can differ; dashes tell the lines apart in grey print.
-_DASHES = ("", "7 4", "2 3", "9 3 2 3")
-_WIDTH, _HEIGHT = 560, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 46
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Lines over a common axis, e.g. training and validation loss over epochs.
-
-    Attributes:
-        series: name -> (x, y) points; y may be missing for some x, and is finite.
-        log: logarithmic y; None: where all y are above 0 and span more than 30-fold.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    series: Mapping[str, tuple[tuple[float, float], ...]]
-    log: bool | None = None
-
-
-def curve_from_rows(
-    rows: Iterable[Mapping[str, object]],
-    columns: Mapping[str, str] | None = None,
-    *,
-    x: str = "epoch",
-    title: str = "Loss",
-    y_label: str = "loss",
-) -> Curve:
-    """A curve from the rows of a metrics CSV (strings or numbers; blank and non-finite cells are left out).
-
-    Args:
-        columns: column -> name of its line; default: those of train_loss_epoch (or train_loss) and val_loss that are there.
-    Raises:
-        EvaluationError: no such column, or a cell that is no number.
-    """
-    table = [dict(row) for row in rows]
-    present = list(dict.fromkeys(key for row in table for key in row))
-    if columns is None:
-        train = "train_loss_epoch" if "train_loss_epoch" in present else "train_loss"
-        columns = {k: v for k, v in ((train, "training"), ("val_loss", "validation")) if k in present}
-    lost = [key for key in (x, *columns) if key not in present]
-    if lost or not columns:
-        raise EvaluationError(
-            f"metrics: no column {', '.join(lost) or 'of a loss'}; there are {', '.join(present) or 'none'}"
-        )
-    series: dict[str, tuple[tuple[float, float], ...]] = {}
-    for column, name in columns.items():
-        cells = ((_number(row.get(x), x), _number(row.get(column), column)) for row in table)
-        series[name] = tuple((a, b) for a, b in cells if a is not None and b is not None)
-    return Curve(title, x, y_label, series)
-
-
-def curve_svg(curve: Curve) -> str:
-    """One <svg> with grid, axes, lines, a legend and a dot at the lowest point of each line after the first.
-
-    Classes: `grid`, `axis`, `line-0` ...; the page gives them colours.
-    """
-    points = [p for line in curve.series.values() for p in line]
-    if not points:
-        return ""
-    ys = [y for _, y in points]
-    log = curve.log if curve.log is not None else min(ys) > 0 and max(ys) / min(ys) > 30
-    if log and min(ys) <= 0:
-        raise EvaluationError(
-            f"curve {curve.title!r}: a logarithmic axis needs values above 0, not {min(ys):g}"
-        )
-    scale = math.log10 if log else float
-    ticks_x = _ticks(min(x for x, _ in points), max(x for x, _ in points), whole=True)
-    ticks_y = _ticks(scale(min(ys)), scale(max(ys)), whole=False, log=log)
-    low_x, high_x = min(ticks_x[0], *(x for x, _ in points)), max(ticks_x[-1], *(x for x, _ in points))
-    low_y, high_y = ticks_y[0], ticks_y[-1]
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - low_x) / (high_x - low_x or 1)
-        up = (y - low_y) / (high_y - low_y or 1)
-        return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
-
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" class="curve"><title>{escape(curve.title)}: '
-        f"{escape(', '.join(curve.series))}</title>"
-    ]
-    for y in ticks_y:
-        at = place(low_x, y)[1]
-        text = f"{10**y:g}" if log else f"{y:g}"
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
-    for x in ticks_x:
-        at = place(x, low_y)[0]
-        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{x:g}</text>')
-    base = _HEIGHT - _BOTTOM
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
-    parts.append(
-        f'<text class="label" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">'
-        f"{escape(curve.x_label)}</text>"
-    )
-    parts.append(
-        f'<text class="label" transform="translate(14 {(_TOP + base) / 2}) rotate(-90)" text-anchor="middle">'
-        f"{escape(curve.y_label)}{' (log scale)' if log else ''}</text>"
-    )
-    for k, line in enumerate(curve.series.values()):
-        placed = [place(x, scale(y)) for x, y in line]
-        parts.append(_svg_line(placed, k))
-    parts.append(_svg_legend(curve))
-    return "".join(parts) + "</svg>"
 
 
 def panel_figure(
@@ -182,8 +73,6 @@ def panels_png(
     Raises:
         EvaluationError: what `panel_figure` raises; `max_bytes` that cannot be kept.
     """
-    from im2im_zoo.evaluation.files import write_atomically
-
     data = panel_figure(panels, aspect=aspect, titles=titles, height=height)
     while max_bytes is not None and len(data) > max_bytes:
         height = int(height * 0.85)
@@ -202,58 +91,6 @@ def png_bytes(rgb: RGB) -> bytes:
     buffer = BytesIO()
     Image.fromarray(rgb).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _number(cell: object, column: str) -> float | None:
-    if cell is None or cell == "":
-        return None
-    try:
-        value = float(cell)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise EvaluationError(f"metrics, column {column}: {cell!r} is no number") from None
-    return value if math.isfinite(value) else None
-
-
-def _ticks(low: float, high: float, *, whole: bool, log: bool = False) -> list[float]:
-    """About five round values; those of y enclose the range, those of x (whole numbers) lie in it."""
-    from matplotlib.ticker import MaxNLocator
-
-    if log:
-        first, last = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
-        return [float(v) for v in range(first, last + 1)]
-    if low == high:
-        low, high = (low, high + 1) if whole else (low - abs(low) * 0.1 - 1e-9, high + abs(high) * 0.1 + 1e-9)
-    found = [float(v) for v in MaxNLocator(nbins=8 if whole else 5, integer=whole).tick_values(low, high)]
-    return [v for v in found if low <= v <= high] if whole else found
-
-
-def _svg_line(placed: list[tuple[float, float]], k: int) -> str:
-    """The line, a dot for a single point, and a dot at the lowest point of every line but the first."""
-    dash = f' stroke-dasharray="{_DASHES[k % len(_DASHES)]}"' if _DASHES[k % len(_DASHES)] else ""
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-    drawn = f'<polyline class="line line-{k}" points="{path}"{dash}/>' if len(placed) > 1 else ""
-    if placed and (k > 0 or len(placed) == 1):
-        x, y = max(placed, key=lambda p: p[1])  # y grows downwards
-        drawn += f'<circle class="dot-{k}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
-    return drawn
-
-
-def _svg_legend(curve: Curve) -> str:
-    """A short piece of each line and its name, with the lowest value where a dot marks it."""
-    drawn = ""
-    y = _TOP + 8
-    for k, (name, line) in enumerate(curve.series.items()):
-        if k > 0 and line:
-            x, low = min(line, key=lambda p: p[1])
-            name = f"{name}, lowest {low:.3g} at {curve.x_label} {x:g}"
-        dash = f' stroke-dasharray="{_DASHES[k % len(_DASHES)]}"' if _DASHES[k % len(_DASHES)] else ""
-        right = _WIDTH - _RIGHT
-        drawn += (
-            f'<line class="line line-{k}" x1="{right - 34}" x2="{right}" y1="{y - 4}" y2="{y - 4}"{dash}/>'
-        )
-        drawn += f'<text x="{right - 42}" y="{y}" text-anchor="end">{escape(name)}</text>'
-        y += 18
-    return drawn
 
 
 def _crop(picture: Rendered, aspect: float) -> Rendered:

@@ -14,9 +14,10 @@ from urllib.parse import quote, urlsplit
 
 from im2im_zoo.errors import EvaluationError
 from im2im_zoo.evaluation.comparison import Evaluation
+from im2im_zoo.evaluation.curves import Curve, curve_svg
 from im2im_zoo.evaluation.files import write_atomically
 from im2im_zoo.evaluation.panels import Panel, Rendered, render, scale_bar
-from im2im_zoo.evaluation.plots import Curve, curve_svg, png_bytes
+from im2im_zoo.evaluation.plots import png_bytes
 
 _SMALL = 256  # pictures narrower than this are enlarged with hard pixels
 
@@ -75,7 +76,7 @@ class Report:
         title, summary: a heading and one line.
         headlines: cards; see `headlines`.
         samples: pictures.
-        curves: e.g. of the loss (`plots.curve_from_rows`).
+        curves: e.g. of the loss (`curve_from_rows`).
         evaluations: name ("model", "Otsu") -> figures; the first is the model's, the others are set beside it.
         facts: section ("Recipe", "Data", "Versions", "Timing") -> name -> text.
         links: text -> path of a file, relative to the report.
@@ -171,7 +172,8 @@ def _cards(cards: tuple[Headline, ...]) -> str:
 
 def _card(card: Headline) -> str:
     against = " · ".join(
-        f"{escape(name)} {format_figure(card.figure, value)}" for name, value in card.baselines.items()
+        f"<span>{escape(name)} {format_figure(card.figure, value)}</span>"
+        for name, value in card.baselines.items()
     )
     bar = ""
     if card.figure.partition("@")[0] in _BOUNDED and math.isfinite(card.value):

@@ -19,7 +19,7 @@ from im2im_zoo.evaluation import (
     segmentation_panels,
     write_report,
 )
-from im2im_zoo.evaluation.plots import curve_svg
+from im2im_zoo.evaluation.curves import curve_svg
 from im2im_zoo.evaluation.report import figure_label, format_figure, report_html
 
 EVIL = "<script>alert('x')</script> & \"q\""
