@@ -45,7 +45,7 @@ def custom_step(
             f"{what}: {path} has sha256 {digest}, the description says {operation.sha256}. The file was changed and "
             "has not been run: get the package again, or write the new sha256 if the change is yours"
         )
-    factory = getattr(_module(what, code, path, digest), str(operation.callable), None)
+    factory = getattr(_module(what, code, path), str(operation.callable), None)
     if not callable(factory):
         raise ProcessingError(f"{what}: {path} defines no callable of that name")
     try:
@@ -93,9 +93,12 @@ def _source_path(what: str, source: str, root: Path | None) -> Path:
     return path
 
 
-def _module(what: str, code: bytes, path: Path, digest: str) -> ModuleType:
-    """The module made of `code`, under a name of its own; known to `sys.modules`, as dataclasses need it."""
-    name = f"im2im_zoo_custom_{digest}"
+def _module(what: str, code: bytes, path: Path) -> ModuleType:
+    """The module made of `code`, under a name of its own; known to `sys.modules`, as dataclasses need it.
+
+    The same bytes at the same path are run once.
+    """
+    name = f"im2im_zoo_custom_{hashlib.sha256(str(path).encode() + code).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)

@@ -72,9 +72,10 @@ def _brick_moments(
     squares = np.empty_like(means)
     for start, piece in walk(source.image, block_bytes=block_bytes, grain={**brick, **whole_sizes(source)}):
         values = source.transform(piece).transpose(*kept, *reduced)
+        numbers = values.to_numpy()
         rows = tuple(slice(start[a], start[a] + values.sizes[a]) for a in kept)
         for part in regions({a: values.sizes[a] for a in reduced}, brick):
-            mean, square = _moments(values.isel(part).to_numpy(), len(kept))
+            mean, square = _moments(numbers[(slice(None),) * len(kept) + tuple(part.values())], len(kept))
             at = rows + tuple((start[a] + p.start) // brick[a] for a, p in part.items())
             means[at], squares[at] = mean, square
     check_finite(source, np.isfinite(squares).all())
