@@ -1,5 +1,6 @@
 """Formats of microscopes (.czi, .lif, .nd2, ...) through the optional package bioio, which has a plugin for each."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,20 @@ def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, Image
     sizes = opened.physical_pixel_sizes
     interval: Any = getattr(opened, "time_interval", None)
     step = interval.total_seconds() if hasattr(interval, "total_seconds") else as_number(interval)
-    count = shape[axes.index("channel")] if axes and "channel" in axes else 0
+    count = shape[axes.index("channel")] if axes and "channel" in axes else 1
+    # "Channel:0:1" is made up where the file has no name.
+    names_given = [
+        None if re.fullmatch(r"Channel:\d+:\d+", str(n)) else n for n in opened.channel_names or ()
+    ]
+    left_out = [letter for letter, keep in zip(letters, kept, strict=True) if not keep and letter in "TCZ"]
     metadata = ImageMetadata(
         axes,
         "its own metadata",
         # bioio gives micrometres.
         pixel_size_um=known(z=positive(sizes.Z), y=positive(sizes.Y), x=positive(sizes.X)),
         time_step_s=positive(step),
-        channel_names=names_or_none(opened.channel_names or (), count),
+        channel_names=names_or_none(names_given, count),
+        singletons=frozenset(_AXES[letter] for letter in left_out),
     )
     return OpenedSource(path, shape, np.dtype(opened.dtype), open_scene, path, image or 0), metadata
 
@@ -87,7 +94,8 @@ def _open(path: Path) -> Any:
     try:
         return BioImage(path)
     except Exception as error:
+        said = " ".join(str(error).split())[:160]
         raise ImageError(
-            f"{path}: bioio does not read it ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
-            f"install the plugin for {path.suffix!r} ({_INSTALL}; bioio-bioformats reads most), or export it as OME-TIFF"
+            f"{path}: bioio does not read it ({type(error).__name__}: {said}); install the plugin for "
+            f"{path.suffix!r} ({_INSTALL}; bioio-bioformats reads most), or export it as OME-TIFF"
         ) from error

@@ -64,6 +64,39 @@ class MappedSource:
         return np.array(mapped[key], self.dtype, order="C", copy=True, subok=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ExpandedSource:
+    """Another source with axes of length 1 put in. (xarray's own `expand_dims` would read all voxels.)
+
+    Attributes:
+        source: what is read.
+        inserted: positions of the new axes in the new shape.
+    """
+
+    source: Source
+    inserted: tuple[int, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.source.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        sizes = iter(self.source.shape)
+        ndim = len(self.source.shape) + len(self.inserted)
+        return tuple(1 if axis in self.inserted else next(sizes) for axis in range(ndim))
+
+    def read(self, key: Key) -> NDArray[Any]:
+        found = self.source.read(tuple(k for axis, k in enumerate(key) if axis not in self.inserted))
+        kept = [(axis in self.inserted, k) for axis, k in enumerate(key) if isinstance(k, slice)]
+        widened = found[tuple(None if new else slice(None) for new, _ in kept)]
+        return widened[tuple(k if new else slice(None) for new, k in kept)]
+
+
 class OpenedSource:
     """Voxels behind something that has to be opened first; it is opened at the first read, once a process.
 

@@ -47,6 +47,7 @@ class ImageMetadata:
         time_step_s: seconds between time points, if known.
         channel_names: one a channel, if known.
         attributes: provenance that im2im_zoo wrote.
+        singletons: axes of length 1 that the file states and the shape of its voxels leaves out.
     """
 
     axes: tuple[AxisName, ...] | None = None
@@ -56,6 +57,7 @@ class ImageMetadata:
     time_step_s: float | None = None
     channel_names: tuple[str, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    singletons: frozenset[AxisName] = frozenset()
 
 
 def micrometres(value: object, unit: object) -> float | None:

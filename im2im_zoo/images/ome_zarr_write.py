@@ -159,11 +159,12 @@ def _transformations(axes: tuple[AxisName, ...], level: Level, image: NewImage) 
 
 def _omero(image: NewImage, windows: list[dict[str, float]]) -> dict[str, Any]:
     count = image.size("channel")
-    names = image.channel_names or tuple(f"Channel {i}" for i in range(count))
+    # A label that nobody gave would be read back as a name.
+    labels: list[dict[str, str]] = [{"label": n} for n in image.channel_names or ()] or [{}] * count
     colours = ["FFFFFF"] if count == 1 else [_COLOURS[i % len(_COLOURS)] for i in range(count)]
     channels = [
         {
-            "label": name,
+            **label,
             "color": colour,
             "active": True,
             "coefficient": 1,
@@ -171,7 +172,7 @@ def _omero(image: NewImage, windows: list[dict[str, float]]) -> dict[str, Any]:
             "inverted": False,
             "window": window,
         }
-        for name, colour, window in zip(names, colours, windows, strict=True)
+        for label, colour, window in zip(labels, colours, windows, strict=True)
     ]
     return {"channels": channels, "rdefs": {"model": "greyscale" if count == 1 else "color"}}
 

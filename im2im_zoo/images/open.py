@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import xarray as xr
 
 from im2im_zoo.axes import AxisName, axes_letters, parse_axes
 from im2im_zoo.errors import AxesError, Im2ImError, ImageError
-from im2im_zoo.images.lazy import Source, lazy_image
+from im2im_zoo.images.lazy import ExpandedSource, Source, lazy_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
@@ -44,7 +45,8 @@ def open_image(
         channels: which channels to keep, in this order, by name or by index from 0.
 
     Returns:
-        Lazy array in the file's order of axes. attrs: `source`, `pixel_size_um` (axis -> micrometres, those known),
+        Lazy array in the file's order of axes. (OME-TIFF and ImageJ state every axis: those of length 1 are left out
+        unless `axes` asks for them.) attrs: `source`, `pixel_size_um` (axis -> micrometres, those known),
         `time_step_s`, `translation_um`, `im2im_zoo` (provenance), each if known; coords: `channel` if names are.
 
     Raises:
@@ -54,6 +56,7 @@ def open_image(
     path, index = _split(source)
     voxels, metadata = _read(path, index)
     dims = _axes(path, voxels.shape, metadata, axes)
+    voxels, metadata = _with_singletons(voxels, metadata, dims)
     image = lazy_image(voxels, dims)
     image.attrs = _attributes(path, dims, metadata)
     names = _names(dims, metadata)
@@ -143,12 +146,25 @@ def _axes(
         raise AxesError(
             f"{path}: axes {declared!r}: an image file has no batch axis; use another, or 'i' (index)"
         )
-    if len(given) != len(shape):
+    kept = [axis for axis in given if axis not in metadata.singletons]
+    if len(given) != len(shape) and (stated is None or len(kept) != len(shape)):
         said = f"; {metadata.axes_stated_by} says {axes_letters(stated)!r}" if stated else ""
         raise AxesError(
             f"{path}: axes {declared!r} are {len(given)}, but its shape {shape} has {len(shape)} dimensions{said}"
         )
     return given
+
+
+def _with_singletons(
+    voxels: Source, metadata: ImageMetadata, dims: tuple[AxisName, ...]
+) -> tuple[Source, ImageMetadata]:
+    """Put in those axes of length 1 that the file states, its shape leaves out and the person declared."""
+    if metadata.axes is None or len(dims) == len(voxels.shape):
+        return voxels, metadata
+    inserted = tuple(at for at, axis in enumerate(dims) if axis in metadata.singletons)
+    others = iter(metadata.axes)
+    full = tuple(axis if at in inserted else next(others) for at, axis in enumerate(dims))
+    return ExpandedSource(voxels, inserted), replace(metadata, axes=full)
 
 
 def _example(ndim: int) -> str:

@@ -128,7 +128,13 @@ def _axes(letters: str, shape: tuple[int, ...]) -> tuple[AxisName, ...] | None:
 
 
 def _count(axes: tuple[AxisName, ...] | None, shape: tuple[int, ...]) -> int:
-    return shape[axes.index("channel")] if axes and "channel" in axes else 0
+    """Channels of the image; 1 where the file has no axis for them."""
+    return shape[axes.index("channel")] if axes and "channel" in axes else 1
+
+
+def _singletons(series: tifffile.TiffPageSeries) -> frozenset[AxisName]:
+    """Axes that OME-XML and ImageJ always have, and that tifffile leaves out when their length is 1."""
+    return frozenset(_AXES[a] for a in "TCZ" if a in series.get_axes(False) and a not in series.axes)
 
 
 def _from_ome(text: str, series: tifffile.TiffPageSeries, index: int) -> ImageMetadata:
@@ -152,6 +158,7 @@ def _from_ome(text: str, series: tifffile.TiffPageSeries, index: int) -> ImageMe
         time_step_s=positive(step),
         channel_names=names_or_none(names, _count(axes, series.shape)),
         attributes=provenance(images[index].findtext("{*}Description")),
+        singletons=_singletons(series),
     )
 
 
@@ -178,13 +185,16 @@ def _from_imagej(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Ima
         time_step_s=positive(seconds(meta.get("finterval"), meta.get("tunit", "s"))),
         channel_names=_imagej_channel_names(meta.get("Labels"), series.axes, series.shape),
         attributes=provenance(meta.get("Info")),
+        singletons=_singletons(series),
     )
 
 
 def _imagej_channel_names(labels: object, letters: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
     """Channel names from ImageJ's labels of planes: only if every plane of a channel has the same label."""
-    if not isinstance(labels, list) or "C" not in letters or "S" in letters:
+    if not isinstance(labels, list) or "S" in letters:
         return None
+    if "C" not in letters:
+        return names_or_none(labels[:1], 1) if len(set(labels)) == 1 else None
     planes = tuple(shape[: letters.index("Y")])
     if len(labels) != int(np.prod(planes)):
         return None
