@@ -118,12 +118,12 @@ def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataA
         )
     missing = [axis for axis in axes if axis not in image.dims and axis != "channel"]
     if missing or extra:
-        wrong = [f"has no {', '.join(missing)}"] * bool(missing) + [f"{', '.join(extra)} is too much"] * bool(
-            extra
-        )
+        wrong = [f"{', '.join(missing)} is missing"] * bool(missing) + [
+            f"{', '.join(extra)} is too much"
+        ] * bool(extra)
         raise DataError(
-            f"{described}, but input.axes wants {wanted!r} (besides batch): it {' and '.join(wrong)}; declare the "
-            f"axes of the files in {key} if they are others, or change input.axes"
+            f"{described}, but input.axes wants {wanted!r} (besides batch): {' and '.join(wrong)}; declare the axes "
+            f"of the files in {key} if they are others, or change input.axes"
         )
     arranged = lazy_image(_Arranged(image, tuple(axes)), tuple(axes))
     arranged.attrs = dict(image.attrs)

@@ -1,0 +1,60 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from im2im_zoo.data.patches import draw_patch, grid, order_of_epoch
+
+SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=3).map(
+    lambda axes: ([max(size, patch) for size, patch in axes], [patch for _, patch in axes])
+)
+
+
+@given(SIZES)
+def test_a_grid_covers_every_voxel_with_patches_inside_the_image(axes: tuple[list[int], list[int]]) -> None:
+    sizes, patch = axes
+    seen = np.zeros(sizes, int)
+    for corner in grid(sizes, patch):
+        region = tuple(slice(c, c + p) for c, p in zip(corner, patch, strict=True))
+        assert all(0 <= c <= s - p for c, s, p in zip(corner, sizes, patch, strict=True))
+        seen[region] += 1
+    assert seen.min() == 1
+    assert len(grid(sizes, patch)) == np.prod([-(-s // p) for s, p in zip(sizes, patch, strict=True)])
+
+
+def test_only_the_last_patch_of_an_axis_is_shifted_inward() -> None:
+    assert grid((10,), (4,)) == [(0,), (4,), (6,)]
+    assert grid((8, 4), (4, 4)) == [(0, 0), (4, 0)]
+
+
+@given(SIZES, st.integers(0, 2**31), st.integers(0, 1000), st.integers(0, 10**6))
+def test_a_random_patch_lies_inside_the_image(
+    axes: tuple[list[int], list[int]], seed: int, epoch: int, index: int
+) -> None:
+    sizes, patch = axes
+    draw = draw_patch(sizes, patch, seed, epoch, index)
+    assert all(0 <= c <= s - p for c, s, p in zip(draw.corner, sizes, patch, strict=True))
+    assert 0 <= draw.seed < 2**32
+    assert draw == draw_patch(sizes, patch, seed, epoch, index)
+
+
+def test_random_patches_reach_every_corner_alike_often() -> None:
+    corners = [draw_patch((12,), (8,), 0, 0, i).corner[0] for i in range(5000)]
+    counts = np.bincount(corners, minlength=5)
+    assert len(counts) == 5
+    assert counts.min() > 900
+
+
+def test_seed_epoch_and_index_each_change_the_patch_and_its_seed() -> None:
+    draws = [
+        draw_patch((1000, 1000), (8, 8), *arguments)
+        for arguments in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    ]
+    assert len({d.corner for d in draws}) == 4
+    assert len({d.seed for d in draws}) == 4
+
+
+def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
+    orders = [tuple(order_of_epoch(100, *arguments)) for arguments in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(order) == list(range(100)) for order in orders)
+    assert len(set(orders)) == 3
+    assert tuple(order_of_epoch(100, 0, 1)) == orders[1]
