@@ -1,0 +1,113 @@
+"""The cover of a package: an image and what the model makes of it, side by side, 2:1, below bioimage.io's 500 KB."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_BYTES = 500_000
+_SIDE = 512
+# Colours for channels, distinct to all common kinds of colour vision: grey alone, else magenta, green, cyan, orange.
+_CHANNELS = ((1.0, 0.2, 1.0), (0.2, 1.0, 0.2), (0.1, 0.7, 1.0), (1.0, 0.6, 0.0))
+
+
+def write_cover(
+    path: Path, image: xr.DataArray, result: xr.DataArray, task: Literal["regression", "semantic", "instance"]
+) -> None:
+    """Write the cover.
+
+    Args:
+        path: a `.png`.
+        image: (channel, [z,] y, x), raw.
+        result: the same space; grey values, probabilities or labels, as `task` says.
+        task: of the recipe's output.
+    """
+    from PIL import Image as Pillow
+
+    z = _best_slice(result)
+    left = _square(_grey(_plane(image, z)), smooth=True)
+    plane = _plane(result, z)
+    if task == "regression":
+        right = _square(_grey(plane), smooth=True)
+    elif task == "semantic":
+        right = _square(_mask_on(_grey(_plane(image, z)), plane), smooth=True)
+    else:
+        right = _square(_labels(plane), smooth=False)
+    for side in (_SIDE, 384, 256):
+        cover = Pillow.new("RGB", (2 * side, side), "white")
+        gap = max(2, side // 170)
+        cover.paste(left.resize((side - gap, side)), (0, 0))
+        cover.paste(right.resize((side - gap, side)), (side + gap, 0))
+        cover.save(path, optimize=True)
+        if path.stat().st_size < MAX_BYTES:
+            return
+
+
+def _best_slice(result: xr.DataArray) -> int | None:
+    """The slice along z in which the result varies most."""
+    if "z" not in result.dims:
+        return None
+    others = [a for a in result.dims if a != "z"]
+    return int(np.argmax(result.astype(np.float64).std(others).to_numpy()))
+
+
+def _plane(image: xr.DataArray, z: int | None) -> NDArray[np.float64]:
+    """(channel, y, x) in float64."""
+    flat = image.isel(z=z) if z is not None else image
+    return flat.transpose("channel", "y", "x").to_numpy().astype(np.float64)
+
+
+def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.8th percentile."""
+    stretched = []
+    for channel in plane:
+        low, high = np.percentile(channel, (0.5, 99.8))
+        if high <= low:
+            low, high = channel.min(), max(channel.max(), channel.min() + 1)
+        # A gamma of 0.7 shows dim structures, which are most of a fluorescence image.
+        stretched.append(np.clip((channel - low) / (high - low), 0, 1) ** 0.7)
+    if len(stretched) == 1:
+        return np.repeat(stretched[0][..., None], 3, axis=-1)
+    shown = zip(stretched, _CHANNELS, strict=False)
+    mixed: NDArray[np.float64] = np.clip(sum(c[..., None] * np.array(colour) for c, colour in shown), 0, 1)
+    return mixed
+
+
+def _mask_on(grey: NDArray[np.float64], plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The image, darker, with the probability (or mask) of each channel over it in colour."""
+    shown = grey * 0.45
+    colours = _CHANNELS if len(plane) > 1 else ((1.0, 0.75, 0.1),)
+    # With several classes the first is mostly the background.
+    classes = plane[1:] if len(plane) > 1 else plane
+    for probability, colour in zip(classes, colours, strict=False):
+        weight = np.clip(probability, 0, 1)[..., None] * 0.75
+        shown = shown * (1 - weight) + np.array(colour) * weight
+    return shown
+
+
+def _labels(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Every label in its own bright colour on black."""
+    labels = plane[0].astype(np.int64)
+    generator = np.random.default_rng(3)
+    colours = generator.uniform(0.25, 1, size=(int(labels.max(initial=0)) + 1, 3))
+    colours[0] = 0
+    shown: NDArray[np.float64] = colours[np.clip(labels, 0, None)]
+    return shown
+
+
+def _square(colours: NDArray[Any], *, smooth: bool) -> "Image":
+    """The middle square of an image (y, x, 3) in 0..1, as 8 bits."""
+    from PIL import Image as Pillow
+
+    height, width = colours.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    cut = colours[top : top + side, left : left + side]
+    picture = Pillow.fromarray((cut * 255).round().astype(np.uint8))
+    kind = Pillow.Resampling.LANCZOS if smooth and side > _SIDE else Pillow.Resampling.BICUBIC
+    return picture.resize((_SIDE, _SIDE), kind if smooth else Pillow.Resampling.NEAREST)

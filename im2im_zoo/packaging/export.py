@@ -1,0 +1,371 @@
+"""From a trained network and its recipe to a bioimage.io package: measure, write, check, and only then appear.
+
+Everything is written into a folder beside the output, which takes its name when the whole package is sound.
+"""
+
+import copy
+import hashlib
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from im2im_zoo.components import Component
+from im2im_zoo.engines import open_engine
+from im2im_zoo.errors import PackageError
+from im2im_zoo.load_recipe import dump_recipe
+from im2im_zoo.networks import Call, as_call
+from im2im_zoo.packaging.cover import write_cover
+from im2im_zoo.packaging.description import (
+    DTYPES,
+    Content,
+    Measured,
+    describe,
+    file_name,
+    postprocessing_of,
+    preprocessing_of,
+)
+from im2im_zoo.packaging.geometry import centre, measure_geometry
+from im2im_zoo.packaging.readme import write_readme
+from im2im_zoo.packaging.sample import Sample, Steps, run_on_grid
+from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
+from im2im_zoo.packaging.validate import validate_package
+from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
+from im2im_zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_COVER_PART = {2: (1024, 1024), 3: (32, 256, 256)}
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What the steps of an export need."""
+
+    network: "nn.Module"
+    call: Call
+    recipe: Recipe
+    samples: Sequence[Sample]
+    folder: Path
+    steps: Steps
+    formats: Sequence[str]
+    architecture: Component
+    packages: Sequence[str] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export_package(
+    network: "nn.Module",
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    output: Path,
+    *,
+    figures: Mapping[str, float],
+    baselines: Mapping[str, float] | None = None,
+    weights: Sequence[str] = FORMATS,
+    architecture: Component | None = None,
+    provenance: Mapping[str, object] | None = None,
+    zip_path: Path | None = None,
+    overwrite: bool = False,
+    root: Path | None = None,
+    allow_code: bool = False,
+    trusted: Sequence[str] = (),
+) -> Path:
+    """Write a package that is valid, and that gives the same with each of its weight formats.
+
+    Metadata that only a person knows may be missing (`missing_metadata` lists it); the package is sound without.
+
+    Args:
+        network: trained; it is copied to the CPU and used in evaluation mode.
+        recipe: what it was trained with.
+        samples: held-out images; the first makes the test tensors and the cover.
+        output: the folder to make.
+        figures: measured values by name, for the README and the RDF.
+        baselines: what is reached without the model, by the same names.
+        weights: formats to write; one that cannot be written truthfully is left out, and the README says why.
+        architecture: what the network was built from (default: the recipe's network).
+        provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
+        zip_path: also write the package as a zip; the same package makes the same bytes.
+        overwrite: replace what is at `output` and `zip_path`.
+        root: folder of the files of custom operations.
+        allow_code: consent to run those files.
+        trusted: packages whose code the architecture may import, see `components.resolve`.
+    Returns:
+        `output`.
+    Raises:
+        PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
+            sound. Nothing is left at `output` or `zip_path` then.
+    """
+    _check_free(output, zip_path, overwrite)
+    if not samples:
+        raise PackageError("a package needs at least one held-out image for its test tensors: give `samples`")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        folder.chmod(0o755)
+        plain = copy.deepcopy(network).cpu().eval()
+        steps = Steps.of(recipe, root=root, allow_code=allow_code)
+        work = _Export(
+            plain,
+            as_call(plain),
+            recipe,
+            samples,
+            folder,
+            steps,
+            weights,
+            architecture or recipe.network,
+            trusted,
+        )
+        _write(work, figures, baselines or {}, provenance or {})
+        _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
+        if zip_path is not None:
+            _zip(folder, zip_path, overwrite=overwrite)
+        _replace(folder, output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return output
+
+
+def _write(
+    work: _Export,
+    figures: Mapping[str, float],
+    baselines: Mapping[str, float],
+    provenance: Mapping[str, object],
+) -> None:
+    """Write all files of the package into its folder, the RDF last."""
+    recipe, folder = work.recipe, work.folder
+    _copy_custom(work)
+    dtype = _common_dtype([s.input.dtype for s in work.samples])
+    # From here on the package's own operations are used: what is tested is what is shipped.
+    steps = replace(work.steps, preprocessing=preprocessing_of(recipe, dtype))
+    work = replace(work, steps=steps)
+    pixel_size = _pixel_size(work.samples)
+    scales = [pixel_size.get(a, 1.0) for a in recipe.space]
+    geometry = measure_geometry(work.call, work.network, steps, work.samples, scales)
+    crop = choose_crop(work.samples[0], geometry, recipe.space)
+    raw = work.call(steps.prepare(crop.input).to_numpy())
+    result_dtype = _result_dtype(steps.finish(raw, crop.input).dtype)
+    steps = replace(steps, postprocessing=postprocessing_of(recipe, result_dtype))
+    work = replace(work, steps=steps)
+    test_input = write_test_tensor(
+        folder / "test_input.npy", crop.input.expand_dims("batch").transpose(*steps.axes), dtype
+    )
+    test_output = write_test_tensor(folder / "test_output.npy", steps.finish(raw, crop.input), result_dtype)
+    write_sample_tensor(folder / "sample_input.tif", test_input, pixel_size)
+    write_sample_tensor(folder / "sample_output.tif", test_output, pixel_size)
+    weights = write_weights(
+        work.network,
+        folder,
+        work.formats,
+        grid=geometry.grid,
+        channels=test_input.shape[1],
+        tensors=(recipe.input.id, recipe.output.id),
+        architecture=work.architecture,
+        allow_code=work.packages,
+    )
+    measured = Measured(
+        input_dtype=dtype,
+        output_dtype=result_dtype,
+        input_channels=_channels(recipe.input.channels, work.samples[0].input, test_input.shape[1], "input"),
+        output_channels=_channels(
+            recipe.output.channels, work.samples[0].target, test_output.shape[1], "output"
+        ),
+        pixel_size_um=pixel_size,
+        geometry=geometry,
+        parameters=sum(p.numel() for p in work.network.parameters()),
+        tolerance=_tolerance(work, weights, steps.prepare(crop.input).to_numpy(), crop.input, test_output),
+    )
+    _write_cover(work, geometry.grid)
+    # The machine's folders are nobody else's business.
+    data = recipe.data.model_copy(update={"path": Path(recipe.data.path.name or ".")})
+    (folder / "recipe.yaml").write_text(
+        dump_recipe(recipe.model_copy(update={"data": data})), encoding="utf-8"
+    )
+    if "pytorch_state_dict" in weights.files:
+        (folder / "environment.yaml").write_text(_environment(work.architecture), encoding="utf-8")
+    (folder / "README.md").write_text("", encoding="utf-8")
+    described = {"figures": figures, "baselines": baselines, "provenance": provenance}
+    rdf = describe(recipe, measured, weights, _content(folder), **described)  # type: ignore[arg-type]
+    readme = write_readme(recipe, rdf, samples=len(work.samples), **described)  # type: ignore[arg-type]
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    rdf["documentation"] = _content(folder).file("README.md")
+    text = yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110)
+    (folder / "rdf.yaml").write_text(text, encoding="utf-8")
+
+
+def _tolerance(
+    work: _Export, weights: Weights, prepared: NDArray[Any], image: Any, expected: NDArray[Any]
+) -> dict[str, float] | None:
+    """The RDF's tolerance: ten times what the formats differ by here, within what the spec allows.
+
+    None if the test output has no positive value: the spec's limit, a hundredth of the largest, has no room then.
+    """
+    from bioimageio.spec.model import v0_5 as spec
+
+    largest = float(expected.max())
+    if largest <= 0:
+        return None
+    worst, mismatched = 0.0, 0.0
+    for name, path in weights.files.items():
+        entry = weights.architecture if name == "pytorch_state_dict" else None
+        architecture = spec.ArchitectureFromLibraryDescr.model_validate(entry) if entry else None
+        engine = open_engine(name, path, architecture=architecture, root=work.folder, allow_code=True)
+        result = work.steps.finish(engine([prepared])[0], image).to_numpy()
+        differences = np.abs(result.astype(np.float64) - expected)
+        worst = max(worst, float(differences.max()))
+        mismatched = max(mismatched, 1e6 * float((differences > 0.01 * largest).mean()))
+    # Other machines and GPUs differ more than the formats do on this one: at least 1e-4 of the largest value.
+    absolute = min(max(10 * worst, 1e-4 * largest), 0.01 * largest)
+    return {
+        "relative_tolerance": 1e-3,
+        "absolute_tolerance": float(f"{absolute * 0.999:.2e}"),
+        "mismatched_elements_per_million": min(1000, max(100, int(2 * mismatched))),
+    }
+
+
+def _write_cover(work: _Export, grid: Any) -> None:
+    sample = work.samples[0]
+    part = centre(sample.input, work.recipe.space, _COVER_PART[len(work.recipe.space)])
+    raw = run_on_grid(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
+    image = sample.input.isel(part)
+    result = work.steps.finish(raw, image).isel(batch=0)
+    write_cover(work.folder / "cover.png", image, result, work.recipe.output.task)
+
+
+def _copy_custom(work: _Export) -> None:
+    """Copy the files of custom operations into the package."""
+    for operation in (*work.recipe.input.preprocessing, *work.recipe.output.postprocessing):
+        if operation.id != "custom":
+            continue
+        source = str(operation.source)
+        path = (work.steps.root or Path()) / source
+        if not path.is_file():
+            raise PackageError(
+                f"the file of the custom operation {operation.callable!r}, {source}, is not in {work.steps.root or 'the working folder'}"
+            )
+        target = work.folder / file_name(source)
+        if target.exists() and target.read_bytes() != path.read_bytes():
+            raise PackageError(f"two custom operations have different files named {target.name}: rename one")
+        shutil.copyfile(path, target)
+
+
+def _channels(given: Sequence[str] | None, image: Any, count: int, prefix: str) -> tuple[str, ...]:
+    if given is not None:
+        if len(given) != count:
+            raise PackageError(
+                f"the recipe names {len(given)} channels for the {prefix} ({', '.join(given)}), but it has {count}: "
+                f"correct `{prefix}.channels`"
+            )
+        return tuple(given)
+    if "channel" in image.coords and image.sizes["channel"] == count:
+        return tuple(str(c) for c in image.coords["channel"].to_numpy())
+    return tuple(f"{prefix}{i}" for i in range(count))
+
+
+def _pixel_size(samples: Sequence[Sample]) -> dict[str, float]:
+    """That of the first sample that has one, to six digits."""
+    known = (s.input.attrs.get("pixel_size_um") or {} for s in samples)
+    return {axis: float(f"{size:.6g}") for axis, size in next((k for k in known if k), {}).items()}
+
+
+def _common_dtype(dtypes: Sequence[Any]) -> str:
+    name = np.result_type(*dtypes).name
+    return name if name in DTYPES else "float32"
+
+
+def _result_dtype(dtype: Any) -> str:
+    name = np.dtype(dtype).name
+    return name if name in DTYPES and name != "float64" else "float32"
+
+
+def _environment(architecture: Component) -> str:
+    """A conda environment for the state dict, with the versions of here."""
+    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
+    import torch
+
+    library = architecture.callable.split(".")[0]
+    pip = []
+    for distribution in packages_distributions().get(library, []):
+        if distribution == "torch":
+            continue
+        try:
+            pip.append(f"{distribution}=={version(distribution)}")
+        except PackageNotFoundError:
+            continue
+    content: dict[str, Any] = {
+        "channels": ["conda-forge", "nodefaults"],
+        "dependencies": ["python>=3.11", f"pytorch=={torch.__version__.split('+')[0]}", "pip"],
+    }
+    if pip:
+        content["dependencies"].append({"pip": sorted(set(pip))})
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def _content(folder: Path) -> Content:
+    return Content({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())})
+
+
+def _check_sound(folder: Path, *, allow_code: bool) -> None:
+    """Raise if the package that was just written is not sound."""
+    report = validate_package(folder, allow_code=allow_code)
+    if not report.sound:
+        problems = "\n".join(f"  {f}" for f in report.of("error"))
+        raise PackageError(f"the package would not be sound, so it is not written:\n{problems}")
+
+
+def _check_free(output: Path, zip_path: Path | None, overwrite: bool) -> None:
+    for path in (output, zip_path):
+        if path is not None and path.exists() and not overwrite:
+            raise PackageError(
+                f"{path} exists: give another name, or overwrite=True (--overwrite) to replace it"
+            )
+    if output.is_file():
+        raise PackageError(f"{output} is a file: name a folder for the package")
+    if output.is_dir() and any(output.iterdir()) and not (output / "rdf.yaml").is_file():
+        raise PackageError(
+            f"{output} is a folder that holds something else than a package: it is not replaced"
+        )
+    if not re.search(r"\w", output.name):
+        raise PackageError(f"{output} names no folder for the package: give one")
+
+
+def _zip(folder: Path, path: Path, *, overwrite: bool) -> None:
+    """Write the folder as a zip whose bytes depend on its files alone: sorted, and all of one time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.iterdir()):
+                entry = zipfile.ZipInfo(file.name, (1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o100644 << 16
+                archive.writestr(entry, file.read_bytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _replace(folder: Path, output: Path) -> None:
+    """Give the finished folder its name; what was there is removed only after that has succeeded."""
+    if not output.exists():
+        folder.rename(output)
+        return
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    output.rename(old)
+    try:
+        folder.rename(output)
+    except OSError:
+        old.rename(output)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

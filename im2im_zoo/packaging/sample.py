@@ -1,0 +1,135 @@
+"""One image through preprocessing, network and postprocessing, whole and in memory: test tensors, covers, figures.
+
+Large images are the runtime's; this is for what a package is made of and checked with. Statistics are those of the
+whole image that is given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.networks import Call, Grid, as_call, step_grid
+from im2im_zoo.processing import Operation, fit
+from im2im_zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Sample(Protocol):
+    """A held-out image and what the network should make of it, both raw; `im2im_zoo.data.Sample` is one.
+
+    The axes of `input` and `target` are the recipe's without batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def input(self) -> xr.DataArray:
+        """The raw image."""
+
+    @property
+    def target(self) -> xr.DataArray:
+        """The raw target."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What happens to an image around the network.
+
+    `axes` are those of the input and output tensors, batch first; `root` is where the files of custom operations lie,
+    which run only with `allow_code`.
+    """
+
+    input_id: str
+    axes: tuple[str, ...]
+    preprocessing: Sequence[Operation]
+    postprocessing: Sequence[Operation]
+    root: Path | None = None
+    allow_code: bool = False
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, root: Path | None = None, allow_code: bool = False) -> "Steps":
+        """The steps that a recipe says."""
+        return cls(
+            recipe.input.id,
+            recipe.input.axes,
+            recipe.input.preprocessing,
+            recipe.output.postprocessing,
+            root,
+            allow_code,
+        )
+
+    def prepare(self, image: xr.DataArray, part: dict[str, slice] | None = None) -> xr.DataArray:
+        """The preprocessed tensor of a raw image, or of a part of it with the statistics of the whole."""
+        tensor = _tensor(image, self.axes)
+        pipeline = fit(self.preprocessing, tensor, allow_code=self.allow_code, root=self.root)
+        return pipeline(tensor.isel(part or {})).transpose(*self.axes)
+
+    def finish(self, output: NDArray[Any], image: xr.DataArray) -> xr.DataArray:
+        """The result of a network's output for a raw image (which postprocessing may refer to)."""
+        tensor = xr.DataArray(output, dims=self.axes, name="output")
+        references = {self.input_id: _tensor(image, self.axes)}
+        pipeline = fit(
+            self.postprocessing, tensor, references=references, allow_code=self.allow_code, root=self.root
+        )
+        return pipeline(tensor).transpose(*self.axes)
+
+
+def predict_sample(
+    network: "Call | nn.Module",
+    recipe: Recipe,
+    sample: Sample,
+    *,
+    grid: Grid | None = None,
+    root: Path | None = None,
+    allow_code: bool = False,
+) -> xr.DataArray:
+    """What the model makes of a sample: preprocessing of the whole image, network, postprocessing.
+
+    An image whose size is not on the network's grid is extended by its mirror image at the end, and the output is cut.
+
+    Args:
+        network: a torch module in evaluation mode, or a function of arrays.
+        recipe: its input, output and their processing.
+        sample: its raw input image.
+        grid: of `networks.step_grid`; measured if it is not given.
+        root: the folder of the files of custom operations.
+        allow_code: consent to run them.
+    Returns:
+        The result with the axes of the recipe, without batch, and the pixel sizes of the input.
+    """
+    steps = Steps.of(recipe, root=root, allow_code=allow_code)
+    image = sample.input
+    if grid is None:
+        grid = step_grid(network, image.sizes["channel"], len(recipe.space))
+    result = steps.finish(run_on_grid(as_call(network), steps.prepare(image).to_numpy(), grid), image)
+    result = result.isel(batch=0)
+    result.attrs.update({k: v for k, v in image.attrs.items() if k in ("pixel_size_um", "time_step_s")})
+    return result
+
+
+def run_on_grid(call: Call, array: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """The output for an array (batch, channel, *space) of any size: mirrored at its end up to the grid, then cut."""
+    space = array.shape[2:]
+    wanted = [max(m, -(-n // s) * s) for n, m, s in zip(space, grid.min, grid.step, strict=True)]
+    # "symmetric" repeats for an image smaller than what is missing, and takes an image of one voxel.
+    padded = np.pad(
+        array, [(0, 0), (0, 0), *((0, w - n) for w, n in zip(wanted, space, strict=True))], mode="symmetric"
+    )
+    output: NDArray[Any] = call(np.ascontiguousarray(padded))
+    return output[(slice(None), slice(None), *(slice(n) for n in space))]
+
+
+def _tensor(image: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
+    """A raw image as a tensor: with a batch axis, in the order of the axes, in memory."""
+    if "batch" not in image.dims:
+        image = image.expand_dims("batch")
+    return image.transpose(*axes).load()

@@ -1,0 +1,321 @@
+"""Check a package, whoever made it: format, files, and that each weight format gives what the test tensors say.
+
+Nothing is fetched from the network, and no code of the package runs without consent. Runs the package's test image
+and crops of it whole; whether a consumer's own tiling is right is not a question about the package.
+"""
+
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.engines import Engine, open_engine
+from im2im_zoo.errors import PackageError, ProcessingError
+from im2im_zoo.package import WEIGHTS_FORMATS, Package, check_hashes, open_package
+from im2im_zoo.packaging.findings import Finding, Severity, ValidationReport, sort_findings
+from im2im_zoo.packaging.format_checks import check_files, check_format, check_metadata
+from im2im_zoo.packaging.weights import TOLERANCE, difference
+from im2im_zoo.processing import fit
+
+_DEFAULT_TOLERANCE = {
+    "relative_tolerance": 1e-3,
+    "absolute_tolerance": 1e-3,
+    "mismatched_elements_per_million": 100.0,
+}
+
+
+@dataclass
+class _Checks:
+    package: Package
+    allow_code: bool
+    findings: list[Finding] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, severity: Severity, code: str, where: str, message: str) -> None:
+        self.findings.append(Finding(severity, code, where, message))
+
+
+def validate_package(
+    source: str | Path,
+    *,
+    weights: Sequence[str] | None = None,
+    allow_code: bool = False,
+    sizes: Sequence[int] = (0, 1),
+) -> ValidationReport:
+    """Check a package.
+
+    Args:
+        source: a folder, a zip, an `rdf.yaml`, or the name of a packaged model.
+        weights: formats to run (default: all that can be run here).
+        allow_code: consent to run the package's Python: its state dict's network and custom operations.
+        sizes: besides the test tensors, at which sizes to run and compare the formats: `min + n * step` for each n.
+    Returns:
+        The report. A package that cannot be opened at all is a report with that error.
+    """
+    try:
+        package = open_package(source)
+    except PackageError as error:
+        return ValidationReport(str(source), (Finding("error", "open", "", str(error)),))
+    with package:
+        checks = _Checks(package, allow_code)
+        missing = check_files(package)
+        checks.findings += missing
+        for file, expected, actual in check_hashes(package):
+            checks.add(
+                "error", "hash", file, f"its SHA-256 is {actual}, the RDF gives {expected}: it was changed"
+            )
+        metadata = check_metadata(package)
+        if not missing:
+            # Ours say what to do about a missing field; the format's say that it is missing.
+            said = {f.field for f in metadata}
+            checks.findings += [
+                f for f in check_format(package) if f.severity == "error" or f.field not in said
+            ]
+        checks.findings += metadata
+        changed = any(f.code == "hash" for f in checks.findings)
+        # A file that was changed is not run: it may be anything.
+        if changed:
+            checks.add("warning", "not_run", "weights", "not run, because files were changed")
+        elif not any(f.code == "missing_file" and "test_tensor" in f.field for f in missing):
+            _check_weights(checks, weights, sizes)
+        return ValidationReport(str(source), sort_findings(checks.findings), checks.measured)
+
+
+def core_verdict(source: str | Path, weights_format: str | None = None) -> ValidationReport:
+    """What bioimageio.core itself says about a package. It runs the package's Python code, without asking.
+
+    Args:
+        source: a folder, a zip, or an `rdf.yaml`.
+        weights_format: the format to test (default: all).
+    """
+    from bioimageio.core import test_model
+
+    with open_package(source) as package, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its libraries; its own are in the summary
+        rdf = next(p for p in sorted(package.root.iterdir()) if p.name in ("rdf.yaml", "bioimageio.yaml"))
+        summary = test_model(rdf, weight_format=weights_format)  # type: ignore[arg-type]
+    findings = []
+    for detail in summary.details:
+        findings += [Finding("error", "core", ".".join(map(str, e.loc)), e.msg) for e in detail.errors]
+        for w in detail.warnings:
+            severity: Severity = "info" if w.severity <= 20 else "warning"
+            findings.append(Finding(severity, "core", ".".join(map(str, w.loc)), w.msg))
+    if summary.status == "failed" and not any(f.severity == "error" for f in findings):
+        findings.append(Finding("error", "core", "", "bioimageio.core says that it failed"))
+    return ValidationReport(str(source), sort_findings(findings))
+
+
+def _check_weights(checks: _Checks, weights: Sequence[str] | None, sizes: Sequence[int]) -> None:
+    """Run every format on the test tensors and at other sizes, and compare."""
+    package = checks.package
+    absent = [f for f in weights or () if f not in package.weights]
+    for name in absent:
+        checks.add(
+            "error", "weights", f"weights.{name}", f"there are none; there are {', '.join(package.weights)}"
+        )
+    for name in package.formats():
+        if name not in WEIGHTS_FORMATS:
+            checks.add(
+                "info", "not_run", f"weights.{name}", "not run: there is no engine for this format here"
+            )
+    try:
+        test = _TestTensors.of(package, allow_code=checks.allow_code)
+    except (PackageError, ProcessingError, ValueError, OSError) as error:
+        checks.add("error", "test_tensor", "inputs", f"the test tensors cannot be processed: {error}")
+        return
+    engines: dict[str, Engine] = {}
+    for name in package.weights:
+        if weights is not None and name not in weights:
+            continue
+        if name == "pytorch_state_dict" and not checks.allow_code:
+            message = (
+                "skipped: runs Python code that the package names; allow it with --allow-code if you trust it"
+            )
+            checks.add("info", "skipped", f"weights.{name}", message)
+            continue
+        try:
+            entry = package.weights_entry(name)
+            architecture = getattr(entry, "architecture", None)
+            engines[name] = open_engine(
+                name,
+                package.path(entry),
+                architecture=architecture,
+                root=package.root,
+                allow_code=checks.allow_code,
+            )
+            _check_reproduces(checks, name, engines[name], test)
+        except (PackageError, ProcessingError) as error:
+            checks.add("error", "weights", f"weights.{name}", str(error))
+            engines.pop(name, None)
+    if not engines and not absent:
+        checks.add("warning", "not_run", "weights", "none of the weight formats was run")
+    for n in sizes:
+        _check_size(checks, engines, test, n)
+
+
+@dataclass(frozen=True)
+class _TestTensors:
+    """Test tensors of a package, raw and preprocessed."""
+
+    package: Package
+    raw: Mapping[str, xr.DataArray]
+    prepared: list[NDArray[Any]]
+    expected: dict[str, NDArray[Any]]
+    allow_code: bool
+
+    @classmethod
+    def of(cls, package: Package, *, allow_code: bool) -> "_TestTensors":
+        raw, prepared = {}, []
+        for tensor in package.inputs:
+            if tensor.test_tensor is None:
+                raise PackageError(f"input {tensor.id} has no test_tensor")
+            axes = [str(a.id) for a in tensor.axes]
+            array = np.load(package.path(tensor.test_tensor), allow_pickle=False)
+            if array.ndim != len(axes):
+                raise PackageError(
+                    f"the test tensor of {tensor.id} has {array.ndim} axes, the RDF says {axes}"
+                )
+            if array.dtype.name != tensor.dtype:
+                raise PackageError(
+                    f"the test tensor of {tensor.id} is {array.dtype}, the RDF says {tensor.dtype}"
+                )
+            image = xr.DataArray(array, dims=axes, name=str(tensor.id))
+            pipeline = fit(tensor.preprocessing, image, allow_code=allow_code, root=package.root)
+            raw[str(tensor.id)] = image
+            prepared.append(pipeline(image).transpose(*axes).to_numpy())
+        expected = {
+            str(t.id): np.load(package.path(t.test_tensor), allow_pickle=False)
+            for t in package.outputs
+            if t.test_tensor is not None
+        }
+        return cls(package, raw, prepared, expected, allow_code)
+
+    def finish(self, outputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The postprocessed results of a network's outputs."""
+        if len(outputs) != len(self.package.outputs):
+            raise PackageError(
+                f"the network has {len(outputs)} outputs, the RDF describes {len(self.package.outputs)}"
+            )
+        results = {}
+        for tensor, array in zip(self.package.outputs, outputs, strict=True):
+            axes = [str(a.id) for a in tensor.axes]
+            if array.ndim != len(axes):
+                raise PackageError(
+                    f"output {tensor.id} has the shape {array.shape}, the RDF says {', '.join(axes)}"
+                )
+            image = xr.DataArray(array, dims=axes, name=str(tensor.id))
+            pipeline = fit(
+                tensor.postprocessing,
+                image,
+                references=self.raw,
+                allow_code=self.allow_code,
+                root=self.package.root,
+            )
+            results[str(tensor.id)] = pipeline(image).transpose(*axes).to_numpy()
+        return results
+
+
+def _check_reproduces(checks: _Checks, name: str, engine: Engine, test: _TestTensors) -> None:
+    """Compare a format's result with the test output, within the tolerance that the package declares."""
+    results = test.finish(engine(test.prepared))
+    for tensor_id, expected in test.expected.items():
+        result = results[tensor_id]
+        where = f"weights.{name}"
+        if result.shape != expected.shape:
+            message = f"its output {tensor_id} has the shape {result.shape}, the test tensor {expected.shape}"
+            checks.add("error", "test_output", where, message)
+            continue
+        tolerance = _tolerance(checks.package, name, tensor_id)
+        differences = np.abs(result.astype(np.float64) - expected.astype(np.float64))
+        limit = tolerance["absolute_tolerance"] + tolerance["relative_tolerance"] * np.abs(
+            expected.astype(np.float64)
+        )
+        per_million = 1e6 * float((~(differences <= limit)).mean())
+        checks.measured.setdefault("test_output", {}).setdefault(name, {})[tensor_id] = {
+            "max_difference": float(differences.max()),
+            "mismatched_per_million": per_million,
+        }
+        if per_million > tolerance["mismatched_elements_per_million"]:
+            checks.add(
+                "error",
+                "test_output",
+                where,
+                f"its output {tensor_id} is not the test tensor's: {per_million:.0f} of a million voxels differ by more than "
+                f"{tolerance['absolute_tolerance']:.2g} + {tolerance['relative_tolerance']:.2g} of the value (at most "
+                f"{tolerance['mismatched_elements_per_million']:.0f} may); largest difference {differences.max():.3g}",
+            )
+
+
+def _tolerance(package: Package, weights_format: str, tensor_id: str) -> dict[str, float]:
+    """The tolerance that the RDF declares for a format and tensor, else the format's default."""
+    for entry in package.description.config.bioimageio.reproducibility_tolerance:
+        of_format = not entry.weights_formats or weights_format in entry.weights_formats
+        of_tensor = not entry.output_ids or tensor_id in map(str, entry.output_ids)
+        if of_format and of_tensor:
+            return {key: float(getattr(entry, key)) for key in _DEFAULT_TOLERANCE}
+    return dict(_DEFAULT_TOLERANCE)
+
+
+def _check_size(checks: _Checks, engines: Mapping[str, Engine], test: _TestTensors, n: int) -> None:
+    """Run the formats at a declared size, made of the test image, and compare them with each other."""
+    shapes = [_declared_shape(t, n) for t in checks.package.inputs]
+    if any(shape is None for shape in shapes):
+        return
+    inputs = [
+        _repeated(array, [have if w is None else w for have, w in zip(array.shape, shape or (), strict=True)])
+        for array, shape in zip(test.prepared, shapes, strict=True)
+    ]
+    text = " and ".join("x".join(map(str, a.shape)) for a in inputs)
+    results: dict[str, list[NDArray[Any]]] = {}
+    for name, engine in engines.items():
+        try:
+            results[name] = engine(inputs)
+        except PackageError as error:
+            checks.add(
+                "error",
+                "size",
+                f"weights.{name}",
+                f"it does not run at {text}, a size that the RDF declares: {error}",
+            )
+            continue
+        if not all(np.isfinite(o).all() for o in results[name]):
+            checks.add(
+                "error", "size", f"weights.{name}", f"at {text} its output has values that are no numbers"
+            )
+    for (a, first), (b, second) in itertools.pairwise(results.items()):
+        worst = max(difference(x, y) for x, y in zip(first, second, strict=True))
+        checks.measured.setdefault("between_formats", {})[f"{a} and {b} at {text}"] = worst
+        if worst > 10 * TOLERANCE:
+            message = f"{a} and {b} differ at {text} by {worst:.2g} of the largest value: they are not the same network"
+            checks.add("error", "formats_differ", f"weights.{b}", message)
+
+
+def _declared_shape(tensor: Any, n: int) -> tuple[int | None, ...] | None:
+    """The tensor's shape at `min + n * step`, None where it is the test tensor's; None if sizes refer elsewhere."""
+    from bioimageio.spec.model import v0_5 as spec
+
+    shape: list[int | None] = []
+    for axis in tensor.axes:
+        size = getattr(axis, "size", None)
+        if axis.type == "batch" or size is None:
+            shape.append(None)
+        elif isinstance(size, spec.ParameterizedSize):
+            shape.append(size.min + n * size.step)
+        elif isinstance(size, int):
+            shape.append(size)
+        else:
+            return None
+    return tuple(shape)
+
+
+def _repeated(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """The array, cut or mirrored to a shape."""
+    cut = array[tuple(slice(n) for n in shape)]
+    widths = [(0, n - have) for n, have in zip(shape, cut.shape, strict=True)]
+    return np.ascontiguousarray(np.pad(cut, widths, mode="symmetric"))

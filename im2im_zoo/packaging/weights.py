@@ -1,0 +1,305 @@
+"""Weights of a network in the formats that consumers read, each checked against the network. No metadata here.
+
+TorchScript is what Fiji's libtorch and ilastik read, ONNX (opset 17, IR 8: old runtimes read no newer) what runs
+without torch, the state dict what Python users fine-tune.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.components import Component, build, is_component
+from im2im_zoo.engines import open_engine
+from im2im_zoo.errors import ComponentError, PackageError
+from im2im_zoo.networks import Call, Grid, as_call
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
+FILES = {
+    "onnx": "weights.onnx",
+    "torchscript": "weights_torchscript.pt",
+    "pytorch_state_dict": "weights_state_dict.pt",
+}
+OPSET = 17
+_MAX_IR = 8
+TOLERANCE = 1e-4  # of the largest output
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What was written: files by format, why a format was left out, and the largest difference to the network.
+
+    `errors` are fractions of the largest output. `architecture` is the RDF's, if there is a state dict.
+    """
+
+    files: Mapping[str, Path]
+    comments: Mapping[str, str]
+    errors: Mapping[str, float]
+    left_out: Mapping[str, str]
+    architecture: Mapping[str, Any] | None = None
+
+
+@dataclass
+class _Writing:
+    network: "nn.Module"
+    folder: Path
+    grid: Grid
+    channels: int
+    tensors: tuple[str, str]
+    component: Component | None
+    allow_code: Sequence[str] = ()
+    files: dict[str, Path] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def write_weights(
+    network: "nn.Module",
+    folder: Path,
+    formats: Sequence[str],
+    *,
+    grid: Grid,
+    channels: int,
+    tensors: tuple[str, str],
+    architecture: Component | None = None,
+    allow_code: Sequence[str] = (),
+) -> Weights:
+    """Write a network's weights in several formats and check each against it at several sizes and batch sizes.
+
+    Args:
+        network: on the CPU, in evaluation mode; it is not changed.
+        folder: where the files go.
+        formats: of `FORMATS`.
+        grid: the sizes at which it runs.
+        channels: of its input.
+        tensors: names of the input and the output tensor.
+        architecture: what the network was built from, for the state dict.
+        allow_code: packages whose code the architecture may use, see `components.resolve`.
+    Raises:
+        PackageError: an unknown format, or none could be written; says why each was left out.
+    """
+    unknown = [f for f in formats if f not in FORMATS]
+    if unknown or not formats:
+        raise PackageError(
+            f"weights {', '.join(map(repr, unknown)) or '(none)'}: the formats are {', '.join(FORMATS)}; name at least one"
+        )
+    work = _Writing(network, folder, grid, channels, tensors, architecture, allow_code)
+    described = None
+    for name in formats:
+        try:
+            if name == "onnx":
+                _write_onnx(work)
+            elif name == "torchscript":
+                _write_torchscript(work)
+            else:
+                described = _write_state_dict(work)
+        except _LeftOutError as reason:
+            work.left_out[name] = str(reason)
+            (folder / FILES[name]).unlink(missing_ok=True)
+            work.files.pop(name, None)
+    if not work.files:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in work.left_out.items())
+        raise PackageError(f"the network can be written in none of the formats: {reasons}")
+    return Weights(work.files, work.comments, work.errors, work.left_out, described)
+
+
+def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
+    """Batch sizes and space sizes at which a format is checked: the smallest, others, and not square."""
+    return [
+        (1, grid.min),
+        (2, tuple(m + s for m, s in zip(grid.min, grid.step, strict=True))),
+        (
+            1,
+            tuple(
+                m + (3 if i % 2 else 1) * s for i, (m, s) in enumerate(zip(grid.min, grid.step, strict=True))
+            ),
+        ),
+        (
+            1,
+            tuple(
+                m + (0 if i % 2 else 3) * s for i, (m, s) in enumerate(zip(grid.min, grid.step, strict=True))
+            ),
+        ),
+    ]
+
+
+class _LeftOutError(Exception):
+    """Why a format cannot be written truthfully."""
+
+
+def _write_onnx(work: _Writing) -> None:
+    import onnx
+    import torch
+
+    path = work.folder / FILES["onnx"]
+    source, result = work.tensors
+    axes = {0: "batch", **{2 + i: f"size_{i}" for i in range(len(work.grid.min))}}
+    example = torch.zeros(
+        1, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
+    )
+    try:
+        with _quiet(), torch.inference_mode():
+            # The other exporter (dynamo) writes IR 10, which the ONNX Runtime of deepImageJ does not read.
+            torch.onnx.export(
+                copy.deepcopy(work.network),
+                (example,),
+                str(path),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[source],
+                output_names=[result],
+                dynamic_axes={source: axes, result: axes},
+                external_data=False,
+            )
+    except Exception as error:
+        raise _LeftOutError(f"torch's ONNX exporter fails on this network: {_short(error)}") from error
+    model = onnx.load(str(path))
+    if model.ir_version > _MAX_IR:
+        raise _LeftOutError(f"the exporter wrote IR {model.ir_version}; consumers read up to {_MAX_IR}")
+    _check(work, "onnx")
+    work.comments["onnx"] = f"Opset {OPSET}, IR {model.ir_version}; batch and space axes are dynamic."
+
+
+def _write_torchscript(work: _Writing) -> None:
+    reasons = []
+    for how in ("scripted", "traced"):
+        try:
+            _save_torchscript(work, how)
+            _check(work, "torchscript")
+        except _LeftOutError as reason:
+            reasons.append(f"{how}: {reason}")
+            continue
+        work.comments["torchscript"] = f"{how.capitalize()} in evaluation mode."
+        return
+    raise _LeftOutError("; ".join(reasons))
+
+
+def _save_torchscript(work: _Writing, how: str) -> None:
+    import torch
+
+    network = copy.deepcopy(work.network)
+    example = torch.zeros(
+        1, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
+    )
+    try:
+        with _quiet(), torch.no_grad():
+            if how == "scripted":
+                module = torch.jit.script(network)
+            else:
+                module = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+            torch.jit.save(module, str(work.folder / FILES["torchscript"]))
+    except Exception as error:
+        raise _LeftOutError(_short(error)) from error
+
+
+def _write_state_dict(work: _Writing) -> dict[str, Any]:
+    import torch
+
+    if work.component is None:
+        raise _LeftOutError("it is not known what the network was built from")
+    described = _architecture(work.component)
+    try:
+        rebuilt = build(work.component, "network", allow_code=work.allow_code).eval()
+        rebuilt.load_state_dict(work.network.state_dict(), strict=True)
+    except (ComponentError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise _LeftOutError(
+            f"{work.component.callable} built anew does not take these weights: {_short(error)}"
+        ) from error
+    torch.save(work.network.state_dict(), work.folder / FILES["pytorch_state_dict"])
+    _check(work, "pytorch_state_dict", described)
+    work.comments["pytorch_state_dict"] = f"{work.component.callable} of the library in `dependencies`."
+    return described
+
+
+def _architecture(component: Component) -> dict[str, Any]:
+    """The RDF's description of a network that is built from a library with plain arguments."""
+    nested = [k for k, v in component.kwargs.items() if _has_component(v)]
+    if nested or not component.call:
+        raise _LeftOutError(
+            f"the RDF cannot say how it is built: {', '.join(nested) or 'it'} is a component, not a plain value"
+        )
+    module, _, name = component.callable.rpartition(".")
+    return {"import_from": module, "callable": name, "kwargs": _plain(component.kwargs)}
+
+
+def _check(work: _Writing, name: str, architecture: Mapping[str, Any] | None = None) -> None:
+    """Compare the written file with the network.
+
+    Raises:
+        _LeftOutError: it fails at a size, or gives something else.
+    """
+    from bioimageio.spec.model import v0_5 as spec
+
+    path = work.folder / FILES[name]
+    entry = spec.ArchitectureFromLibraryDescr.model_validate(architecture) if architecture else None
+    try:
+        engine = open_engine(name, path, architecture=entry, root=work.folder, allow_code=True)
+        worst = 0.0
+        for batch, space in check_sizes(work.grid):
+            image = _example(batch, work.channels, space)
+            worst = max(worst, difference(engine([image])[0], as_call(work.network)(image)))
+    except PackageError as error:
+        raise _LeftOutError(str(error)) from error
+    if not worst <= TOLERANCE:
+        raise _LeftOutError(f"its output differs from the network's by {worst:.2g} of the largest value")
+    work.files[name] = path
+    work.errors[name] = worst
+
+
+def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest difference as a fraction of the largest expected value; infinite for another shape or NaN."""
+    if result.shape != expected.shape:
+        return float("inf")
+    worst = float(np.abs(result.astype(np.float64) - expected).max())
+    return worst / (float(np.abs(expected).max()) or 1.0) if np.isfinite(worst) else float("inf")
+
+
+def network_call(network: "nn.Module") -> Call:
+    """The network, copied to the CPU in evaluation mode, as a function of arrays."""
+    return as_call(copy.deepcopy(network).cpu().eval())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from people what they can do nothing about: that torch's exporters for today's consumers are old."""
+    with warnings.catch_warnings():
+        for pattern in (r".*torch\.jit", r".*legacy TorchScript-based ONNX", r".*dynamo"):
+            for category in (DeprecationWarning, FutureWarning, UserWarning):
+                warnings.filterwarnings("ignore", message=pattern, category=category)
+        # Values that depend on the size are looked for by running the result at other sizes.
+        warnings.filterwarnings("ignore", module=r"torch\.onnx|torch\.jit|monai")
+        warnings.filterwarnings("ignore", message=".*(Converting a tensor|Iterating over a tensor)")
+        yield
+
+
+def _example(batch: int, channels: int, space: Sequence[int]) -> NDArray[np.float32]:
+    return np.random.default_rng(1).normal(size=(batch, channels, *space)).astype(np.float32)
+
+
+def _has_component(value: object) -> bool:
+    if is_component(value):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(_has_component, value.values()))
+    return isinstance(value, list | tuple) and any(map(_has_component, value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
