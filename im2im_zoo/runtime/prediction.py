@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.errors import ImageError
-from im2im_zoo.images import open_image, pixel_size_um
+from im2im_zoo.images import create_image, open_image, pixel_size_um
 from im2im_zoo.package import Package, open_package, sha256
 from im2im_zoo.runtime.cost import measure_cost, resident_bytes
 from im2im_zoo.runtime.mapping import map_axes
@@ -161,8 +161,6 @@ def execute(
     progress: Progress | None = None,
 ) -> PredictionResult:
     """Run a plan and write the output image; see `predict`."""
-    from im2im_zoo.images import create_image
-
     scratch_path = output.with_name(f".{output.name}.scratch.zarr")
     start = time.perf_counter()
     try:
@@ -176,6 +174,7 @@ def execute(
             time_step_s=image.attrs.get("time_step_s") if "time" in plan.image_axes else None,
             chunks=_chunks(plan),
             attributes=_provenance(plan, package),
+            labels=_are_labels(plan, package),
             overwrite=overwrite,
         ) as writer:
             figures = run_plan(
@@ -293,6 +292,13 @@ def _pixel_size(plan: Plan, image: xr.DataArray) -> dict[str, float]:
     scales = {m.name: float(m.scale) for m in plan.maps_of("tile")}
     sizes = pixel_size_um(image)
     return {a: size / scales.get(a, 1.0) for a, size in sizes.items() if a in plan.image_axes}
+
+
+def _are_labels(plan: Plan, package: Package) -> bool:
+    """Whether the output's integers are names of objects or classes, which must not be averaged in a pyramid."""
+    named = hasattr(package.outputs[0].data, "values")  # nominal or ordinal data, in the spec's words
+    dtype = np.dtype(plan.dtype)
+    return dtype.kind in "iu" and (named or dtype.itemsize >= 4)
 
 
 def _provenance(plan: Plan, package: Package) -> dict[str, Any]:

@@ -1,0 +1,191 @@
+"""Small real packages for tests: a seeded U-Net, exported and described as an author would do it with bioimageio.spec."""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from bioimageio.spec import ValidationContext
+from bioimageio.spec.model import v0_5 as spec
+from bioimageio.spec.utils import write_yaml
+from small_unet import SmallUNet
+from torch import nn
+
+ARCHITECTURE = Path(__file__).with_name("small_unet.py").read_text()
+
+# Voxels that an input reaches along y and x (and z where it is pooled once): less than these.
+REACH = {1: 8, 2: 16}
+
+
+class ChannelsLast(nn.Module):
+    """A network whose tensors are batch, y, x, channel."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Doubling(nn.Module):
+    """A network whose output has twice the voxels along y and x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(self.conv(x), scale_factor=2.0)
+
+
+class Halving(nn.Module):
+    """A network whose output has half the voxels along y and x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(self.conv(x), 2)
+
+
+def small_unet(**arguments: int) -> nn.Module:
+    """A U-Net with seeded random weights, whose output varies over about [-1, 1]."""
+    torch.manual_seed(0)
+    network = SmallUNet(**arguments).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+    return network
+
+
+def build_package(
+    folder: Path,
+    network: nn.Module,
+    *,
+    axes: Sequence[str] = ("batch", "channel", "y", "x"),
+    output_axes: Sequence[str] | None = None,
+    channels: Sequence[str] = ("nuclei",),
+    out_channels: Sequence[str] = ("probability",),
+    minimum: dict[str, int] | int = 36,
+    step: dict[str, int] | int = 4,
+    fixed: bool = False,
+    halo: dict[str, int] | int = 16,
+    scale: float = 1.0,
+    preprocessing: Sequence[Any] = (),
+    postprocessing: Sequence[Any] = (),
+    weights: Sequence[str] = ("torchscript",),
+    output_dtype: str = "float32",
+    example: torch.Tensor | None = None,
+    name: str = "Small test model",
+    architecture: dict[str, Any] | None = None,
+    sources: dict[str, str] | None = None,
+) -> Path:
+    """Write a package folder and return it. `minimum`, `step` and `halo` are of all space axes, or by axis."""
+    folder.mkdir(parents=True)
+    for file, text in (sources or {}).items():
+        (folder / file).write_text(text)
+    tensors = example if example is not None else torch.zeros([16 if a in "zyx" else 1 for a in axes])
+    entries = {w: _EXPORT[w](folder, network, tensors, axes, architecture or {}) for w in weights}
+    for later in list(entries.values())[1:]:
+        later["parent"] = weights[0]
+    inputs = [_input_axis(a, channels, minimum, step, fixed) for a in axes]
+    outputs = [_output_axis(a, out_channels, halo, scale) for a in output_axes or axes]
+    with ValidationContext(root=folder, perform_io_checks=False, log_warnings=False):
+        description = spec.ModelDescr(
+            name=name,
+            description="A small network with random weights.",
+            version=spec.Version("0.3.1"),
+            authors=[spec.Author(name="Test")],
+            cite=[spec.CiteEntry(text="none", url=spec.HttpUrl("https://example.com/"))],
+            license=spec.LicenseId("MIT"),
+            inputs=[
+                spec.InputTensorDescr(id=spec.TensorId("raw"), axes=inputs, preprocessing=list(preprocessing))
+            ],
+            outputs=[
+                spec.OutputTensorDescr(
+                    id=spec.TensorId("out"),
+                    axes=outputs,
+                    postprocessing=list(postprocessing),
+                    data=spec.IntervalOrRatioDataDescr(type=output_dtype),
+                )
+            ],
+            weights=entries,
+        )
+    write_yaml(description, folder / "rdf.yaml")
+    return folder
+
+
+def _at(value: dict[str, int] | int, axis: str) -> int:
+    return value if isinstance(value, int) else value[axis]
+
+
+def _input_axis(
+    axis: str, channels: Sequence[str], minimum: dict[str, int] | int, step: dict[str, int] | int, fixed: bool
+) -> Any:
+    if axis == "batch":
+        return spec.BatchAxis()
+    if axis == "channel":
+        return spec.ChannelAxis(channel_names=[spec.Identifier(c) for c in channels])
+    least = _at(minimum, axis)
+    size = least if fixed else spec.ParameterizedSize(min=least, step=_at(step, axis))
+    return spec.SpaceInputAxis(id=spec.AxisId(axis), size=size)
+
+
+def _output_axis(axis: str, channels: Sequence[str], halo: dict[str, int] | int, scale: float) -> Any:
+    if axis == "batch":
+        return spec.BatchAxis()
+    if axis == "channel":
+        return spec.ChannelAxis(channel_names=[spec.Identifier(c) for c in channels])
+    size = spec.SizeReference(tensor_id=spec.TensorId("raw"), axis_id=spec.AxisId(axis))
+    if _at(halo, axis):
+        return spec.SpaceOutputAxisWithHalo(
+            id=spec.AxisId(axis), size=size, halo=_at(halo, axis), scale=scale
+        )
+    return spec.SpaceOutputAxis(id=spec.AxisId(axis), size=size, scale=scale)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _torchscript(folder: Path, network: nn.Module, *_: Any) -> dict[str, Any]:
+    path = folder / "weights.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(network).save(str(path))
+    return {**_entry(path), "pytorch_version": "2.6"}
+
+
+def _onnx(
+    folder: Path, network: nn.Module, example: torch.Tensor, axes: Sequence[str], *_: Any
+) -> dict[str, Any]:
+    path = folder / "weights.onnx"
+    names = {i: a for i, a in enumerate(axes) if a != "channel"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (example,),
+            str(path),
+            dynamo=False,
+            opset_version=17,
+            input_names=["raw"],
+            output_names=["out"],
+            dynamic_axes={"raw": names, "out": names},
+        )
+    return {**_entry(path), "opset_version": 17}
+
+
+def _state_dict(
+    folder: Path, network: nn.Module, example: torch.Tensor, axes: Sequence[str], architecture: dict[str, Any]
+) -> dict[str, Any]:
+    path = folder / "weights.pth"
+    torch.save(network.state_dict(), path)
+    return {**_entry(path), "pytorch_version": "2.6", "architecture": architecture}
+
+
+_EXPORT = {"torchscript": _torchscript, "onnx": _onnx, "pytorch_state_dict": _state_dict}
