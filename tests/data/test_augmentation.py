@@ -56,12 +56,12 @@ def test_the_result_is_a_function_of_the_seed(patch: dict[str, torch.Tensor]) ->
 def test_the_global_generators_are_left_alone(patch: dict[str, torch.Tensor]) -> None:
     augmentation = built(*GEOMETRY, component("RandGaussianNoised", prob=1.0))
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002
-    expected = torch.rand(1), np.random.rand()  # noqa: NPY002
+    np.random.seed(1)
+    expected = torch.rand(1), np.random.rand()
     torch.manual_seed(1)
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     augmentation(patch, 3)
-    assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
+    assert (torch.rand(1), np.random.rand()) == expected
 
 
 def test_the_result_is_plain_contiguous_float32(patch: dict[str, torch.Tensor]) -> None:
