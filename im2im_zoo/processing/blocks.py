@@ -4,11 +4,13 @@ A walk has two levels, because reading wants large regions (a chunk is decoded w
 small ones (its temporaries are wider than the file's dtype):
 
     +-------------------------------+
-    | region, one read              |   at most half of `block_bytes` as stored
-    | +-------+-------+-------+---- |
-    | | piece | piece | piece |     |   at most half of `block_bytes` at 32 bytes a voxel
+    | region, one read              |   a quarter of `block_bytes` as stored; two are alive when the
+    | +-------+-------+-------+---- |   next is read while the last piece of the one before is held
+    | | piece | piece | piece |     |   a quarter of `block_bytes` at 32 bytes a voxel
     | +-------+-------+-------+---- |
     +-------------------------------+
+
+The last quarter is for what the walker counts.
 """
 
 import math
@@ -114,7 +116,7 @@ def walk(
 
     Args:
         image: lazy; only regions of it are read.
-        block_bytes: bound on the memory of the region that is read and of the piece being worked on.
+        block_bytes: bound on the memory of this walk, without what the reader of the file takes to decode.
         grain: piece edges are multiples of it, counted from the start of `within`.
         within: the part of the image to walk (default all).
 
@@ -123,7 +125,7 @@ def walk(
     """
     offset = {a: (within or {}).get(a, slice(0, image.sizes[a])) for a in names(image)}
     sizes = {a: part.stop - part.start for a, part in offset.items()}
-    stored = max(1, block_bytes // 2 // image.dtype.itemsize)
+    stored = max(1, block_bytes // 4 // image.dtype.itemsize)
     region_shape = block_shape(sizes, stored, grain=grain, units=_chunks(image))
     for region in regions(sizes, region_shape):
         absolute = {a: slice(offset[a].start + r.start, offset[a].start + r.stop) for a, r in region.items()}
@@ -135,7 +137,7 @@ def walk(
 
 def working_voxels(block_bytes: int) -> int:
     """How many voxels may be worked on at once."""
-    return max(1, block_bytes // 2 // BYTES_PER_VOXEL)
+    return max(1, block_bytes // 4 // BYTES_PER_VOXEL)
 
 
 def names(image: xr.DataArray) -> tuple[str, ...]:

@@ -83,7 +83,8 @@ def fit(
             (default: `image` alone).
         allow_code: consent to run the Python of `custom` operations.
         root: the folder in which the source of `custom` operations lies.
-        block_bytes: bound on the memory for reading and computing statistics.
+        block_bytes: bound on the memory for statistics, without what the file's reader takes to decode; 2 MiB is the
+            least that a histogram of 32-bit data needs.
 
     Raises:
         ProcessingError: an operation that cannot be done here, or values without statistics (NaN, infinity).
@@ -180,6 +181,20 @@ def _measure(
         sources = [track.source() for track in tracks]
     axes = names(sources[0].image)
     reduced = [a for a in axes if want.axes is None or a in want.axes]
+    if want.reference is not None:
+        _check_kept_axes(want, sources[0].image, reduced, tracks[0].image)
     if not want.fractions:
         return mean_and_std(sources, reduced, block_bytes=block_bytes)
     return quantiles(sources, reduced, want.fractions, method=want.method, block_bytes=block_bytes)
+
+
+def _check_kept_axes(
+    want: Requirement, reference: xr.DataArray, reduced: Sequence[str], image: xr.DataArray
+) -> None:
+    """Statistics of a reference that vary along an axis must vary along the same axis of the tensor."""
+    for axis in names(reference):
+        if axis not in reduced and image.sizes.get(axis) != reference.sizes[axis]:
+            raise ProcessingError(
+                f"statistics of reference tensor {want.reference!r} {dict(reference.sizes)} vary along axis {axis!r}, "
+                f"which does not fit tensor {tensor_name(image)} {dict(image.sizes)}: name {axis!r} among its axes"
+            )

@@ -44,7 +44,7 @@ def quantiles(
     dtype = np.result_type(*(dtype_after(s) for s in sources))
     in_memory = count <= working_voxels(block_bytes)
     # Streaming holds a table of counts for every value of the statistic and every rank.
-    tables = block_bytes // 2 // (8 * len(ranks) << min(_DIGIT, 8 * dtype.itemsize))
+    tables = block_bytes // 4 // (8 * len(ranks) << min(_DIGIT, 8 * dtype.itemsize))
     cells = max(1, working_voxels(block_bytes) // count if in_memory else tables)
     whole = {a: kept[a] for s in sources for a in s.whole_axes if a in kept}
     found = np.empty((*kept.values(), len(ranks)), dtype)
@@ -129,7 +129,7 @@ def _radix_select(
                 found = ((below >> shift) & ((1 << digit) - 1)).astype(np.intp)
                 table += np.bincount(found, minlength=1 << digit)
         for cell, row in enumerate(heads):
-            sums = {head: np.cumsum(table) for head, table in counts[cell].items()}
+            sums = {head: np.cumsum(table, out=table) for head, table in counts[cell].items()}
             for i, head in enumerate(row):
                 number = int(np.searchsorted(sums[head], left[cell][i], side="right"))
                 left[cell][i] -= int(sums[head][number - 1]) if number else 0

@@ -291,6 +291,14 @@ def test_a_missing_reference_tensor_is_named() -> None:
         run(operation, TWO, references={"other": TWO})
 
 
+def test_a_reference_with_other_channels_is_refused_unless_they_are_taken_together() -> None:
+    one = TWO.isel(channel=[0])
+    with pytest.raises(ProcessingError, match="vary along axis 'channel', which does not fit tensor 'raw'"):
+        run(op("scale_range", axes=["y", "x"], reference_tensor="input"), one, references={"input": TWO})
+    together = op("scale_range", axes=["channel", "y", "x"], reference_tensor="input")
+    np.testing.assert_allclose(run(together, one, references={"input": TWO}), one / 40, rtol=1e-6)
+
+
 def test_dataset_statistics_of_a_reference_are_refused_rather_than_mixed() -> None:
     operation = op("scale_mean_variance", reference_tensor="input")
     with pytest.raises(ProcessingError, match="without 'batch'"):
