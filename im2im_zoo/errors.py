@@ -15,6 +15,11 @@
 A message says what is wrong, where (file, key, axis), and what to do about it.
 """
 
+import errno
+
+# What the system says when a disk, a quota or a file's largest size is full.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 class Im2ImError(Exception):
     """Base of all errors with a message meant for a person."""

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from im2im_zoo.errors import Im2ImError
+from im2im_zoo.errors import FULL, Im2ImError
 
 
 def main() -> None:
@@ -32,6 +32,11 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            _fail(
+                f"no space is left to write {error.filename or 'a temporary file'}: free some, or set TMPDIR",
+                1,
+            )
         _fail(f"{type(error).__name__}: {error}\nThis should not happen: --debug shows where it did", 1)
 
 

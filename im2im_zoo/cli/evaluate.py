@@ -46,7 +46,8 @@ def show_evaluation(result: "Evaluation") -> None:
     """Print the figures as a table with their definitions."""
     rows = [(name, value, _definition(result, name)) for name, value in result.flat().items()]
     print_table(("metric", "value", "definition"), rows)
-    for note in result.notes:
+    settings = ", ".join(f"{name}: {value}" for name, value in result.settings.items())
+    for note in (*([settings] if settings else []), *result.notes):
         say(note)
 
 

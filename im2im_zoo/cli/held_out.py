@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from im2im_zoo.recipe import Recipe
 
 # The figure of each task that a headline shows.
-HEADLINE: Mapping[str, str] = {"regression": "pearson", "semantic": "dice", "instance": "ap@0.5"}
+HEADLINE: Mapping[str, str] = {"regression": "pearson", "semantic": "dice", "instance": "ap@0.50"}
 
 
 def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]") -> "Evaluation":

@@ -1,6 +1,5 @@
 """Train a recipe into a run folder. Builds with `training.build`, keeps the folder of `training.run`."""
 
-import errno
 import logging
 import re
 import signal
@@ -12,14 +11,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.pairing import Pairs
-from im2im_zoo.errors import Im2ImError, TrainingError
+from im2im_zoo.errors import FULL, TrainingError
 from im2im_zoo.load_recipe import dump_recipe
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
@@ -75,13 +74,12 @@ def train(
         pl.seed_everything(recipe.seed, workers=True, verbose=False)
         framework = build_framework(recipe, allow_code)
         options = build_trainer_options(recipe, allow_code)
-        output.mkdir(parents=True, exist_ok=True)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
         provenance = _start(recipe, output, data.pairs, data_hash)
         try:
             _fit(recipe, output, framework, data, options, resume, report)
-        except Im2ImError as error:
+        except BaseException as error:
             state = "interrupted" if isinstance(error, _InterruptionError) else "failed"
             write_json(output / "provenance.json", provenance | {"state": state, "reason": str(error)})
             raise
@@ -141,6 +139,7 @@ def _start(recipe: Recipe, output: Path, pairs: Pairs, data_hash: str) -> dict[s
     absolute = recipe.model_copy(
         update={"data": recipe.data.model_copy(update={"path": recipe.data.path.resolve()})}
     )
+    output.mkdir(parents=True, exist_ok=True)
     (output / "recipe.yaml").write_text(dump_recipe(absolute), encoding="utf-8")
     (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
     provenance = {
@@ -187,7 +186,6 @@ def _fit(
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 10,
     }
-    handler = signal.getsignal(signal.SIGINT)
     try:
         trainer = pl.Trainer(
             **defaults | options,
@@ -196,16 +194,39 @@ def _fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        ckpt = last if resume and last.is_file() else None
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise TrainingError(f"trainer: {error}") from error
+    ckpt = last if resume and last.is_file() else None
+    with _explained_failures(recipe, output):
         trainer.fit(framework, datamodule=data, ckpt_path=ckpt, weights_only=True)
+
+
+@contextmanager
+def _explained_failures(recipe: Recipe, output: Path) -> Iterator[None]:
+    """Interruptions, a full disk or memory and a wrong setting as errors that say what to do; others unchanged."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
     except (SystemExit, KeyboardInterrupt) as error:  # Lightning turns Ctrl-C into an exit
         raise _InterruptionError(
             f"training was interrupted; {output} keeps its last whole epoch: go on with --resume"
         ) from error
     except MisconfigurationException as error:
         raise TrainingError(_explain(error, recipe)) from error
-    except (OSError, torch.OutOfMemoryError, RuntimeError) as error:
-        raise _explained_failure(error, recipe, output) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise TrainingError(
+            f"no space is left for {output}: free some, then go on with --resume from the last whole epoch"
+        ) from error
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"out of memory with data.batch_size={recipe.data.batch_size} and data.patch_size="
+            f"{list(recipe.data.patch_size)}: make one of them smaller, keep the effective batch by "
+            "trainer.accumulate_grad_batches, or set trainer.precision=bf16-mixed"
+        ) from error
     finally:
         signal.signal(signal.SIGINT, handler)
 
@@ -216,21 +237,6 @@ def _explain(error: Exception, recipe: Recipe) -> str:
     if found:
         return f"monitor: {recipe.monitor!r} is not among the metrics that training logs: {found.group(1)}"
     return f"trainer: {message}"
-
-
-def _explained_failure(error: Exception, recipe: Recipe, output: Path) -> Exception:
-    """The error that says what a full disk or memory asks of the person; others unchanged."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return TrainingError(
-            f"no space is left for {output}: free some, then go on with --resume from the last whole epoch"
-        )
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return TrainingError(
-            f"out of memory with data.batch_size={recipe.data.batch_size} and data.patch_size="
-            f"{list(recipe.data.patch_size)}: make one of them smaller, keep the effective batch by "
-            "trainer.accumulate_grad_batches, or set trainer.precision=bf16-mixed"
-        )
-    return error
 
 
 @contextmanager

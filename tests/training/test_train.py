@@ -225,9 +225,9 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(tiny: Tiny, tmp_path:
 def test_a_full_disk_is_said_and_leaves_no_broken_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
     def small_files() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
 
-    wide = tiny(network__kwargs__features=[16, 16, 32, 32, 32, 16])  # checkpoints of more than 400 kB
+    wide = tiny(network__kwargs__features=[32, 32, 32, 64, 64, 32])  # checkpoints of more than 1.5 MB
     process = _in_process(wide, tmp_path, small_files)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
