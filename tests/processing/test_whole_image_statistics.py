@@ -60,8 +60,8 @@ def test_percentiles_are_numpys_to_the_last_bit(dtype: str, block_bytes: int, ax
             np.testing.assert_array_equal(ours.to_numpy(), theirs)
 
 
-@settings(deadline=None, max_examples=150)
-@given(images(), AXES, st.integers(1, 5000), st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None, max_examples=100)
+@given(images(), AXES, st.integers(100, 20_000), st.floats(0, 1), st.floats(0, 1))
 def test_percentiles_do_not_depend_on_the_block_size(
     values: NDArray[Any], axes: tuple[str, ...], block_bytes: int, low: float, high: float
 ) -> None:
@@ -80,7 +80,7 @@ def test_percentiles_do_not_depend_on_the_block_size(
     st.integers(1, 90),
     st.integers(1, 90),
     AXES,
-    st.integers(1, 200_000),
+    st.integers(30_000, 1_000_000),
     st.integers(1, 50),
 )
 def test_mean_and_std_have_the_same_bits_for_any_block_size_and_chunking(
@@ -137,7 +137,7 @@ def test_no_read_is_larger_than_a_block(lazy: Any, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
 def test_the_memory_that_statistics_take_stays_below_the_bound(lazy: Any, dtype: str) -> None:
     block_bytes = 5 * 2**20
-    rows = 2**12 // np.dtype(dtype).itemsize
+    rows = 2**11 // np.dtype(dtype).itemsize
     values = np.random.default_rng(7).integers(0, 255, (2, rows, 2048)).astype(dtype)
     image, _ = lazy(values, DIMS)
     for measure in (
