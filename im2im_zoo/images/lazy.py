@@ -161,7 +161,14 @@ class LazyArray(BackendArray):
         self.dtype = source.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+        # xarray 2026.9 fails on a slice that goes backwards over nothing.
+        parts = tuple(
+            slice(0, 0) if isinstance(k, slice) and not range(*k.indices(n)) else k
+            for k, n in zip(key.tuple, self.shape, strict=True)
+        )
+        return indexing.explicit_indexing_adapter(
+            type(key)(parts), self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
         plain: Key = tuple(k if isinstance(k, slice) else int(k) for k in key)

@@ -70,7 +70,12 @@ def open_zarr_array(path: Path) -> tuple[Any, Any]:
     """The array, and nothing to close."""
     import zarr
 
-    return zarr.open_array(path, mode="r"), lambda: None
+    from im2im_zoo.images.checked_store import CheckedStore, is_blosc
+
+    array = zarr.open_array(path, mode="r")
+    if is_blosc(array):
+        array = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
+    return array, lambda: None
 
 
 def _source(path: Path, array: Any) -> Source:
