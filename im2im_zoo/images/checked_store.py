@@ -15,7 +15,7 @@ from im2im_zoo.errors import ImageError
 _LENGTH = slice(12, 16)
 
 
-class CheckedStore(LocalStore):  # type: ignore[misc]
+class CheckedStore(LocalStore):
     """Reads the chunks of one Blosc-compressed array, and compares the length of each with what it says."""
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:

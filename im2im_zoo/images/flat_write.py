@@ -41,7 +41,8 @@ def tiff_flavour(path: Path, image: NewImage) -> Flavour:
         return "ome"
     # ImageJ has one unit for all sizes, and its x and y sizes are never unknown once there is a unit.
     sizes_fit = {"y", "x"} <= set(image.pixel_size_um) or not image.pixel_size_um
-    if dtype in _IMAGEJ_DTYPES and image.nbytes < _CLASSIC_LIMIT and sizes_fit:
+    # tifffile takes a last axis of length 1 of an ImageJ file for the samples of RGB.
+    if dtype in _IMAGEJ_DTYPES and image.nbytes < _CLASSIC_LIMIT and sizes_fit and image.size("x") > 1:
         return "imagej"
     return "ome" if dtype in _OME_DTYPES else "json"
 
@@ -76,8 +77,8 @@ class TiffTarget:
             **_tiff_metadata(self._flavour, self._image, self.axes),
         )
         with tifffile.TiffFile(partial) as tif:
-            offset = tif.series[0].dataoffset
-        if offset is None:
+            offset, size = tif.series[0].dataoffset, tif.series[0].size
+        if offset is None or size != np.prod(shape, dtype=object):
             raise ImageError(f"{partial}: tifffile did not lay out the voxels in one piece; write .ome.zarr")
         self._file = RegionFile(partial, offset, shape, dtype)
 
