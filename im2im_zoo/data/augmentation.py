@@ -1,10 +1,12 @@
 """MONAI dictionary transforms of a recipe, applied alike to input and target, and reproducible. Draws no patches."""
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from monai.data.meta_obj import get_track_meta, set_track_meta
 from monai.transforms.compose import Compose
 from monai.transforms.transform import MapTransform, Transform
 from torch import Tensor
@@ -34,11 +36,23 @@ class Augmentation:
             seed: of all that is random, 0 to 2**32 - 1.
 
         Raises:
-            DataError: a transform changed a shape, or made values that are not finite.
+            DataError: a transform changed a shape.
         """
         self._compose.set_random_state(seed=seed)
-        made = self._compose(dict(patch))
+        with _untracked():
+            made = self._compose(dict(patch))
         return {key: _plain(made[key], patch[key], key) for key in KEYS}
+
+
+@contextmanager
+def _untracked() -> Iterator[None]:
+    """Without MONAI's record of what was done to a tensor, which takes more time than doing it."""
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
 
 
 def check_augmentations(components: Sequence[Component], allow_code: Collection[str] = ()) -> None:

@@ -140,7 +140,7 @@ def test_an_interrupted_file_leaves_nothing(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_two_processes_can_fill_the_same_folder(folder: Path, tmp_path: Path, recipe_for: Make) -> None:
+def test_several_can_fill_the_same_folder_at_once(folder: Path, tmp_path: Path, recipe_for: Make) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     recipe = recipe_for(folder, preprocessing=OF_IMAGE)
