@@ -133,6 +133,14 @@ def test_softmax_along_a_space_axis_refuses_a_cut_and_says_so_beforehand() -> No
         pipeline(raw.isel(y=slice(0, 9)))
 
 
+@pytest.mark.parametrize("id", ["scale_range", "zero_mean_unit_variance"])
+def test_statistics_per_channel_behind_a_softmax_see_all_channels(id: str) -> None:
+    raw = image(11, "float32") / 100
+    chain = [op("softmax", axis="channel"), op(id, axes=["z", "y", "x"])]
+    small, large = fit(chain, raw, block_bytes=3000), fit(chain, raw)
+    np.testing.assert_array_equal(small(raw).to_numpy(), large(raw).to_numpy())
+
+
 def test_a_pipeline_of_elementwise_operations_is_pointwise() -> None:
     assert fit([op("sigmoid"), op("softmax", axis="channel")], image(0, "float32")).is_pointwise
     assert Pipeline().is_pointwise
