@@ -21,7 +21,8 @@ class Halo:
     """What was measured: at `voxels` from a cut, the output differs from the whole image's by `error` at most.
 
     `voxels` per space axis; `error` and `tolerance` are fractions of the output's range on this image. `sufficient`,
-    per axis, is False if the image was too small to show a halo within the tolerance, or no halo is enough.
+    per axis, is False if the image was too small to show a halo within the tolerance, or no halo is enough (the
+    network normalises over all it sees); `voxels` is then from where on a larger one helps little.
     """
 
     voxels: tuple[int, ...]
@@ -48,11 +49,13 @@ def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tol
     scale = float(np.ptp(whole)) or 1.0
     curves = [_worst_by_distance(call, image, whole, grid, axis) / scale for axis in range(len(space))]
     found = [_first_within(curve, tolerance) for curve in curves]
-    halo = [len(curve) - 1 if h is None else h for curve, h in zip(curves, found, strict=True)]
+    halo = [_flat_from(curve) if h is None else h for curve, h in zip(curves, found, strict=True)]
     tile = _middle(space, grid)
     error = _tile_error(call, image, whole, tile, halo) / scale
-    while error > tolerance and all(
-        2 * (h + s) < t.stop - t.start for h, s, t in zip(halo, grid.step, tile, strict=True)
+    while (
+        None not in found
+        and error > tolerance
+        and all(2 * (h + s) < t.stop - t.start for h, s, t in zip(halo, grid.step, tile, strict=True))
     ):
         halo = [h + s for h, s in zip(halo, grid.step, strict=True)]  # cuts on all sides add up
         error = _tile_error(call, image, whole, tile, halo) / scale
@@ -121,3 +124,8 @@ def _first_within(curve: Sequence[float] | NDArray[np.float64], tolerance: float
     """The first distance from which on the curve stays within the tolerance; None if it never does."""
     within = np.flatnonzero(np.asarray(curve) <= tolerance)
     return int(within[0]) if len(within) else None
+
+
+def _flat_from(curve: NDArray[np.float64]) -> int:
+    """The first distance at which the curve is about as low as it gets three quarters of the way."""
+    return _first_within(curve, 1.25 * float(curve[len(curve) * 3 // 4])) or 0

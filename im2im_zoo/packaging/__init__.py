@@ -1,12 +1,13 @@
 """From a trained network to a bioimage.io package that behaves the same everywhere, and checking any package."""
 
 from im2im_zoo.packaging.drafts import missing_metadata
-from im2im_zoo.packaging.export import export_package
+from im2im_zoo.packaging.export import Exported, export_package
 from im2im_zoo.packaging.findings import Finding, ValidationReport
 from im2im_zoo.packaging.sample import predict_sample
 from im2im_zoo.packaging.validate import core_verdict, validate_package
 
 __all__ = [
+    "Exported",
     "Finding",
     "ValidationReport",
     "core_verdict",

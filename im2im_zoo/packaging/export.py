@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from im2im_zoo.packaging.description import (
     postprocessing_of,
     preprocessing_of,
 )
+from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.geometry import centre, measure_geometry
 from im2im_zoo.packaging.readme import write_readme
 from im2im_zoo.packaging.sample import Sample, Steps, run_on_grid
@@ -45,6 +46,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 _COVER_PART = {2: (1024, 1024), 3: (32, 256, 256)}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A package that was written: its folder, its zip if there is one, and what a person should see to.
+
+    `warnings` are lines: metadata that only a person knows, weight formats that were left out and why, and a halo
+    that is less than the network needs.
+    """
+
+    folder: Path
+    zip_path: Path | None
+    warnings: tuple[str, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,6 @@ class _Export:
     formats: Sequence[str]
     architecture: Component
     packages: Sequence[str] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def export_package(
@@ -79,7 +95,7 @@ def export_package(
     root: Path | None = None,
     allow_code: bool = False,
     trusted: Sequence[str] = (),
-) -> Path:
+) -> Exported:
     """Write a package that is valid, and that gives the same with each of its weight formats.
 
     Metadata that only a person knows may be missing (`missing_metadata` lists it); the package is sound without.
@@ -99,8 +115,6 @@ def export_package(
         root: folder of the files of custom operations.
         allow_code: consent to run those files.
         trusted: packages whose code the architecture may import, see `components.resolve`.
-    Returns:
-        `output`.
     Raises:
         PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
             sound. Nothing is left at `output` or `zip_path` then.
@@ -125,14 +139,14 @@ def export_package(
             architecture or recipe.network,
             trusted,
         )
-        _write(work, figures, baselines or {}, provenance or {})
+        rdf = _write(work, figures, baselines or {}, provenance or {})
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
         if zip_path is not None:
             _zip(folder, zip_path, overwrite=overwrite)
         _replace(folder, output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return output
+    return Exported(output, zip_path, _warnings(recipe, rdf))
 
 
 def _write(
@@ -140,8 +154,8 @@ def _write(
     figures: Mapping[str, float],
     baselines: Mapping[str, float],
     provenance: Mapping[str, object],
-) -> None:
-    """Write all files of the package into its folder, the RDF last."""
+) -> dict[str, Any]:
+    """Write all files of the package into its folder, the RDF last, and return the content of the RDF."""
     recipe, folder = work.recipe, work.folder
     _copy_custom(work)
     dtype = _common_dtype([s.input.dtype for s in work.samples])
@@ -200,6 +214,21 @@ def _write(
     rdf["documentation"] = _content(folder).file("README.md")
     text = yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110)
     (folder / "rdf.yaml").write_text(text, encoding="utf-8")
+    return rdf
+
+
+def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
+    ours = rdf["config"]["im2im_zoo"]
+    lines = [f"{finding.field}: {finding.message}" for finding in missing_metadata(recipe)]
+    lines += [
+        f"no {name} weights were written: {reason}" for name, reason in ours["weights_left_out"].items()
+    ]
+    lines += [
+        f"the halo along {axis} is {ours['halo'][axis]} voxels, not measured to suffice ({source})"
+        for axis, source in ours["halo_source"].items()
+        if source != "measured"
+    ]
+    return tuple(lines)
 
 
 def _tolerance(

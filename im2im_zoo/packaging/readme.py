@@ -111,7 +111,8 @@ def _training(recipe: Recipe, provenance: Mapping[str, object]) -> str:
     ]
     if recipe.package.training_data:
         lines.append(f"Training data: {recipe.package.training_data}")
-    known = [f"- {key.replace('_', ' ')}: {value}" for key, value in provenance.items()]
+    plain = {k: v for k, v in provenance.items() if isinstance(v, str | int | float)}
+    known = [f"- {key.replace('_', ' ')}: {value}" for key, value in plain.items()]
     if known:
         lines.append("\n".join(known))
     return "\n\n".join(lines)
@@ -127,18 +128,16 @@ def _validation(
     images = provenance.get("validation_images", samples)
     lines = ["## Validation"]
     if figures:
-        names = list(dict.fromkeys([*figures, *baselines]))
-        head = (
-            "| measure | this model | without a model |\n|---|---|---|"
-            if baselines
-            else "| measure | this model |\n|---|---|"
-        )
-        rows = []
-        for name in names:
-            cells = [f"{figures[name]:.4g}" if name in figures else ""]
-            cells += [f"{baselines[name]:.4g}" if name in baselines else ""] if baselines else []
-            rows.append(f"| {name} | {' | '.join(cells)} |")
-        lines.append("\n".join([head, *rows]))
+        columns = _columns(figures, baselines)
+        head = f"| measure | this model | {' | '.join(columns)}" + (" |" if columns else "")
+        rule = "|---" * (2 + len(columns)) + "|"
+        rows = [
+            "| "
+            + " | ".join([name, f"{value:.4g}", *(_cell(column, name) for column in columns.values())])
+            + " |"
+            for name, value in figures.items()
+        ]
+        lines.append("\n".join([head.rstrip(), rule, *rows]))
         lines.append(
             f"Measured on held-out images (number: {images}) that were not trained on: the whole image through preprocessing, "
             "network and postprocessing, compared with its target; the mean over images."
@@ -158,6 +157,20 @@ def _validation(
         "without looking wrong: check some by eye or against annotations."
     )
     return "\n\n".join(lines)
+
+
+def _columns(figures: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Baselines as columns: `Otsu dice` is the figure dice of the method Otsu, `dice` alone of the method baseline."""
+    columns: dict[str, dict[str, float]] = {}
+    for key, value in baselines.items():
+        name = next((f for f in figures if key == f or key.endswith(f" {f}")), None)
+        if name is not None:
+            columns.setdefault(key.removesuffix(name).strip() or "baseline", {})[name] = value
+    return columns
+
+
+def _cell(column: Mapping[str, float], name: str) -> str:
+    return f"{column[name]:.4g}" if name in column else ""
 
 
 def _legal(rdf: Mapping[str, Any]) -> str:

@@ -1,0 +1,68 @@
+"""Tiny recipes and networks that the packaging tests share."""
+
+import dataclasses
+
+import torch
+import xarray as xr
+from torch import nn
+
+from im2im_zoo.components import build
+from im2im_zoo.load_recipe import make_recipe
+from im2im_zoo.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A sample, as the data side makes them."""
+
+    name: str
+    input: xr.DataArray
+    target: xr.DataArray
+
+
+def tiny_recipe(ndim: int, task: str, **package: object) -> Recipe:
+    space = ["z", "y", "x"][-ndim:]
+    axes = ["channel", *space]
+    return make_recipe(
+        {
+            "name": f"Tiny {task} {ndim}D",
+            "framework": {"callable": "im2im_zoo.frameworks.fcn.FCN"},
+            "network": {
+                "callable": "monai.networks.nets.UNet",
+                "kwargs": {
+                    "spatial_dims": ndim, "in_channels": 1, "out_channels": 1, "channels": [4, 8], "strides": [2],
+                    "norm": "batch",
+                },
+            },
+            "data": {"path": "/home/somebody/secret/nuclei", "patch_size": [16] * ndim},
+            "input": {
+                "id": "image",
+                "axes": ["batch", *axes],
+                "channels": ["nuclei"],
+                "preprocessing": [
+                    {"id": "scale_range", "kwargs": {"axes": axes, "min_percentile": 1, "max_percentile": 99}},
+                    {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}},
+                ],
+            },
+            "output": {
+                "id": "result",
+                "task": task,
+                "postprocessing": [{"id": "sigmoid"}] if task == "semantic" else [],
+            },
+            "package": {
+                "description": "Finds nuclei in fluorescence images.",
+                "authors": [{"name": "Ada Lovelace", "github_user": "ada"}],
+                "cite": [{"text": "A paper", "doi": "10.1234/abc"}],
+                "training_data": "Nuclei of the StarDist package.",
+                "documentation": "Trained on nothing: for tests.",
+                **package,
+            },
+        },
+        "tiny",
+    )  # fmt: skip
+
+
+def network_of(recipe: Recipe) -> nn.Module:
+    torch.manual_seed(0)
+    network: nn.Module = build(recipe.network, "network")
+    return network.eval()
