@@ -61,8 +61,8 @@ class Package:
 
     source: str
     root: Path
-    description: "ModelDescr"
-    raw: Mapping[str, Any]
+    description: "ModelDescr" = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False)
     _remove: Callable[[], None] | None = field(default=None, repr=False)
 
     @property

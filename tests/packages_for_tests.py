@@ -88,7 +88,8 @@ def build_package(
     folder.mkdir(parents=True)
     for file, text in (sources or {}).items():
         (folder / file).write_text(text)
-    tensors = example if example is not None else torch.zeros([16 if a in "zyx" else 1 for a in axes])
+    sizes = {"batch": 1, "channel": len(channels)}
+    tensors = example if example is not None else torch.zeros([sizes.get(a, 16) for a in axes])
     entries = {w: _EXPORT[w](folder, network, tensors, axes, architecture or {}) for w in weights}
     for later in list(entries.values())[1:]:
         later["parent"] = weights[0]

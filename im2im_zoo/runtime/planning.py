@@ -193,9 +193,11 @@ def _no_halo(axes: Sequence[AxisPlan], source: HaloSource) -> list[str]:
     return [f"no halo along {', '.join(cut)} ({why}): the result will have seams there; give one with --halo"]
 
 
-def _grid(axis: AxisMap) -> Grid:
+def _grid(axis: AxisMap, halo: int) -> Grid:
     if axis.grid is None:
         raise PlanError(f"the axis {axis.name} has no sizes")
+    if axis.grid.fixed:
+        return Grid.of_fixed_size(axis.grid.minimum, halo, axis.scale.denominator)
     return axis.grid
 
 
@@ -204,7 +206,7 @@ def _one_tile(maps: Sequence[AxisMap], halos: Mapping[str, int]) -> tuple[AxisPl
     for m in maps:
         if m.role != "tile":
             continue
-        grid = _grid(m)
+        grid = _grid(m, halos[m.name])
         size = grid.at_least(m.size)
         if grid.fixed and size > grid.minimum:
             raise PlanError(
@@ -225,7 +227,7 @@ def _given_tile(
         )
     axes = []
     for m in tiled:
-        grid = _grid(m)
+        grid = _grid(m, halos[m.name])
         size = grid.minimum if grid.fixed else grid.at_least(m.size)
         size = min(size, tile.get(m.name, size))
         try:
@@ -245,11 +247,12 @@ def _best_tile(maps: Sequence[AxisMap], halos: Mapping[str, int], fit: _Fit) -> 
     tiled = [m for m in maps if m.role == "tile"]
     options = []
     for m in tiled:
-        found = list(candidates(m.size, halos[m.name], _grid(m)))
+        found = list(candidates(m.size, halos[m.name], _grid(m, halos[m.name])))
         if not found:
-            least = 2 * halos[m.name] + _grid(m).step
+            grid = _grid(m, halos[m.name])
+            least = 2 * halos[m.name] + grid.step
             raise PlanError(
-                f"the network takes {_grid(m).minimum} voxels along {m.name} only, which a halo of {halos[m.name]} leaves "
+                f"the network takes {grid.minimum} voxels along {m.name} only, which a halo of {halos[m.name]} leaves "
                 f"nothing of (it takes {least} or more); give a smaller one with --halo"
             )
         options.append([(t, -(-m.size // c), c) for c, t in found])
@@ -296,7 +299,7 @@ def _largest_tile_voxels(fit: _Fit) -> int:
 
 
 def _axis_plan(m: AxisMap, halo: int, tile: int, cut: int) -> AxisPlan:
-    grid = _grid(m)
+    grid = _grid(m, halo)
     cuts = spans(m.size, cut, tile, halo, grid)
     return AxisPlan(m.name, m.size, grid.at_least(m.size), tile, cut, halo, tuple(cuts))
 

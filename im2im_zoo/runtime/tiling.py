@@ -20,7 +20,8 @@ What is kept are the cells of a regular grid of `cut` voxels, so that an output 
 is written chunk by chunk, by any number of processes in any order.
 
 A network of one fixed size is a grid of which tiles use the first size only. Its step is not known; it is
-taken to be the largest power of two, up to 32, that divides the size, as networks pool by powers of two.
+taken to be the largest power of two, up to 32, that divides the size and leaves something to keep between the
+halos, as networks pool by powers of two.
 """
 
 from collections.abc import Iterator
@@ -40,9 +41,12 @@ class Grid:
     fixed: bool = False
 
     @classmethod
-    def of_fixed_size(cls, size: int) -> "Grid":
+    def of_fixed_size(cls, size: int, halo: int = 0, least_step: int = 1) -> "Grid":
         """The grid of a network that takes one size only."""
-        return cls(size, min(size & -size, _LARGEST_ASSUMED_STEP), fixed=True)
+        step = min(size & -size, _LARGEST_ASSUMED_STEP)
+        while step % (2 * least_step) == 0 and size - halo - -(-halo // step) * step < step:
+            step //= 2
+        return cls(size, step, fixed=True)
 
     def at_least(self, size: int) -> int:
         """The smallest size of the grid that is `size` or more."""
@@ -104,9 +108,11 @@ def spans(size: int, cut: int, tile: int, halo: int, grid: Grid) -> list[Span]:
 def tile_needed(size: int, cut: int, halo: int, grid: Grid) -> int:
     """The smallest tile, on the grid, with which `cut` voxels can be kept of each."""
     padded = grid.at_least(size)
-    # The first tile has an end without halo, the last one as well; all between are alike.
-    some = {0, cut, (size - 1) // cut * cut}
-    ends = ((_begin(s, halo, grid), min(padded, s + cut + halo)) for s in some if s < size)
+    # The largest is the first that begins within the image, or the one before if that ends at its end.
+    first = -(-halo // cut) * cut
+    last = (size - 1) // cut * cut
+    some = {min(max(first - cut, 0), last), min(first, last)}
+    ends = ((_begin(s, halo, grid), min(padded, s + cut + halo)) for s in some)
     return grid.at_least(max(end - begin for begin, end in ends))
 
 

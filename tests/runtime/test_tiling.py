@@ -1,0 +1,89 @@
+"""Tile geometry: integers only."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from im2im_zoo.errors import PlanError
+from im2im_zoo.runtime.samples import mirror
+from im2im_zoo.runtime.tiling import Grid, candidates, mirrored, spans, split_axis, tile_needed
+
+grids = st.builds(Grid, st.integers(1, 40), st.sampled_from([1, 2, 3, 4, 8, 16]))
+sizes = st.integers(1, 400)
+
+
+@given(sizes, st.integers(0, 20), grids, st.integers(0, 10))
+def test_every_voxel_is_kept_once_by_a_tile_that_is_exact_there(size, halo, grid, pick):
+    options = list(candidates(size, halo, grid))
+    cut, tile = options[pick % len(options)]
+    assert tile == tile_needed(size, cut, halo, grid)
+    padded = grid.at_least(size)
+    end = 0
+    for span in spans(size, cut, tile, halo, grid):
+        assert span.inner.start == end
+        assert span.inner.stop - end == min(cut, size - end)
+        end = span.inner.stop
+        assert span.outer.stop - span.outer.start == tile
+        assert tile in grid
+        # Pooling has the phase of the whole image.
+        assert span.outer.start % grid.step == 0
+        assert span.outer.start >= 0
+        assert span.outer.stop <= padded
+        # Far from the ends of the tile, but for those of the image.
+        assert span.outer.start == 0 or span.inner.start - span.outer.start >= halo
+        assert span.outer.stop == padded or span.outer.stop - span.inner.stop >= halo
+        assert 0 <= span.read.start < span.read.stop <= size
+        wanted = {mirrored(p, size) for p in range(span.outer.start, span.outer.stop)}
+        assert (min(wanted), max(wanted) + 1) == (span.read.start, span.read.stop)
+    assert end == size
+
+
+@given(sizes, st.integers(0, 20), grids, st.integers(1, 12))
+def test_a_given_tile_is_used_as_given_and_larger_ones_never_make_more_tiles(size, halo, grid, n):
+    tile = grid.minimum + n * grid.step
+    try:
+        few = split_axis(size, tile + grid.step, halo, grid)
+        many = split_axis(size, tile, halo, grid)
+    except PlanError:
+        assert tile < 2 * halo + 2 * grid.step
+        return
+    assert len(few) <= len(many)
+    assert all(s.outer.stop - s.outer.start == min(tile, grid.at_least(size)) for s in many)
+
+
+@given(sizes, st.integers(0, 100), st.sampled_from([np.uint8, np.float32]))
+def test_what_lies_beyond_the_far_end_is_what_numpy_calls_reflect(size, beyond, dtype):
+    values = np.random.default_rng(size).integers(0, 255, size).astype(dtype)
+    outer = slice(0, size + beyond)
+    expected = np.pad(values, (0, beyond), mode="reflect" if size > 1 else "edge")
+    np.testing.assert_array_equal(mirror(values, 0, slice(0, size), outer, size), expected)
+
+
+@given(st.integers(1, 300), st.integers(0, 60), st.sampled_from([64, 96, 100, 128]))
+def test_a_network_of_one_size_is_only_given_that_size_unless_the_image_is_smaller(size, halo, fixed):
+    grid = Grid.of_fixed_size(fixed)
+    options = list(candidates(size, halo, grid))
+    assume(options)
+    (cut, tile) = options[0]
+    assert tile == fixed
+    assert all(s.outer.stop - s.outer.start == fixed for s in spans(size, cut, tile, halo, grid))
+
+
+def test_two_tiles_suffice_where_each_has_one_end_at_the_border():
+    # 2 * (512 - 32) = 960: the halo counts once a tile, not twice.
+    assert len(split_axis(960, 512, 32, Grid.of_fixed_size(512))) == 2
+    assert len(split_axis(961, 512, 32, Grid.of_fixed_size(512))) == 3
+
+
+def test_a_tile_off_the_grid_is_refused_with_the_nearest_sizes():
+    with pytest.raises(PlanError, match=r"16 \+ n \* 8; the nearest are 96 and 104"):
+        split_axis(500, 100, 4, Grid(16, 8))
+
+
+def test_a_tile_that_leaves_nothing_is_refused_with_the_least_that_does():
+    grid = Grid(16, 8)
+    with pytest.raises(PlanError, match="use at least 56") as error:
+        split_axis(500, 48, 20, grid)
+    least = int(str(error.value).rsplit(" ", 1)[1])
+    assert split_axis(500, least, 20, grid)
