@@ -6,11 +6,13 @@ the files that are there: `Package.weights`, `Package.path` and `check_hashes`.
 """
 
 import atexit
+import copy
 import functools
 import hashlib
 import shutil
 import stat
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -341,8 +343,6 @@ def _read_rdf(rdf: Path, source: str) -> dict[str, Any]:
 
 
 def _describe(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":
-    import copy
-
     from bioimageio.spec import InvalidDescr, ValidationContext, build_description
     from bioimageio.spec.model.v0_5 import ModelDescr
 
@@ -350,7 +350,10 @@ def _describe(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":
         root=rdf.parent.resolve(), file_name=rdf.name, perform_io_checks=False, log_warnings=False
     )
     # The upgrade of old formats changes what it is given.
-    description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+    with warnings.catch_warnings():
+        # It also warns of what it guesses in formats that knew less; validation is where to be told of that.
+        warnings.simplefilter("ignore")
+        description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
     if isinstance(description, InvalidDescr) or not isinstance(description, ModelDescr):
         summary = description.validation_summary
         errors = [e for detail in summary.details for e in detail.errors] if summary else []
