@@ -60,7 +60,7 @@ def _consent(weights: Path, architecture: Any) -> str:
     return (
         f"{weights} (pytorch_state_dict): running these weights runs Python code that the package names, "
         f"{architecture.callable!r} from {kind} {str(where)!r}; if you trust it, say so with --allow-code "
-        "(allow_code=True), or use its onnx or torchscript weights, which need no consent"
+        "(allow_code=True), or use its onnx or torchscript weights, if it has them: they need no consent"
     )
 
 

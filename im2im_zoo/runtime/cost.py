@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine
 from im2im_zoo.runtime.mapping import AxisMap
@@ -25,30 +26,36 @@ _LARGE_VOXELS = 256 * 1024
 _SAFETY = 1.15
 
 
-def measure_cost(engine: Engine, maps: Sequence[AxisMap], input_axes: Sequence[str]) -> Cost:
+def measure_cost(
+    engine: Engine, maps: Sequence[AxisMap], input_axes: Sequence[str], *, budget: int | None = None
+) -> Cost:
     """What the network takes, of two runs on noise.
 
     Args:
         engine: the network.
         maps: all axes, for the sizes that the network takes and those of the image (no run is larger).
         input_axes: of the tensor, in its order.
+        budget: bytes that the process may take; the larger run is left out if it would take more.
     """
     tiled = [m for m in maps if m.role == "tile" and m.grid is not None]
+
+    def run(shape: dict[str, int]) -> int:
+        array = _noise(maps, input_axes, shape)
+        return peak_of(lambda: engine([array]))
+
     # The first run pays for what libraries set up once; it counts as the process's.
-    engine([_noise(tiled, maps, input_axes, _grown(tiled, 0))])
-    small, large = _grown(tiled, _SMALL_VOXELS), _grown(tiled, _LARGE_VOXELS)
-    peaks = []
-    for shape in (small, large):
-        array = _noise(tiled, maps, input_axes, shape)
-        peaks.append(peak_of(lambda array=array: engine([array])))  # type: ignore[misc]
-    v_small, v_large = math.prod(small.values()), math.prod(large.values())
-    if v_large > v_small:
-        per_voxel = (peaks[1] - peaks[0]) / (v_large - v_small)
+    run(_grown(tiled, 0))
+    shape = _grown(tiled, _SMALL_VOXELS)
+    voxels, peak = math.prod(shape.values()), run(shape)
+    per_voxel, call = peak / voxels, 0.0
+    shape = _grown(tiled, _LARGE_VOXELS)
+    larger = math.prod(shape.values())
+    allowed = budget is None or resident_bytes() + 1.5 * per_voxel * larger < budget
+    if larger > voxels and allowed:
+        large_peak = run(shape)
         # A library may choose another algorithm for the larger tile: never below what the larger run took.
-        per_voxel = max(per_voxel, 0.8 * peaks[1] / v_large)
-        call = max(0.0, peaks[1] - per_voxel * v_large)
-    else:
-        per_voxel, call = peaks[1] / v_large, 0.0
+        per_voxel = max((large_peak - peak) / (larger - voxels), 0.8 * large_peak / larger)
+        call = max(0.0, large_peak - per_voxel * larger)
     return Cost(resident_bytes(), int(call + 16 * MIB), _SAFETY * per_voxel)
 
 
@@ -134,9 +141,6 @@ def _grown(tiled: Sequence[AxisMap], voxels: int) -> dict[str, int]:
     return shape
 
 
-def _noise(
-    tiled: Sequence[AxisMap], maps: Sequence[AxisMap], input_axes: Sequence[str], shape: dict[str, int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _noise(maps: Sequence[AxisMap], input_axes: Sequence[str], shape: dict[str, int]) -> NDArray[np.float32]:
     sizes = {m.name: m.size for m in maps if m.role in ("channel", "batch")} | shape
-    noise = np.random.default_rng(0).standard_normal([sizes[a] for a in input_axes], dtype=np.float32)
-    return np.ascontiguousarray(noise)
+    return np.random.default_rng(0).standard_normal([sizes[a] for a in input_axes], dtype=np.float32)

@@ -18,7 +18,7 @@ from im2im_zoo.images import create_image, open_image, pixel_size_um
 from im2im_zoo.package import Package, open_package, sha256
 from im2im_zoo.runtime.cost import measure_cost, resident_bytes
 from im2im_zoo.runtime.mapping import map_axes
-from im2im_zoo.runtime.memory import Cost
+from im2im_zoo.runtime.memory import Cost, default_budget
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.planning import Halo, plan_prediction
 from im2im_zoo.runtime.run import Figures, Progress, Scratch, run_plan
@@ -131,14 +131,15 @@ def predict(
             opened, weights=weights, device=device, threads=threads, allow_code=allow_code
         )
         tensor_axes = [str(a.id) for a in opened.inputs[0].axes]
+        budget = default_budget() if memory is None else memory
         plan = plan_prediction(
             opened,
             lazy,
-            memory=memory,
+            memory=budget,
             tile=tile,
             halo=halo,
             weights=network.weights_format,
-            cost=cost or measure_cost(network, maps, tensor_axes),
+            cost=cost or measure_cost(network, maps, tensor_axes, budget=budget),
             dtype=dtype,
         )
         return execute(

@@ -102,9 +102,8 @@ class _Walk:
     def sample(
         self, number: int, image: xr.DataArray, new_scratch: Callable[[tuple[int, ...]], Scratch]
     ) -> None:
-        first = number * self.plan.tiles_per_sample
-        tiles = [self.plan.tile(first + i) for i in range(self.plan.tiles_per_sample)]
-        raw = sample_tensor(self.plan, image, tiles[0].position)
+        tiles = range(number * self.plan.tiles_per_sample, (number + 1) * self.plan.tiles_per_sample)
+        raw = sample_tensor(self.plan, image, self.plan.tile(tiles[0]).position)
         references = {str(self.package.inputs[0].id): raw}
         before = self._fit(self.package.inputs[0].preprocessing, raw, references)
         tensor = raw
@@ -115,11 +114,11 @@ class _Walk:
         if not self.plan.whole_after:
             template = xr.DataArray(np.broadcast_to(np.float32(0), shape), dims=self._output_dims())
             after = self._fit(self.package.outputs[0].postprocessing, template, references)
-            for tile in tiles:
+            for tile in map(self.plan.tile, tiles):
                 self._write(tile, after(self._kept(tile, self._network(tile, tensor, before))))
             return
         scratch = new_scratch(shape)
-        for tile in tiles:
+        for tile in map(self.plan.tile, tiles):
             kept = self._kept(tile, self._network(tile, tensor, before))
             scratch[self._region(tile)] = kept.to_numpy()
         self._finish(tiles, scratch, shape, references)
@@ -181,7 +180,7 @@ class _Walk:
 
     def _finish(
         self,
-        tiles: Sequence[Tile],
+        tiles: range,
         scratch: Scratch,
         shape: tuple[int, ...],
         references: Mapping[str, xr.DataArray],
@@ -194,7 +193,7 @@ class _Walk:
         if not after.is_pointwise:
             everything = {a: slice(0, n) for a, n in zip(dims, shape, strict=True)}
             whole, after = after(read_region(whole, everything)), Pipeline()
-        for tile in tiles:
+        for tile in map(self.plan.tile, tiles):
             region = dict(zip(dims, self._region(tile), strict=True))
             self._write(tile, after(read_region(whole, region)))
 
