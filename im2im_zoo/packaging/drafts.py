@@ -77,7 +77,7 @@ def missing_metadata(recipe: Recipe) -> tuple[Finding, ...]:
                     "warning",
                     "missing_metadata",
                     "package.tags",
-                    f"add a tag of bioimage.io's category {category}: {', '.join(_categories()[category])}",
+                    f"add a tag of bioimage.io's category {category}: {', '.join(tag_categories()[category])}",
                 )
             )
     return tuple(found)
@@ -125,7 +125,7 @@ def _tags_by_category(recipe: Recipe) -> dict[str, str | None]:
         "network": _first(_NETWORK, recipe.network.callable.lower()),
         "task": _task(recipe, text),
     }
-    given = {c: next((t for t in package.tags if t in tags), None) for c, tags in _categories().items()}
+    given = {c: next((t for t in package.tags if t in tags), None) for c, tags in tag_categories().items()}
     return {category: given.get(category) or tag for category, tag in drafted.items()}
 
 
@@ -163,7 +163,8 @@ def _first(words: Mapping[str, str], text: str) -> str | None:
     return next((tag for word, tag in words.items() if word in text), None)
 
 
-def _categories() -> Mapping[str, list[str]]:
+def tag_categories() -> Mapping[str, list[str]]:
+    """bioimage.io's categories of tags, of each of which a model should have one."""
     import json
     from importlib.resources import files
 

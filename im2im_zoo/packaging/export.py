@@ -323,14 +323,11 @@ def _environment(architecture: Component) -> str:
     import torch
 
     library = architecture.callable.split(".")[0]
-    pip = []
-    for distribution in packages_distributions().get(library, []):
-        if distribution == "torch":
-            continue
-        try:
-            pip.append(f"{distribution}=={version(distribution)}")
-        except PackageNotFoundError:
-            continue
+    try:
+        pip = [] if library == "torch" else [f"{library}=={version(library)}"]
+    except PackageNotFoundError:  # its distribution has another name; looking through all of them is slow
+        found = packages_distributions().get(library, [])
+        pip = [f"{distribution}=={version(distribution)}" for distribution in found]
     content: dict[str, Any] = {
         "channels": ["conda-forge", "nodefaults"],
         "dependencies": ["python>=3.11", f"pytorch=={torch.__version__.split('+')[0]}", "pip"],

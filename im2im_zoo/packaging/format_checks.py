@@ -1,13 +1,18 @@
 """Checks of a package's RDF and files against the format and the rules of bioimage.io. Runs no weights."""
 
+import copy
+import gc
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from im2im_zoo.package import Package
+from im2im_zoo.packaging.drafts import tag_categories
 from im2im_zoo.packaging.findings import Finding, Severity
 
 _COVER_BYTES = 500_000
+_ABOUT_FILES = ("inputs", "outputs", "weights", "documentation", "attachments")
 
 
 def check_files(package: Package) -> list[Finding]:
@@ -23,23 +28,44 @@ def check_files(package: Package) -> list[Finding]:
     return [f for f in found if f.severity == "error"]
 
 
-def check_format(package: Package) -> list[Finding]:
-    """What bioimageio.spec finds: the format, test and sample tensors, files. Web addresses are not looked up."""
-    import copy
+def check_format(package: Package, *, files: bool = True) -> list[Finding]:
+    """What bioimageio.spec finds: the format, test and sample tensors, files. Nothing is asked of the network.
 
+    Two readings, since checking files also looks up people at GitHub: one of everything without files, and one of the
+    files (unless not `files`) without people.
+    """
+    said = _read(package, dict(package.raw), files=False)
+    if not files:
+        return said
+    anonymous = copy.deepcopy(dict(package.raw))
+    anonymous.pop("maintainers", None)
+    for person in (*(anonymous.get("authors") or ()), *(anonymous.get("packaged_by") or ())):
+        person.pop("github_user", None)
+    of_files = _read(package, anonymous, files=True)
+    return said + [f for f in of_files if f.severity == "error" or f.field.startswith(_ABOUT_FILES)]
+
+
+def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
     from bioimageio.spec import ValidationContext, build_description
 
-    raw = copy.deepcopy(dict(package.raw))
     context = ValidationContext(
         root=package.root,
-        perform_io_checks=True,
+        perform_io_checks=files,
         log_warnings=False,
         # A known address is not requested; hashes are checked by `package.check_hashes`.
-        known_files=dict.fromkeys(_addresses(raw)),
-        update_hashes=True,
+        known_files=dict.fromkeys(_addresses(raw)) if files else {},
+        update_hashes=files,
         progressbar=False,
     )
-    description = build_description(raw, context=context, format_version="latest")
+    with warnings.catch_warnings():
+        # bioimageio.spec 0.5.12 leaves open the files that it hashes, and one for each error's text.
+        warnings.simplefilter("ignore", ResourceWarning)
+        found = _findings(build_description(copy.deepcopy(raw), context=context, format_version="latest"))
+        gc.collect()
+    return found
+
+
+def _findings(description: Any) -> list[Finding]:
     summary = description.validation_summary
     found = []
     for detail in summary.details if summary else ():
@@ -71,6 +97,12 @@ def check_metadata(package: Package) -> list[Finding]:
         )
     if not description.tags:
         warn("tags", "tags", "no tags: nobody will find it; give one of each of bioimage.io's categories")
+    else:
+        # bioimageio.spec 0.5.12 means to warn of this and does not.
+        missing = [c for c, tags in tag_categories().items() if not set(tags) & set(description.tags)]
+        if missing:
+            known = "; ".join(f"{c}: {', '.join(tag_categories()[c])}" for c in missing)
+            warn("tags", "tags", f"add one tag of each of bioimage.io's categories: {known}")
     if not package.raw.get("covers"):
         warn("cover", "covers", "no cover: add a png of 2:1 or 1:1 below 500 KB that shows input and result")
     for cover in package.raw.get("covers") or ():

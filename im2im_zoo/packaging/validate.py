@@ -4,6 +4,7 @@ Nothing is fetched from the network, and no code of the package runs without con
 and crops of it whole; whether a consumer's own tiling is right is not a question about the package.
 """
 
+import gc
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
@@ -70,15 +71,13 @@ def validate_package(
             checks.add(
                 "error", "hash", file, f"its SHA-256 is {actual}, the RDF gives {expected}: it was changed"
             )
-        metadata = check_metadata(package)
-        if not missing:
-            # Ours say what to do about a missing field; the format's say that it is missing.
-            said = {f.field for f in metadata}
-            checks.findings += [
-                f for f in check_format(package) if f.severity == "error" or f.field not in said
-            ]
-        checks.findings += metadata
         changed = any(f.code == "hash" for f in checks.findings)
+        metadata = check_metadata(package)
+        # Ours say what to do about a missing field; the format's say that it is missing.
+        said = {f.field for f in metadata}
+        formal = check_format(package, files=not missing and not changed)
+        checks.findings += [f for f in formal if f.severity == "error" or f.field not in said]
+        checks.findings += metadata
         # A file that was changed is not run: it may be anything.
         if changed:
             checks.add("warning", "not_run", "weights", "not run, because files were changed")
@@ -99,7 +98,12 @@ def core_verdict(source: str | Path, weights_format: str | None = None) -> Valid
     with open_package(source) as package, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its libraries; its own are in the summary
         rdf = next(p for p in sorted(package.root.iterdir()) if p.name in ("rdf.yaml", "bioimageio.yaml"))
-        summary = test_model(rdf, weight_format=weights_format)  # type: ignore[arg-type]
+        findings = _findings_of_core(test_model(rdf, weight_format=weights_format))  # type: ignore[arg-type]
+        gc.collect()  # bioimageio leaves files open until then, with a warning each
+    return ValidationReport(str(source), sort_findings(findings))
+
+
+def _findings_of_core(summary: Any) -> list[Finding]:
     findings = []
     for detail in summary.details:
         findings += [Finding("error", "core", ".".join(map(str, e.loc)), e.msg) for e in detail.errors]
@@ -108,7 +112,7 @@ def core_verdict(source: str | Path, weights_format: str | None = None) -> Valid
             findings.append(Finding(severity, "core", ".".join(map(str, w.loc)), w.msg))
     if summary.status == "failed" and not any(f.severity == "error" for f in findings):
         findings.append(Finding("error", "core", "", "bioimageio.core says that it failed"))
-    return ValidationReport(str(source), sort_findings(findings))
+    return findings
 
 
 def _check_weights(checks: _Checks, weights: Sequence[str] | None, sizes: Sequence[int]) -> None:
@@ -284,6 +288,13 @@ def _check_size(checks: _Checks, engines: Mapping[str, Engine], test: _TestTenso
                 f"it does not run at {text}, a size that the RDF declares: {error}",
             )
             continue
+        wrong = [
+            w
+            for o, t in zip(results[name], checks.package.outputs, strict=True)
+            if (w := _wrong_size(o, t, checks.package, inputs))
+        ]
+        for message in wrong:
+            checks.add("error", "size", f"weights.{name}", f"for input {text} {message}")
         if not all(np.isfinite(o).all() for o in results[name]):
             checks.add(
                 "error", "size", f"weights.{name}", f"at {text} its output has values that are no numbers"
@@ -312,6 +323,33 @@ def _declared_shape(tensor: Any, n: int) -> tuple[int | None, ...] | None:
         else:
             return None
     return tuple(shape)
+
+
+def _wrong_size(
+    output: NDArray[Any], tensor: Any, package: Package, inputs: Sequence[NDArray[Any]]
+) -> str | None:
+    """What is wrong with the size of an output, if its axes refer to those of an input."""
+    from bioimageio.spec.model import v0_5 as spec
+
+    sizes = {
+        (str(t.id), str(axis.id)): (axis, size)
+        for t, array in zip(package.inputs, inputs, strict=True)
+        for axis, size in zip(t.axes, array.shape, strict=True)
+    }
+    for axis, have in zip(tensor.axes, output.shape, strict=True):
+        size = getattr(axis, "size", None)
+        if not isinstance(size, spec.SizeReference):
+            continue
+        known = sizes.get((str(size.tensor_id), str(size.axis_id)))
+        if known is None:
+            continue
+        reference, n = known
+        expected = int(
+            n * getattr(reference, "scale", 1.0) / getattr(axis, "scale", 1.0) + size.offset + 1e-6
+        )
+        if have != expected:
+            return f"its output {tensor.id} has {have} voxels along {axis.id}; by the RDF it is {expected}"
+    return None
 
 
 def _repeated(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:

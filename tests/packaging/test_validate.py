@@ -147,7 +147,7 @@ def test_a_size_that_the_network_does_not_take_is_found(copy: Path) -> None:
     edit(copy, odd)
     errors = validate_package(copy).of("error")
     assert {f.code for f in errors} == {"size"}
-    assert "a size that the RDF declares" in errors[0].message
+    assert "voxels along y; by the RDF it is" in errors[0].message
 
 
 def test_state_dict_is_skipped_without_consent_and_run_with_it(copy: Path) -> None:
@@ -174,7 +174,7 @@ def test_only_the_asked_formats_are_run(copy: Path) -> None:
         (lambda rdf: rdf.pop("covers"), "cover"),
         (lambda rdf: rdf.pop("documentation"), "documentation"),
         (lambda rdf: rdf.pop("tags"), "tags"),
-        (lambda rdf: rdf["tags"].remove("2d"), "format"),
+        (lambda rdf: rdf["tags"].remove("2d"), "tags"),
     ],
 )
 def test_metadata_that_is_missing_is_a_warning(copy: Path, change: Callable[[dict], None], code: str) -> None:
