@@ -22,6 +22,7 @@ from im2im_zoo.runtime.memory import MIB, Cost
 # take about a second with large ones.
 _SMALL_VOXELS = 64 * 1024
 _LARGE_VOXELS = 256 * 1024
+_MANY_VOXELS = 2 * 1024**2
 # The high-water mark counts pages that a call touches again as free of charge.
 _SAFETY = 1.15
 
@@ -48,7 +49,8 @@ def measure_cost(
     shape = _grown(tiled, _SMALL_VOXELS)
     voxels, peak = math.prod(shape.values()), run(shape)
     per_voxel, call = peak / voxels, 0.0
-    shape = _grown(tiled, _LARGE_VOXELS)
+    # Of two sizes the part that does not grow is known; above some millions of voxels it does not matter.
+    shape = _grown(tiled, max(_LARGE_VOXELS, 2 * voxels) if voxels < _MANY_VOXELS else voxels)
     larger = math.prod(shape.values())
     allowed = budget is None or resident_bytes() + 1.5 * per_voxel * larger < budget
     if larger > voxels and allowed:
