@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from im2im_zoo.components import Component, build, is_component
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import ComponentError, PackageError
-from im2im_zoo.networks import Call, Grid, as_call
+from im2im_zoo.networks import Grid, as_call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -262,11 +262,6 @@ def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
         return float("inf")
     worst = float(np.abs(result.astype(np.float64) - expected).max())
     return worst / (float(np.abs(expected).max()) or 1.0) if np.isfinite(worst) else float("inf")
-
-
-def network_call(network: "nn.Module") -> Call:
-    """The network, copied to the CPU in evaluation mode, as a function of arrays."""
-    return as_call(copy.deepcopy(network).cpu().eval())
 
 
 @contextmanager

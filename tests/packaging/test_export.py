@@ -1,5 +1,8 @@
 """What `export_package` writes: valid, the same in every format and consumer, and all or nothing."""
 
+import json
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -18,7 +21,7 @@ from torch import nn
 from im2im_zoo.components import Component
 from im2im_zoo.errors import PackageError
 from im2im_zoo.package import open_package
-from im2im_zoo.packaging import Exported, core_verdict, export_package, predict_sample, validate_package
+from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 
 CASES = [(2, "semantic"), (2, "regression"), (3, "semantic"), (3, "regression")]
 Packaged = Callable[[int, str], Exported]
@@ -31,14 +34,25 @@ def test_package_is_sound_and_without_warnings(packaged: Packaged, ndim: int, ta
     assert set(report.measured["test_output"]) == {"onnx", "torchscript", "pytorch_state_dict"}
 
 
-@pytest.mark.parametrize(("ndim", "task"), CASES)
-def test_bioimageio_core_reproduces_every_weight_format_without_warnings(
-    packaged: Packaged, ndim: int, task: str
-) -> None:
-    report = core_verdict(packaged(ndim, task).folder)
-    assert report.sound
-    assert report.of("warning") == ()
-    assert {f.field for f in report.of("info")} >= {"weights.onnx", "weights.torchscript"}
+def test_bioimageio_core_reproduces_every_weight_format_without_warnings(packaged: Packaged) -> None:
+    # In a process of its own: bioimageio.core 0.11 leaves files open until Python finds them, in any later test.
+    script = (
+        "import sys; from im2im_zoo.packaging import core_verdict\n"
+        "for folder in sys.argv[1:]: print('REPORT', core_verdict(folder).to_json().replace('\\n', ' '))"
+    )
+    folders = [str(packaged(*case).folder) for case in CASES]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, *folders], capture_output=True, text=True, check=True
+    )
+    reports = [
+        json.loads(t.removeprefix("REPORT")) for t in done.stdout.splitlines() if t.startswith("REPORT")
+    ]
+    assert len(reports) == len(CASES)
+    for report in reports:
+        assert report["sound"] is True
+        assert {f["severity"] for f in report["findings"]} <= {"info"}
+        fields = {f["field"] for f in report["findings"]}
+        assert fields >= {"weights.onnx", "weights.torchscript", "weights.pytorch_state_dict"}
 
 
 def test_sizes_halo_and_scale_are_declared(packaged: Packaged) -> None:
@@ -148,7 +162,7 @@ def test_missing_metadata_is_said_and_does_not_stop_the_export(pair_2d: Pair, tm
     assert validate_package(exported.folder).sound
     fields = {line.split(":")[0] for line in exported.warnings}
     assert fields >= {f"package.{f}" for f in ("authors", "cite", "description", "training_data")}
-    assert {f.code for f in validate_package(exported.folder).of("warning")} == {"authors"}
+    assert {f.code for f in validate_package(exported.folder).of("warning")} == {"authors", "tags"}
 
 
 def test_a_network_that_is_not_the_recipes_has_no_state_dict_and_says_why(
