@@ -21,10 +21,10 @@ def main() -> None:
         if debug:
             raise
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        if debug:
+    except SystemExit as stop:
+        if stop.code != 130:  # what typer makes of Ctrl-C
             raise
-        _fail("interrupted", 130)
+        _fail("interrupted; nothing half-written was left", 130)
     except ModuleNotFoundError as error:
         if debug:
             raise

@@ -53,7 +53,7 @@ def export_run(
 ) -> None:
     """Measure a trained network on the validation images of its run and write the package."""
     from im2im_zoo.data import validation_samples
-    from im2im_zoo.packaging import export_package
+    from im2im_zoo.packaging import export_package, missing_metadata
     from im2im_zoo.training.run import load_framework
 
     recipe = trained.recipe
@@ -67,7 +67,7 @@ def export_run(
         for figure, value in evaluation.figures.items()
     }
     say(f"Exporting to {output}")
-    exported = export_package(
+    export_package(
         network,
         recipe,
         samples,
@@ -78,7 +78,8 @@ def export_run(
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,
+        trusted=allow_code,
     )
-    for line in exported.warnings:
-        say(f"warning: {line}")
+    for missing in missing_metadata(recipe):
+        say(f"note: {missing.message}")
     say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))

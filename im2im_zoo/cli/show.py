@@ -30,7 +30,7 @@ def describe(source: str) -> dict[str, Any]:
     if (
         source in recipe_names()
         or (path.is_file() and _holds_framework(path))
-        or (path / "recipe.yaml").is_file()
+        or ((path / "recipe.yaml").is_file() and not (path / "rdf.yaml").is_file())
     ):
         return {"kind": "recipe", **_recipe(load_recipe(source))}
     try:

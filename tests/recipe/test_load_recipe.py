@@ -38,7 +38,7 @@ def test_an_override_reaches_any_depth() -> None:
             ("data.augmentations.1.kwargs.prob", 1.0),
         ],
     )
-    assert recipe.network.kwargs["features"] == [16, 24, 48, 96, 96, 12]
+    assert recipe.network.kwargs["features"] == [16, 24, 24, 32, 32, 12]
     assert recipe.trainer["max_epochs"] == 3
     assert recipe.framework.kwargs["optimizer"]["kwargs"]["lr"] == 0.5
     assert recipe.input.preprocessing[0].kwargs.min_percentile == 2.5  # type: ignore[union-attr]
