@@ -60,6 +60,10 @@ def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tol
         halo = [h + s for h, s in zip(halo, grid.step, strict=True)]  # cuts on all sides add up
         error = _tile_error(call, image, whole, tile, halo) / scale
     sufficient = tuple(h is not None and error <= tolerance for h in found)
+    if None in found:
+        # An axis that could not be cut has an infinite curve: what the others show is still worth knowing.
+        shown = [float(c[h]) for c, h in zip(curves, halo, strict=True) if np.isfinite(c[h])]
+        error = max([error, *shown]) if shown else float("inf")
     return Halo(tuple(halo), error, tolerance, sufficient)
 
 

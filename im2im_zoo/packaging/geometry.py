@@ -92,7 +92,7 @@ def declare(
         if not enough:
             known = reach is not None
             wanted = max(wanted, reach[axis]) if reach is not None else wanted
-            source = "receptive field" if known else "a larger one helps little, none is exact"
+            source = "receptive field" if known else "none is exact, and a larger one helps little"
         wanted = _whole(wanted, scales[axis], 1)
         largest = max(grid.min[axis], extents[axis] // step * step)
         size = min(max(grid.min[axis], -(-(2 * wanted + 1) // step) * step), largest)

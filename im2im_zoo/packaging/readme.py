@@ -98,9 +98,15 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
 - Output `{recipe.output.id}`: {_TASKS[recipe.output.task]}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.
 - Sizes in voxels: {sizes}.
 - Pixel size of the training images: {scale or "not known"}. Images of another pixel size should be rescaled.
-- Tiles need a halo of {halo} voxels: with it they differed from the whole image by at most {ours["halo_error"]:.1g} of
-  the network output's range on the sample images ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).
+- Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_error(ours)}
 - An output voxel can depend on {reached}."""
+
+
+def _error(ours: Mapping[str, Any]) -> str:
+    error = ours["halo_error"]
+    if not isinstance(error, float):
+        return ""
+    return f"\n  With it, tiles of the sample images differed from the whole by at most {error:.1g} of the output's range."
 
 
 def _training(recipe: Recipe, provenance: Mapping[str, object]) -> str:
