@@ -96,7 +96,7 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "nuclei_2d": SampleSet(
             "Fluorescence of nuclei and their labels (512 x 512).",
             (_YX, _YX),
-            ("y", 352),
+            ("x", 320),
             lambda: _labelled(2),
         ),
         "nuclei_3d": SampleSet(
@@ -114,7 +114,7 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "labelfree_2d": SampleSet(
             "Fluorescence of nuclei (512 x 512); the input is a simulated through-focus stack of 5 planes.",
             (_CYX, _YX),
-            ("y", 352),
+            ("x", 320),
             _defocused_nuclei,
         ),
     }

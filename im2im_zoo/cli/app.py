@@ -126,6 +126,10 @@ def predict(
     halo: Annotated[
         str, typer.Option(metavar="declared|N", help="Voxels that tiles overlap on each side.")
     ] = "declared",
+    tile: Annotated[
+        str | None,
+        typer.Option(metavar="N|y=N,x=N", help="Voxels of a tile, halo included; default: what costs least."),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option("--weights", metavar="FORMAT", help="onnx, torchscript or pytorch_state_dict."),
@@ -149,6 +153,7 @@ def predict(
         channels=channels,
         memory=memory,
         halo=halo,
+        tile=tile,
         weights=weights,
         device=device,
         plan_only=plan,

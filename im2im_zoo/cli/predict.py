@@ -1,6 +1,7 @@
 """`im2im-zoo predict`."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,19 @@ def parse_halo(text: str) -> "Halo":
     raise typer.BadParameter(f"{text!r}; say declared, or a number of voxels", param_hint="--halo")
 
 
+def parse_tile(text: str | None, axes: Sequence[str]) -> dict[str, int] | None:
+    """The tile by space axis: of one number for all of `axes`, or of `y=256,x=512`."""
+    if text is None:
+        return None
+    parts = (
+        [part.partition("=") for part in text.split(",")] if "=" in text else [(a, "=", text) for a in axes]
+    )
+    if not all(size.strip().isdigit() and axis.strip() in axes for axis, _, size in parts):
+        wanted = ",".join(f"{axis}=256" for axis in axes)
+        raise typer.BadParameter(f"{text!r}; say a number of voxels, or {wanted}", param_hint="--tile")
+    return {axis.strip(): int(size) for axis, _, size in parts}
+
+
 def parse_channels(text: str | None) -> list[int | str] | None:
     """Channels by index or name, separated by commas."""
     if text is None:
@@ -54,6 +68,7 @@ def run(
     channels: str | None,
     memory: str | None,
     halo: str,
+    tile: str | None,
     weights: str | None,
     device: str,
     plan_only: bool,
@@ -68,11 +83,11 @@ def run(
     from im2im_zoo.package import open_package
 
     with open_package(package) as opened:
+        cut = parse_tile(tile, [str(axis.id) for axis in opened.inputs[0].axes if axis.type == "space"])
         lazy = open_image(image, axes=axes, channels=chosen)
         if plan_only:
-            show_plan(
-                plan_with_engine(opened, lazy, budget, overlap, weights, device, allow_code), as_json=as_json
-            )
+            plan = plan_with_engine(opened, lazy, budget, overlap, cut, weights, device, allow_code)
+            show_plan(plan, as_json=as_json)
             return
         done = predict_with_progress(
             opened,
@@ -80,6 +95,7 @@ def run(
             output,
             memory=budget,
             halo=overlap,
+            tile=cut,
             weights=weights,
             device=device,
             allow_code=allow_code,
@@ -94,6 +110,7 @@ def plan_with_engine(
     image: "xr.DataArray",
     memory: int | None,
     halo: "Halo",
+    tile: dict[str, int] | None,
     weights: str | None,
     device: str,
     allow_code: bool,
@@ -106,7 +123,7 @@ def plan_with_engine(
     network = open_network(package, weights=weights, device=device, allow_code=allow_code)
     cost = measure_cost(network, maps, [str(axis.id) for axis in package.inputs[0].axes])
     return plan_prediction(
-        package, image, memory=memory, halo=halo, weights=network.weights_format, cost=cost
+        package, image, memory=memory, halo=halo, tile=tile, weights=network.weights_format, cost=cost
     )
 
 

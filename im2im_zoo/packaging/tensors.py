@@ -76,7 +76,6 @@ def _at_least(image: xr.DataArray, sizes: dict[str, int]) -> xr.DataArray:
     if not missing:
         return image
     widths = [missing.get(str(a), (0, 0)) for a in image.dims]
-    # "symmetric" also extends an image of one voxel.
     return xr.DataArray(
-        np.pad(image.to_numpy(), widths, mode="symmetric"), dims=image.dims, attrs=image.attrs
+        np.pad(image.to_numpy(), widths, mode="reflect"), dims=image.dims, attrs=image.attrs
     )

@@ -356,4 +356,4 @@ def _repeated(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     """The array, cut or mirrored to a shape."""
     cut = array[tuple(slice(n) for n in shape)]
     widths = [(0, n - have) for n, have in zip(shape, cut.shape, strict=True)]
-    return np.ascontiguousarray(np.pad(cut, widths, mode="symmetric"))
+    return np.ascontiguousarray(np.pad(cut, widths, mode="reflect"))
