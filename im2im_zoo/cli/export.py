@@ -53,7 +53,7 @@ def export_run(
 ) -> None:
     """Measure a trained network on the validation images of its run and write the package."""
     from im2im_zoo.data import validation_samples
-    from im2im_zoo.packaging import export_package, missing_metadata
+    from im2im_zoo.packaging import export_package
     from im2im_zoo.training.run import load_framework
 
     recipe = trained.recipe
@@ -67,7 +67,7 @@ def export_run(
         for figure, value in evaluation.figures.items()
     }
     say(f"Exporting to {output}")
-    export_package(
+    exported = export_package(
         network,
         recipe,
         samples,
@@ -80,6 +80,6 @@ def export_run(
         overwrite=overwrite,
         trusted=allow_code,
     )
-    for missing in missing_metadata(recipe):
-        say(f"note: {missing.message}")
+    for warning in exported.warnings:
+        say(f"note: {warning}")
     say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))

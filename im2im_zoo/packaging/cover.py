@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_BYTES = 500_000
-_SIDE = 512
+_SIDE = 400
 # Colours for channels, distinct to all common kinds of colour vision: grey alone, else magenta, green, cyan, orange.
 _CHANNELS = ((1.0, 0.2, 1.0), (0.2, 1.0, 0.2), (0.1, 0.7, 1.0), (1.0, 0.6, 0.0))
 
@@ -38,7 +38,7 @@ def write_cover(
         right = _square(_mask_on(_grey(_plane(image, z)), plane), smooth=True)
     else:
         right = _square(_labels(plane), smooth=False)
-    for side in (_SIDE, 384, 256):
+    for side in (_SIDE, 300, 200):
         cover = Pillow.new("RGB", (2 * side, side), "white")
         gap = max(2, side // 170)
         cover.paste(left.resize((side - gap, side)), (0, 0))
