@@ -124,7 +124,11 @@ def predict(
         typer.Option(help="Memory to stay below, e.g. 4GB; default: half of what is free."),
     ] = None,
     halo: Annotated[
-        str, typer.Option(metavar="declared|N", help="Voxels that tiles overlap on each side.")
+        str,
+        typer.Option(
+            metavar="declared|exact|N",
+            help="Voxels that tiles overlap on each side; exact: the receptive field.",
+        ),
     ] = "declared",
     tile: Annotated[
         str | None,

@@ -31,12 +31,12 @@ def parse_memory(text: str) -> int:
 
 
 def parse_halo(text: str) -> "Halo":
-    """The halo as a number of voxels, or "declared"."""
-    if text == "declared":
-        return "declared"
+    """The halo as a number of voxels, "declared" or "exact"."""
+    if text in ("declared", "exact"):
+        return "exact" if text == "exact" else "declared"
     if text.isdigit():
         return int(text)
-    raise typer.BadParameter(f"{text!r}; say declared, or a number of voxels", param_hint="--halo")
+    raise typer.BadParameter(f"{text!r}; say declared, exact, or a number of voxels", param_hint="--halo")
 
 
 def parse_tile(text: str | None, axes: Sequence[str]) -> dict[str, int] | None:

@@ -22,7 +22,7 @@ from im2im_zoo.runtime.tiling import Grid, candidates, spans, split_axis
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-Halo = int | Mapping[str, int] | Literal["declared"]
+Halo = int | Mapping[str, int] | Literal["declared", "exact"]
 
 
 def plan_prediction(
@@ -46,6 +46,7 @@ def plan_prediction(
         memory: bytes that the process may take (default: half of what is available).
         tile: voxels of a tile by axis, halo included (default: those that compute the least within `memory`).
         halo: voxels of the input at each end of a tile that are not kept; for all axes, by axis, or as the RDF says.
+            "exact" is the receptive field that our export measured: tiles then equal the whole.
         halo_source: what the plan says of it (default: `declared` or `given`).
         weights: the format (default: the first of `package.weights`).
         cost: what the network takes (default: a guess).
@@ -59,7 +60,8 @@ def plan_prediction(
     maps = map_axes(package, image)
     source, target = package.inputs[0], package.outputs[0]
     chosen = _weights(package, weights)
-    halos, said, warnings = _halos(maps, halo)
+    halos, said, warnings = _halos(maps, _receptive_field(package) if halo == "exact" else halo)
+    said = "measured" if halo == "exact" else said
     cost = cost or Cost.guess(package.path(package.weights_entry(chosen)).stat().st_size)
     budget = default_budget() if memory is None else memory
     fit = _Fit.of(package, maps, image, cost, budget)
@@ -171,11 +173,30 @@ def _weights(package: "Package", weights: str | None) -> str:
     return weights
 
 
+def _receptive_field(package: "Package") -> Mapping[str, int]:
+    """The reach of an output voxel by axis, as it was measured when the package was made."""
+    ours = (package.raw.get("config") or {}).get("im2im_zoo") or {}
+    reach = ours.get("receptive_field")
+    if reach == "global":
+        raise PlanError(
+            f"{package.name}: each output voxel depends on the whole image (a norm or attention over all of it), so no "
+            "halo makes tiles exact; use --halo declared, or a budget that takes the image whole"
+        )
+    if not isinstance(reach, Mapping) or not all(isinstance(v, int) and v >= 0 for v in reach.values()):
+        raise PlanError(
+            f"{package.name} does not say its receptive field (config.im2im_zoo.receptive_field); give --halo as a "
+            "number of voxels, or use --halo declared"
+        )
+    return {str(axis): int(v) for axis, v in reach.items()}
+
+
 def _halos(maps: Sequence[AxisMap], halo: Halo) -> tuple[dict[str, int], HaloSource, list[str]]:
     tiled = [m for m in maps if m.role == "tile"]
     if halo == "declared":
         declared = any(m.declared_halo is not None for m in tiled)
         return {m.name: m.declared_halo or 0 for m in tiled}, "declared" if declared else "none", []
+    if isinstance(halo, str):
+        raise PlanError(f"halo {halo!r}: use a number of voxels, 'declared' or 'exact'")
     given = {m.name: halo for m in tiled} if isinstance(halo, int) else dict(halo)
     unknown = sorted(set(given) - {m.name for m in tiled})
     if unknown or any(h < 0 for h in given.values()):
