@@ -1,0 +1,136 @@
+"""Every recipe, the whole way through the real command line: train, resume, export, validate, predict, evaluate."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from im2im_zoo.images import open_image
+from im2im_zoo.load_recipe import load_recipe, recipe_names
+from im2im_zoo.package import open_package
+from im2im_zoo.runtime import open_network, predict_array
+from im2im_zoo.training.run import open_run
+
+pytestmark = pytest.mark.slow
+FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
+
+
+def command(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The installed command, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "im2im_zoo", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert not check or done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the commands made of one recipe."""
+
+    name: str
+    images: Path
+    run: Path
+    package: Path
+
+
+@pytest.fixture(scope="module", params=sorted(recipe_names()))
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    name = str(request.param)
+    folder = tmp_path_factory.mktemp(name)
+    made = Made(name, folder / "images", folder / "run", folder / "package")
+    command("samples", name, "--output", made.images)
+    short = (f"--data.path={made.images}", "--data.patches_per_image=16", "--data.batch_size=4")
+    train = ("train", name, *short, "--output", made.run)
+    command(*train, "--trainer.max_epochs=1")
+    command(*train, "--trainer.max_epochs=2", "--resume")
+    command("export", made.run, "--output", made.package, "--zip", folder / "package.zip")
+    return made
+
+
+def test_a_resumed_run_is_complete(made: Made) -> None:
+    run = open_run(made.run)
+    assert run.provenance["state"] == "complete"
+    assert [row["epoch"] for row in run.metrics] == [0, 1]
+
+
+def test_every_format_is_in_the_package_and_sound(made: Made) -> None:
+    with open_package(made.package) as package:
+        assert package.weights == FORMATS
+    for source in (made.package, made.package.with_suffix(".zip")):
+        report = json.loads(command("validate", source, "--allow-code", "--json").stdout)
+        assert report["sound"]
+        found = [f for f in report["findings"] if f["severity"] != "info"]
+        assert not [f for f in found if f["code"] != "missing_metadata"], found
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_bioimageio_core_finds_nothing_wrong(made: Made, weights: str) -> None:
+    script = (
+        "import sys, json\n"
+        "from bioimageio.core import test_model\n"
+        "s = test_model(sys.argv[1], weight_format=sys.argv[2], determinism='full')\n"
+        "print(json.dumps([s.status, [(d.name, [w.msg for w in d.warnings]) for d in s.details if d.warnings]]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(made.package / "rdf.yaml"), weights],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    status, warnings = json.loads(done.stdout.splitlines()[-1])
+    assert status == "passed", done.stdout
+    assert not warnings
+
+
+def test_tiles_give_what_the_whole_image_gives(made: Made) -> None:
+    recipe = load_recipe(made.name)
+    axes = "".join({"channel": "c"}.get(a, a) for a in recipe.input.axes if a != "batch")
+    random = np.random.default_rng(0)
+    shape = {"y": 512, "x": 500} if len(recipe.space) == 2 else {"z": 61, "y": 90, "x": 120}
+    channels = open_image(next((made.images / "val" / "images").iterdir())).sizes.get("channel", 1)
+    pixels = random.integers(0, 5000, [channels, *shape.values()], np.uint16)
+    file = made.package.parent / "noise.npy"
+    np.save(file, pixels)
+    image = open_image(file, axes=axes)
+    with open_package(made.package) as package:
+        network = open_network(package)
+        whole = predict_array(package, image, engine=network, whole=True)
+        reach = package.raw["config"]["im2im_zoo"]["receptive_field"]
+        smallest = {a: n["min"] for a, n in package.raw["config"]["im2im_zoo"]["grid"].items()}
+        step = package.raw["config"]["im2im_zoo"]["grid"]
+        tile = {
+            a: max(smallest[a], -(-(2 * reach[a] + 64) // step[a]["step"]) * step[a]["step"]) for a in shape
+        }
+        tiled = predict_array(package, image, engine=network, tile=tile, halo="exact")
+    assert any(tile[a] < shape[a] for a in shape), "the image was not cut"
+    np.testing.assert_allclose(tiled.to_numpy(), whole.to_numpy(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_prediction_is_evaluated_against_its_target(made: Made) -> None:
+    image = next((made.images / "val" / "images").iterdir())
+    target = next((made.images / "val" / "targets").iterdir())
+    output = made.package.parent / "out.ome.zarr"
+    command("predict", made.package, image, output)
+    task = load_recipe(made.name).output.task
+    figures = json.loads(command("evaluate", output, target, "--task", task, "--json").stdout)["figures"]
+    assert all(np.isfinite(v) for v in figures.values() if v is not None)
+    assert {"regression": "pearson", "semantic": "dice"}[task] in figures
+
+
+@pytest.mark.parametrize("name", sorted(recipe_names()))
+def test_the_loss_falls_on_one_overfitted_batch(name: str, tmp_path: Path) -> None:
+    command("samples", name, "--output", tmp_path / "images")
+    command(
+        *("train", name, f"--data.path={tmp_path / 'images'}", "--output", tmp_path / "run"),
+        *("--data.patches_per_image=4", "--data.batch_size=4", "--data.augmentations=[]"),
+        *("--trainer.overfit_batches=1", "--trainer.max_epochs=40"),
+    )
+    losses = [row["train_loss"] for row in open_run(tmp_path / "run").metrics]
+    assert losses[-1] < 0.7 * losses[0], losses
