@@ -13,8 +13,12 @@ from pathlib import Path
 from im2im_zoo.cli.console import say
 from im2im_zoo.cli.export import export_run
 from im2im_zoo.cli.train import train_with_progress
+from im2im_zoo.evaluation import panels_png, segmentation_panels
+from im2im_zoo.images import open_image
 from im2im_zoo.load_recipe import load_recipe
+from im2im_zoo.package import open_package
 from im2im_zoo.packaging import validate_package
+from im2im_zoo.runtime import predict_array
 from im2im_zoo.samples import write_samples
 
 MODELS = ("nuclei_2d",)
@@ -31,11 +35,22 @@ def rebuild(name: str, models: Path) -> None:
         run = train_with_progress(recipe, work / "run", resume=False, allow_code=())
         output = models / name / recipe.package.version
         export_run(run, output, weights=("onnx", "torchscript"), overwrite=True)
+        draw(output, images, models.parent / "docs" / f"{name}.png")
     report = validate_package(output)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     if not report.sound or size > LARGEST:
         sys.exit(f"{output} is not fit to be kept: sound {report.sound}, {size} bytes of at most {LARGEST}")
     say(f"{output}: sound, {size} bytes")
+
+
+def draw(package: Path, images: Path, picture: Path) -> None:
+    """Draw the held-out image, its target, the prediction and their difference, for the README."""
+    image, target = (open_image(next((images / "val" / kind).iterdir())) for kind in ("images", "targets"))
+    with open_package(package) as opened:
+        prediction = predict_array(opened, image)
+    part = {"y": slice(140, 340)}
+    panels = segmentation_panels(image.isel(part), target.isel(part), prediction.squeeze().isel(part))
+    panels_png(panels, picture)
 
 
 if __name__ == "__main__":
