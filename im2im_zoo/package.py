@@ -9,6 +9,7 @@ import atexit
 import copy
 import functools
 import hashlib
+import math
 import shutil
 import tempfile
 import warnings
@@ -33,6 +34,8 @@ WEIGHTS_FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
 _RDF_NAMES = ("rdf.yaml", "bioimageio.yaml", "model.yaml", "rdf.yml", "bioimageio.yml")
 _RDF_SUFFIXES = (".rdf.yaml", ".bioimageio.yaml", ".rdf.yml", ".bioimageio.yml")
 _MAX_RDF_BYTES = 16 * 1024**2
+# Aliases of YAML can make billions of values of a few lines; the largest RDFs have some thousands.
+_MAX_RDF_VALUES = 1_000_000
 
 
 class HashMismatch(NamedTuple):
@@ -168,6 +171,8 @@ def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Pack
             raise
     if path.suffix.lower() in (".yaml", ".yml"):
         return _load(path, str(source), None)
+    if path.suffix.lower() == ".zip":
+        raise PackageError(f"{source}: is no sound zip: it is cut short, damaged or empty; download it anew")
     raise PackageError(
         f"{source} is not a bioimage.io package: it is a file of the type {path.suffix or 'unknown'}; "
         "give a folder with an rdf.yaml, the rdf.yaml itself, or a .zip of it"
@@ -255,8 +260,15 @@ def _read_rdf(rdf: Path, source: str) -> dict[str, Any]:
     try:
         # The spec's own reader: YAML 1.2, where 1e-6 is a number and `y` is an axis.
         raw = read_yaml(rdf.read_text(encoding="utf-8"))
+        values = _count_values(raw, {})
+    except RecursionError as error:
+        raise PackageError(f"{source}: {rdf.name} is nested too deeply: that is no RDF") from error
     except (YAMLError, UnicodeDecodeError, ValueError) as error:
         raise PackageError(f"{source}: {rdf.name} is not YAML: {' '.join(str(error).split())}") from error
+    if values > _MAX_RDF_VALUES:
+        raise PackageError(
+            f"{source}: {rdf.name} has more than {_MAX_RDF_VALUES} values, aliases (*) written out: that is no RDF"
+        )
     if not isinstance(raw, dict) or "type" not in raw or "format_version" not in raw:
         keys = ", ".join(map(str, list(raw)[:10])) if isinstance(raw, dict) else type(raw).__name__
         raise PackageError(
@@ -267,6 +279,17 @@ def _read_rdf(rdf: Path, source: str) -> dict[str, Any]:
             f"{source}: this is a bioimage.io {raw['type']}, not a model; only models can be run"
         )
     return {str(key): value for key, value in raw.items()}
+
+
+def _count_values(value: object, known: dict[int, float]) -> float:
+    """How many values a document has when every alias is written out; infinite if one holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count_values(part, known) for part in parts)
+    return known[id(value)]
 
 
 def _describe(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":

@@ -277,3 +277,21 @@ def test_an_old_description_is_upgraded(folder):
     assert (str(axis.id), axis.size.min, axis.size.step) == ("y", 64, 16)
     assert package.outputs[0].axes[2].halo == 16
     assert package.raw["format_version"] == "0.4.9"
+
+
+@pytest.mark.parametrize("shape", ["aliases", "itself", "deep"])
+def test_an_rdf_that_grows_without_bound_is_refused_at_once(folder, shape):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    added = {"aliases": "\n".join(lines), "itself": "a: &a [*a]", "deep": "a: " + "[" * 5000 + "]" * 5000}
+    rdf = folder / "rdf.yaml"
+    rdf.write_text(rdf.read_text() + "\n" + added[shape] + "\n")
+    with pytest.raises(PackageError, match="that is no RDF"):
+        open_package(folder)
+
+
+def test_a_zip_that_is_cut_short_is_said_to_be(folder, tmp_path):
+    path = zipped(folder, tmp_path / "model.zip")
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(PackageError, match="no sound zip"):
+        open_package(path)
