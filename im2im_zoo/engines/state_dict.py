@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from im2im_zoo.engines.torch_call import call_module, limit_threads, torch_device
+from im2im_zoo.engines.torch_call import call_module, torch_device
 from im2im_zoo.errors import PackageError
 
 if TYPE_CHECKING:
@@ -44,14 +44,16 @@ class StateDictEngine:
             raise PackageError(_consent(weights, architecture))
         self._weights = weights
         self._device = torch_device(weights, self.weights_format, device)
-        limit_threads(threads)
+        self._threads = threads
         network = _build(weights, architecture, root)
         _load_weights(network, weights)
         self._module = network.to(self._device).eval()
 
     def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine`."""
-        return call_module(self._module, inputs, self._device, self._weights, self.weights_format)
+        return call_module(
+            self._module, inputs, self._device, self._weights, self.weights_format, self._threads
+        )
 
 
 def _consent(weights: Path, architecture: Any) -> str:

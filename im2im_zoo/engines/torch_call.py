@@ -1,6 +1,7 @@
 """Calling a torch module with numpy arrays: what the engines that use torch share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,29 @@ def torch_device(weights: Path, weights_format: str, device: str) -> "torch.devi
     return found
 
 
-def limit_threads(threads: int | None) -> None:
-    """Set torch's threads; they are the process's, so the engine that is opened last decides."""
+@contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Sets torch's threads for one call; they are the process's, so they are put back after it."""
     import torch
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    before = torch.get_num_threads()
+    if threads is None or threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def call_module(
-    module: Any, inputs: Sequence[NDArray[Any]], device: "torch.device", weights: Path, weights_format: str
+    module: Any,
+    inputs: Sequence[NDArray[Any]],
+    device: "torch.device",
+    weights: Path,
+    weights_format: str,
+    threads: int | None = None,
 ) -> list[NDArray[Any]]:
     """Run a module once without gradients.
 
@@ -52,7 +66,7 @@ def call_module(
     import torch
 
     try:
-        with torch.inference_mode():
+        with limited_threads(threads), torch.inference_mode():
             tensors = [torch.from_numpy(_writable(a)).to(device) for a in inputs]
             result = module(*tensors)
     except (RuntimeError, TypeError, ValueError, IndexError, MemoryError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from im2im_zoo.engines.torch_call import call_module, limit_threads, torch_device
+from im2im_zoo.engines.torch_call import call_module, torch_device
 from im2im_zoo.errors import PackageError
 
 
@@ -20,7 +20,7 @@ class TorchScriptEngine:
 
         self._weights = weights
         self._device = torch_device(weights, self.weights_format, device)
-        limit_threads(threads)
+        self._threads = threads
         try:
             module = torch.jit.load(str(weights), map_location=self._device)  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError, OSError, EOFError) as error:
@@ -32,4 +32,6 @@ class TorchScriptEngine:
 
     def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """See `Engine`."""
-        return call_module(self._module, inputs, self._device, self._weights, self.weights_format)
+        return call_module(
+            self._module, inputs, self._device, self._weights, self.weights_format, self._threads
+        )
