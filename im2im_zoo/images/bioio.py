@@ -88,7 +88,7 @@ def _open(path: Path) -> Any:
         from bioio import BioImage
     except ImportError as error:
         raise ImageError(
-            f"{path}: files of the kind {path.suffix!r} are read through bioio: {_INSTALL} and the plugin for it "
+            f"{path}: files {f'of the kind {path.suffix!r}' if path.suffix else 'without an ending'} are read through bioio: {_INSTALL} and the plugin for it "
             f"(bioio-czi, bioio-lif, bioio-nd2, ...); or export it as OME-TIFF or OME-Zarr"
         ) from error
     try:

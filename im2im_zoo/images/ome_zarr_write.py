@@ -88,7 +88,7 @@ class OmeZarrTarget:
             "fill_value": 0,
         }
         if self._version == "0.4":
-            from numcodecs import Blosc  # type: ignore[import-untyped]
+            from numcodecs import Blosc
 
             compressor = Blosc(cname="zstd", clevel=3, shuffle=1 if shuffled else 0)
             encoding = {"name": "v2", "separator": "/"}

@@ -46,7 +46,7 @@ def open_image(
 
     Returns:
         Lazy array in the file's order of axes. (OME-TIFF and ImageJ state every axis: those of length 1 are left out
-        unless `axes` asks for them.) attrs: `source`, `pixel_size_um` (axis -> micrometres, those known),
+        unless `axes` asks for them, or the one channel has a name.) attrs: `source`, `pixel_size_um` (axis -> micrometres, those known),
         `time_step_s`, `translation_um`, `im2im_zoo` (provenance), each if known; coords: `channel` if names are.
 
     Raises:
@@ -134,13 +134,15 @@ def _axes(
     path: Path, shape: tuple[int, ...], metadata: ImageMetadata, declared: str | None
 ) -> tuple[AxisName, ...]:
     stated = metadata.axes
+    if not shape:
+        raise ImageError(f"{path}: holds a single number, no image")
     if declared is None:
         if stated is None:
             raise AxesError(
                 f"{path}: has the shape {shape} and does not say which axes these are; declare them, one letter a "
-                f"dimension: axes={_example(len(shape))!r}"
+                f"dimension: axes={_example(len(shape))!r} (--axes {_example(len(shape))})"
             )
-        return stated
+        return _with_named_channel(stated, metadata)
     given = parse_axes(declared)
     if "batch" in given:
         raise AxesError(
@@ -155,10 +157,18 @@ def _axes(
     return given
 
 
+def _with_named_channel(stated: tuple[AxisName, ...], metadata: ImageMetadata) -> tuple[AxisName, ...]:
+    """The axes, with that of a single channel that the shape leaves out but the file names: its name is not lost."""
+    if "channel" not in metadata.singletons or metadata.channel_names is None:
+        return stated
+    at = 1 if stated[:1] == ("time",) else 0
+    return (*stated[:at], "channel", *stated[at:])
+
+
 def _with_singletons(
     voxels: Source, metadata: ImageMetadata, dims: tuple[AxisName, ...]
 ) -> tuple[Source, ImageMetadata]:
-    """Put in those axes of length 1 that the file states, its shape leaves out and the person declared."""
+    """Put in those axes of length 1 that the file states, its shape leaves out and `dims` has."""
     if metadata.axes is None or len(dims) == len(voxels.shape):
         return voxels, metadata
     inserted = tuple(at for at, axis in enumerate(dims) if axis in metadata.singletons)

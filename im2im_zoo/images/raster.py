@@ -27,7 +27,14 @@ def read_npy(path: Path) -> tuple[Source, ImageMetadata]:
         ImageError: objects, or not a number for each voxel.
     """
     # numpy's own reader checks the header and refuses objects; only the place of the voxels is kept.
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "Python objects" not in str(error):
+            raise
+        raise ImageError(
+            f"{path}: holds Python objects, which are no image; save it as integers or floats"
+        ) from error
     if not isinstance(mapped, np.memmap) or mapped.dtype.kind not in "biuf":
         raise ImageError(
             f"{path}: holds {mapped.dtype} values, which are no image; save it as integers or floats"

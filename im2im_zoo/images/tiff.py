@@ -1,7 +1,10 @@
 """Reading TIFF: OME-TIFF, ImageJ hyperstacks, tifffile's own, and plain ones. Writes nothing."""
 
+import logging
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -42,7 +45,7 @@ def read_tiff(path: Path, image: int | None = None) -> tuple[Source, ImageMetada
         ImageError: no TIFF, damaged or cut short, or several images and none is named.
     """
     try:
-        with tifffile.TiffFile(path) as tif:
+        with _own_words(), tifffile.TiffFile(path) as tif:
             index = _choose(path, tif, image)
             series = tif.series[index]
             _check_complete(path, tif, series)
@@ -59,11 +62,27 @@ def open_series(path: Path, index: int) -> tuple[Any, Callable[[], None]]:
 
     tif = tifffile.TiffFile(path)
     try:
-        store = tif.series[index].aszarr(level=0)
+        with _own_words():
+            store = tif.series[index].aszarr(level=0)
         return zarr.open_array(store, mode="r", zarr_format=2), tif.close
     except BaseException:
         tif.close()
         raise
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Keeps tifffile's log of what it finds in a damaged file off the terminal: errors here say it once, with the file."""
+    logger, thread = logging.getLogger("tifffile"), threading.get_ident()
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(of_others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(of_others)
 
 
 def _source(path: Path, index: int, series: tifffile.TiffPageSeries) -> Source:

@@ -1,6 +1,7 @@
 """A file that cannot be read is an ImageError that names it and says what to do."""
 
 import importlib.util
+import logging
 import pickle
 import sys
 from pathlib import Path
@@ -169,3 +170,21 @@ def test_other_formats_ask_for_bioio(tmp_path: Path) -> None:
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE")
     with pytest.raises(ImageError, match=r'\.czi.*pip install "im2im_zoo\[bioio\]"'):
         open_image(tmp_path / "a.czi")
+
+
+def test_tifffile_does_not_talk_beside_the_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.ome.tif"
+    voxels = np.random.default_rng(0).integers(0, 255, (300, 300)).astype(np.uint8)
+    tifffile.imwrite(path, voxels, tile=(64, 64), compression="zlib", metadata={"axes": "YX"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match="cut short"):
+        open_image(path)
+    assert caplog.records == []
+    logging.getLogger("tifffile").error("of others")
+    assert len(caplog.records) == 1
+
+
+def test_python_objects_are_said_to_be_no_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "objects.npy", np.array([[1, None]], object), allow_pickle=True)
+    with pytest.raises(ImageError, match="Python objects"):
+        open_image(tmp_path / "objects.npy")

@@ -69,12 +69,11 @@ def test_a_batch_axis_and_unknown_letters_are_refused(tmp_path: Path) -> None:
 
 def test_axes_of_length_one_that_ome_tiff_states_come_back_when_declared(tmp_path: Path) -> None:
     path = tmp_path / "plane.ome.tif"
-    image = xr.DataArray(stack(1, 20, 30), dims=("channel", "y", "x"), coords={"channel": ["DAPI"]})
+    image = xr.DataArray(stack(1, 20, 30), dims=("channel", "y", "x"))
     write_image(image, path)
     assert open_image(path).dims == ("y", "x")
     opened = open_image(path, axes="zcyx")
     assert opened.sizes == {"z": 1, "channel": 1, "y": 20, "x": 30}
-    assert opened["channel"].values.tolist() == ["DAPI"]
     np.testing.assert_array_equal(opened[0].values, image.values)
 
 
@@ -131,3 +130,22 @@ def test_suffixes_that_are_written_can_be_read() -> None:
     suffixes = image_suffixes()
     assert set(suffixes.writable) <= set(suffixes.readable)
     assert {".ome.zarr", ".tif", ".npy", ".jpg"} <= set(suffixes.readable)
+
+
+@pytest.mark.parametrize("dims", [("channel", "y", "x"), ("time", "channel", "z", "y", "x")])
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+def test_a_single_channel_that_has_a_name_keeps_its_axis(tmp_path: Path, dims, ending) -> None:
+    sizes = {"time": 3, "channel": 1, "z": 4, "y": 20, "x": 30}
+    image = xr.DataArray(stack(*(sizes[d] for d in dims)), dims=dims, coords={"channel": ["dna"]})
+    opened = open_image(write_image(image, tmp_path / f"named{ending}"))
+    assert opened.dims == dims
+    assert list(opened.channel.values) == ["dna"]
+    np.testing.assert_array_equal(opened.values, image.values)
+    write_image(image.drop_vars("channel"), tmp_path / "nameless.ome.tif")
+    assert "channel" not in open_image(tmp_path / "nameless.ome.tif").dims
+
+
+def test_a_single_number_is_no_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "number.npy", np.float32(3))
+    with pytest.raises(ImageError, match="a single number"):
+        open_image(tmp_path / "number.npy")
