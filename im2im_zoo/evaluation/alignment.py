@@ -51,6 +51,8 @@ def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: boo
     for name, image in (("prediction", prediction), ("target", target)):
         if image.dtype.kind not in "buif":
             raise EvaluationError(f"{name}: values of {image.dtype} cannot be compared; give numbers")
+        if image.size == 0:
+            raise EvaluationError(f"{name}: is empty, it has no voxels ({_shape_text(image)})")
     notes: list[str] = []
     whole = (prediction, target)
     if match_channels:

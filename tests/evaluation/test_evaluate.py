@@ -251,3 +251,10 @@ def test_otsu_on_real_nuclei_beats_an_empty_mask(nuclei_2d):
     raw, labels = (image(a, ("y", "x")) for a in nuclei_2d)
     assert evaluate(otsu_mask(raw), labels, "semantic").figures["dice"] > 0.8
     assert evaluate(xr.zeros_like(raw), labels, "semantic").figures["dice"] == 0
+
+
+@pytest.mark.parametrize("task", ["regression", "semantic", "instance"])
+def test_images_without_voxels_are_refused(task):
+    empty = image(np.zeros((0, 5), np.uint8), ("y", "x"))
+    with pytest.raises(EvaluationError, match="is empty"):
+        evaluate(empty, empty, task)
