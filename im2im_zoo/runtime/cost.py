@@ -83,6 +83,24 @@ def give_back() -> None:
             trim(0)
 
 
+def restart_peak() -> None:
+    """Let `peak_bytes` count from now on, where the system can."""
+    _reset_high_water()
+
+
+def peak_bytes() -> int:
+    """The largest resident memory since `restart_peak`; of the process's whole life where the system knows no other."""
+    if Path("/proc/self/status").is_file():
+        # Not ru_maxrss: a process inherits that of the one that started it, however large.
+        return _high_water()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return resident_bytes()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
 def resident_bytes() -> int:
     """The resident memory of this process."""
     import psutil

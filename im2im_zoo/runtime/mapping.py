@@ -146,7 +146,8 @@ def _channel(package: "Package", image: xr.DataArray, axis: Any, output: Any) ->
 def _tiled(package: "Package", size: int | None, source: Any, axis: Any, output: Any) -> AxisMap:
     name = str(axis.id)
     grid = _grid(package, axis)
-    if (size is None or size == 1) and grid.at_least(1) != 1:
+    # One plane is no volume and one frame no movie; a narrow image is still one, and is mirrored.
+    if (size is None or (size == 1 and name not in ("y", "x"))) and grid.at_least(1) != 1:
         has = "no" if size is None else "one plane along"
         raise PlanError(
             f"{package.name} needs at least {grid.minimum} voxels along {name}, but the image has {has} {name}: "

@@ -13,10 +13,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine, open_engine
-from im2im_zoo.errors import ImageError
+from im2im_zoo.errors import ImageError, PackageError
 from im2im_zoo.images import create_image, open_image, pixel_size_um
 from im2im_zoo.package import Package, open_package, sha256
-from im2im_zoo.runtime.cost import measure_cost, resident_bytes
+from im2im_zoo.runtime.cost import measure_cost, peak_bytes, restart_peak
 from im2im_zoo.runtime.mapping import map_axes
 from im2im_zoo.runtime.memory import Cost, default_budget
 from im2im_zoo.runtime.plan import Plan
@@ -35,7 +35,7 @@ class PredictionResult:
         voxels: of the output, without channels.
         tiles: runs of the network.
         not_finite: values of the output that are NaN or infinite; more than 0 means that the model failed there.
-        peak_bytes: the largest resident memory of the process so far.
+        peak_bytes: the largest resident memory of the process while the plan ran.
         output_bytes: of the output, uncompressed.
     """
 
@@ -65,13 +65,20 @@ def open_network(
     """The network of a package, of one weight format (default: the first that can be run).
 
     Raises:
-        PackageError: see `engines.open_engine`.
+        PackageError: weights whose SHA-256 is not the RDF's; or see `engines.open_engine`.
     """
     chosen = weights or package.weights[0]
     entry = package.weights_entry(chosen)
+    path = package.path(entry)
+    # Damaged weights may well load, and give a wrong image.
+    if path.is_file() and entry.sha256 is not None and sha256(path) != str(entry.sha256):
+        raise PackageError(
+            f"{package.source}: the file {entry.source} is not the one that the RDF describes (its SHA-256 differs): "
+            "it was changed or damaged; download the package again"
+        )
     return open_engine(
         chosen,
-        package.path(entry),
+        path,
         architecture=getattr(entry, "architecture", None),
         root=package.root,
         allow_code=allow_code,
@@ -124,6 +131,7 @@ def predict(
     opened = package if isinstance(package, Package) else open_package(package)
     try:
         lazy = image if isinstance(image, xr.DataArray) else open_image(image, axes=axes, channels=channels)
+        _keep_input(lazy, path)
         maps = map_axes(
             opened, lazy
         )  # before the weights are loaded: an image that does not fit costs nothing
@@ -150,6 +158,13 @@ def predict(
             opened.close()
 
 
+def _keep_input(image: xr.DataArray, output: Path) -> None:
+    """Refuse to replace what the prediction is made from."""
+    source = Path(str(image.attrs.get("source", "")))
+    if output.exists() and source.exists() and source.resolve().is_relative_to(output.resolve()):
+        raise ImageError(f"{output} is the input, which would be lost; choose another output")
+
+
 def execute(
     plan: Plan,
     package: Package,
@@ -163,6 +178,7 @@ def execute(
 ) -> PredictionResult:
     """Run a plan and write the output image; see `predict`."""
     scratch_path = output.with_name(f".{output.name}.scratch.zarr")
+    restart_peak()
     start = time.perf_counter()
     try:
         with create_image(
@@ -321,16 +337,5 @@ def _provenance(plan: Plan, package: Package) -> dict[str, Any]:
 def _result(plan: Plan, figures: Figures, output: Path, seconds: float) -> PredictionResult:
     size = math.prod(plan.image_shape) * np.dtype(plan.dtype).itemsize
     return PredictionResult(
-        output, plan, seconds, figures.voxels, figures.tiles, figures.not_finite, _peak_bytes(), size
+        output, plan, seconds, figures.voxels, figures.tiles, figures.not_finite, peak_bytes(), size
     )
-
-
-def _peak_bytes() -> int:
-    import sys
-
-    try:
-        import resource
-    except ImportError:  # Windows
-        return resident_bytes()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)

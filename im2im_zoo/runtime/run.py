@@ -189,6 +189,7 @@ class _Walk:
 
         dims = self._output_dims()
         whole = lazy_image(_ScratchSource(scratch, shape), dims)
+        whole.attrs["source"] = "the network's output"
         after = self._fit(self.package.outputs[0].postprocessing, whole, references)
         if not after.is_pointwise:
             everything = {a: slice(0, n) for a, n in zip(dims, shape, strict=True)}

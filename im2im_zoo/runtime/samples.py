@@ -48,6 +48,7 @@ def sample_tensor(plan: Plan, image: xr.DataArray, position: Mapping[str, int]) 
     """
     axes = tuple(a for a in plan.input_axes if a != "batch")
     tensor = lazy_image(_View(image, position, axes), axes)
+    tensor.attrs["source"] = str(image.attrs.get("source", "the image"))
     chunks = image.encoding.get("preferred_chunks") or {}
     tensor.encoding["preferred_chunks"] = {a: chunks.get(a, 1) for a in axes} if chunks else {}
     return tensor

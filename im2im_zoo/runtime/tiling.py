@@ -177,5 +177,7 @@ def _largest_cut(size: int, tile: int, halo: int, grid: Grid) -> int:
 def _near(tile: int, grid: Grid) -> str:
     if grid.fixed:
         return f"it takes {grid.minimum} only"
+    if tile < grid.minimum:
+        return f"it takes {grid.minimum} + n * {grid.step}"
     low, high = grid.at_most(tile), grid.at_least(tile)
     return f"it takes {grid.minimum} + n * {grid.step}; the nearest are {low} and {high}"

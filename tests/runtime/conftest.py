@@ -3,18 +3,10 @@
 from pathlib import Path
 
 import pytest
-from bioimageio.spec.model import v0_5 as spec
+from operations_for_tests import NORMALISE_2D, NORMALISE_3D, SIGMOID
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.package import Package, open_package
-
-NORMALISE_2D = spec.ZeroMeanUnitVarianceDescr(
-    kwargs=spec.ZeroMeanUnitVarianceKwargs(axes=["channel", "y", "x"])
-)
-NORMALISE_3D = spec.ZeroMeanUnitVarianceDescr(
-    kwargs=spec.ZeroMeanUnitVarianceKwargs(axes=["channel", "z", "y", "x"])
-)
-SIGMOID = spec.SigmoidDescr()
 
 
 @pytest.fixture(scope="session")

@@ -66,3 +66,10 @@ def test_the_peak_of_a_call_is_seen_even_if_the_memory_is_given_back():
         del block
 
     assert 95 * MIB < peak_of(call) < 130 * MIB
+
+
+def test_the_peak_is_not_that_of_the_process_that_started_this_one():
+    ballast = np.ones(400 * MIB, np.uint8)
+    script = "from im2im_zoo.runtime.cost import peak_bytes; print(peak_bytes())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < ballast.nbytes

@@ -91,12 +91,17 @@ def test_the_projection_grows_with_all_that_takes_memory():
         assert project(COST, **{**base, **change}).total > total
 
 
+def test_one_plane_is_no_volume(unet_3d):
+    plane = xr.DataArray(np.zeros((2, 1, 60, 60), np.float32), dims=("channel", "z", "y", "x"))
+    with pytest.raises(PlanError, match="the image has one plane along z"):
+        plan_prediction(unet_3d, plane)
+
+
 @pytest.mark.parametrize(
     ("dims", "shape", "message"),
     [
         (("channel", "y", "x"), (3, 90, 90), r"takes 1 channel \(nuclei\), but the image has 3"),
         (("y",), (90,), "needs at least 36 voxels along x, but the image has no x"),
-        (("y", "x"), (90, 1), "but the image has one plane along x"),
         (("y", "x"), (0, 50), "no voxels"),
         (("y", "x", "wavelength"), (50, 50, 2), "wavelength is none of"),
     ],

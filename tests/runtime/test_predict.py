@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from bioimageio.spec.model import v0_5 as spec
-from conftest import NORMALISE_2D
+from operations_for_tests import NORMALISE_2D
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.errors import Im2ImError, ImageError, PackageError
@@ -195,3 +195,39 @@ def test_values_are_rounded_and_held_within_the_outputs_type(values, dtype, expe
 def test_integers_are_held_within_a_smaller_type():
     assert cast(np.array([-1, 70_000], np.int32), "uint16").tolist() == [0, 65535]
     assert cast(np.array([5], np.uint8), "int64").tolist() == [5]
+
+
+@pytest.mark.parametrize("within", ["", "0"])
+def test_the_input_is_not_replaced_by_its_prediction(unet_2d, movie, tmp_path, within):
+    path = write_image(open_image(movie), tmp_path / "movie.ome.zarr")
+    before = open_image(path).values
+    with pytest.raises(ImageError, match="is the input"):
+        predict(unet_2d, path / within, path, overwrite=True, threads=1)
+    np.testing.assert_array_equal(open_image(path).values, before)
+
+
+def test_statistics_of_values_that_are_no_numbers_name_the_file(unet_2d, tmp_path):
+    values = np.ones((60, 60), np.float32)
+    values[30, 30] = np.nan
+    np.save(tmp_path / "holes.npy", values)
+    with pytest.raises(Im2ImError, match=r"holes\.npy.*NaN"):
+        predict(unet_2d, tmp_path / "holes.npy", tmp_path / "out.ome.zarr", threads=1)
+    assert names_in(tmp_path) == ["holes.npy"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 70), (5, 7)])
+def test_images_of_a_few_pixels_are_run(unet_2d, shape):
+    values = np.random.default_rng(0).random(shape, np.float32)
+    image = xr.DataArray(values, dims=("y", "x"))
+    result = predict_array(unet_2d, image, threads=1)
+    assert result.shape == shape
+    assert np.isfinite(result.values).all()
+
+
+def test_weights_that_were_changed_are_not_run(folder, tmp_path):
+    root = build_package(tmp_path / "changed", small_unet(levels=1), weights=("onnx",))
+    damaged = bytearray((root / "weights.onnx").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (root / "weights.onnx").write_bytes(bytes(damaged))
+    with pytest.raises(PackageError, match=r"weights\.onnx is not the one that the RDF describes"):
+        open_network(open_package(root))

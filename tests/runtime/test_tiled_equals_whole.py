@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 from bioimageio.spec import ValidationContext
 from bioimageio.spec.model import v0_5 as spec
-from conftest import NORMALISE_2D, SIGMOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from operations_for_tests import NORMALISE_2D, SIGMOID
 from packages_for_tests import REACH, ChannelsLast, Doubling, Halving, build_package, small_unet
 
 from im2im_zoo.engines import Engine
