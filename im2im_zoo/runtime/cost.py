@@ -25,6 +25,9 @@ _LARGE_VOXELS = 256 * 1024
 _MANY_VOXELS = 2 * 1024**2
 # The high-water mark counts pages that a call touches again as free of charge.
 _SAFETY = 1.15
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE_BLOCK = 1024**2
 
 
 def measure_cost(
@@ -81,6 +84,19 @@ def give_back() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def return_large_blocks() -> None:
+    """Have memory of large arrays go back to the system when they are freed, where it can be told to (glibc).
+
+    Left alone, glibc comes to keep blocks of up to 32 MiB for later, and tiles between them leave gaps: a run was
+    measured at 660 MiB that takes 365 MiB so. It holds for the process, from the first prediction on.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+            mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
 
 
 def restart_peak() -> None:

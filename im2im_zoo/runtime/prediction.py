@@ -16,7 +16,7 @@ from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.errors import ImageError, PackageError
 from im2im_zoo.images import create_image, open_image, pixel_size_um
 from im2im_zoo.package import Package, open_package, sha256
-from im2im_zoo.runtime.cost import measure_cost, peak_bytes, restart_peak
+from im2im_zoo.runtime.cost import measure_cost, peak_bytes, restart_peak, return_large_blocks
 from im2im_zoo.runtime.mapping import map_axes
 from im2im_zoo.runtime.memory import Cost, default_budget
 from im2im_zoo.runtime.plan import Plan
@@ -128,6 +128,7 @@ def predict(
     path = Path(output)
     if path.exists() and not overwrite:
         raise ImageError(f"{path} exists; choose another output, or replace it with --overwrite")
+    return_large_blocks()
     opened = package if isinstance(package, Package) else open_package(package)
     try:
         lazy = image if isinstance(image, xr.DataArray) else open_image(image, axes=axes, channels=channels)
