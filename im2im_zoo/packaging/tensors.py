@@ -76,6 +76,4 @@ def _at_least(image: xr.DataArray, sizes: dict[str, int]) -> xr.DataArray:
     if not missing:
         return image
     widths = [missing.get(str(a), (0, 0)) for a in image.dims]
-    return xr.DataArray(
-        np.pad(image.to_numpy(), widths, mode="reflect"), dims=image.dims, attrs=image.attrs
-    )
+    return xr.DataArray(np.pad(image.to_numpy(), widths, mode="reflect"), dims=image.dims, attrs=image.attrs)
