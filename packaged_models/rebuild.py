@@ -15,9 +15,9 @@ from im2im_zoo.cli.export import export_run
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.evaluation import panels_png, segmentation_panels
 from im2im_zoo.images import open_image
-from im2im_zoo.load_recipe import load_recipe
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import validate_package
+from im2im_zoo.recipe_file import load_recipe
 from im2im_zoo.runtime import predict_array
 from im2im_zoo.samples import write_samples
 

@@ -77,7 +77,7 @@ def _samples(output: Path) -> Path:
 
 def _train(images: Path, output: Path) -> "Run":
     from im2im_zoo.cli.train import train_with_progress
-    from im2im_zoo.load_recipe import load_recipe
+    from im2im_zoo.recipe_file import load_recipe
 
     recipe = load_recipe(RECIPE, [("data.path", str(images))])
     return train_with_progress(recipe, output / "run", resume=False, allow_code=())

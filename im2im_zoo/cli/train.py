@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from im2im_zoo.cli.console import progress, say
-from im2im_zoo.load_recipe import load_recipe, parse_value
+from im2im_zoo.recipe_file import load_recipe, parse_value
 
 if TYPE_CHECKING:
     from im2im_zoo.recipe import Recipe

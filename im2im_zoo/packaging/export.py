@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from im2im_zoo.components import Component
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import PackageError
-from im2im_zoo.load_recipe import dump_recipe
 from im2im_zoo.networks import Call, as_call
 from im2im_zoo.packaging.cover import write_cover
 from im2im_zoo.packaging.description import (
@@ -41,6 +40,7 @@ from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_
 from im2im_zoo.packaging.validate import validate_package
 from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import dump_recipe
 
 if TYPE_CHECKING:
     from torch import nn

@@ -25,8 +25,8 @@ import torch
 
 from im2im_zoo.errors import TrainingError
 from im2im_zoo.frameworks.base import Framework
-from im2im_zoo.load_recipe import load_recipe
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import load_recipe
 
 State = Literal["running", "complete", "interrupted", "failed"]
 

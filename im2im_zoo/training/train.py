@@ -19,8 +19,8 @@ from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.pairing import Pairs
 from im2im_zoo.errors import FULL, TrainingError
-from im2im_zoo.load_recipe import dump_recipe
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
 from im2im_zoo.training.run import (

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from im2im_zoo.images import open_image
-from im2im_zoo.load_recipe import load_recipe, recipe_names
 from im2im_zoo.package import open_package
+from im2im_zoo.recipe_file import load_recipe, recipe_names
 from im2im_zoo.runtime import open_network, predict_array
 from im2im_zoo.training.run import open_run
 

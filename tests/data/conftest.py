@@ -10,8 +10,8 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from im2im_zoo.load_recipe import make_recipe
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import make_recipe
 
 Tile = tuple[NDArray[np.uint16], NDArray[np.uint16]]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from im2im_zoo.load_recipe import load_recipe
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import load_recipe
 from im2im_zoo.samples import write_samples
 
 SMALL: list[tuple[str, object]] = [
