@@ -1,6 +1,7 @@
 """The command line. The only place that prints; every command is a thin one over the library."""
 
 import os
+import signal
 import sys
 
 from im2im_zoo.errors import FULL, Im2ImError
@@ -13,6 +14,8 @@ def main() -> None:
     """
     from im2im_zoo.cli.app import app
 
+    # A cluster's wall time ends a job by SIGTERM: leave as by Ctrl-C, cleaning up on the way.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("IM2IM_ZOO_DEBUG"))
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:

@@ -12,5 +12,5 @@ def run(name: str | None, output: Path | None) -> None:
     if name is None:
         print_table(("recipe", "images"), [(key, sample.description) for key, sample in SAMPLES.items()])
         return
-    folder = write_samples(name, output or Path(name))
+    folder = write_samples(name, output or Path(f"{name}_images"))
     say(f"Wrote {folder}\nTrain on it: im2im-zoo train {name} --data.path={folder} --output RUN")

@@ -1,5 +1,6 @@
 """`im2im-zoo train`."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, object]]:
 def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow_code: Sequence[str]) -> None:
     """Train and say where the run is and how well it did."""
     loaded = load_recipe(recipe, parse_overrides(arguments))
+    importlib.import_module("im2im_zoo.training.train")  # what is not installed is said before anything else
     say(f"Training {loaded.name!r} into {output}")
     done = train_with_progress(loaded, output, resume, allow_code)
     best = best_row(done)

@@ -65,25 +65,34 @@ def validate_package(
         return ValidationReport(str(source), (Finding("error", "open", "", str(error)),))
     with package:
         checks = _Checks(package, allow_code)
-        missing = check_files(package)
-        checks.findings += missing
-        for file, expected, actual in check_hashes(package):
-            checks.add(
-                "error", "hash", file, f"its SHA-256 is {actual}, the RDF gives {expected}: it was changed"
-            )
-        changed = any(f.code == "hash" for f in checks.findings)
-        metadata = check_metadata(package)
-        # Ours say what to do about a missing field; the format's say that it is missing.
-        said = {f.field for f in metadata}
-        formal = check_format(package, files=not missing and not changed)
-        checks.findings += [f for f in formal if f.severity == "error" or f.field not in said]
-        checks.findings += metadata
-        # A file that was changed is not run: it may be anything.
-        if changed:
-            checks.add("warning", "not_run", "weights", "not run, because files were changed")
-        elif not any(f.code == "missing_file" and "test_tensor" in f.field for f in missing):
-            _check_weights(checks, weights, sizes)
+        try:
+            _check(checks, weights, sizes)
+        except PackageError as error:  # e.g. a file that the RDF looks for outside the package
+            checks.add("error", "refused", "", str(error))
         return ValidationReport(str(source), sort_findings(checks.findings), checks.measured)
+
+
+def _check(checks: _Checks, weights: Sequence[str] | None, sizes: Sequence[int]) -> None:
+    """Everything that is checked, in an order in which nothing is run that was changed."""
+    package = checks.package
+    missing = check_files(package)
+    checks.findings += missing
+    for file, expected, actual in check_hashes(package):
+        checks.add(
+            "error", "hash", file, f"its SHA-256 is {actual}, the RDF gives {expected}: it was changed"
+        )
+    changed = any(f.code == "hash" for f in checks.findings)
+    metadata = check_metadata(package)
+    # Ours say what to do about a missing field; the format's say that it is missing.
+    said = {f.field for f in metadata}
+    formal = check_format(package, files=not missing and not changed)
+    checks.findings += [f for f in formal if f.severity == "error" or f.field not in said]
+    checks.findings += metadata
+    # A file that was changed is not run: it may be anything.
+    if changed:
+        checks.add("warning", "not_run", "weights", "not run, because files were changed")
+    elif not any(f.code == "missing_file" and "test_tensor" in f.field for f in missing):
+        _check_weights(checks, weights, sizes)
 
 
 def core_verdict(source: str | Path, weights_format: str | None = None) -> ValidationReport:

@@ -193,3 +193,21 @@ def test_documentation_without_validation_and_a_cover_of_another_shape_are_warni
     warnings = {f.code: f.message for f in validate_package(copy).of("warning")}
     assert "has no heading `## Validation`" in warnings["documentation"]
     assert "300 x 200" in warnings["cover"]
+
+
+@pytest.mark.parametrize("field", ["weights", "documentation", "test_tensor"])
+def test_a_file_outside_the_package_is_an_error_and_not_read(copy: Path, field: str) -> None:
+    outside = copy.parent / "outside.txt"
+    outside.write_text("secret")
+
+    def point_outside(rdf: dict) -> None:
+        entry = {"weights": rdf["weights"]["onnx"], "test_tensor": rdf["inputs"][0]["test_tensor"]}.get(field)
+        if entry is None:
+            rdf["documentation"] = {"source": "../outside.txt", "sha256": sha256(outside)}
+        else:
+            entry.update(source="../outside.txt", sha256=sha256(outside))
+
+    edit(copy, point_outside)
+    report = validate_package(copy)
+    assert not report.sound
+    assert "secret" not in report.to_json()
