@@ -80,7 +80,7 @@ def test_bioimageio_core_finds_nothing_wrong(made: Made, weights: str) -> None:
         "import sys, json\n"
         "from bioimageio.core import test_model\n"
         "s = test_model(sys.argv[1], weight_format=sys.argv[2], determinism='full')\n"
-        "print(json.dumps([s.status, [(d.name, [w.msg for w in d.warnings]) for d in s.details if d.warnings]]))\n"
+        "print(json.dumps([s.status, [(d.name, [w.msg for w in d.warnings if w.severity > 20]) for d in s.details]]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(made.package / "rdf.yaml"), weights],
