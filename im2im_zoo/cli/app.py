@@ -224,7 +224,9 @@ def samples(
     name: Annotated[str | None, typer.Argument(help="Name of a recipe; none: list them.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FOLDER", help="Folder to make for the images; default: NAME_images."),
+        typer.Option(
+            "--output", metavar="FOLDER", help="Folder to make for the images; default: NAME_images."
+        ),
     ] = None,
 ) -> None:
     """Write real sample images for a recipe, split into train/ and val/."""

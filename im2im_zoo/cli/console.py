@@ -49,7 +49,7 @@ def progress(
 
     Args:
         description: what is under way.
-        unit: of what is counted, e.g. " batches".
+        unit: of what is counted, e.g. "batches".
         counted: whether to show `done/total`, which is of no use for voxels.
     """
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]

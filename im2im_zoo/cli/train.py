@@ -45,7 +45,7 @@ def train_with_progress(recipe: "Recipe", output: Path, resume: bool, allow_code
     """Train with a progress bar over all epochs."""
     from im2im_zoo.training.train import train
 
-    with progress("Training", " batches") as bar:
+    with progress("Training", "batches") as bar:
 
         def report(state: "TrainingProgress") -> None:
             epoch = f"epoch {state.epoch + 1}" + (f"/{state.epochs}" if state.epochs else "")
