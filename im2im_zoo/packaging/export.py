@@ -144,6 +144,10 @@ def export_package(
         if zip_path is not None:
             _zip(folder, zip_path, overwrite=overwrite)
         _replace(folder, output)
+    except OSError as error:
+        raise PackageError(
+            f"{output} cannot be written: {error}; is the disk full? Nothing was left there"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Exported(output, zip_path, _warnings(recipe, rdf))

@@ -5,6 +5,7 @@ without torch, the state dict what Python users fine-tune.
 """
 
 import copy
+import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -141,7 +142,8 @@ def _write_onnx(work: _Writing) -> None:
     import onnx
     import torch
 
-    path = work.folder / FILES["onnx"]
+    # Into memory first: an exporter that fails leaves its format out, a full disk must not.
+    path, content = work.folder / FILES["onnx"], io.BytesIO()
     source, result = work.tensors
     axes = {0: "batch", **{2 + i: f"size_{i}" for i in range(len(work.grid.min))}}
     example = torch.zeros(
@@ -153,7 +155,7 @@ def _write_onnx(work: _Writing) -> None:
             torch.onnx.export(
                 copy.deepcopy(work.network),
                 (example,),
-                str(path),
+                content,  # type: ignore[arg-type]  # this exporter takes a file object too
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[source],
@@ -163,7 +165,8 @@ def _write_onnx(work: _Writing) -> None:
             )
     except Exception as error:
         raise _LeftOutError(f"torch's ONNX exporter fails on this network: {_short(error)}") from error
-    model = onnx.load(str(path))
+    path.write_bytes(content.getvalue())
+    model = onnx.load_from_string(content.getvalue())
     if model.ir_version > _MAX_IR:
         raise _LeftOutError(f"the exporter wrote IR {model.ir_version}; consumers read up to {_MAX_IR}")
     _check(work, "onnx")
@@ -187,7 +190,7 @@ def _write_torchscript(work: _Writing) -> None:
 def _save_torchscript(work: _Writing, how: str) -> None:
     import torch
 
-    network = copy.deepcopy(work.network)
+    network, content = copy.deepcopy(work.network), io.BytesIO()
     example = torch.zeros(
         1, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
     )
@@ -197,9 +200,10 @@ def _save_torchscript(work: _Writing, how: str) -> None:
                 module = torch.jit.script(network)
             else:
                 module = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
-            torch.jit.save(module, str(work.folder / FILES["torchscript"]))
+            torch.jit.save(module, content)
     except Exception as error:
         raise _LeftOutError(_short(error)) from error
+    (work.folder / FILES["torchscript"]).write_bytes(content.getvalue())
 
 
 def _write_state_dict(work: _Writing) -> dict[str, Any]:
@@ -215,7 +219,9 @@ def _write_state_dict(work: _Writing) -> dict[str, Any]:
         raise _LeftOutError(
             f"{work.component.callable} built anew does not take these weights: {_short(error)}"
         ) from error
-    torch.save(work.network.state_dict(), work.folder / FILES["pytorch_state_dict"])
+    content = io.BytesIO()
+    torch.save(work.network.state_dict(), content)
+    (work.folder / FILES["pytorch_state_dict"]).write_bytes(content.getvalue())
     _check(work, "pytorch_state_dict", described)
     work.comments["pytorch_state_dict"] = f"{work.component.callable} of the library in `dependencies`."
     return described

@@ -321,3 +321,27 @@ def test_a_package_of_a_labels_image_is_refused_by_its_channels(
     assert (
         cli("predict", tiny_package, tmp_path / "rgb.tif", tmp_path / "out.tif", "--channels", "1").code == 0
     )
+
+
+def test_a_full_disk_during_export_is_said_and_leaves_nothing(tiny_run: Path, tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    command = [
+        sys.executable,
+        "-m",
+        "im2im_zoo",
+        "export",
+        str(tiny_run),
+        "--output",
+        str(tmp_path / "package"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_files, check=False)
+    assert done.returncode == 1
+    assert "is the disk full?" in done.stderr, done.stderr
+    assert "should not happen" not in done.stderr
+    assert not list(tmp_path.iterdir())
