@@ -1,5 +1,7 @@
 """Fixtures shared by all tests: real images from PyPI wheels, never from a network or a fixed folder."""
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,3 +28,13 @@ def nuclei_3d() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def heeds_interrupts() -> Callable[[], None]:
+    """For `preexec_fn`: a process started where Ctrl-C is ignored (a job in the background) heeds it all the same."""
+
+    def heed() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return heed

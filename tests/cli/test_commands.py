@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -276,7 +277,9 @@ def test_npy_needs_axes_and_takes_them(cli: "Cli", tiny_package: Path, images: P
     np.testing.assert_array_equal(result.isel(time=0).to_numpy(), result.isel(time=1).to_numpy())
 
 
-def test_ctrl_c_during_prediction_leaves_no_output(tiny_package: Path, tmp_path: Path) -> None:
+def test_ctrl_c_during_prediction_leaves_no_output(
+    tiny_package: Path, tmp_path: Path, heeds_interrupts: Callable[[], None]
+) -> None:
     import signal
 
     noise = np.random.default_rng(0).integers(0, 1000, (6000, 6000), np.uint16)
@@ -292,6 +295,7 @@ def test_ctrl_c_during_prediction_leaves_no_output(tiny_package: Path, tmp_path:
     ]
     process = subprocess.Popen(
         [str(c) for c in command],
+        preexec_fn=heeds_interrupts,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

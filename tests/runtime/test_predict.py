@@ -149,7 +149,7 @@ def test_a_custom_operation_does_not_run_without_consent(folder, movie, tmp_path
     assert names_in(tmp_path) == []
 
 
-def test_ctrl_c_leaves_nothing(unet_2d, movie, tmp_path):
+def test_ctrl_c_leaves_nothing(unet_2d, movie, tmp_path, heeds_interrupts):
     script = """
         import sys
         from im2im_zoo.runtime import predict
@@ -163,6 +163,7 @@ def test_ctrl_c_leaves_nothing(unet_2d, movie, tmp_path):
     output = tmp_path / "out.ome.zarr"
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), unet_2d.root, movie, output],
+        preexec_fn=heeds_interrupts,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -204,8 +204,10 @@ def _in_process(
     )
 
 
-def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(tiny: Tiny, tmp_path: Path) -> None:
-    process = _in_process(tiny(trainer__max_epochs=1000), tmp_path)
+def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(
+    tiny: Tiny, tmp_path: Path, heeds_interrupts: Callable[[], None]
+) -> None:
+    process = _in_process(tiny(trainer__max_epochs=1000), tmp_path, heeds_interrupts)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 90
     while not last.exists() and time.monotonic() < deadline and process.poll() is None:
