@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 500_000
 _SIDE = 400
+_SMALL = 100  # pixels; of an image that is narrower, more than the middle square is shown
 # Colours for channels, distinct to all common kinds of colour vision: grey alone, else magenta, green, cyan, orange.
 _CHANNELS = ((1.0, 0.2, 1.0), (0.2, 1.0, 0.2), (0.1, 0.7, 1.0), (1.0, 0.6, 0.0))
 
@@ -63,7 +64,12 @@ def _plane(image: xr.DataArray, z: int | None) -> NDArray[np.float64]:
 
 
 def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.8th percentile."""
+    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.8th percentile.
+
+    More channels than colours are planes of focus or the like: the middle one is shown.
+    """
+    if len(plane) > len(_CHANNELS):
+        plane = plane[len(plane) // 2 :][:1]
     stretched = []
     for channel in plane:
         low, high = np.percentile(channel, (0.5, 99.8))
@@ -101,13 +107,18 @@ def _labels(plane: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _square(colours: NDArray[Any], *, smooth: bool) -> "Image":
-    """The middle square of an image (y, x, 3) in 0..1, as 8 bits."""
+    """The middle of an image (y, x, 3) in 0..1 as a square of 8 bits; a narrow image lies on a dark ground."""
     from PIL import Image as Pillow
 
     height, width = colours.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = colours[top : top + side, left : left + side]
-    picture = Pillow.fromarray((cut * 255).round().astype(np.uint8))
+    narrow = min(height, width)
+    side = narrow if narrow >= _SMALL else min(max(height, width), round(1.5 * narrow))
+    tall, wide = min(height, side), min(width, side)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    picture = Pillow.fromarray((colours[top : top + tall, left : left + wide] * 255).round().astype(np.uint8))
     kind = Pillow.Resampling.LANCZOS if smooth and side > _SIDE else Pillow.Resampling.BICUBIC
-    return picture.resize((_SIDE, _SIDE), kind if smooth else Pillow.Resampling.NEAREST)
+    size = max(1, _SIDE * wide // side), max(1, _SIDE * tall // side)
+    square = Pillow.new("RGB", (_SIDE, _SIDE), (24, 24, 24))
+    resized = picture.resize(size, kind if smooth else Pillow.Resampling.NEAREST)
+    square.paste(resized, ((_SIDE - size[0]) // 2, (_SIDE - size[1]) // 2))
+    return square
