@@ -1,5 +1,6 @@
 """The command line. The only place that prints; every command is a thin one over the library."""
 
+import logging
 import os
 import signal
 import sys
@@ -25,9 +26,11 @@ def main() -> None:
             raise
         _fail(str(error), 1)
     except SystemExit as stop:
-        if stop.code != 130:  # what typer makes of Ctrl-C
+        if stop.code not in (130, 143):  # what typer makes of Ctrl-C, and SIGTERM
             raise
-        _fail("interrupted; nothing half-written was left", 130)
+        # zarr's tasks that were under way end with errors, which asyncio would print as tracebacks.
+        logging.getLogger("asyncio").disabled = not debug
+        _fail("interrupted; nothing half-written was left", int(stop.code))
     except ModuleNotFoundError as error:
         if debug:
             raise

@@ -1,6 +1,7 @@
 """`im2im-zoo train`."""
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,11 @@ def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow
     """Train and say where the run is and how well it did."""
     loaded = load_recipe(recipe, parse_overrides(arguments))
     importlib.import_module("im2im_zoo.training.train")  # what is not installed is said before anything else
+    if int(
+        os.environ.get("LOCAL_RANK", "0")
+    ):  # a process that Lightning started beside the first, which speaks
+        train_with_progress(loaded, output, resume, allow_code)
+        return
     say(f"Training {loaded.name!r} into {output}")
     done = train_with_progress(loaded, output, resume, allow_code)
     best = best_row(done)

@@ -14,6 +14,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
@@ -65,10 +66,13 @@ def train(
             memory; an interruption. The folder then says so, and its last whole epoch can be resumed.
     """
     check_recipe(recipe, allow_code)
-    _check_folder(recipe, output, resume)
+    # Of the processes of a distributed training, the first keeps the folder; the others only compute.
+    first = getattr(rank_zero_only, "rank", 0) == 0  # of which Lightning does not state the type
+    if first:
+        _check_folder(recipe, output, resume)
     data = ImagePairs(recipe, allow_code=allow_code)
     data_hash = hash_pairs(data.pairs)
-    if resume and is_run(output):
+    if first and resume and is_run(output):
         _check_same(open_run(output), recipe, data_hash)
     with _quiet():
         pl.seed_everything(recipe.seed, workers=True, verbose=False)
@@ -76,16 +80,18 @@ def train(
         options = build_trainer_options(recipe, allow_code)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
-        provenance = _start(recipe, output, data.pairs, data_hash)
+        provenance = _start(recipe, output, data.pairs, data_hash) if first else {}
+        state: dict[str, str] = {"state": "complete"}
         try:
-            _fit(recipe, output, framework, data, options, resume, report)
+            _fit(recipe, output, framework, data, options, resume, report if first else None)
         except BaseException as error:
-            state = "interrupted" if isinstance(error, _InterruptionError) else "failed"
-            write_json(output / "provenance.json", provenance | {"state": state, "reason": str(error)})
+            interrupted = isinstance(error, _InterruptionError)
+            state = {"state": "interrupted" if interrupted else "failed", "reason": str(error)}
             raise
         finally:
             data.teardown("fit")
-    write_json(output / "provenance.json", provenance | {"state": "complete"})
+            if first:
+                write_json(output / "provenance.json", provenance | state)
     return open_run(output)
 
 

@@ -204,6 +204,19 @@ def _in_process(
     )
 
 
+@pytest.mark.slow
+def test_two_processes_train_one_run(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny(trainer__devices=2, trainer__accelerator="cpu", trainer__strategy="ddp")
+    process = _in_process(recipe, tmp_path)
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    run = open_run(tmp_path / "run")
+    assert run.provenance["state"] == "complete"
+    # 6 patches in batches of 3, shared by two processes: one step an epoch.
+    assert [row["step"] for row in run.metrics] == [1, 2]
+    assert load_framework(run).exported_network()(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
+
+
 def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(
     tiny: Tiny, tmp_path: Path, heeds_interrupts: Callable[[], None]
 ) -> None:
