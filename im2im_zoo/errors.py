@@ -9,6 +9,7 @@
     ├── ProcessingError    a pre- or postprocessing operation that cannot be done
     ├── PackageError       a bioimage.io package that is not sound or cannot run here
     ├── TrainingError      training that cannot start, go on or be resumed
+    │   └── InterruptionError   training that was stopped from outside and can be resumed
     ├── PlanError          a prediction that cannot be planned within its limits
     └── EvaluationError    a prediction and a target that cannot be compared
 
@@ -55,6 +56,10 @@ class PackageError(Im2ImError):
 
 class TrainingError(Im2ImError):
     """Training that cannot start, go on or be resumed."""
+
+
+class InterruptionError(TrainingError):
+    """Training that was stopped from outside and can be resumed."""
 
 
 class PlanError(Im2ImError):

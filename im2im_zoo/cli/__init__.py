@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from im2im_zoo.errors import FULL, Im2ImError
+from im2im_zoo.errors import FULL, Im2ImError, InterruptionError
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     except Im2ImError as error:
         if debug:
             raise
-        _fail(str(error), 1)
+        _fail(str(error), 130 if isinstance(error, InterruptionError) else 1)
     except SystemExit as stop:
         if stop.code not in (130, 143):  # what typer makes of Ctrl-C, and SIGTERM
             raise
@@ -49,6 +49,8 @@ def main() -> None:
 def _missing_module(error: ModuleNotFoundError) -> str:
     if error.name and error.name.split(".")[0] in (
         "pytorch_lightning",
+        "lightning_fabric",
+        "torchmetrics",
         "monai",
         "onnx",
         "onnxscript",

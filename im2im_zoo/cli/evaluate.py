@@ -1,7 +1,7 @@
 """`im2im-zoo evaluate`."""
 
 import sys
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,8 +9,6 @@ from im2im_zoo.cli.console import print_table, say
 
 if TYPE_CHECKING:
     from im2im_zoo.evaluation import Evaluation
-
-Task = Literal["regression", "semantic", "instance"]
 
 
 def run(
@@ -24,15 +22,15 @@ def run(
     as_json: bool,
 ) -> None:
     """Evaluate two images and print the figures."""
-    if task not in ("regression", "semantic", "instance"):
-        raise typer.BadParameter(f"{task!r}; say regression, semantic or instance", param_hint="--task")
-    from im2im_zoo.evaluation import evaluate
+    from im2im_zoo.evaluation import TASKS, evaluate
     from im2im_zoo.images import open_image
 
+    if task not in TASKS:
+        raise typer.BadParameter(f"{task!r}; say one of {', '.join(TASKS)}", param_hint="--task")
     result = evaluate(
         open_image(prediction, axes=axes),
         open_image(target, axes=target_axes),
-        cast(Task, task),
+        task,
         threshold=threshold,
         data_range=data_range,
     )

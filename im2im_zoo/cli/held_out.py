@@ -1,6 +1,6 @@
 """What a trained network, and what a trivial method, gets on held-out images. Prints nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from im2im_zoo.data import Sample
     from im2im_zoo.evaluation import Evaluation
     from im2im_zoo.recipe import Recipe
-
-# The figure of each task that a headline shows.
-HEADLINE: Mapping[str, str] = {"regression": "pearson", "semantic": "dice", "instance": "ap@0.50"}
 
 
 def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]") -> "Evaluation":

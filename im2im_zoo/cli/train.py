@@ -1,6 +1,5 @@
 """`im2im-zoo train`."""
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,11 +32,11 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, object]]:
 def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow_code: Sequence[str]) -> None:
     """Train and say where the run is and how well it did."""
     loaded = load_recipe(recipe, parse_overrides(arguments))
-    importlib.import_module("im2im_zoo.training.train")  # what is not installed is said before anything else
-    if int(
-        os.environ.get("LOCAL_RANK", "0")
-    ):  # a process that Lightning started beside the first, which speaks
-        train_with_progress(loaded, output, resume, allow_code)
+    from im2im_zoo.training.train import train  # what is not installed is said before anything else
+
+    # Lightning starts the other processes of a distributed training by this same command: they are silent.
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        train(loaded, output, resume=resume, allow_code=allow_code)
         return
     say(f"Training {loaded.name!r} into {output}")
     done = train_with_progress(loaded, output, resume, allow_code)
@@ -69,7 +68,6 @@ def best_row(run: "Run") -> dict[str, float] | None:
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
     """Losses and metrics in one line: `train_loss 0.12  val_dice 0.93`."""
-
     return "  ".join(
         f"{k} {v:.4g}" for k, v in metrics.items() if k not in ("epoch", "step", "seconds", "learning_rate")
     )

@@ -28,8 +28,6 @@ from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import load_recipe
 
-State = Literal["running", "complete", "interrupted", "failed"]
-
 
 @dataclass(frozen=True, slots=True)
 class Run:

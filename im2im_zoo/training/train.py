@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.pairing import Pairs
-from im2im_zoo.errors import FULL, TrainingError
+from im2im_zoo.errors import FULL, InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
@@ -85,7 +85,7 @@ def train(
         try:
             _fit(recipe, output, framework, data, options, resume, report if first else None)
         except BaseException as error:
-            interrupted = isinstance(error, _InterruptionError)
+            interrupted = isinstance(error, InterruptionError)
             state = {"state": "interrupted" if interrupted else "failed", "reason": str(error)}
             raise
         finally:
@@ -93,10 +93,6 @@ def train(
             if first:
                 write_json(output / "provenance.json", provenance | state)
     return open_run(output)
-
-
-class _InterruptionError(TrainingError):
-    """Training was stopped from outside."""
 
 
 def _check_folder(recipe: Recipe, output: Path, resume: bool) -> None:
@@ -214,7 +210,7 @@ def _explained_failures(recipe: Recipe, output: Path) -> Iterator[None]:
     try:
         yield
     except (SystemExit, KeyboardInterrupt) as error:  # Lightning turns Ctrl-C into an exit
-        raise _InterruptionError(
+        raise InterruptionError(
             f"training was interrupted; {output} keeps its last whole epoch: go on with --resume"
         ) from error
     except MisconfigurationException as error:

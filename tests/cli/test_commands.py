@@ -47,11 +47,7 @@ def test_help_of_every_command_answers_without_heavy_imports(cli: "Cli") -> None
         "heavy = {'torch', 'monai', 'pytorch_lightning', 'bioimageio', 'xarray', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
-    assert (
-        time.perf_counter() - start < 5
-    )  # far above what it takes, far below what torch takes on a busy machine
 
 
 def test_version_is_printed(cli: "Cli") -> None:
@@ -89,7 +85,7 @@ def test_a_copied_recipe_is_the_recipe_and_is_not_overwritten(
         (("validate", "nowhere"), 2, "there is no 'nowhere'"),
         (("predict", "nowhere", "a.tif", "b.tif"), 1, "nowhere"),
         (("evaluate", "a.tif", "b.tif"), 2, "--task"),
-        (("evaluate", "a.tif", "b.tif", "--task", "guess"), 2, "regression, semantic or instance"),
+        (("evaluate", "a.tif", "b.tif", "--task", "guess"), 2, "regression, semantic, instance"),
         (("evaluate", "a.tif", "b.tif", "--task", "semantic"), 1, "a.tif"),
         (("show", "nowhere"), 1, "no package, run or recipe"),
         (("recipe",), 2, "--list, --schema or --copy"),
@@ -127,7 +123,6 @@ def test_show_describes_a_package_a_run_and_a_recipe(cli: "Cli", tiny_run: Path,
         package = json.loads(cli("show", source, "--json").out)
         assert package["kind"] == "package"
         assert package["weights"] == ["onnx", "torchscript", "pytorch_state_dict"]
-    assert "step" not in cli("show", tiny_package).err
     assert json.loads(cli("show", "nuclei_2d", "--json").out)["kind"] == "recipe"
 
 

@@ -227,7 +227,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    assert process.returncode == 130, errors
     assert "interrupted" in errors
     assert "--resume" in errors
     assert "Traceback" not in errors
