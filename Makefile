@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (some minutes, once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[train]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[train,openvino]"
 	$(BIN)/python -m im2im_zoo.resources
 	touch $@
 

@@ -9,6 +9,7 @@ import atexit
 import copy
 import functools
 import hashlib
+import importlib.util
 import math
 import shutil
 import tempfile
@@ -27,9 +28,17 @@ from im2im_zoo.unzip import ZipLimits, extract_zip
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
 
-# The formats that `engines` can run, the preferred first: ONNX runs without torch and without the package's
-# code, TorchScript without its code; a state dict runs the package's own Python.
-WEIGHTS_FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
+# The formats that `engines` can run, the preferred first, and the libraries any of which runs them: ONNX runs without torch and
+# without the package's code, TorchScript without its code; a state dict runs the package's own Python.
+_LIBRARIES = {
+    "onnx": ("onnxruntime", "openvino"),
+    "torchscript": ("torch",),
+    "keras_v3": ("keras",),
+    "keras_hdf5": ("keras",),
+    "tensorflow_saved_model_bundle": ("tensorflow",),
+    "pytorch_state_dict": ("torch",),
+}
+WEIGHTS_FORMATS = tuple(_LIBRARIES)
 
 _RDF_NAMES = ("rdf.yaml", "bioimageio.yaml", "model.yaml", "rdf.yml", "bioimageio.yml")
 _RDF_SUFFIXES = (".rdf.yaml", ".bioimageio.yaml", ".rdf.yml", ".bioimageio.yml")
@@ -82,7 +91,7 @@ class Package:
     @property
     def weights(self) -> tuple[str, ...]:
         """The weight formats that can be run here and whose file is present, the preferred first."""
-        return tuple(f for f in WEIGHTS_FORMATS if self._is_present(f))
+        return tuple(f for f in WEIGHTS_FORMATS if self._is_present(f) and _library(f) is not None)
 
     def weights_entry(self, weights_format: str) -> Any:
         """The spec's description of one weight format.
@@ -319,17 +328,32 @@ def _field(location: tuple[int | str, ...]) -> str:
     return text.removeprefix(".") or "(the whole)"
 
 
+def _library(weights_format: str) -> str | None:
+    """The first library that is installed here and runs a format."""
+    return next((n for n in _LIBRARIES[weights_format] if importlib.util.find_spec(n) is not None), None)
+
+
 def _no_weights(package: Package) -> str:
-    missing, others = [], []
+    """What the package lacks to be run here, in a sentence."""
+    missing, needed, others = [], [], []
     for name in package.formats():
-        if name in WEIGHTS_FORMATS:
-            missing.append(str(package.weights_entry(name).source))
-        else:
+        if name not in WEIGHTS_FORMATS:
             others.append(name)
+        elif _library(name) is None:
+            needed.append(name)
+        else:
+            missing.append(str(package.weights_entry(name).source))
     if missing:
         return (
             f"{package.source}: files are missing: {', '.join(missing)}; nothing is fetched from the network, so "
             "download the complete package"
+        )
+    if needed:
+        library = _LIBRARIES[needed[0]][0]
+        extra = "tensorflow" if library == "keras" else library
+        return (
+            f"{package.source}: needs {library}, which runs its {', '.join(needed)} weights: pip install "
+            f"'im2im_zoo[{extra}]'; ONNX or TorchScript weights would need nothing"
         )
     return (
         f"{package.source}: its weights are of the format {', '.join(others)}; "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from bioimageio.spec import ValidationContext
 from bioimageio.spec.model import v0_5 as spec
@@ -190,3 +191,95 @@ def _state_dict(
 
 
 _EXPORT = {"torchscript": _torchscript, "onnx": _onnx, "pytorch_state_dict": _state_dict}
+
+
+def build_model(
+    folder: Path,
+    network: nn.Module,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    *,
+    examples: Sequence[torch.Tensor] = (),
+    name: str = "Model of many tensors",
+    config: dict[str, Any] | None = None,
+) -> Path:
+    """Write a package of any tensors, with TorchScript weights, and return its folder.
+
+    Args:
+        inputs, outputs: the spec's descriptions; test tensors are added to them where there are examples.
+        examples: one an input, after preprocessing, which is taken to change nothing.
+    """
+    folder.mkdir(parents=True)
+    entry = _torchscript(folder, network)
+    inputs, outputs = list(inputs), list(outputs)
+    if examples:
+        with torch.no_grad():
+            found = network(*examples)
+        results = list(found) if isinstance(found, list | tuple) else [found]
+        inputs = [_with_test(folder, d, t) for d, t in zip(inputs, examples, strict=True)]
+        outputs = [_with_test(folder, d, t) for d, t in zip(outputs, results, strict=True)]
+    with ValidationContext(root=folder, perform_io_checks=False, log_warnings=False):
+        description = spec.ModelDescr(
+            name=name,
+            description="A small network with random weights.",
+            version=spec.Version("0.3.1"),
+            authors=[spec.Author(name="Test")],
+            cite=[spec.CiteEntry(text="none", url=spec.HttpUrl("https://example.com/"))],
+            license=spec.LicenseId("MIT"),
+            inputs=inputs,
+            outputs=outputs,
+            weights={"torchscript": entry},
+            **({} if config is None else {"config": config}),
+        )
+    write_yaml(description, folder / "rdf.yaml")
+    return folder
+
+
+def _with_test(folder: Path, described: Any, tensor: torch.Tensor) -> Any:
+    path = folder / f"test_{described.id}.npy"
+    np.save(path, tensor.detach().numpy())
+    with ValidationContext(root=folder, perform_io_checks=False, log_warnings=False):
+        return described.model_copy(update={"test_tensor": spec.FileDescr(source=path)})
+
+
+def tensor_axis(kind: str, size: Any = None, **more: Any) -> Any:
+    """An axis of an input: `batch`, `channel` (its names), `index`, `time` or a space axis (a size or (min, step))."""
+    if kind == "batch":
+        return spec.BatchAxis()
+    if kind == "channel":
+        return spec.ChannelAxis(channel_names=[spec.Identifier(c) for c in size])
+    length = spec.ParameterizedSize(min=size[0], step=size[1]) if isinstance(size, tuple) else size
+    if kind == "index":
+        return spec.IndexInputAxis(size=length, **more)
+    if kind == "time":
+        return spec.TimeInputAxis(size=length, **more)
+    return spec.SpaceInputAxis(id=spec.AxisId(kind), size=length, **more)
+
+
+def follows(tensor: str, axis: str, offset: int = 0) -> Any:
+    """The size of an axis that is that of another."""
+    return spec.SizeReference(tensor_id=spec.TensorId(tensor), axis_id=spec.AxisId(axis), offset=offset)
+
+
+def output_axis(kind: str, size: Any = None, **more: Any) -> Any:
+    """An axis of an output, as `tensor_axis`; with `halo` one that has a halo."""
+    if kind in ("batch", "channel"):
+        return tensor_axis(kind, size)
+    if kind == "index":
+        return spec.IndexOutputAxis(size=size, **more)
+    if kind == "time":
+        made = spec.TimeOutputAxisWithHalo if "halo" in more else spec.TimeOutputAxis
+        return made(size=size, **more)
+    made = spec.SpaceOutputAxisWithHalo if "halo" in more else spec.SpaceOutputAxis
+    return made(id=spec.AxisId(kind), size=size, **more)
+
+
+def tensor_in(name: str, axes: Sequence[Any], **more: Any) -> Any:
+    """An input tensor."""
+    return spec.InputTensorDescr(id=spec.TensorId(name), axes=list(axes), **more)
+
+
+def tensor_out(name: str, axes: Sequence[Any], dtype: str = "float32", **more: Any) -> Any:
+    """An output tensor."""
+    data = spec.IntervalOrRatioDataDescr(type=dtype)
+    return spec.OutputTensorDescr(id=spec.TensorId(name), axes=list(axes), data=data, **more)

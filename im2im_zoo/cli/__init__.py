@@ -30,7 +30,7 @@ def main() -> None:
             raise
         # zarr's tasks that were under way end with errors, which asyncio would print as tracebacks.
         logging.getLogger("asyncio").disabled = not debug
-        _fail("interrupted; nothing half-written was left", int(stop.code))
+        _fail("interrupted; nothing that looks finished was left", int(stop.code))
     except ModuleNotFoundError as error:
         if debug:
             raise

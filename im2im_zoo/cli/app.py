@@ -112,57 +112,122 @@ def predict(
         Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr (.zarr) or TIFF (.tif) to write.")
     ],
     axes: Annotated[
-        str | None,
-        typer.Option(help="Axes of the input as letters, e.g. zyx, if the file does not say."),
+        list[str] | None,
+        typer.Option(
+            help="Axes of the input as letters, e.g. zyx, if the file does not say; NAME=zyx for another input."
+        ),
     ] = None,
     channels: Annotated[
-        str | None,
-        typer.Option(help="Channels to use, by name or index, separated by commas."),
+        list[str] | None,
+        typer.Option(
+            help="Channels to use, by name or index, separated by commas; NAME=0,1 for another input."
+        ),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=PATH", help="Image of a further input of the model."),
+    ] = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output", metavar="NAME=PATH", help="Where to write a further output; default: beside OUTPUT."
+        ),
     ] = None,
     memory: Annotated[
         str | None,
         typer.Option(help="Memory to stay below, e.g. 4GB; default: half of what is free."),
     ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that run tiles.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="Threads of the network, in each process.")] = None,
     halo: Annotated[
         str,
         typer.Option(
-            metavar="declared|exact|N",
-            help="Voxels that tiles overlap on each side; exact: the receptive field.",
+            metavar="auto|exact|declared|N",
+            help="Voxels that tiles overlap on each side. auto: what the package's own tolerance needs, measured on its test "
+            "image; exact: as far as the network reaches.",
         ),
-    ] = "declared",
+    ] = "auto",
     tile: Annotated[
         str | None,
         typer.Option(metavar="N|y=N,x=N", help="Voxels of a tile, halo included; default: what costs least."),
     ] = None,
+    blend: Annotated[
+        bool | None,
+        typer.Option(
+            "--blend/--no-blend",
+            help="Average overlapping tiles; default: only if nothing makes tiles exact.",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", metavar="FORMAT", help="onnx, torchscript or pytorch_state_dict."),
+        typer.Option(
+            "--weights",
+            metavar="FORMAT",
+            help="onnx, torchscript, pytorch_state_dict, ...; default: the fastest.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    backend: Annotated[
+        str | None,
+        typer.Option(help="onnxruntime, openvino or torch; default: the fastest that is installed."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    rescale: Annotated[
+        bool, typer.Option("--rescale", help="Resample to the model's pixel size, and the result back.")
+    ] = False,
+    dtype: Annotated[str | None, typer.Option(help="Type of the output; default: the model's.")] = None,
+    ome_zarr: Annotated[
+        str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="Version of OME-Zarr to write.")
+    ] = None,
+    shards: Annotated[
+        bool | None,
+        typer.Option(
+            "--shards/--no-shards", help="Store chunks in shards; default: if there would be very many."
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
     overwrite: Overwrite = False,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Start an unfinished prediction over instead of going on with it."),
+    ] = False,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Let the package's Python code run.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Run a package on an image of any size, tile by tile."""
-    from im2im_zoo.cli.predict import run
+    """Run a package on an image of any size, tile by tile. Stopped, the same command goes on where it was."""
+    from im2im_zoo.cli.predict import Options, run
 
+    options = Options(
+        axes or [],
+        channels or [],
+        inputs or [],
+        outputs or [],
+        memory,
+        workers,
+        threads,
+        halo,
+        tile,
+        blend,
+        weights,
+        backend,
+        precision,
+        device,
+        dtype,
+        rescale,
+        ome_zarr,
+        shards,
+        allow_code,
+    )
     run(
         package,
         image,
         output,
-        axes=axes,
-        channels=channels,
-        memory=memory,
-        halo=halo,
-        tile=tile,
-        weights=weights,
-        device=device,
+        options,
         plan_only=plan,
         overwrite=overwrite,
-        allow_code=allow_code,
+        restart=restart,
         as_json=json,
     )
 

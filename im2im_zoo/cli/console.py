@@ -42,10 +42,8 @@ class _Note(ProgressColumn):
 
 
 @contextmanager
-def progress(
-    description: str, unit: str, *, counted: bool = True
-) -> Iterator[Callable[[int, int | None, str], None]]:
-    """A progress bar on stderr; yields a function of (done, total, note). Without a terminal, nothing is drawn.
+def progress(description: str, unit: str, *, counted: bool = True) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr; yields a function of (done, total, note, description). Without a terminal, nothing is drawn.
 
     Args:
         description: what is under way.
@@ -58,8 +56,8 @@ def progress(
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as bar:
         task = bar.add_task(description, total=None, unit=unit, note="")
 
-        def update(done: int, total: int | None, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+        def update(done: int, total: int | None, note: str = "", now: str = description) -> None:
+            bar.update(task, completed=done, total=total, note=note, description=now)
 
         yield update
 

@@ -8,7 +8,7 @@ import typer
 
 from im2im_zoo.cli.console import say
 from im2im_zoo.cli.held_out import baseline_evaluations, held_out_evaluation
-from im2im_zoo.package import WEIGHTS_FORMATS
+from im2im_zoo.packaging.weights import FORMATS
 
 if TYPE_CHECKING:
     from im2im_zoo.training.run import Run
@@ -26,11 +26,9 @@ def run(
     """Export a run and say where the package is."""
     if checkpoint not in ("best", "last"):
         raise typer.BadParameter(f"{checkpoint!r}; say best or last", param_hint="--checkpoint")
-    unknown = [w for w in weights or () if w not in WEIGHTS_FORMATS]
+    unknown = [w for w in weights or () if w not in FORMATS]
     if unknown:
-        raise typer.BadParameter(
-            f"{unknown[0]!r}; say one of {', '.join(WEIGHTS_FORMATS)}", param_hint="--weights"
-        )
+        raise typer.BadParameter(f"{unknown[0]!r}; say one of {', '.join(FORMATS)}", param_hint="--weights")
     from im2im_zoo.training.run import open_run
 
     trained = open_run(run_path)
@@ -75,7 +73,7 @@ def export_run(
         output,
         figures=result.figures,
         baselines=baselines,
-        weights=tuple(weights or WEIGHTS_FORMATS),
+        weights=tuple(weights or FORMATS),
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,12 @@ import typer
 from im2im_zoo.cli.console import print_json, progress, quantity, results, say
 
 if TYPE_CHECKING:
-    import xarray as xr
-
-    from im2im_zoo.package import Package
     from im2im_zoo.runtime import Plan, PredictionResult
-    from im2im_zoo.runtime.planning import Halo
+    from im2im_zoo.runtime.prepare import Halo
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+_STAGES = {"statistics": "Statistics", "tiles": "Predicting", "finish": "Finishing"}
 
 
 def parse_memory(text: str) -> int:
@@ -31,12 +30,19 @@ def parse_memory(text: str) -> int:
 
 
 def parse_halo(text: str) -> "Halo":
-    """The halo as a number of voxels, "declared" or "exact"."""
+    """The halo as a number of voxels, for all axes or by axis, or one of its names."""
+    if text == "auto":
+        return "auto"
     if text in ("declared", "exact"):
         return "exact" if text == "exact" else "declared"
     if text.isdigit():
         return int(text)
-    raise typer.BadParameter(f"{text!r}; say declared, exact, or a number of voxels", param_hint="--halo")
+    parts = [part.partition("=") for part in text.split(",")]
+    if all(axis.strip() and size.strip().isdigit() for axis, _, size in parts):
+        return {axis.strip(): int(size) for axis, _, size in parts}
+    raise typer.BadParameter(
+        f"{text!r}; say auto, exact, declared, a number of voxels, or z=8,y=32,x=32", param_hint="--halo"
+    )
 
 
 def parse_tile(text: str | None, axes: Sequence[str]) -> dict[str, int] | None:
@@ -59,106 +65,180 @@ def parse_channels(text: str | None) -> list[int | str] | None:
     return [int(c) if c.strip().isdigit() else c.strip() for c in text.split(",")]
 
 
+def parse_named(values: Sequence[str], option: str) -> dict[str, str]:
+    """What is given as NAME=VALUE."""
+    pairs = [value.partition("=") for value in values]
+    if not all(name and sign and value for name, sign, value in pairs):
+        raise typer.BadParameter("say NAME=PATH", param_hint=option)
+    return {name: value for name, _, value in pairs}
+
+
+def split_main(values: Sequence[str], option: str) -> tuple[str | None, dict[str, str]]:
+    """What is given for the main input, and by name for others: `zyx` and `mask=yx`."""
+    plain = [v for v in values if "=" not in v]
+    if len(plain) > 1:
+        raise typer.BadParameter(f"given twice: {', '.join(plain)}", param_hint=option)
+    return (plain[0] if plain else None), parse_named([v for v in values if "=" in v], option)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of the command, as they are typed."""
+
+    axes: Sequence[str]
+    channels: Sequence[str]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    memory: str | None
+    workers: int
+    threads: int | None
+    halo: str
+    tile: str | None
+    blend: bool | None
+    weights: str | None
+    backend: str | None
+    precision: str
+    device: str
+    dtype: str | None
+    rescale: bool
+    ome_zarr: str | None
+    shards: bool | None
+    allow_code: bool
+
+
 def run(
     package: str,
     image: str,
     output: Path,
+    options: Options,
     *,
-    axes: str | None,
-    channels: str | None,
-    memory: str | None,
-    halo: str,
-    tile: str | None,
-    weights: str | None,
-    device: str,
     plan_only: bool,
     overwrite: bool,
-    allow_code: bool,
+    restart: bool,
     as_json: bool,
 ) -> None:
     """Plan, and unless only the plan is wanted, predict."""
-    budget = None if memory is None else parse_memory(memory)
-    overlap, chosen = parse_halo(halo), parse_channels(channels)
-    from im2im_zoo.images import open_image
+    budget = None if options.memory is None else parse_memory(options.memory)
+    halo = parse_halo(options.halo)
     from im2im_zoo.package import open_package
 
     with open_package(package) as opened:
-        cut = parse_tile(tile, [str(axis.id) for axis in opened.inputs[0].axes if axis.type == "space"])
-        lazy = open_image(image, axes=axes, channels=chosen)
+        space = [str(axis.id) for axis in opened.inputs[0].axes if axis.type == "space"]
+        shared: dict[str, Any] = {
+            "memory": budget,
+            "workers": options.workers,
+            "threads": options.threads,
+            "allow_code": options.allow_code,
+        }
+        chosen: dict[str, Any] = {
+            "tile": parse_tile(options.tile, space),
+            "halo": halo,
+            "blend": options.blend,
+            "weights": options.weights,
+            "backend": options.backend,
+            "precision": options.precision,
+            "device": options.device,
+            "dtype": options.dtype,
+            "rescale": options.rescale,
+        }
+        main, inputs = _open_images(image, options)
         if plan_only:
-            plan = plan_with_engine(opened, lazy, budget, overlap, cut, weights, device, allow_code)
-            show_plan(plan, as_json=as_json)
+            from im2im_zoo.runtime.prediction import plan_with_engine
+
+            show_plan(plan_with_engine(opened, main, inputs, **chosen, **shared), as_json=as_json)
             return
         done = predict_with_progress(
             opened,
-            lazy,
+            main,
             output,
-            memory=budget,
-            halo=overlap,
-            tile=cut,
-            weights=weights,
-            device=device,
-            allow_code=allow_code,
+            inputs=inputs,
+            outputs=parse_named(options.outputs, "--output"),
+            ome_zarr_version=options.ome_zarr,
+            shards=options.shards,
             overwrite=overwrite,
+            restart=restart,
+            **chosen,
+            **shared,
         )
     if as_json:
         print_json(result_json(done))
 
 
-def plan_with_engine(
-    package: "Package",
-    image: "xr.DataArray",
-    memory: int | None,
-    halo: "Halo",
-    tile: dict[str, int] | None,
-    weights: str | None,
-    device: str,
-    allow_code: bool,
-) -> "Plan":
-    """The plan of a prediction, with the memory of the network measured."""
-    from im2im_zoo.runtime import measure_cost, open_network, plan_prediction
-    from im2im_zoo.runtime.mapping import map_axes
+def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
+    """The main image and those of further inputs, lazy."""
+    from im2im_zoo.images import open_image
 
-    maps = map_axes(package, image)
-    network = open_network(package, weights=weights, device=device, allow_code=allow_code)
-    cost = measure_cost(network, maps, [str(axis.id) for axis in package.inputs[0].axes])
-    return plan_prediction(
-        package, image, memory=memory, halo=halo, tile=tile, weights=network.weights_format, cost=cost
-    )
+    axes, axes_of = split_main(options.axes, "--axes")
+    channels, channels_of = split_main(options.channels, "--channels")
+    paths = parse_named(options.inputs, "--input")
+    stray = sorted((set(axes_of) | set(channels_of)) - set(paths))
+    if stray:
+        raise typer.BadParameter(f"there is no --input {stray[0]}=PATH", param_hint="--axes, --channels")
+    inputs = {
+        name: open_image(path, axes=axes_of.get(name), channels=parse_channels(channels_of.get(name)))
+        for name, path in paths.items()
+    }
+    return open_image(image, axes=axes, channels=parse_channels(channels)), inputs
 
 
-def predict_with_progress(
-    package: "Package | Path", image: "xr.DataArray | Path", output: Path, **options: Any
-) -> "PredictionResult":
+def predict_with_progress(package: Any, image: Any, output: Path, **options: Any) -> "PredictionResult":
     """Predict with a progress bar; options are those of `runtime.predict`."""
     from im2im_zoo.runtime import predict
+    from im2im_zoo.runtime.resume import unfinished
 
     with progress("Predicting", "voxels", counted=False) as bar:
-        done = predict(
-            package, image, output, progress=lambda voxels, total: bar(voxels, total, ""), **options
-        )
-    for warning in done.plan.warnings:
-        say(f"warning: {warning}")
+        try:
+            done = predict(
+                package,
+                image,
+                output,
+                progress=lambda stage, voxels, total: bar(voxels, total or None, "", _STAGES[stage]),
+                planned=_say_plan,
+                **options,
+            )
+        except BaseException:
+            if (left := unfinished(output)) is not None:
+                say(f"{left} is kept: the same command goes on where this one stopped")
+            raise
     if done.not_finite:
         say(f"warning: {done.not_finite} values of {output} are NaN or infinite: the network failed there")
+    names = ", ".join(str(p) for p in done.outputs)
     say(
-        f"Done: {output}: {done.tiles} tile(s) in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
-        f"peak memory {quantity(done.peak_bytes)}B"
+        f"Done: {names}: {done.tiles} tile(s) in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
+        f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
     )
     return done
+
+
+def _say_plan(plan: "Plan", resumed: int) -> None:
+    """What will be done, in a line or two, before the first tile."""
+    tile = " x ".join(str(a.tile) for a in plan.axes)
+    halo = ", ".join(f"{a.name} {a.halo}" for a in plan.axes if len(a.spans) > 1)
+    cut = f"{len(plan)} tiles of {tile} voxels" + (f", halo {halo} ({plan.halo_source})" if halo else "")
+    say(f"{plan.model}: {plan.weights_format} weights, {plan.backend}, {plan.precision}; {cut}")
+    for warning in plan.warnings:
+        say(f"warning: {warning}")
+    if plan.blend:
+        say(f"warning: tiles are blended, as {plan.halo_note}")
+    if resumed:
+        say(f"going on with an unfinished run: {resumed} of {len(plan)} tiles are done")
 
 
 def result_json(done: "PredictionResult") -> dict[str, Any]:
     """The figures of a prediction as plain values."""
     return {
         "output": str(done.output),
+        "outputs": [str(p) for p in done.outputs],
         "seconds": done.seconds,
         "voxels": done.voxels,
         "voxels_per_second": done.voxels_per_second,
         "tiles": done.tiles,
+        "resumed_tiles": done.resumed,
         "not_finite": done.not_finite,
         "peak_bytes": done.peak_bytes,
+        "input_bytes": done.input_bytes,
         "output_bytes": done.output_bytes,
+        "engine": done.reason,
         "plan": done.plan.to_json(),
     }
 

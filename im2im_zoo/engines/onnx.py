@@ -31,14 +31,23 @@ class OnnxEngine:
     """An ONNX Runtime session."""
 
     weights_format = "onnx"
+    backend = "onnxruntime"
+    precision = "float32"
 
-    def __init__(self, weights: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: Path, *, device: str = "cpu", threads: int | None = None, precision: str = "float32"
+    ) -> None:
+        if precision != "float32":
+            raise PackageError(
+                f"{weights} (onnx): ONNX Runtime runs the graph as it is, in float32; not in {precision}"
+            )
+        self.device = device
         self._weights = weights
         self._session = _open_session(weights, device, threads)
         self._names = [i.name for i in self._session.get_inputs()]
         self._types = [i.type for i in self._session.get_inputs()]
 
-    def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`. Arrays are cast to the dtype that the graph declares."""
         if len(inputs) != len(self._names):
             raise PackageError(
@@ -48,6 +57,7 @@ class OnnxEngine:
         feed = {
             name: np.ascontiguousarray(array, dtype=_DTYPES.get(kind, array.dtype))
             for name, kind, array in zip(self._names, self._types, inputs, strict=True)
+            if array is not None
         }
         try:
             outputs = self._session.run(None, feed)

@@ -7,6 +7,7 @@ is verified before it is run). The weights themselves are read without unpicklin
 import functools
 import hashlib
 import importlib
+import importlib.util
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ class StateDictEngine:
     """A network built from its Python source, with the package's weights, in evaluation mode."""
 
     weights_format = "pytorch_state_dict"
+    backend = "torch"
 
     def __init__(
         self,
@@ -35,11 +37,14 @@ class StateDictEngine:
         allow_code: bool = False,
         device: str = "cpu",
         threads: int | None = None,
+        precision: str = "float32",
     ) -> None:
+        self.device, self.precision = device, precision
         if architecture is None:
             raise PackageError(
                 f"{weights} (pytorch_state_dict): the RDF gives no `architecture` to load it into"
             )
+        _check_library(architecture)
         if not allow_code:
             raise PackageError(_consent(weights, architecture))
         self._weights = weights
@@ -49,11 +54,29 @@ class StateDictEngine:
         _load_weights(network, weights)
         self._module = network.to(self._device).eval()
 
-    def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""
         return call_module(
-            self._module, inputs, self._device, self._weights, self.weights_format, self._threads
+            self._module,
+            inputs,
+            self._device,
+            self._weights,
+            self.weights_format,
+            self._threads,
+            self.precision,
         )
+
+
+def _check_library(architecture: Any) -> None:
+    """What is not installed is said first: no consent would help. Looks the library up, imports nothing."""
+    name = str(getattr(architecture, "import_from", "")).split(".")[0]
+    if name and importlib.util.find_spec(name) is None:
+        raise PackageError(_needs(architecture, "is not installed"))
+
+
+def _needs(architecture: Any, why: object) -> str:
+    path = f"{architecture.import_from}.{architecture.callable}"
+    return f"needs {path.split('.')[0]}: its architecture is `{path}` ({why}); ONNX or TorchScript weights would need nothing"
 
 
 def _consent(weights: Path, architecture: Any) -> str:
@@ -92,10 +115,7 @@ def _from_library(architecture: Any) -> Callable[..., Any]:
         module = importlib.import_module(str(architecture.import_from))
         found = functools.reduce(getattr, str(architecture.callable).split("."), module)
     except (ImportError, AttributeError) as error:
-        raise PackageError(
-            f"the architecture {architecture.import_from}.{architecture.callable} cannot be imported: {error}; install "
-            f"{str(architecture.import_from).split('.')[0]!r}, or use the package's onnx or torchscript weights"
-        ) from error
+        raise PackageError(_needs(architecture, error)) from error
     return found  # type: ignore[return-value]
 
 

@@ -1,7 +1,7 @@
 """Calling a torch module with numpy arrays: what the engines that use torch share."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +52,12 @@ def limited_threads(threads: int | None) -> Iterator[None]:
 
 def call_module(
     module: Any,
-    inputs: Sequence[NDArray[Any]],
+    inputs: Sequence[NDArray[Any] | None],
     device: "torch.device",
     weights: Path,
     weights_format: str,
     threads: int | None = None,
+    precision: str = "float32",
 ) -> list[NDArray[Any]]:
     """Run a module once without gradients.
 
@@ -66,9 +67,9 @@ def call_module(
     import torch
 
     try:
-        with limited_threads(threads), torch.inference_mode():
-            tensors = [torch.from_numpy(_writable(a)).to(device) for a in inputs]
-            result = module(*tensors)
+        with limited_threads(threads), torch.inference_mode(), _numbers(device, precision):
+            tensors = [None if a is None else torch.from_numpy(_writable(a)).to(device) for a in inputs]
+            result = module(*_without_last_none(tensors))
     except (RuntimeError, TypeError, ValueError, IndexError, MemoryError) as error:
         raise call_error(weights, weights_format, inputs, error) from error
     outputs = [result] if isinstance(result, torch.Tensor) else result
@@ -77,7 +78,30 @@ def call_module(
             f"{weights} ({weights_format}): the network returns {type(result).__name__}; "
             "a package's network returns a tensor, or a list or tuple of tensors"
         )
-    return [np.ascontiguousarray(o.cpu().numpy()) for o in outputs]
+    return [_array(o) for o in outputs]
+
+
+def _array(tensor: "torch.Tensor") -> NDArray[Any]:
+    import torch
+
+    # numpy has no bfloat16, and half precision is a matter of the network's inside.
+    wide = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+    return np.ascontiguousarray(wide.cpu().numpy()).reshape(tuple(tensor.shape))
+
+
+def _without_last_none(tensors: list[Any]) -> list[Any]:
+    """Optional inputs at the end that are not given are left to the network's own defaults."""
+    while tensors and tensors[-1] is None:
+        tensors = tensors[:-1]
+    return tensors
+
+
+def _numbers(device: "torch.device", precision: str) -> Any:
+    import torch
+
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def _writable(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Run TorchScript weights with torch. Runs no Python of the package."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ class TorchScriptEngine:
     """A loaded TorchScript module in evaluation mode."""
 
     weights_format = "torchscript"
+    backend = "torch"
 
-    def __init__(self, weights: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: Path, *, device: str = "cpu", threads: int | None = None, precision: str = "float32"
+    ) -> None:
         import torch
 
+        self.device, self.precision = device, precision
         self._weights = weights
         self._device = torch_device(weights, self.weights_format, device)
         self._threads = threads
@@ -28,10 +33,28 @@ class TorchScriptEngine:
                 f"{weights}: the torchscript weights cannot be loaded by torch {torch.__version__}: "
                 f"{' '.join(str(error).split())[:600]}; the file may be damaged or no TorchScript"
             ) from error
-        self._module = module.eval()
+        self._module = folded(module.eval())
 
-    def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""
         return call_module(
-            self._module, inputs, self._device, self._weights, self.weights_format, self._threads
+            self._module,
+            inputs,
+            self._device,
+            self._weights,
+            self.weights_format,
+            self._threads,
+            self.precision,
         )
+
+
+def folded(module: Any) -> Any:
+    """The module with its weights as constants and batch norms folded into the convolutions before them, if it can be."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.jit.freeze(module)
+        except RuntimeError:  # it changes its own attributes, as some traced modules do
+            return module

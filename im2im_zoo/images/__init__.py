@@ -2,9 +2,11 @@
 
 from im2im_zoo.images.metadata import pixel_size_um
 from im2im_zoo.images.open import ImageSuffixes, image_suffixes, open_image
-from im2im_zoo.images.write import ImageWriter, create_image, write_image
+from im2im_zoo.images.write import create_image, write_image
+from im2im_zoo.images.writer import ImagePart, ImageWriter
 
 __all__ = [
+    "ImagePart",
     "ImageSuffixes",
     "ImageWriter",
     "create_image",

@@ -5,6 +5,7 @@ into it if OME has the type, else it is a plain TIFF with a JSON description (ti
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from im2im_zoo.axes import AxisName, axes_letters
 from im2im_zoo.errors import ImageError
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
 from im2im_zoo.images.region_file import RegionFile
-from im2im_zoo.images.target import NewImage
+from im2im_zoo.images.target import NewImage, check_same
 
 Flavour = Literal["imagej", "ome", "json"]
 
@@ -47,8 +48,50 @@ def tiff_flavour(path: Path, image: NewImage) -> Flavour:
     return "ome" if dtype in _OME_DTYPES else "json"
 
 
-class TiffTarget:
-    """A TIFF in the making; planes of y, x. A bool is stored as uint8, 0 and 1."""
+class FlatTarget:
+    """A file of uncompressed voxels in the making.
+
+    Args:
+        form: a TIFF or a `.npy`.
+    """
+
+    def __init__(self, form: "TiffForm | NpyForm") -> None:
+        self._form = form
+        self.axes = form.axes
+        self.chunks = (1,) * len(form.axes)
+        self._opened: tuple[FlatFile, RegionFile] | None = None
+
+    def create(self, partial: Path) -> None:
+        self._form.create(partial)
+
+    def open(self, partial: Path) -> None:
+        place = self._form.voxels(partial)
+        self._opened = place, place.open()
+
+    def place(self) -> "FlatFile":
+        return self._now()[0]
+
+    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
+        self._now()[1].write(key, block)
+
+    def mark(self, key: tuple[slice, ...]) -> None:
+        """Nothing is made of what is written."""
+
+    def finish(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened[1].close()
+
+    def _now(self) -> "tuple[FlatFile, RegionFile]":
+        if self._opened is None:
+            raise RuntimeError("the file is not open")
+        return self._opened
+
+
+class TiffForm:
+    """How an image becomes a TIFF; planes of y, x. A bool is stored as uint8, 0 and 1."""
 
     def __init__(self, path: Path, image: NewImage) -> None:
         if not {"y", "x"} <= set(image.axes) or "index" in image.axes:
@@ -58,52 +101,51 @@ class TiffTarget:
             )
         self._image = image
         self._flavour = tiff_flavour(path, image)
+        self._dtype = _stored(image.dtype)
         self.axes = image.in_order(_IMAGEJ_ORDER if self._flavour == "imagej" else _ORDER)
-        self.chunks = (1,) * len(self.axes)
-        self._file: RegionFile | None = None
+        self._shape = tuple(image.size(axis) for axis in self.axes)
 
     def create(self, partial: Path) -> None:
-        shape = tuple(self._image.size(axis) for axis in self.axes)
-        dtype = _stored(self._image.dtype)
+        """Make the file, its voxels zero."""
         tifffile.imwrite(
             partial,
             data=None,
-            shape=shape,
-            dtype=dtype,
+            shape=self._shape,
+            dtype=self._dtype,
             photometric="minisblack",
             bigtiff=self._image.nbytes >= _CLASSIC_LIMIT,
             imagej=self._flavour == "imagej",
             ome=self._flavour == "ome",
             **_tiff_metadata(self._flavour, self._image, self.axes),
         )
-        with tifffile.TiffFile(partial) as tif:
-            offset, size = tif.series[0].dataoffset, tif.series[0].size
-        if offset is None or size != np.prod(shape, dtype=object):
+
+    def voxels(self, partial: Path) -> "FlatFile":
+        """Where a file that was made has its voxels.
+
+        Raises:
+            ImageError: it is damaged, or of another image.
+        """
+        try:
+            with tifffile.TiffFile(partial) as tif:
+                series = tif.series[0]
+                offset, found = series.dataoffset, _described(series.axes, series.shape, series.dtype)
+        except (tifffile.TiffFileError, IndexError) as error:
+            raise ImageError(f"{partial}: is damaged ({error}); remove it to start over") from error
+        check_same(partial, found, _described(axes_letters(self.axes).upper(), self._shape, self._dtype))
+        if offset is None:
             raise ImageError(f"{partial}: tifffile did not lay out the voxels in one piece; write .ome.zarr")
-        self._file = RegionFile(partial, offset, shape, dtype)
-
-    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
-        if self._file is not None:
-            self._file.write(key, block)
-
-    def finish(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        return FlatFile(partial, offset, self._shape, self._dtype)
 
 
-class NpyTarget:
-    """A `.npy` in the making. It keeps the caller's axes, and says nothing of axes, sizes and names."""
+class NpyForm:
+    """How an image becomes a `.npy`. It keeps the caller's axes, and says nothing of axes, sizes and names."""
 
     def __init__(self, image: NewImage) -> None:
         self._image = image
         self.axes = image.axes
-        self.chunks = (1,) * len(image.axes)
-        self._file: RegionFile | None = None
 
     def create(self, partial: Path) -> None:
+        """Make the file, its voxels zero."""
         header = {
             "descr": np.lib.format.dtype_to_descr(self._image.dtype),
             "fortran_order": False,
@@ -111,20 +153,52 @@ class NpyTarget:
         }
         with partial.open("xb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            offset = file.tell()
-            file.truncate(offset + self._image.nbytes)
-        self._file = RegionFile(partial, offset, self._image.shape, self._image.dtype)
+            file.truncate(file.tell() + self._image.nbytes)
 
-    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
-        if self._file is not None:
-            self._file.write(key, block)
+    def voxels(self, partial: Path) -> "FlatFile":
+        """Where a file that was made has its voxels.
 
-    def finish(self) -> None:
-        self.close()
+        Raises:
+            ImageError: it is damaged, or of another image.
+        """
+        try:
+            with partial.open("rb") as file:
+                np.lib.format.read_magic(file)
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                offset = file.tell()
+        except ValueError as error:
+            raise ImageError(f"{partial}: is damaged ({error}); remove it to start over") from error
+        found = {"shape": shape, "dtype": dtype.name, "order": "F" if fortran else "C"}
+        wanted = {"shape": self._image.shape, "dtype": self._image.dtype.name, "order": "C"}
+        check_same(partial, found, wanted)
+        return FlatFile(partial, offset, self._image.shape, self._image.dtype)
 
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+
+@dataclass(frozen=True, slots=True)
+class FlatFile:
+    """Uncompressed voxels in one piece; see `RegionFile`."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def open(self) -> RegionFile:
+        """Open them for writing.
+
+        Raises:
+            ImageError: the file is shorter than its voxels.
+        """
+        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        if self.path.stat().st_size < needed:
+            raise ImageError(f"{self.path}: is cut short; remove it to start over")
+        return RegionFile(self.path, self.offset, self.shape, self.dtype)
+
+
+def _described(letters: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Axes, sizes and type, without the axes of length 1, which tifffile leaves out."""
+    longer = [(a, n) for a, n in zip(letters, shape, strict=True) if n != 1]
+    return {"axes": "".join(a for a, _ in longer), "shape": tuple(n for _, n in longer), "dtype": dtype.name}
 
 
 def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,5 +1,9 @@
-"""Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block at the end. Reads no other file."""
+"""Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as it can be made. Reads no other file."""
 
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,83 +12,164 @@ from numpy.typing import NDArray
 
 from im2im_zoo.axes import AxisName
 from im2im_zoo.errors import ImageError
+from im2im_zoo.images.finished import Block, FinishedBlocks
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.pyramid import Level, default_chunks, halve, levels
-from im2im_zoo.images.target import NewImage, blocks
+from im2im_zoo.images.ome_zarr_metadata import NGFF_NAMES, display_windows, group_attributes
+from im2im_zoo.images.pyramid import default_chunks, halve, levels
+from im2im_zoo.images.target import NewImage, blocks, check_same
 
 VERSIONS = ("0.4", "0.5")
+ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
 
-_ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
-_NGFF_NAMES = {"time": "t", "channel": "c", "z": "z", "y": "y", "x": "x"}
-_COLOURS = ("00FFFF", "FF00FF", "FFFF00", "00FF00", "FF0000", "0000FF")
-# Planes of the coarsest level that the display window is estimated from, a channel.
-_WINDOW_PLANES = 16
+# Bytes of a reduced level that are made at a time; what they are made of is up to eight times as much.
+_PIECE = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How voxels are kept; None is a default. Chunks and shards in the file's order of axes; they may exceed the image."""
+
+    version: str = "0.5"
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
 
 
 class OmeZarrTarget:
-    """An OME-Zarr in the making, its axes in the order t, c, z, y, x that the format prescribes."""
+    """An OME-Zarr in the making, its axes in the order t, c, z, y, x that the format prescribes.
+
+    Args:
+        path: for messages.
+        image: what is written.
+        storage: version, chunks and shards.
+        reduced: blocks of the pyramid that an earlier run has made: level, number (see `FinishedBlocks.number`).
+        on_reduced: called after each block of the pyramid that is made, in the thread that marks.
+    """
 
     def __init__(
-        self, path: Path, image: NewImage, version: str, chunks: tuple[int, ...] | None = None
+        self,
+        path: Path,
+        image: NewImage,
+        storage: Storage,
+        reduced: Iterable[tuple[int, int]] = (),
+        on_reduced: Callable[[int, int], None] | None = None,
     ) -> None:
-        if version not in VERSIONS:
-            raise ImageError(
-                f"{path}: OME-Zarr {version!r} is not written; choose one of {', '.join(VERSIONS)}"
-            )
-        if not {"y", "x"} <= set(image.axes) or "index" in image.axes:
-            raise ImageError(
-                f"{path}: an OME-Zarr has y, x and may have time, channel, z; the image has {', '.join(image.axes)}: "
-                "write .npy"
-            )
+        _check(path, image, storage)
         self._image = image
-        self._version = version
-        self.axes = image.in_order(_ORDER)
-        self._shape = tuple(image.size(axis) for axis in self.axes)
-        self.chunks = chunks or default_chunks(self.axes, self._shape, image.dtype.itemsize)
+        self._version = storage.version
+        self.axes = image.in_order(ORDER)
+        shape = tuple(image.size(axis) for axis in self.axes)
+        chunks = storage.chunks or default_chunks(self.axes, shape, image.dtype.itemsize)
+        self.chunks = _within(storage.shards or chunks, shape)
+        self._levels = levels(self.axes, shape, image.pixel_size_um)
+        self._chunks = [_within(chunks, level.shape) for level in self._levels]
+        self._shards = [
+            _shards(storage.shards, c, v.shape) for c, v in zip(self._chunks, self._levels, strict=True)
+        ]
+        self._reduced = tuple(reduced)
+        self._on_reduced = on_reduced
         self._group: Any = None
-        self._array: Any = None
+        self._open: list[ZarrRegions] = []
+        self._finished = self._blocks()
 
     def create(self, partial: Path) -> None:
         import zarr
 
-        self._group = zarr.open_group(partial, mode="w-", zarr_format=3 if self._version == "0.5" else 2)
-        self._array = self._create_level("0", self._shape)
+        group = zarr.open_group(partial, mode="w-", zarr_format=3 if self._version == "0.5" else 2)
+        for number, level in enumerate(self._levels):
+            self._create_level(group, number, level.shape)
+        # Until it is complete it is no image, and says so.
+        group.attrs[ATTRIBUTES_KEY] = {"incomplete": True, "axes": self._names}
+
+    def open(self, partial: Path) -> None:
+        import zarr
+
+        try:
+            self._group = zarr.open_group(partial, mode="r+")
+            arrays = [self._group[str(number)] for number in range(len(self._levels))]
+            found = [_array_facts(array) for array in arrays]
+        except (KeyError, ValueError, TypeError, FileNotFoundError) as error:
+            raise ImageError(
+                f"{partial}: is damaged ({type(error).__name__}: {error}); remove it to start over"
+            ) from error
+        check_same(partial, {"axes": _axes_of(dict(self._group.attrs))}, {"axes": self._names})
+        for number, (facts, level) in enumerate(zip(found, self._levels, strict=True)):
+            wanted = {
+                "shape": level.shape,
+                "dtype": self._image.dtype.name,
+                "chunks": self._chunks[number],
+                "shards": self._shards[number],
+            }
+            check_same(partial / str(number), facts, wanted)
+        self._open = [ZarrLevel(partial / str(n)).open() for n in range(len(self._levels))]
+        self._finished = self._blocks()
+        for of_level, number in self._reduced:
+            self._finished.mark_number(of_level, number)
+        for of_level in range(1, len(self._levels)):
+            self._make(of_level, self._finished.ready(of_level))
+
+    def place(self) -> "ZarrLevel":
+        return ZarrLevel(self._open[0].path)
 
     def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
-        self._array[key] = block
+        self._open[0].write(key, block)
+
+    def mark(self, key: tuple[slice, ...]) -> None:
+        self._make(1, self._finished.mark_region(key))
 
     def finish(self) -> None:
-        pyramid = levels(self.axes, self._shape, self._image.pixel_size_um)
-        coarse = self._array
-        for number, level in enumerate(pyramid[1:], start=1):
-            fine, coarse = coarse, self._create_level(str(number), level.shape)
-            self._reduce(fine, coarse, level)
-        windows = [] if self._image.labels else _windows(coarse, self.axes)
-        self._group.attrs.update(_attributes(self._image, self.axes, pyramid, windows, self._version))
+        for number in range(1, len(self._levels)):
+            for block in self._finished.unfinished(number):
+                self._make_block(number, block)
+                self._finished.mark(number, block)
+        for level in self._open:
+            level.remove_leftovers()
+        coarsest = self._open[-1].array
+        windows = [] if self._image.labels else display_windows(coarsest, self.axes)
+        self._group.attrs.put(group_attributes(self._image, self.axes, self._levels, windows, self._version))
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _reduce(self, fine: Any, coarse: Any, level: Level) -> None:
-        for key in blocks(coarse.shape, coarse.chunks, 1, limit=1):
+    @property
+    def _names(self) -> list[str]:
+        return [NGFF_NAMES[a] for a in self.axes]
+
+    def _blocks(self) -> FinishedBlocks:
+        sides = [shards or chunks for shards, chunks in zip(self._shards, self._chunks, strict=True)]
+        return FinishedBlocks([v.shape for v in self._levels], sides, [v.step for v in self._levels])
+
+    def _make(self, number: int, ready: list[Block]) -> None:
+        """Make blocks of a level, and those of the levels above that can be made then."""
+        for block in ready:
+            self._make_block(number, block)
+            self._make(number + 1, self._finished.mark(number, block))
+
+    def _make_block(self, number: int, block: Block) -> None:
+        fine, level = self._open[number - 1].array, self._levels[number]
+        bounds = self._finished.bounds(number, block)
+        made = np.empty([k.stop - k.start for k in bounds], self._image.dtype)
+        for piece in blocks(made.shape, self._chunks[number], made.dtype.itemsize, _PIECE):
             source = tuple(
-                slice(k.start * f, min(k.stop * f, n))
-                for k, f, n in zip(key, level.step, fine.shape, strict=True)
+                slice((b.start + p.start) * f, min((b.start + p.stop) * f, n))
+                for b, p, f, n in zip(bounds, piece, level.step, fine.shape, strict=True)
             )
-            coarse[key] = halve(fine[source], level.step, average=not self._nearest)
+            made[piece] = halve(np.asarray(fine[source]), level.step, average=not self._nearest)
+        self._open[number].write(bounds, made)
+        if self._on_reduced is not None:
+            self._on_reduced(number, self._finished.number(number, block))
 
     @property
     def _nearest(self) -> bool:
         return self._image.labels or self._image.dtype.kind == "b"
 
-    def _create_level(self, name: str, shape: tuple[int, ...]) -> Any:
+    def _create_level(self, group: Any, number: int, shape: tuple[int, ...]) -> None:
         import zarr.codecs
 
         shuffled = self._image.dtype.itemsize > 1
         common = {
             "shape": shape,
             "dtype": self._image.dtype,
-            "chunks": tuple(min(c, n) for c, n in zip(self.chunks, shape, strict=True)),
+            "chunks": self._chunks[number],
             "fill_value": 0,
         }
         if self._version == "0.4":
@@ -92,119 +177,107 @@ class OmeZarrTarget:
 
             compressor = Blosc(cname="zstd", clevel=3, shuffle=1 if shuffled else 0)
             encoding = {"name": "v2", "separator": "/"}
-            return self._group.create_array(
-                name, **common, compressors=compressor, chunk_key_encoding=encoding
-            )
+            group.create_array(str(number), **common, compressors=compressor, chunk_key_encoding=encoding)
+            return
         codec = zarr.codecs.BloscCodec(
             cname="zstd",
             clevel=3,
             typesize=self._image.dtype.itemsize,
             shuffle="shuffle" if shuffled else "noshuffle",
         )
-        names = [_NGFF_NAMES[a] for a in self.axes]
-        return self._group.create_array(name, **common, compressors=codec, dimension_names=names)
+        more = {"compressors": codec, "dimension_names": self._names, "shards": self._shards[number]}
+        group.create_array(str(number), **common, **more)
 
 
-def _attributes(
-    image: NewImage,
-    axes: tuple[AxisName, ...],
-    pyramid: list[Level],
-    windows: list[dict[str, float]],
-    version: str,
-) -> dict[str, Any]:
-    """The group's attributes: OME metadata where the version has it, and provenance beside it."""
-    multiscale = {
-        "name": image.name,
-        "type": "nearest" if image.labels or image.dtype.kind == "b" else "mean",
-        "axes": [_axis(axis, image) for axis in axes],
-        "datasets": [
-            {"path": str(number), "coordinateTransformations": _transformations(axes, level, image)}
-            for number, level in enumerate(pyramid)
-        ],
-    }
-    ome: dict[str, Any] = {"multiscales": [multiscale]}
-    if image.labels:
-        ome["image-label"] = {} if version == "0.5" else {"version": version}
-    else:
-        ome["omero"] = _omero(image, windows)
-    own = {ATTRIBUTES_KEY: dict(image.attributes)} if image.attributes else {}
-    if version == "0.5":
-        return {"ome": {"version": version, **ome}, **own}
-    multiscale["version"] = version
-    return {**ome, **own}
+@dataclass(frozen=True, slots=True)
+class ZarrLevel:
+    """One level of an OME-Zarr in the making."""
+
+    path: Path
+
+    def open(self) -> "ZarrRegions":
+        """Open it for writing."""
+        import zarr
+
+        return ZarrRegions(self.path, zarr.open_array(self.path, mode="r+"))
 
 
-def _axis(axis: AxisName, image: NewImage) -> dict[str, str]:
-    kind = axis if axis in ("time", "channel") else "space"
-    described = {"name": _NGFF_NAMES[axis], "type": kind}
-    if axis == "time" and image.time_step_s is not None:
-        described["unit"] = "second"
-    if axis in image.pixel_size_um:
-        described["unit"] = "micrometer"
-    return described
+class ZarrRegions:
+    """Writes regions of one zarr array."""
+
+    def __init__(self, path: Path, array: Any) -> None:
+        self.path = path
+        self.array = array
+
+    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
+        """Write a block at a key of slices with start and stop."""
+        if self.array.shards is not None:
+            self._clear(key)
+        self.array[key] = block
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def remove_leftovers(self) -> None:
+        """Remove chunks that a process which was killed had not yet given their names."""
+        for file in self.path.rglob("*.partial"):
+            file.unlink(missing_ok=True)
+
+    def _clear(self, key: tuple[slice, ...]) -> None:
+        """Remove the shards that will be written as a whole: zarr 3.1 reads them first, and a power cut may have cut them short."""
+        spans = [
+            range(-(-k.start // side), -(-n // side) if k.stop == n else k.stop // side)
+            for k, side, n in zip(key, self.array.shards, self.array.shape, strict=True)
+        ]
+        for at in product(*spans):
+            (self.path / self.array.metadata.encode_chunk_key(at)).unlink(missing_ok=True)
 
 
-def _transformations(axes: tuple[AxisName, ...], level: Level, image: NewImage) -> list[dict[str, Any]]:
-    """Scale and, for a reduced level, the translation to the centre of its first block of voxels."""
-    steps = [
-        (image.time_step_s or 1.0) if axis == "time" else image.pixel_size_um.get(axis, 1.0) for axis in axes
-    ]
-    scale = [step * factor for step, factor in zip(steps, level.factors, strict=True)]
-    shift = [step * (factor - 1) / 2 for step, factor in zip(steps, level.factors, strict=True)]
-    transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    return (
-        [*transformations, {"type": "translation", "translation": shift}] if any(shift) else transformations
-    )
+def _check(path: Path, image: NewImage, storage: Storage) -> None:
+    if storage.version not in VERSIONS:
+        raise ImageError(
+            f"{path}: OME-Zarr {storage.version!r} is not written; choose one of {', '.join(VERSIONS)}"
+        )
+    if not {"y", "x"} <= set(image.axes) or "index" in image.axes:
+        raise ImageError(
+            f"{path}: an OME-Zarr has y, x and may have time, channel, z; the image has {', '.join(image.axes)}: "
+            "write .npy"
+        )
+    if storage.shards is None:
+        return
+    if storage.version == "0.4":
+        raise ImageError(f"{path}: OME-Zarr 0.4 has no shards; write 0.5, or leave out the shards")
+    if storage.chunks is None or any(s % c for s, c in zip(storage.shards, storage.chunks, strict=True)):
+        raise ImageError(
+            f"{path}: shards {storage.shards} must be multiples of the chunks {storage.chunks or '(which are not given)'}"
+        )
 
 
-def _omero(image: NewImage, windows: list[dict[str, float]]) -> dict[str, Any]:
-    count = image.size("channel")
-    # A label that nobody gave would be read back as a name.
-    labels: list[dict[str, str]] = [{"label": n} for n in image.channel_names or ()] or [{}] * count
-    colours = ["FFFFFF"] if count == 1 else [_COLOURS[i % len(_COLOURS)] for i in range(count)]
-    channels = [
-        {
-            **label,
-            "color": colour,
-            "active": True,
-            "coefficient": 1,
-            "family": "linear",
-            "inverted": False,
-            "window": window,
-        }
-        for label, colour, window in zip(labels, colours, windows, strict=True)
-    ]
-    return {"channels": channels, "rdefs": {"model": "greyscale" if count == 1 else "color"}}
+def _within(sides: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(min(side, n) for side, n in zip(sides, shape, strict=True))
 
 
-def _windows(array: Any, axes: tuple[AxisName, ...]) -> list[dict[str, float]]:
-    """What to display of each channel, from planes spread over the coarsest level."""
-    found = []
-    for channel in range(array.shape[axes.index("channel")] if "channel" in axes else 1):
-        fixed: dict[str, int] = {"channel": channel}
-        stacked = [(a, array.shape[axes.index(a)]) for a in ("time", "z") if a in axes]
-        planes = int(np.prod([n for _, n in stacked], dtype=object)) if stacked else 1
-        values = []
-        for plane in np.unique(np.linspace(0, planes - 1, min(planes, _WINDOW_PLANES)).astype(int)):
-            at = np.unravel_index(int(plane), [n for _, n in stacked]) if stacked else ()
-            where = fixed | {a: int(i) for (a, _), i in zip(stacked, at, strict=True)}
-            values.append(np.asarray(array[tuple(where.get(a, slice(None)) for a in axes)]).ravel())
-        found.append(_window(np.concatenate(values)))
-    return found
+def _shards(
+    shards: tuple[int, ...] | None, chunks: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """Shards of a level: no larger than it takes to hold it, in whole chunks."""
+    if shards is None:
+        return None
+    return tuple(c * math.ceil(min(s, n) / c) for s, c, n in zip(shards, chunks, shape, strict=True))
 
 
-def _window(values: NDArray[Any]) -> dict[str, float]:
-    """Range of the values, and the part of it between the percentiles 0.1 and 99.9."""
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    if finite.size == 0:
-        return {"min": 0.0, "max": 1.0, "start": 0.0, "end": 1.0}
-    low, high = float(finite.min()), float(finite.max())
-    start, end = (float(v) for v in np.percentile(finite.astype(np.float64), (0.1, 99.9)))
-    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
-        low, high = float(np.iinfo(values.dtype).min), float(np.iinfo(values.dtype).max)
+def _array_facts(array: Any) -> dict[str, Any]:
     return {
-        "min": low,
-        "max": max(high, low + 1e-6),
-        "start": start,
-        "end": end if end > start else start + 1.0,
+        "shape": tuple(array.shape),
+        "dtype": np.dtype(array.dtype).name,
+        "chunks": tuple(array.chunks),
+        "shards": None if array.shards is None else tuple(array.shards),
     }
+
+
+def _axes_of(attributes: dict[str, Any]) -> Any:
+    """The axes of an OME-Zarr in the making, or of one that was completed and not yet moved."""
+    ome = attributes.get("ome", attributes)
+    if "multiscales" in ome:
+        return [axis["name"] for axis in ome["multiscales"][0]["axes"]]
+    return (attributes.get(ATTRIBUTES_KEY) or {}).get("axes")

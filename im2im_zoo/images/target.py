@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.axes import AxisName
+from im2im_zoo.errors import ImageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class NewImage:
         time_step_s: seconds between time points, if known.
         attributes: provenance; JSON values.
         labels: whether the integers are labels, which must never be averaged.
+        translation_um: space axis -> micrometres of the first voxel's centre; only those known, and not zero.
+        within: whether it is a label image within the image that it belongs to.
     """
 
     axes: tuple[AxisName, ...]
@@ -35,6 +38,8 @@ class NewImage:
     time_step_s: float | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     labels: bool = False
+    translation_um: Mapping[str, float] = field(default_factory=dict)
+    within: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -50,8 +55,28 @@ class NewImage:
         return tuple(axis for axis in order if axis in self.axes)
 
 
-class Target(Protocol):
-    """A file in the making.
+class RegionWriter(Protocol):
+    """Voxels that are open for writing."""
+
+    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
+        """Write a block, both in the format's order; the key has slices with start and stop."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+class RegionPlace(Protocol):
+    """Where the voxels of a file in the making are: plain data that can be sent to other processes."""
+
+    def open(self) -> RegionWriter:
+        """Open them for writing."""
+        ...
+
+
+class Target(RegionWriter, Protocol):
+    """A file in the making: `create`, then `open`, any number of regions, `finish`; `close` at any time.
 
     Attributes:
         axes: in the format's order, in which keys and blocks are given.
@@ -65,17 +90,39 @@ class Target(Protocol):
         """Make the file, its voxels zero."""
         ...
 
-    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
-        """Write a block at a key of slices with start and stop."""
+    def open(self, partial: Path) -> None:
+        """Open a file that `create` has made, now or in an earlier run.
+
+        Raises:
+            ImageError: it is damaged, or of another image.
+        """
+        ...
+
+    def place(self) -> RegionPlace:
+        """Where other processes may write to, once it is open."""
+        ...
+
+    def mark(self, key: tuple[slice, ...]) -> None:
+        """Count a region as written. Not for several threads at once."""
         ...
 
     def finish(self) -> None:
         """Complete the file after the last block."""
         ...
 
-    def close(self) -> None:
-        """Let go of the file, finished or not."""
-        ...
+
+def check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on with a file that is not the one wanted.
+
+    Raises:
+        ImageError: naming what differs.
+    """
+    differing = [f"{k} {found.get(k)}, not {v}" for k, v in wanted.items() if found.get(k) != v]
+    if differing:
+        raise ImageError(
+            f"{path}: cannot be gone on with: it has {'; '.join(differing)}; remove it to start over, or write "
+            "what it was begun with"
+        )
 
 
 def blocks(

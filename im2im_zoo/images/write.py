@@ -1,135 +1,33 @@
 """Writing an image: whole (`write_image`) or region by region (`create_image`); nothing half-written is ever seen."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from im2im_zoo.axes import AxisName, parse_axes
+from im2im_zoo.axes import parse_axes
 from im2im_zoo.errors import AxesError, ImageError
-from im2im_zoo.images.atomic import KeptError, check_target, commit, discard, partial_path, writing_errors
+from im2im_zoo.images.atomic import (
+    KeptError,
+    check_target,
+    check_work,
+    commit,
+    discard,
+    hidden_path,
+    writing_errors,
+)
+from im2im_zoo.images.labels_group import image_of_label, version_of_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, pixel_size_um
 from im2im_zoo.images.open import image_suffixes, is_zarr_path
 from im2im_zoo.images.raster import png_mode, write_png
 from im2im_zoo.images.target import NewImage, Target, blocks
+from im2im_zoo.images.writer import ImageWriter
 
-
-class ImageWriter:
-    """An image that is being written; made by `create_image`, used with `with`.
-
-    Leaving the `with` block normally completes the output and lets it appear at its path; leaving it by an exception
-    removes what was written. Regions may come in any order, but must be disjoint; two threads must not write to the
-    same chunk at once. Voxels that are never written are zero.
-
-    Attributes:
-        path: where the output appears.
-        axes, shape, dtype: as `create_image` was given them.
-        chunks: voxels that are stored together, in the order of `axes`; regions that align with them are written
-            without reading back. Ones where every region is alike (TIFF, `.npy`).
-    """
-
-    def __init__(self, path: Path, image: NewImage, target: Target, *, overwrite: bool) -> None:
-        self.path = path
-        self.axes = image.axes
-        self.shape = image.shape
-        self.dtype = image.dtype
-        self._nbytes = image.nbytes
-        self._target = target
-        self._overwrite = overwrite
-        self._partial = partial_path(path)
-        self._open = False
-        self._order = tuple(image.axes.index(axis) for axis in target.axes)
-        chunk_of = dict(zip(target.axes, target.chunks, strict=True))
-        self.chunks = tuple(chunk_of[axis] for axis in image.axes)
-
-    def write(self, region: Mapping[str, slice], block: NDArray[Any]) -> None:
-        """Write one region.
-
-        Args:
-            region: axis -> slice; an axis that is left out is written from end to end.
-            block: its voxels, in the writer's order of axes and of its dtype.
-
-        Raises:
-            ImageError: a region out of the image, a block of another shape or dtype, or a disk that is full.
-        """
-        if not self._open:
-            raise ImageError(
-                f"{self.path}: is not open for writing; write within `with create_image(...) as writer:`"
-            )
-        key = self._key(region)
-        values = self._checked(np.asarray(block), key)
-        with writing_errors(self.path, self._nbytes):
-            self._target.write(tuple(key[i] for i in self._order), values.transpose(self._order))
-
-    def __enter__(self) -> Self:
-        try:
-            with writing_errors(self.path, self._nbytes):
-                self._target.create(self._partial)
-        except BaseException:
-            self._abandon()
-            raise
-        self._open = True
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._open = False
-        if error is not None:
-            self._abandon()
-            return
-        try:
-            with writing_errors(self.path, self._nbytes):
-                self._target.finish()
-                commit(self._partial, self.path, overwrite=self._overwrite)
-        except KeptError:
-            raise
-        except BaseException:
-            self._abandon()
-            raise
-
-    def _abandon(self) -> None:
-        self._target.close()
-        discard(self._partial)
-
-    def _key(self, region: Mapping[str, slice]) -> tuple[slice, ...]:
-        if unknown := sorted(set(region) - set(self.axes)):
-            raise AxesError(
-                f"{self.path}: the region names {', '.join(unknown)}, but the image has {', '.join(self.axes)}"
-            )
-        return tuple(
-            self._span(axis, region.get(axis, slice(None)), size)
-            for axis, size in zip(self.axes, self.shape, strict=True)
-        )
-
-    def _span(self, axis: str, span: slice, size: int) -> slice:
-        start = 0 if span.start is None else int(span.start)
-        stop = size if span.stop is None else int(span.stop)
-        if span.step not in (None, 1) or not 0 <= start <= stop <= size:
-            raise ImageError(
-                f"{self.path}: the region {axis} {start}:{stop}:{span.step or 1} is not within the {size} voxels of "
-                "the axis with step 1"
-            )
-        return slice(start, stop)
-
-    def _checked(self, block: NDArray[Any], key: tuple[slice, ...]) -> NDArray[Any]:
-        expected = tuple(k.stop - k.start for k in key)
-        if block.shape != expected:
-            raise ImageError(
-                f"{self.path}: the block has the shape {block.shape}, but its region {expected} "
-                f"({', '.join(self.axes)})"
-            )
-        floats = block.dtype.kind == "f" and self.dtype.kind == "f"
-        if not floats and not np.can_cast(block.dtype, self.dtype, "safe"):
-            raise ImageError(
-                f"{self.path}: holds {self.dtype}, which cannot take the values of {block.dtype}; convert the block first"
-            )
-        return block.astype(self.dtype, copy=False)
+__all__ = ["ImageWriter", "create_image", "write_image"]
 
 
 def create_image(
@@ -139,40 +37,71 @@ def create_image(
     shape: Sequence[int],
     dtype: DTypeLike,
     pixel_size_um: Mapping[str, float] | None = None,
+    translation_um: Mapping[str, float] | None = None,
     channel_names: Sequence[str] | None = None,
     time_step_s: float | None = None,
     chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
     attributes: Mapping[str, Any] | None = None,
-    ome_zarr_version: str = "0.5",
+    ome_zarr_version: str | None = None,
     labels: bool = False,
     overwrite: bool = False,
+    work: Path | None = None,
+    reduced: Iterable[tuple[int, int]] = (),
+    on_reduced: Callable[[int, int], None] | None = None,
 ) -> ImageWriter:
     """A writer for an image that is made region by region, in bounded memory.
 
     Args:
-        path: the ending chooses the format: .ome.zarr (.zarr), .ome.tif (.tiff), .tif (.tiff), .npy.
+        path: the ending chooses the format: .ome.zarr (.zarr), .ome.tif (.tiff), .tif (.tiff), .npy. Any name in the
+            group `labels` of an OME-Zarr image makes a label image of it: "cells.ome.zarr/labels/nuclei".
         axes: names or letters, in the order of the blocks to come; the file may store them in its own order.
         shape, dtype: of the image.
         pixel_size_um: space axis -> micrometres; axes that the image does not have are left out.
+        translation_um: space axis -> micrometres of the first voxel's centre (OME-Zarr only). Axes without a pixel size
+            are left out: OME-Zarr has one unit for both.
         channel_names: one a channel.
         time_step_s: seconds between time points.
         chunks: voxels to store together (OME-Zarr only), in the order of `axes`; default 1 to 4 MB.
+        shards: voxels to keep in one file (OME-Zarr 0.5 only), multiples of `chunks`; default each chunk its own.
         attributes: provenance to keep in the file (JSON values); `.npy` cannot.
-        ome_zarr_version: "0.4" (zarr 2) or "0.5" (zarr 3).
+        ome_zarr_version: "0.4" (zarr 2) or "0.5" (zarr 3); default that of the image which labels are put into, or 0.5.
         labels: the integers are labels: the pyramid takes the nearest and never averages.
         overwrite: replace an existing image, when the new one is complete.
+        work: where the output grows, on the disk of `path`. What is there from an earlier run is gone on with, and
+            stays there after an exception. One run at a time may use it. Default: a hidden place of its own, removed
+            after an exception.
+        reduced: blocks of the pyramid (level, number) that an earlier run has told `on_reduced` of.
+        on_reduced: called after each block of the pyramid that was made. As with regions, it is sure to survive a power
+            cut only after `os.sync()`.
 
     Raises:
-        ImageError: an ending, dtype or axes that cannot be written, or a path that exists.
+        ImageError: an ending, dtype or axes that cannot be written, a path that exists, or work that was begun on
+            something else.
         AxesError: unknown or doubled axes.
     """
     target_path = Path(path).expanduser()
+    within = image_of_label(target_path)
     image = _new_image(
-        target_path, axes, shape, dtype, pixel_size_um, channel_names, time_step_s, attributes, labels
+        target_path,
+        axes,
+        shape,
+        dtype,
+        pixel_size_um,
+        translation_um,
+        channel_names,
+        time_step_s,
+        attributes,
+        labels or within is not None,
+        within is not None,
     )
-    target = _target(target_path, image, chunks, ome_zarr_version)
-    check_target(target_path, folder=is_zarr_path(target_path), overwrite=overwrite)
-    return ImageWriter(target_path, image, target, overwrite=overwrite)
+    version = _version(target_path, within, ome_zarr_version)
+    target = _target(target_path, image, chunks, shards, version, reduced, on_reduced)
+    folder = within is not None or is_zarr_path(target_path)
+    check_target(target_path, folder=folder, overwrite=overwrite)
+    if work is not None:
+        check_work(work, target_path)
+    return ImageWriter(target_path, image, target, overwrite=overwrite, work=work)
 
 
 def write_image(
@@ -181,7 +110,7 @@ def write_image(
     *,
     overwrite: bool = False,
     labels: bool = False,
-    ome_zarr_version: str = "0.5",
+    ome_zarr_version: str | None = None,
 ) -> Path:
     """Write an image, lazy or in memory, block by block, with the pixel sizes, names and provenance that it carries.
 
@@ -205,6 +134,7 @@ def write_image(
         shape=image.shape,
         dtype=image.dtype,
         pixel_size_um=pixel_size_um(image),
+        translation_um=image.attrs.get("translation_um"),
         channel_names=_channel_names(image),
         time_step_s=image.attrs.get("time_step_s"),
         attributes=image.attrs.get(ATTRIBUTES_KEY),
@@ -222,11 +152,11 @@ def write_image(
 def _write_png(image: xr.DataArray, path: Path, overwrite: bool) -> Path:
     mode = png_mode(path, image)
     check_target(path, folder=False, overwrite=overwrite)
-    partial = partial_path(path)
+    partial = hidden_path(path, "partial")
     try:
         with writing_errors(path, image.nbytes):
             write_png(image, partial, mode)
-            commit(partial, path, overwrite=overwrite)
+            commit(partial, path, folder=False, overwrite=overwrite)
     except KeptError:
         raise
     except BaseException:
@@ -241,17 +171,39 @@ def _channel_names(image: xr.DataArray) -> list[str] | None:
     return [str(name) for name in image["channel"].values]
 
 
-def _target(path: Path, image: NewImage, chunks: Sequence[int] | None, version: str) -> Target:
-    from im2im_zoo.images.flat_write import NpyTarget, TiffTarget
-    from im2im_zoo.images.ome_zarr_write import OmeZarrTarget
+def _version(path: Path, within: Path | None, asked: str | None) -> str:
+    """The version of OME-Zarr to write: labels have that of their image."""
+    if within is None:
+        return asked or "0.5"
+    version = version_of_image(within)
+    if asked not in (None, version):
+        raise ImageError(
+            f"{path}: {within.name} is OME-Zarr {version}, and labels of {asked} cannot be put into it; "
+            "leave out the version"
+        )
+    return version
+
+
+def _target(
+    path: Path,
+    image: NewImage,
+    chunks: Sequence[int] | None,
+    shards: Sequence[int] | None,
+    version: str,
+    reduced: Iterable[tuple[int, int]],
+    on_reduced: Callable[[int, int], None] | None,
+) -> Target:
+    from im2im_zoo.images.flat_write import FlatTarget, NpyForm, TiffForm
+    from im2im_zoo.images.ome_zarr_write import OmeZarrTarget, Storage
 
     name = path.name.lower()
-    if is_zarr_path(path):
-        return OmeZarrTarget(path, image, version, _file_chunks(path, image, chunks))
+    if image.within or is_zarr_path(path):
+        small, large = _in_file(path, image, "chunks", chunks), _in_file(path, image, "shards", shards)
+        return OmeZarrTarget(path, image, Storage(version, small, large), reduced, on_reduced)
     if name.endswith((".tif", ".tiff")):
-        return TiffTarget(path, image)
+        return FlatTarget(TiffForm(path, image))
     if name.endswith(".npy"):
-        return NpyTarget(image)
+        return FlatTarget(NpyForm(image))
     if name.endswith(".png"):
         raise ImageError(
             f"{path}: a PNG cannot be written region by region; write .ome.zarr, .ome.tif or .tif"
@@ -259,18 +211,19 @@ def _target(path: Path, image: NewImage, chunks: Sequence[int] | None, version: 
     raise ImageError(f"{path}: cannot be written; use one of {', '.join(image_suffixes().writable)}")
 
 
-def _file_chunks(path: Path, image: NewImage, chunks: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Chunks in the order of an OME-Zarr, from the caller's order."""
-    if chunks is None:
+def _in_file(path: Path, image: NewImage, word: str, sides: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Sides of chunks or shards in the order of an OME-Zarr, from the caller's order."""
+    from im2im_zoo.images.ome_zarr_write import ORDER
+
+    if sides is None:
         return None
-    sides = [int(c) for c in chunks]
-    if len(sides) != len(image.axes) or min(sides) < 1:
+    each = [int(side) for side in sides]
+    if len(each) != len(image.axes) or min(each) < 1:
         raise ImageError(
-            f"{path}: chunks {tuple(sides)} need one side above zero for each of {', '.join(image.axes)}"
+            f"{path}: {word} {tuple(each)} need one side above zero for each of {', '.join(image.axes)}"
         )
-    of_axis = {a: min(c, n) for a, c, n in zip(image.axes, sides, image.shape, strict=True)}
-    order: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
-    return tuple(of_axis[axis] for axis in image.in_order(order))
+    of_axis = dict(zip(image.axes, each, strict=True))
+    return tuple(of_axis[axis] for axis in image.in_order(ORDER))
 
 
 def _new_image(
@@ -279,10 +232,12 @@ def _new_image(
     shape: Sequence[int],
     dtype: DTypeLike,
     sizes: Mapping[str, float] | None,
+    translation: Mapping[str, float] | None,
     channel_names: Sequence[str] | None,
     time_step_s: float | None,
     attributes: Mapping[str, Any] | None,
     labels: bool,
+    within: bool,
 ) -> NewImage:
     """The checked description of what is to be written."""
     names, sides, kind = parse_axes(axes), tuple(int(n) for n in shape), np.dtype(dtype).newbyteorder("=")
@@ -306,6 +261,9 @@ def _new_image(
         raise ImageError(
             f"{path}: pixel sizes and time step are above zero, not {', '.join(wrong) or time_step_s}"
         )
+    shifts = {a: float(s) for a, s in (translation or {}).items() if a in known and s}
+    if not all(np.isfinite(s) for s in shifts.values()):
+        raise ImageError(f"{path}: the translation must be finite, not {shifts}")
     if channel_names is not None and len(channel_names) != (
         dict(zip(names, sides, strict=True)).get("channel")
     ):
@@ -327,6 +285,8 @@ def _new_image(
         None if time_step_s is None or "time" not in names else float(time_step_s),
         dict(attributes or {}),
         labels,
+        shifts,
+        within,
     )
 
 

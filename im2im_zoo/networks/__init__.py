@@ -1,6 +1,24 @@
-"""Networks of our own, one file each, and `probe`, which measures what any network needs to be tiled."""
+"""What can be measured of any network: the sizes that it takes, how far it reaches, the halo that it needs.
 
-from im2im_zoo.networks.halo import Halo, effective_halo
+`probe` measures modules while they are packaged; `reach` and `halo` any function of arrays, as an engine is one.
+"""
+
+from im2im_zoo.networks.agreement import Agreement
+from im2im_zoo.networks.halo import Halo, Needed, effective_halo, needed_halo
+from im2im_zoo.networks.ports import NetworkAxis, Port
 from im2im_zoo.networks.probe import Call, Grid, as_call, receptive_field, step_grid
 
-__all__ = ["Call", "Grid", "Halo", "as_call", "effective_halo", "receptive_field", "step_grid"]
+__all__ = [
+    "Agreement",
+    "Call",
+    "Grid",
+    "Halo",
+    "Needed",
+    "NetworkAxis",
+    "Port",
+    "as_call",
+    "effective_halo",
+    "needed_halo",
+    "receptive_field",
+    "step_grid",
+]

@@ -1,8 +1,9 @@
 """The halo that a network needs on a real image: measured by cutting the image, not deduced from the layers.
 
-The receptive field (`probe`) is where a cut could be felt; what is far from the voxel often weighs next to nothing.
+The receptive field (`probe`, `reach`) is where a cut could be felt; what is far from the voxel often weighs next to nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.networks.agreement import Agreement, Curve, Whole
+from im2im_zoo.networks.cuts import Cut, Run, Tensors, at_most, part, size_along
+from im2im_zoo.networks.ports import NetworkAxis, Port
 from im2im_zoo.networks.probe import Array, Call, Grid, as_call
 
 if TYPE_CHECKING:
@@ -31,6 +35,46 @@ class Halo:
     sufficient: tuple[bool, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What was measured, one value for each axis that was asked for; voxels of the reference.
+
+    Attributes:
+        voxels: with this halo, tiles agree with the whole; where `sufficient` is False, from where on more helps little.
+        sufficient: False if the inputs are too small to show a halo that is enough, or none is.
+        tried: the largest distance from a cut that the inputs could show.
+        error: largest difference from the whole, of the voxels that are kept, as a fraction of what is tolerated there; above
+            1 though the halo is sufficient if few enough voxels differ by so much; infinite if nothing could be cut.
+    """
+
+    voxels: tuple[int, ...]
+    sufficient: tuple[bool, ...]
+    tried: tuple[int, ...]
+    error: float
+
+
+def needed_halo(run: Run, axes: Sequence[NetworkAxis], inputs: Tensors, agree: Sequence[Agreement]) -> Needed:
+    """The smallest halo with which tiles of some inputs give what the whole of them gives.
+
+    Where the network takes several sizes, the whole is cut at quarters of it. Where it takes one, tiles are as large as the
+    whole: they are moved on by a quarter and by half of it, and are mirrored beyond its end.
+
+    Args:
+        run: the network.
+        axes: those along which it may be cut; the inputs are cropped to sizes that it takes along them.
+        inputs: preprocessed, one for each input of the network; real ones, as the halo depends on them.
+        agree: when two values agree, one for each output.
+
+    Raises:
+        PackageError: the network refuses a tile, or its outputs have other sizes than the axes say.
+    """
+    sizes = [size_along(inputs, axis) for axis in axes]
+    if any(size < axis.minimum for size, axis in zip(sizes, axes, strict=True)):
+        return _nothing(len(axes))
+    cropped = part(inputs, [Cut(a, 0, at_most(a, n)) for a, n in zip(axes, sizes, strict=True)])
+    return _needed(Whole(run, cropped, run(list(cropped)), tuple(agree)), axes)
+
+
 def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tolerance: float = 1e-3) -> Halo:
     """The smallest halo with which tiles of an image give what the whole image gives, within a tolerance.
 
@@ -41,95 +85,73 @@ def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tol
         tolerance: largest difference of any voxel, as a fraction of the output's range on the whole image.
     """
     call = as_call(network)
-    space = grid.floor([min(n, image.shape[2 + i]) for i, n in enumerate(image.shape[2:])])
-    if any(n > have for n, have in zip(space, image.shape[2:], strict=True)):
-        return Halo((0,) * len(space), float("inf"), tolerance, (False,) * len(space))
-    image = _part(image, [slice(n) for n in space])
-    whole = call(image)
-    scale = float(np.ptp(whole)) or 1.0
-    curves = [_worst_by_distance(call, image, whole, grid, axis) / scale for axis in range(len(space))]
-    found = [_first_within(curve, tolerance) for curve in curves]
-    halo = [_flat_from(curve) if h is None else h for curve, h in zip(curves, found, strict=True)]
-    tile = _middle(space, grid)
-    error = _tile_error(call, image, whole, tile, halo) / scale
-    while (
-        None not in found
-        and error > tolerance
-        and all(2 * (h + s) < t.stop - t.start for h, s, t in zip(halo, grid.step, tile, strict=True))
-    ):
-        halo = [h + s for h, s in zip(halo, grid.step, strict=True)]  # cuts on all sides add up
-        error = _tile_error(call, image, whole, tile, halo) / scale
-    sufficient = tuple(h is not None and error <= tolerance for h in found)
+
+    def run(inputs: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
+        return [call(array) for array in inputs if array is not None]
+
+    axes = [
+        NetworkAxis(str(i), smallest, step, False, (Port(2 + i),), (Port(2 + i),))
+        for i, (smallest, step) in enumerate(zip(grid.min, grid.step, strict=True))
+    ]
+    if any(n < axis.minimum for n, axis in zip(image.shape[2:], axes, strict=True)):
+        found = _nothing(len(axes))
+    else:
+        cropped = part(
+            [image], [Cut(a, 0, at_most(a, n)) for a, n in zip(axes, image.shape[2:], strict=True)]
+        )
+        whole = run(cropped)
+        agree = Agreement(relative=0.0, absolute=tolerance * (float(np.ptp(whole[0])) or 1.0))
+        found = _needed(Whole(run, cropped, whole, (agree,)), axes)
+    return Halo(found.voxels, found.error * tolerance, tolerance, found.sufficient)
+
+
+def _nothing(axes: int) -> Needed:
+    return Needed((0,) * axes, (False,) * axes, (0,) * axes, math.inf)
+
+
+def _needed(whole: Whole, axes: Sequence[NetworkAxis]) -> Needed:
+    sizes = [size_along(whole.inputs, axis) for axis in axes]
+    curves = [
+        Curve.merged([whole.curve(cut) for cut in _cuts(axis, size)])
+        for axis, size in zip(axes, sizes, strict=True)
+    ]
+    found = [curve.first_within() for curve in curves]
+    halo = [c.flat_from() if h is None else h for c, h in zip(curves, found, strict=True)]
+    tile = [_middle(axis, size) for axis, size in zip(axes, sizes, strict=True)]
+    error, agrees = whole.difference(tile, halo)
+    while None not in found and not agrees and _leaves_some(tile, sizes, halo):
+        halo = [h + a.step for h, a in zip(halo, axes, strict=True)]  # cuts on all sides add up
+        error, agrees = whole.difference(tile, halo)
     if None in found:
         # An axis that could not be cut has an infinite curve: what the others show is still worth knowing.
-        shown = [float(c[h]) for c, h in zip(curves, halo, strict=True) if np.isfinite(c[h])]
-        error = max([error, *shown]) if shown else float("inf")
-    return Halo(tuple(halo), error, tolerance, sufficient)
+        shown = [float(c.worst[h]) for c, h in zip(curves, halo, strict=True) if np.isfinite(c.worst[h])]
+        error = max([error, *shown]) if shown else math.inf
+    sufficient = tuple(h is not None and agrees for h in found)
+    return Needed(tuple(halo), sufficient, tuple(len(c.worst) - 1 for c in curves), error)
 
 
-def _middle(space: Sequence[int], grid: Grid) -> list[slice]:
-    """A tile in the middle, cut on all sides where the image has the room for it; starts on the grid."""
-    tile = []
-    for size, step, smallest in zip(space, grid.step, grid.min, strict=True):
-        start = size // 6 // step * step
-        tile.append(slice(start, size - start) if size - 2 * start >= smallest else slice(0, size))
-    return tile
+def _cuts(axis: NetworkAxis, size: int) -> list[Cut]:
+    """Tiles that are cut on one side; of a network of one size, tiles that are moved on."""
+    quarters = [size * k // 4 for k in (1, 2, 3)]
+    begins = sorted({q // axis.step * axis.step for q in quarters} - {0})
+    if axis.fixed:
+        return [Cut(axis, b, size) for b in begins if 4 * b <= 2 * size]
+    # A tile ends at a size that the network takes, which need not be a multiple of the step.
+    ends = sorted({at_most(axis, q) for q in quarters} - {size})
+    return [Cut(axis, b, size - b) for b in begins if size - b >= axis.minimum] + [
+        Cut(axis, 0, e) for e in ends if e < size
+    ]
 
 
-def _tile_error(
-    call: Call, image: Array, whole: NDArray[Any], tile: Sequence[slice], halo: Sequence[int]
-) -> float:
-    """Largest difference within a tile, less its halo where it is cut; 0 if nothing is left."""
-    output = call(_part(image, tile))
-    kept = tuple(
-        slice(h if t.start else 0, (t.stop - t.start) - (h if t.stop < n else 0))
-        for t, h, n in zip(tile, halo, image.shape[2:], strict=True)
-    )
-    difference = _part(np.abs(output - _part(whole, tile)), kept)
-    return float(difference.max()) if difference.size else 0.0
+def _middle(axis: NetworkAxis, size: int) -> Cut:
+    """A tile in the middle, cut on both sides where there is room for it; of one size, moved on by a quarter."""
+    if axis.fixed:
+        return Cut(axis, size // 4 // axis.step * axis.step, size)
+    begin = size // 6 // axis.step * axis.step
+    return Cut(axis, begin, size - 2 * begin) if size - 2 * begin >= axis.minimum else Cut(axis, 0, size)
 
 
-def _worst_by_distance(
-    call: Call, image: Array, whole: NDArray[Any], grid: Grid, axis: int
-) -> NDArray[np.float64]:
-    """Largest difference at any distance >= d from a cut, for d = 0, 1, ..., over several cuts along an axis."""
-    size, step, smallest = image.shape[2 + axis], grid.step[axis], grid.min[axis]
-    cuts = sorted({size * k // 4 // step * step for k in (1, 2, 3)} - {0})
-    curves = []
-    for cut in cuts:
-        if size - cut >= smallest:
-            curves.append(_differences(call, image, whole, axis, slice(cut, size)))
-        if cut >= smallest:
-            curves.append(_differences(call, image, whole, axis, slice(0, cut))[::-1])
-    if not curves:
-        return np.full(1, np.inf)  # nowhere to cut: nothing is known
-    longest = max(map(len, curves))
-    padded = [np.pad(c, (0, longest - len(c))) for c in curves]
-    worst: NDArray[np.float64] = np.maximum.accumulate(np.max(padded, axis=0)[::-1])[::-1]
-    return worst
-
-
-def _differences(
-    call: Call, image: Array, whole: NDArray[Any], axis: int, part: slice
-) -> NDArray[np.float64]:
-    index = [slice(None)] * (image.ndim - 2)
-    index[axis] = part
-    difference = np.abs(call(_part(image, index)) - _part(whole, index)).astype(np.float64)
-    others = tuple(i for i in range(difference.ndim) if i != 2 + axis)
-    result: NDArray[np.float64] = difference.max(axis=others)
-    return result
-
-
-def _part(array: NDArray[Any], space: Sequence[slice]) -> NDArray[Any]:
-    return np.ascontiguousarray(array[(slice(None), slice(None), *space)])
-
-
-def _first_within(curve: Sequence[float] | NDArray[np.float64], tolerance: float) -> int | None:
-    """The first distance from which on the curve stays within the tolerance; None if it never does."""
-    within = np.flatnonzero(np.asarray(curve) <= tolerance)
-    return int(within[0]) if len(within) else None
-
-
-def _flat_from(curve: NDArray[np.float64]) -> int:
-    """The first distance at which the curve is about as low as it gets three quarters of the way."""
-    return _first_within(curve, 1.25 * float(curve[len(curve) * 3 // 4])) or 0
+def _leaves_some(tile: Sequence[Cut], sizes: Sequence[int], halo: Sequence[int]) -> bool:
+    """Whether something would be kept of the tile with a halo that is one step larger."""
+    kept = zip(tile, sizes, halo, strict=True)
+    return all(2 * (h + cut.axis.step) < min(cut.begin + cut.size, n) - cut.begin for cut, n, h in kept)

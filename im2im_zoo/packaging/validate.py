@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine, open_engine
@@ -22,13 +21,7 @@ from im2im_zoo.package import WEIGHTS_FORMATS, Package, check_hashes, open_packa
 from im2im_zoo.packaging.findings import Finding, Severity, ValidationReport, sort_findings
 from im2im_zoo.packaging.format_checks import check_files, check_format, check_metadata
 from im2im_zoo.packaging.weights import TOLERANCE, difference
-from im2im_zoo.processing import fit
-
-_DEFAULT_TOLERANCE = {
-    "relative_tolerance": 1e-3,
-    "absolute_tolerance": 1e-3,
-    "mismatched_elements_per_million": 100.0,
-}
+from im2im_zoo.reference import Reference, compare, tolerance
 
 
 @dataclass
@@ -138,7 +131,7 @@ def _check_weights(checks: _Checks, weights: Sequence[str] | None, sizes: Sequen
                 "info", "not_run", f"weights.{name}", "not run: there is no engine for this format here"
             )
     try:
-        test = _TestTensors.of(package, allow_code=checks.allow_code)
+        test = Reference.of(package, allow_code=checks.allow_code)
     except (PackageError, ProcessingError, ValueError, OSError) as error:
         checks.add("error", "test_tensor", "inputs", f"the test tensors cannot be processed: {error}")
         return
@@ -161,6 +154,7 @@ def _check_weights(checks: _Checks, weights: Sequence[str] | None, sizes: Sequen
                 architecture=architecture,
                 root=package.root,
                 allow_code=checks.allow_code,
+                description=package.description,
             )
             _check_reproduces(checks, name, engines[name], test)
         except (PackageError, ProcessingError) as error:
@@ -172,71 +166,9 @@ def _check_weights(checks: _Checks, weights: Sequence[str] | None, sizes: Sequen
         _check_size(checks, engines, test, n)
 
 
-@dataclass(frozen=True)
-class _TestTensors:
-    """Test tensors of a package, raw and preprocessed."""
-
-    package: Package
-    raw: Mapping[str, xr.DataArray]
-    prepared: list[NDArray[Any]]
-    expected: dict[str, NDArray[Any]]
-    allow_code: bool
-
-    @classmethod
-    def of(cls, package: Package, *, allow_code: bool) -> "_TestTensors":
-        raw, prepared = {}, []
-        for tensor in package.inputs:
-            if tensor.test_tensor is None:
-                raise PackageError(f"input {tensor.id} has no test_tensor")
-            axes = [str(a.id) for a in tensor.axes]
-            array = np.load(package.path(tensor.test_tensor), allow_pickle=False)
-            if array.ndim != len(axes):
-                raise PackageError(
-                    f"the test tensor of {tensor.id} has {array.ndim} axes, the RDF says {axes}"
-                )
-            if array.dtype.name != tensor.dtype:
-                raise PackageError(
-                    f"the test tensor of {tensor.id} is {array.dtype}, the RDF says {tensor.dtype}"
-                )
-            image = xr.DataArray(array, dims=axes, name=str(tensor.id))
-            pipeline = fit(tensor.preprocessing, image, allow_code=allow_code, root=package.root)
-            raw[str(tensor.id)] = image
-            prepared.append(pipeline(image).transpose(*axes).to_numpy())
-        expected = {
-            str(t.id): np.load(package.path(t.test_tensor), allow_pickle=False)
-            for t in package.outputs
-            if t.test_tensor is not None
-        }
-        return cls(package, raw, prepared, expected, allow_code)
-
-    def finish(self, outputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The postprocessed results of a network's outputs."""
-        if len(outputs) != len(self.package.outputs):
-            raise PackageError(
-                f"the network has {len(outputs)} outputs, the RDF describes {len(self.package.outputs)}"
-            )
-        results = {}
-        for tensor, array in zip(self.package.outputs, outputs, strict=True):
-            axes = [str(a.id) for a in tensor.axes]
-            if array.ndim != len(axes):
-                raise PackageError(
-                    f"output {tensor.id} has the shape {array.shape}, the RDF says {', '.join(axes)}"
-                )
-            image = xr.DataArray(array, dims=axes, name=str(tensor.id))
-            pipeline = fit(
-                tensor.postprocessing,
-                image,
-                references=self.raw,
-                allow_code=self.allow_code,
-                root=self.package.root,
-            )
-            results[str(tensor.id)] = pipeline(image).transpose(*axes).to_numpy()
-        return results
-
-
-def _check_reproduces(checks: _Checks, name: str, engine: Engine, test: _TestTensors) -> None:
+def _check_reproduces(checks: _Checks, name: str, engine: Engine, test: Reference) -> None:
     """Compare a format's result with the test output, within the tolerance that the package declares."""
-    results = test.finish(engine(test.prepared))
+    results = test.finish(engine(test.inputs))
     for tensor_id, expected in test.expected.items():
         result = results[tensor_id]
         where = f"weights.{name}"
@@ -244,45 +176,34 @@ def _check_reproduces(checks: _Checks, name: str, engine: Engine, test: _TestTen
             message = f"its output {tensor_id} has the shape {result.shape}, the test tensor {expected.shape}"
             checks.add("error", "test_output", where, message)
             continue
-        tolerance = _tolerance(checks.package, name, tensor_id)
-        differences = np.abs(result.astype(np.float64) - expected.astype(np.float64))
-        limit = tolerance["absolute_tolerance"] + tolerance["relative_tolerance"] * np.abs(
-            expected.astype(np.float64)
-        )
-        per_million = 1e6 * float((~(differences <= limit)).mean())
+        allowed = tolerance(checks.package, name, tensor_id)
+        found = compare(result, expected, allowed)
         checks.measured.setdefault("test_output", {}).setdefault(name, {})[tensor_id] = {
-            "max_difference": float(differences.max()),
-            "mismatched_per_million": per_million,
+            "max_difference": found.largest,
+            "mismatched_per_million": found.mismatched_per_million,
         }
-        if per_million > tolerance["mismatched_elements_per_million"]:
+        if found.mismatched_per_million > allowed.mismatched_per_million:
             checks.add(
                 "error",
                 "test_output",
                 where,
-                f"its output {tensor_id} is not the test tensor's: {per_million:.0f} of a million voxels differ by more than "
-                f"{tolerance['absolute_tolerance']:.2g} + {tolerance['relative_tolerance']:.2g} of the value (at most "
-                f"{tolerance['mismatched_elements_per_million']:.0f} may); largest difference {differences.max():.3g}",
+                f"its output {tensor_id} is not the test tensor's: {found.mismatched_per_million:.0f} of a million voxels differ by "
+                f"more than {allowed.absolute:.2g} + {allowed.relative:.2g} of the value (at most "
+                f"{allowed.mismatched_per_million:.0f} may); largest difference {found.largest:.3g}",
             )
 
 
-def _tolerance(package: Package, weights_format: str, tensor_id: str) -> dict[str, float]:
-    """The tolerance that the RDF declares for a format and tensor, else the format's default."""
-    for entry in package.description.config.bioimageio.reproducibility_tolerance:
-        of_format = not entry.weights_formats or weights_format in entry.weights_formats
-        of_tensor = not entry.output_ids or tensor_id in map(str, entry.output_ids)
-        if of_format and of_tensor:
-            return {key: float(getattr(entry, key)) for key in _DEFAULT_TOLERANCE}
-    return dict(_DEFAULT_TOLERANCE)
-
-
-def _check_size(checks: _Checks, engines: Mapping[str, Engine], test: _TestTensors, n: int) -> None:
+def _check_size(checks: _Checks, engines: Mapping[str, Engine], test: Reference, n: int) -> None:
     """Run the formats at a declared size, made of the test image, and compare them with each other."""
     shapes = [_declared_shape(t, n) for t in checks.package.inputs]
     if any(shape is None for shape in shapes):
         return
+    if any(array is None for array in test.inputs):
+        return
     inputs = [
         _repeated(array, [have if w is None else w for have, w in zip(array.shape, shape or (), strict=True)])
-        for array, shape in zip(test.prepared, shapes, strict=True)
+        for array, shape in zip(test.inputs, shapes, strict=True)
+        if array is not None
     ]
     text = " and ".join("x".join(map(str, a.shape)) for a in inputs)
     results: dict[str, list[NDArray[Any]]] = {}

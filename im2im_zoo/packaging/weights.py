@@ -20,12 +20,11 @@ from im2im_zoo.components import Component, build, is_component
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import ComponentError, PackageError
 from im2im_zoo.networks import Grid, as_call
-from im2im_zoo.package import WEIGHTS_FORMATS
 
 if TYPE_CHECKING:
     from torch import nn
 
-FORMATS = WEIGHTS_FORMATS
+FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
 FILES = {
     "onnx": "weights.onnx",
     "torchscript": "weights_torchscript.pt",

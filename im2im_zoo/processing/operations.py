@@ -159,7 +159,7 @@ def _limit(x: xr.DataArray, low: xr.DataArray | None, high: xr.DataArray | None)
     # Decided by all the limits, not by those of this tile: every tile gets the same dtype.
     limits = [limit for limit in (low, high) if limit is not None]
     stay = x.dtype.kind in "iu" and all(_fit_into(limit.to_numpy(), x.dtype) for limit in limits)
-    values = np.ascontiguousarray(x.to_numpy()) if stay else _floats(x)
+    values = np.asarray(x.to_numpy(), order="C") if stay else _floats(x)
     if low is not None:
         values = np.maximum(values, _along(low, x).astype(values.dtype))
     if high is not None:
@@ -227,7 +227,7 @@ def _cast(x: xr.DataArray, dtype: str) -> xr.DataArray:
     Outside the integer's range astype gives whatever the processor does, which differs between machines and
     between vector and scalar code; here the range's ends. NaN has no integer and is refused.
     """
-    values, target = np.ascontiguousarray(x.to_numpy()), np.dtype(dtype)
+    values, target = np.asarray(x.to_numpy(), order="C"), np.dtype(dtype)
     if values.dtype.kind != "f" or target.kind not in "iu":
         # float64 beyond float32 becomes infinity, as in every consumer.
         with np.errstate(over="ignore"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -69,6 +69,7 @@ def fit(
     allow_code: bool = False,
     root: Path | None = None,
     block_bytes: int = BLOCK_BYTES,
+    measured: MutableMapping[str, Any] | None = None,
 ) -> Pipeline:
     """Bind the operations to one image, with their statistics over all of it.
 
@@ -85,6 +86,8 @@ def fit(
         root: the folder in which the source of `custom` operations lies.
         block_bytes: bound on the memory for statistics, without what the file's reader takes to decode; 2 MiB is the
             least that a histogram of 32-bit data needs.
+        measured: the statistics of an earlier fit of the same operations to the same image, as JSON values, which are not
+            taken again; what is taken is put there.
 
     Raises:
         ProcessingError: an operation that cannot be done here, or values without statistics (NaN, infinity).
@@ -101,11 +104,17 @@ def fit(
         try:
             _check_references(operation, references, dataset)
             wants = requirements(operation)
+            known = _Known(measured, number)
             shared = {
-                want: _measure(want, others, references, block_bytes) for want in wants if want.of_dataset
+                want: known.or_measured(want, others, references, block_bytes)
+                for want in wants
+                if want.of_dataset
             }
             for track in tracks:
-                values = [shared.get(w) or _measure(w, [track], references, block_bytes) for w in wants]
+                kept = known if track is own else _Known(None, number)
+                values = [
+                    shared.get(w) or kept.or_measured(w, [track], references, block_bytes) for w in wants
+                ]
                 statistics = [array for arrays in values for array in arrays]
                 track.add(_step(operation, statistics, track.image, allow_code, root))
             if operation.id == "custom" and any(requirements(op) for op in operations[number:]):
@@ -136,6 +145,29 @@ class _Track:
     def source(self) -> Source:
         made = Pipeline(tuple(self.pending))
         return Source(self.image, made, made.whole_axes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The statistics of one operation that were taken before, and are kept."""
+
+    measured: MutableMapping[str, Any] | None
+    number: int
+
+    def or_measured(
+        self,
+        want: Requirement,
+        tracks: Sequence[_Track],
+        references: Mapping[str, xr.DataArray],
+        block_bytes: int,
+    ) -> tuple[xr.DataArray, ...]:
+        if self.measured is None:
+            return _measure(want, tracks, references, block_bytes)
+        key = f"{self.number}: {want}"
+        if key not in self.measured:
+            found = _measure(want, tracks, references, block_bytes)
+            self.measured[key] = [a.to_dict() for a in found]
+        return tuple(xr.DataArray.from_dict(plain) for plain in self.measured[key])
 
 
 def _step(

@@ -7,21 +7,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from im2im_zoo.runtime.choice import open_network
     from im2im_zoo.runtime.cost import measure_cost
+    from im2im_zoo.runtime.mapping import map_axes
     from im2im_zoo.runtime.memory import Cost, Projection, project
     from im2im_zoo.runtime.plan import AxisPlan, Plan, Tile
     from im2im_zoo.runtime.planning import plan_prediction
-    from im2im_zoo.runtime.prediction import (
-        PredictionResult,
-        execute,
-        open_network,
-        predict,
-        predict_array,
-    )
-    from im2im_zoo.runtime.run import Figures, Sink, run_plan
+    from im2im_zoo.runtime.prediction import PredictionResult, predict, predict_array, predict_arrays
+    from im2im_zoo.runtime.prepare import Prepared, Settings, prepare
+    from im2im_zoo.runtime.run import Figures, run_plan
+    from im2im_zoo.runtime.tile_job import Sink
 
 _HOMES = {
+    "open_network": "choice",
     "measure_cost": "cost",
+    "map_axes": "mapping",
     "Cost": "memory",
     "Projection": "memory",
     "project": "memory",
@@ -30,13 +30,15 @@ _HOMES = {
     "Tile": "plan",
     "plan_prediction": "planning",
     "PredictionResult": "prediction",
-    "execute": "prediction",
-    "open_network": "prediction",
     "predict": "prediction",
     "predict_array": "prediction",
+    "predict_arrays": "prediction",
+    "Prepared": "prepare",
+    "Settings": "prepare",
+    "prepare": "prepare",
     "Figures": "run",
-    "Sink": "run",
     "run_plan": "run",
+    "Sink": "tile_job",
 }
 
 __all__ = [
@@ -45,15 +47,19 @@ __all__ = [
     "Figures",
     "Plan",
     "PredictionResult",
+    "Prepared",
     "Projection",
+    "Settings",
     "Sink",
     "Tile",
-    "execute",
+    "map_axes",
     "measure_cost",
     "open_network",
     "plan_prediction",
     "predict",
     "predict_array",
+    "predict_arrays",
+    "prepare",
     "project",
     "run_plan",
 ]

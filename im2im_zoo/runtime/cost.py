@@ -8,14 +8,14 @@ import ctypes
 import math
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine
-from im2im_zoo.runtime.mapping import AxisMap
+from im2im_zoo.runtime.mapping import AxisMap, Layout
 from im2im_zoo.runtime.memory import MIB, Cost
 
 # Large enough that the activations of small networks stand out of the noise of a MiB or so, small enough to
@@ -30,22 +30,19 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE_BLOCK = 1024**2
 
 
-def measure_cost(
-    engine: Engine, maps: Sequence[AxisMap], input_axes: Sequence[str], *, budget: int | None = None
-) -> Cost:
+def measure_cost(engine: Engine, layout: Layout, *, budget: int | None = None) -> Cost:
     """What the network takes, of two runs on noise.
 
     Args:
         engine: the network.
-        maps: all axes, for the sizes that the network takes and those of the image (no run is larger).
-        input_axes: of the tensor, in its order.
+        layout: for the sizes that the network takes and those of the image (no run is larger).
         budget: bytes that the process may take; the larger run is left out if it would take more.
     """
-    tiled = [m for m in maps if m.role == "tile" and m.grid is not None]
+    tiled = layout.network_axes
 
     def run(shape: dict[str, int]) -> int:
-        array = _noise(maps, input_axes, shape)
-        return peak_of(lambda: engine([array]))
+        arrays = _noise(layout, shape)
+        return peak_of(lambda: engine(arrays))
 
     # The first run pays for what libraries set up once; it counts as the process's.
     run(_grown(tiled, 0))
@@ -157,26 +154,39 @@ def _sampled_peak(call: Callable[[], object]) -> int:
         thread.join()
 
 
-def _grown(tiled: Sequence[AxisMap], voxels: int) -> dict[str, int]:
-    """The smallest tile of the grid with that many voxels, or the whole padded image if it has fewer."""
-    shape = {m.name: m.grid.minimum for m in tiled if m.grid is not None}
+def _grown(axes: Sequence[AxisMap], voxels: int) -> dict[str, int]:
+    """The smallest tile of the grid with that many voxels, or the whole padded image if it has fewer.
+
+    An axis that is never cut has the size of the image.
+    """
+    shape, most, grids = {}, {}, {}
+    for m in axes:
+        if m.grid is None:
+            continue
+        grids[m.name], whole = m.grid, m.grid.at_least(m.size + 2 * m.crop)
+        most[m.name] = m.grid.minimum if m.grid.fixed else whole
+        shape[m.name] = m.grid.minimum if m.role == "tile" else most[m.name]
     while math.prod(shape.values()) < voxels:
-        growing = [
-            m
-            for m in tiled
-            if m.grid is not None and not m.grid.fixed and shape[m.name] < m.grid.at_least(m.size)
-        ]
+        growing = [a for a in shape if shape[a] < most[a]]
         if not growing:
             break
-        least = min(growing, key=lambda m: shape[m.name])
-        if least.grid is not None:
-            most = least.grid.at_least(least.size)
-            shape[least.name] = min(
-                most, least.grid.at_least(max(2 * shape[least.name], shape[least.name] + 1))
-            )
+        least = min(growing, key=lambda a: shape[a])
+        shape[least] = min(most[least], grids[least].at_least(max(2 * shape[least], shape[least] + 1)))
     return shape
 
 
-def _noise(maps: Sequence[AxisMap], input_axes: Sequence[str], shape: dict[str, int]) -> NDArray[np.float32]:
-    sizes = {m.name: m.size for m in maps if m.role in ("channel", "batch")} | shape
-    return np.random.default_rng(0).standard_normal([sizes[a] for a in input_axes], dtype=np.float32)
+def _noise(layout: Layout, shape: Mapping[str, int]) -> list[NDArray[np.float32] | None]:
+    """An array for each input that is given."""
+    random = np.random.default_rng(0)
+    ports = {m.name: m.network.inputs for m in layout.network_axes if m.network is not None}
+    arrays: list[NDArray[np.float32] | None] = []
+    for number, source in enumerate(layout.inputs):
+        if not source.given:
+            arrays.append(None)
+            continue
+        sizes = []
+        for axis in source.axes:
+            port = ports[axis][number] if axis in ports else None
+            sizes.append(1 if axis == "batch" else port.size(shape[axis]) if port else source.sizes[axis])
+        arrays.append(random.standard_normal(sizes, dtype=np.float32))
+    return arrays

@@ -1,136 +1,268 @@
-"""Which axis of an image is which axis of a model's tensors, by name. Sizes and names only: no voxel is read.
+"""Which axis of the images is which axis of a model's tensors, by name. Sizes and names only: no voxel is read.
 
 Each axis has one role:
 
     tile     an axis of the network (z, y, x; time if the model has one): cut into tiles where needed
+    whole    an axis of the network that an output does not have, or not at a size that follows it: never cut
+    index    an axis of things without an order in space: taken whole, at the sizes that the model takes
     channel  taken whole
-    batch    the tensor's batch: one tile at a time
-    loop     an axis of the image that the model does not have: the model runs at each of its positions,
+    batch    the tensor's batch: one sample at a time
+    loop     an axis of the images that the model does not have: the model runs at each of its positions,
              each of which is a sample of its own (its statistics are its own)
+
+Sizes are counted in voxels of the reference: the input tensor whose size along the axis is not given by another one's.
+How an axis appears in each tensor (its place, scale and offset) is a `Port`; `tensor_sizes` reads them from the RDF.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import xarray as xr
 
 from im2im_zoo.axes import AXES
 from im2im_zoo.errors import PlanError
+from im2im_zoo.networks.ports import NetworkAxis
+from im2im_zoo.runtime.tensor_sizes import SizedAxis, Tensor, network_axes, tensors_of
 from im2im_zoo.runtime.tiling import Grid
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-Role = Literal["tile", "channel", "batch", "loop"]
+PadMode = Literal["reflect", "symmetric", "edge", "constant"]
+Role = Literal["tile", "whole", "index", "channel", "batch", "loop"]
 
 
 @dataclass(frozen=True, slots=True)
 class AxisMap:
-    """One axis of the image, of the model, or of both.
+    """One axis of the images, of the model, or of both.
 
     Attributes:
-        size: voxels in the image; 1 if the image does not have the axis.
-        out_size: voxels in the output.
-        grid: the sizes that the network takes, for a `tile` axis.
-        scale: voxels of the output for one of the input.
-        declared_halo: voxels of the input, rounded up; None if the RDF gives none.
-        in_image, in_output: whether the input and the output image have the axis.
+        size: voxels in the reference's image; 1 if it does not have the axis.
         note: what was done and why, for a person.
+        grid: the sizes that the network takes, for an axis of the network.
+        network: how its tensors have it.
+        crop: voxels that the network gives no output for, at both ends.
+        declared_halo: voxels, rounded up; None if the RDF gives none.
+        in_image: whether the reference's image has the axis.
     """
 
     name: str
     role: Role
     size: int
-    out_size: int
     note: str
     grid: Grid | None = None
-    scale: Fraction = Fraction(1)
+    network: NetworkAxis | None = None
+    crop: int = 0
     declared_halo: int | None = None
     in_image: bool = True
-    in_output: bool = True
 
 
-def map_axes(package: "Package", image: xr.DataArray) -> tuple[AxisMap, ...]:
-    """The axes: those looped over in the image's order, then those of the input tensor, then an added channel.
+@dataclass(frozen=True, slots=True)
+class InputMap:
+    """One input tensor and its image.
+
+    Attributes:
+        id: of the tensor.
+        axes: of the tensor, in its order.
+        given: whether there is an image for it; only an optional one may have none.
+        sizes: of its image, for the tensor's axes but batch; 1 where the image does not have the axis.
+        dtype: of its image.
+        pad, pad_value: how it is padded beyond its ends: numpy's modes, and the value of `constant`.
+    """
+
+    id: str
+    axes: tuple[str, ...]
+    given: bool
+    sizes: Mapping[str, int]
+    dtype: str
+    pad: PadMode = "reflect"
+    pad_value: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputMap:
+    """One output tensor and the image that it becomes.
+
+    Attributes:
+        id: of the tensor.
+        axes: of the tensor, in its order.
+        dtype: as the RDF declares it.
+        sizes: of the whole output, for the tensor's axes but batch; None where they depend on the data.
+        image_axes: of the output image, in the order of `AXES`.
+        image_shape: its shape; None if it depends on the data.
+        channel_names: of the output image, if it has a channel axis.
+        labels: whether its values are names of objects or classes.
+    """
+
+    id: str
+    axes: tuple[str, ...]
+    dtype: str
+    sizes: Mapping[str, int | None]
+    image_axes: tuple[str, ...]
+    image_shape: tuple[int, ...] | None
+    channel_names: tuple[str, ...] | None
+    labels: bool = False
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it can be written as an image: it has planes, and its size is known."""
+        return (
+            self.image_shape is not None
+            and {"y", "x"} <= set(self.image_axes)
+            and "index" not in self.image_axes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All axes, inputs and outputs of a prediction."""
+
+    maps: tuple[AxisMap, ...]
+    inputs: tuple[InputMap, ...]
+    outputs: tuple[OutputMap, ...]
+
+    def of_role(self, *roles: Role) -> tuple[AxisMap, ...]:
+        """The axes of some roles."""
+        return tuple(m for m in self.maps if m.role in roles)
+
+    @property
+    def network_axes(self) -> tuple[AxisMap, ...]:
+        """The axes along which the network may be run at several sizes, or in tiles."""
+        return tuple(m for m in self.maps if m.network is not None)
+
+
+def images_by_input(
+    package: "Package", images: xr.DataArray | Mapping[str, xr.DataArray]
+) -> dict[str, xr.DataArray]:
+    """The image of each input tensor, by its id; one image alone is that of the first input that is not optional.
 
     Raises:
-        PlanError: several inputs or outputs, or an image or a size that the model does not take.
+        PlanError: an id that no input has, or an input without an image that the model cannot do without.
     """
-    source, target = _the_one(package, "inputs"), _the_one(package, "outputs")
-    sizes = {str(a): int(n) for a, n in image.sizes.items()}
-    _check_names(package, image, source, target)
-    outputs = {str(a.id): a for a in target.axes}
-    inputs = {str(a.id): a for a in source.axes}
-    result = [
-        AxisMap(a, "loop", n, n, f"the model has no {a} axis: it runs at each of the {n}")
-        for a, n in sizes.items()
-        if a not in inputs or a == "batch"
-    ]
-    for name, axis in inputs.items():
-        if axis.type == "batch":
-            result.append(_batch(name in sizes))
-        elif axis.type == "channel":
-            result.append(_channel(package, image, axis, outputs.get(name)))
-        else:
-            result.append(_tiled(package, sizes.get(name), source, axis, outputs.get(name)))
-    extra = [a for a in outputs if a not in inputs]
-    for name in extra:
-        result.append(_added_by_output(package, name, outputs[name], sizes))
-    return tuple(result)
-
-
-def channel_names(axis: Any) -> tuple[str, ...]:
-    """The names of the channels of a spec `ChannelAxis`."""
-    return tuple(str(n) for n in axis.channel_names)
-
-
-def output_axes(maps: Sequence[AxisMap]) -> tuple[str, ...]:
-    """The axes of the output image, in the order of `AXES`."""
-    kept = {m.name for m in maps if m.in_output}
-    return tuple(a for a in AXES if a in kept)
-
-
-def _the_one(package: "Package", which: str) -> Any:
-    tensors = getattr(package, which)
-    if len(tensors) != 1:
-        names = ", ".join(str(t.id) for t in tensors)
+    if isinstance(images, xr.DataArray):
+        images = {main_input(package): images}
+    known = [str(t.id) for t in package.inputs]
+    unknown = sorted(set(images) - set(known))
+    if unknown:
         raise PlanError(
-            f"{package.name} has {len(tensors)} {which} ({names}); models of one input and one output can be run"
+            f"{package.name} has no input {', '.join(unknown)}; its inputs are {', '.join(known)}"
         )
-    return tensors[0]
+    missing = [str(t.id) for t in package.inputs if not t.optional and str(t.id) not in images]
+    if missing:
+        have = f"{', '.join(images)} is given" if images else "none is given"
+        raise PlanError(
+            f"{package.name} has the inputs {', '.join(known)}, and {have}: give the image of {missing[0]} with "
+            f"--input {missing[0]}=PATH"
+        )
+    return {name: images[name] for name in known if name in images}
 
 
-def _check_names(package: "Package", image: xr.DataArray, source: Any, target: Any) -> None:
-    given = [str(a) for a in image.dims]
-    for what, axes in (("the image", given), ("the input", source.axes), ("the output", target.axes)):
-        names = [str(getattr(a, "id", a)) for a in axes]
-        unknown = [n for n in names if n not in AXES]
-        if unknown:
-            raise PlanError(
-                f"{package.name}: {what} has axes {', '.join(names)}; {', '.join(unknown)} is none of {', '.join(AXES)}"
-            )
+def main_input(package: "Package") -> str:
+    """The id of the input that an image which is given without a name is for: the first that is not optional."""
+    return str(next((t for t in package.inputs if not t.optional), package.inputs[0]).id)
+
+
+def map_axes(package: "Package", images: xr.DataArray | Mapping[str, xr.DataArray]) -> Layout:
+    """Bring images and model together.
+
+    The maps are those looped over in the images' order, then those of the input tensors in their order.
+
+    Args:
+        package: the model.
+        images: by input tensor; or the image of the main one.
+
+    Raises:
+        PlanError: images or sizes that the model does not take; the message says why.
+    """
+    given = images_by_input(package, images)
+    tensors = tensors_of(package)
+    for tensor in tensors.inputs:
+        if tensor.id in given:
+            _check_image(package, tensor, given[tensor.id])
+    present = [t for t in tensors.inputs if t.id in given]
+    loops = _loops(package, present, given)
+    axes = network_axes(package, tensors, set(given))
+    maps = [
+        AxisMap(a, "loop", n, f"the model has no {a} axis: it runs at each of the {n}")
+        for a, n in loops.items()
+    ]
+    for name in dict.fromkeys(a for t in present for a in t.axes):
+        if name == "batch":
+            maps.append(AxisMap("batch", "batch", 1, _batch_note(loops), in_image=False))
+        elif name == "channel":
+            maps.append(_channel(package, present, given))
+        else:
+            maps.append(_network_axis(package, axes[name], present, given))
+    _check_sizes(package, present, given, {m.name: m for m in maps})
+    inputs = tuple(_input_map(package, t, given.get(t.id)) for t in tensors.inputs)
+    outputs = tuple(_output_map(package, number, t, maps, given) for number, t in enumerate(tensors.outputs))
+    return Layout(tuple(maps), inputs, outputs)
+
+
+def _check_image(package: "Package", tensor: Tensor, image: xr.DataArray) -> None:
+    names = [str(a) for a in image.dims]
+    unknown = [n for n in names if n not in AXES]
+    if unknown:
+        raise PlanError(
+            f"{package.name}: the image of {tensor.id} has axes {', '.join(names)}; {', '.join(unknown)} is none of "
+            f"{', '.join(AXES)}"
+        )
     if 0 in image.shape:
-        raise PlanError(f"the image has no voxels: {_shape_text(image.sizes)}")
+        shape = ", ".join(f"{a} {n}" for a, n in image.sizes.items())
+        raise PlanError(f"the image has no voxels: {shape}")
 
 
-def _batch(in_image: bool) -> AxisMap:
-    note = "one sample at a time" + (": the image's batch is looped over" if in_image else "")
-    return AxisMap("batch", "batch", 1, 1, note, in_image=False, in_output=False)
+def _loops(
+    package: "Package", present: Sequence[Tensor], images: Mapping[str, xr.DataArray]
+) -> dict[str, int]:
+    """Axes of the images that their tensors do not have, with their sizes, in the order in which they are met."""
+    taken = {a for t in present for a in t.axes} - {"batch"}
+    loops: dict[str, int] = {}
+    for tensor in present:
+        for axis, size in images[tensor.id].sizes.items():
+            name = str(axis)
+            if name in tensor.axes and name != "batch":
+                continue
+            if name in taken:
+                raise PlanError(
+                    f"{package.name}: the image of {tensor.id} has an axis {name}, which the model takes of another input but "
+                    f"not of this one; give one {name} position of it, or say with --axes what the axis is"
+                )
+            if loops.setdefault(name, int(size)) != int(size):
+                raise PlanError(
+                    f"{package.name}: the image of {tensor.id} has {size} positions along {name}, another input's image "
+                    f"{loops[name]}; they must be equal"
+                )
+    return loops
 
 
-def _channel(package: "Package", image: xr.DataArray, axis: Any, output: Any) -> AxisMap:
-    wanted = channel_names(axis)
-    out_count = 1 if output is None else len(channel_names(output))
+def _batch_note(loops: Mapping[str, int]) -> str:
+    return "one sample at a time" + (": the image's batch is looped over" if "batch" in loops else "")
+
+
+def _channel(package: "Package", present: Sequence[Tensor], images: Mapping[str, xr.DataArray]) -> AxisMap:
+    notes, size, has = [], 1, False
+    for tensor in present:
+        wanted = tensor.channels
+        if wanted is None:
+            continue
+        image = images[tensor.id]
+        prefix = f"{tensor.id}: " if len(present) > 1 else ""
+        notes.append(prefix + _channel_note(package, tensor, wanted, image))
+        if not has:
+            size, has = len(wanted), "channel" in image.dims
+    return AxisMap("channel", "channel", size, "; ".join(notes), in_image=has)
+
+
+def _channel_note(package: "Package", tensor: Tensor, wanted: Sequence[str], image: xr.DataArray) -> str:
     if "channel" not in image.dims:
         if len(wanted) != 1:
             raise PlanError(
                 f"{package.name} takes {len(wanted)} channels ({', '.join(wanted)}), but the image has no channel axis; "
                 "if one of its axes holds the channels, say so with --axes"
             )
-        note = f"the image has none: it is taken for {wanted[0]!r}"
-        return AxisMap("channel", "channel", 1, out_count, note, in_image=False, in_output=out_count > 1)
+        return f"the image has none: it is taken for {wanted[0]!r}"
     count = image.sizes["channel"]
     names = [str(n) for n in image.coords["channel"].values] if "channel" in image.coords else []
     if count != len(wanted):
@@ -139,13 +271,16 @@ def _channel(package: "Package", image: xr.DataArray, axis: Any, output: Any) ->
             f"{package.name} takes {len(wanted)} channel{'s' * (len(wanted) > 1)} ({', '.join(wanted)}), but the image "
             f"has {count}{listed}; choose with --channels, in the model's order"
         )
-    pairs = ", ".join(f"{a} as {b!r}" for a, b in zip(names or range(count), wanted, strict=True))
-    return AxisMap("channel", "channel", count, out_count, pairs, in_output=output is not None)
+    return ", ".join(f"{a} as {b!r}" for a, b in zip(names or range(count), wanted, strict=True))
 
 
-def _tiled(package: "Package", size: int | None, source: Any, axis: Any, output: Any) -> AxisMap:
-    name = str(axis.id)
-    grid = _grid(package, axis)
+def _network_axis(
+    package: "Package", axis: SizedAxis, present: Sequence[Tensor], images: Mapping[str, xr.DataArray]
+) -> AxisMap:
+    name, grid = axis.network.name, axis.grid
+    image = images[axis.reference]
+    size = image.sizes.get(name)
+    takes = f"{grid.minimum} only" if grid.fixed else f"{grid.minimum} + n * {grid.step}"
     # One plane is no volume and one frame no movie; a narrow image is still one, and is mirrored.
     if (size is None or (size == 1 and name not in ("y", "x"))) and grid.at_least(1) != 1:
         has = "no" if size is None else "one plane along"
@@ -153,78 +288,113 @@ def _tiled(package: "Package", size: int | None, source: Any, axis: Any, output:
             f"{package.name} needs at least {grid.minimum} voxels along {name}, but the image has {has} {name}: "
             f"use a model for images without {name}, or say with --axes which axis is {name}"
         )
-    if output is None:
+    count = int(size or 1)
+    role: Role = "index" if name == "index" else "tile" if axis.cut else "whole"
+    if role == "index" and (count not in grid or (grid.fixed and count != grid.minimum)):
+        raise PlanError(f"{package.name} takes {takes} along {name}, but the image has {count}")
+    if role == "whole" and grid.fixed and count + 2 * axis.crop > grid.minimum:
         raise PlanError(
-            f"{package.name}: its output has no {name} axis but its input has; such models cannot be run"
+            f"{package.name} takes {grid.minimum} voxels along {name} only, and cannot be run in tiles along it, as the output "
+            f"{axis.uncut_by} does not follow it; the image has {count}: crop it, or resample it with --rescale"
         )
-    scale = _scale(package, source, axis, output)
-    if grid.step % scale.denominator or grid.minimum % scale.denominator:
-        raise PlanError(
-            f"{package.name}: the output's size along {name} is {scale} of the input's, which its sizes "
-            f"{grid.minimum} + n * {grid.step} do not divide into"
-        )
-    halo = getattr(output, "halo", None)
-    declared = None if halo is None else -(-int(halo) * scale.denominator // scale.numerator)
-    count = size or 1
-    takes = f"{grid.minimum} only" if grid.fixed else f"{grid.minimum} + n * {grid.step}"
     note = f"the network takes {takes}" + ("" if size else "; the image has none: one plane is added")
-    out_size = int(count * scale)
-    if out_size < 1:
-        raise PlanError(f"{package.name}: {count} voxels along {name} give no voxel of output")
+    if role == "whole":
+        note += f"; it is not cut, as the output {axis.uncut_by} does not follow it"
+    if axis.crop:
+        note += f"; it crops {axis.crop} at each end: the image is mirrored there"
     return AxisMap(
-        name, "tile", count, out_size, note, grid, scale, declared, size is not None, size is not None
+        name, role, count, note, grid, axis.network, axis.crop, axis.declared_halo, size is not None
     )
 
 
-def _grid(package: "Package", axis: Any) -> Grid:
-    if isinstance(axis.size, int):
-        return Grid.of_fixed_size(axis.size)
-    if hasattr(axis.size, "step"):
-        return Grid(int(axis.size.min), int(axis.size.step))
-    raise PlanError(
-        f"{package.name}: the input's size along {axis.id} is given by another axis ({axis.size.axis_id}); "
-        "models whose input axes are sized on their own can be run"
-    )
+def _check_sizes(
+    package: "Package",
+    present: Sequence[Tensor],
+    images: Mapping[str, xr.DataArray],
+    maps: Mapping[str, AxisMap],
+) -> None:
+    """The images of all inputs show the same field."""
+    for number, tensor in enumerate(present):
+        for name in tensor.axes:
+            axis = maps[name]
+            if axis.network is None:
+                continue
+            port = axis.network.inputs[[t.id for t in tensors_of(package).inputs].index(tensor.id)]
+            if port is None:
+                continue
+            have = int(images[tensor.id].sizes.get(name, 1))
+            exact = axis.size * port.scale
+            if have not in (int(exact), -(-exact.numerator // exact.denominator)):
+                other = next(t.id for t in present[: number + 1] if name in t.axes)
+                raise PlanError(
+                    f"{package.name}: the image of {tensor.id} has {have} voxels along {name}, but {int(exact)} are needed beside "
+                    f"the {axis.size} of {other}; all inputs must show the same field"
+                )
 
 
-def _scale(package: "Package", source: Any, axis: Any, output: Any) -> Fraction:
-    where = f"{package.name}: the output's size along {axis.id}"
-    if isinstance(output.size, int):
-        if not isinstance(axis.size, int):
+def _input_map(package: "Package", tensor: Tensor, image: xr.DataArray | None) -> InputMap:
+    pad = tensor.spec.pad
+    mode: PadMode = "reflect" if pad is None else pad.mode
+    value = float(getattr(pad, "value", 0.0))
+    if image is None:
+        return InputMap(tensor.id, tensor.axes, False, {}, "float32", mode, value)
+    sizes = {a: int(image.sizes.get(a, 1)) for a in tensor.axes if a != "batch"}
+    return InputMap(tensor.id, tensor.axes, True, sizes, str(image.dtype), mode, value)
+
+
+def _output_map(
+    package: "Package",
+    number: int,
+    tensor: Tensor,
+    maps: Sequence[AxisMap],
+    images: Mapping[str, xr.DataArray],
+) -> OutputMap:
+    by_name = {m.name: m for m in maps}
+    loops = [m for m in maps if m.role == "loop"]
+    sizes: dict[str, int | None] = {}
+    kept: dict[str, int | None] = {m.name: m.size for m in loops}
+    for name, length in zip(tensor.axes, tensor.lengths, strict=True):
+        if name == "batch":
+            continue
+        if any(m.name == name for m in loops):
+            hint = "choose one with --channels" if name == "channel" else "give one of them"
             raise PlanError(
-                f"{where} is fixed ({output.size}) but the input's is not; such models cannot be run"
+                f"{package.name} takes no {name} axis but its output {tensor.id} has one, and the image has "
+                f"{by_name[name].size} positions along {name}; {hint}"
             )
-        return Fraction(output.size, axis.size)
-    reference = getattr(output.size, "axis_id", None)
-    if reference is None:
-        raise PlanError(f"{where} depends on the data; such models cannot be run")
-    if str(output.size.tensor_id) != str(source.id) or str(reference) != str(axis.id):
-        raise PlanError(f"{where} follows {output.size.tensor_id}.{reference}, not the input's {axis.id}")
-    if output.size.offset:
-        raise PlanError(
-            f"{where} differs by {output.size.offset} from the input's; networks that crop their output cannot be run"
-        )
-    ratio = Fraction(axis.scale / output.scale).limit_denominator(64)
-    if abs(float(ratio) * output.scale / axis.scale - 1) > 1e-6:
-        raise PlanError(f"{where} is {axis.scale / output.scale} of the input's, which is no simple fraction")
-    return ratio
+        axis = by_name.get(name)
+        port = None if axis is None or axis.network is None else axis.network.outputs[number]
+        sizes[name] = length if port is None or axis is None else int(axis.size * port.scale)
+        if sizes[name] == 0:
+            raise PlanError(
+                f"{package.name}: {axis.size if axis else 0} voxels along {name} give no voxel of the output {tensor.id}"
+            )
+        # An axis that was added for the network goes again; a single channel stays if the image has channels.
+        added = axis is not None and axis.network is not None and not axis.in_image
+        single = name == "channel" and sizes[name] == 1 and not (axis is not None and axis.in_image)
+        if not (added or single):
+            kept[name] = sizes[name]
+    order = tuple(a for a in AXES if a in kept)
+    known = [kept[a] for a in order]
+    shape = tuple(int(n) for n in known if n is not None) if None not in known else None
+    return OutputMap(
+        tensor.id,
+        tensor.axes,
+        tensor.dtype,
+        sizes,
+        order,
+        shape,
+        _channel_names(tensor, order, loops, images),
+        tensor.labels,
+    )
 
 
-def _added_by_output(package: "Package", name: str, axis: Any, sizes: Mapping[str, int]) -> AxisMap:
-    if axis.type == "batch":
-        return _batch(False)
-    if axis.type != "channel":
-        raise PlanError(
-            f"{package.name}: its output has an axis {name} that its input has not; such models cannot be run"
-        )
-    if name in sizes:
-        raise PlanError(
-            f"{package.name} takes no channel axis but gives one, and the image has {sizes[name]} channels; "
-            "choose one with --channels"
-        )
-    count = len(channel_names(axis))
-    return AxisMap("channel", "channel", 1, count, "given by the model", in_image=False, in_output=count > 1)
-
-
-def _shape_text(sizes: Mapping[Any, int]) -> str:
-    return ", ".join(f"{a} {n}" for a, n in sizes.items())
+def _channel_names(
+    tensor: Tensor, image_axes: Sequence[str], loops: Sequence[AxisMap], images: Mapping[str, xr.DataArray]
+) -> tuple[str, ...] | None:
+    if "channel" not in image_axes:
+        return None
+    if any(m.name == "channel" for m in loops):
+        looped = [i for i in images.values() if "channel" in i.dims and "channel" in i.coords]
+        return tuple(str(n) for n in looped[0].coords["channel"].values) if looped else None
+    return tensor.channels

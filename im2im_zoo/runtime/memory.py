@@ -6,9 +6,12 @@ MIB = 1024**2
 
 # Blocks in which statistics are taken of the image (see `processing.fit`).
 STATISTICS_BLOCK_BYTES = 64 * MIB
-# Copies of a tile's raw or float32 voxels that are alive at once at most: read, processed (with a temporary),
-# padded and contiguous; on the way out: the network's, processed (with a temporary), cast, transposed.
-_COPIES = 4
+# Copies of a tile that are alive at once at most. Of the input: one that is computed, one that waits for it, one that is
+# read and processed, with a temporary and the padded one. Of the output: one that the network makes, one that waits, one
+# that is processed, with a temporary, cast and transposed.
+_IN_COPIES, _OUT_COPIES = 5, 5
+# Chunks of a file that are decoded at the same time (zarr's `async.concurrency`).
+_CHUNKS_AT_ONCE = 10
 # Python, libraries' caches, decoded chunks of the file and the compressed ones on their way out.
 _SLACK_BYTES = 192 * MIB
 _MARGIN = 1.1
@@ -46,15 +49,16 @@ class Projection:
     whole: int
     statistics: int
     slack: int
+    workers: int = 1
 
     @property
     def total(self) -> int:
-        """The peak: parts that are never alive together count once."""
-        return int(
-            self.process
-            + _MARGIN * (max(self.network + self.arrays, self.statistics) + self.whole)
-            + self.slack
-        )
+        """The peak: parts that are never alive together count once. Workers have one more process above them."""
+        tile = self.process + _MARGIN * (self.network + self.arrays) + self.slack
+        whole = self.process + _MARGIN * (self.whole + self.statistics) + self.slack
+        if self.workers > 1:
+            return int(whole + self.workers * tile)
+        return int(max(tile + _MARGIN * self.whole, whole))
 
     def to_json(self) -> dict[str, int]:
         """Plain numbers."""
@@ -65,32 +69,37 @@ def project(
     cost: Cost,
     *,
     tile_voxels: int,
-    in_channels: int,
-    out_channels: int,
-    out_scale: float = 1.0,
+    in_values: float,
+    out_values: float,
     in_itemsize: int = 4,
+    chunk_bytes: int = 0,
     whole_bytes: int = 0,
     statistics: bool = True,
+    workers: int = 1,
 ) -> Projection:
     """The peak of resident memory of a prediction.
 
     Args:
         cost: of the network.
-        tile_voxels: voxels of a tile, without channels.
-        in_channels, out_channels: of the tensors.
-        out_scale: voxels of output for one of input.
+        tile_voxels: voxels of a tile of the reference, without channels.
+        in_values, out_values: values of all input and output tensors for one of them.
         in_itemsize: bytes of a value of the image file.
+        chunk_bytes: of the image file, for one chunk of each input, uncompressed.
         whole_bytes: arrays of the whole image that an operation keeps in memory, all copies counted.
         statistics: whether a pass over the image takes any.
+        workers: processes that run tiles; above 1, one more leads them.
     """
-    arrays = tile_voxels * _COPIES * (in_channels * max(4, in_itemsize) + out_channels * 4 * out_scale)
+    arrays = tile_voxels * (_IN_COPIES * in_values * max(4, in_itemsize) + _OUT_COPIES * 4 * out_values)
+    # A tile is decoded from no more chunks than it has voxels for, and one more along each border.
+    decoded = min(_CHUNKS_AT_ONCE * chunk_bytes, 4 * chunk_bytes + tile_voxels * in_values * in_itemsize)
     return Projection(
         process=cost.process,
         network=int(cost.call + cost.per_voxel * tile_voxels),
-        arrays=int(arrays),
+        arrays=int(arrays + decoded),
         whole=whole_bytes,
-        statistics=2 * STATISTICS_BLOCK_BYTES if statistics else 0,
+        statistics=2 * STATISTICS_BLOCK_BYTES + _CHUNKS_AT_ONCE * chunk_bytes if statistics else 0,
         slack=_SLACK_BYTES,
+        workers=workers,
     )
 
 

@@ -1,9 +1,9 @@
-"""Predict: a package and an image to an output file, or to an array. Glue between reading, planning and running."""
+"""Predict: a package and images to output files, or to arrays. Glue between reading, planning, running and writing."""
 
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,34 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.engines import Engine, open_engine
-from im2im_zoo.errors import ImageError, PackageError
-from im2im_zoo.images import create_image, open_image, pixel_size_um
-from im2im_zoo.package import Package, open_package, sha256
-from im2im_zoo.runtime.cost import measure_cost, peak_bytes, restart_peak, return_large_blocks
-from im2im_zoo.runtime.mapping import map_axes
-from im2im_zoo.runtime.memory import Cost, default_budget
+from im2im_zoo.engines import Engine
+from im2im_zoo.errors import PlanError
+from im2im_zoo.images import open_image, write_image
+from im2im_zoo.package import Package, open_package
+from im2im_zoo.runtime.cost import peak_bytes, restart_peak, return_large_blocks
+from im2im_zoo.runtime.mapping import images_by_input, main_input, map_axes
+from im2im_zoo.runtime.memory import Cost
+from im2im_zoo.runtime.outputs import (
+    Format,
+    check_free,
+    main_image,
+    output_image,
+    output_paths,
+    output_scales,
+)
 from im2im_zoo.runtime.plan import Plan
-from im2im_zoo.runtime.planning import Halo, plan_prediction
-from im2im_zoo.runtime.run import Figures, Progress, Scratch, run_plan
+from im2im_zoo.runtime.planning import plan_prediction
+from im2im_zoo.runtime.prepare import Halo, Prepared, Settings, prepare
+from im2im_zoo.runtime.rescale import (
+    pixel_size_warning,
+    resampled,
+    resampled_to,
+    rescale_factors,
+)
+from im2im_zoo.runtime.resume import Run, work_folder
+from im2im_zoo.runtime.run import Figures, Progress, run_plan
+
+Image = xr.DataArray | str | Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +47,33 @@ class PredictionResult:
     """What a prediction did.
 
     Attributes:
-        output: the image that was written.
+        output: the image that was written; `outputs` are all of them.
         plan: what was run.
         seconds: of running the plan; reading, statistics and writing included, opening the network not.
-        voxels: of the output, without channels.
-        tiles: runs of the network.
+        voxels: written in this run, without channels.
+        tiles: runs of the network in this run; `resumed` is how many an earlier run had done.
         not_finite: values of the output that are NaN or infinite; more than 0 means that the model failed there.
-        peak_bytes: the largest resident memory of the process while the plan ran.
-        output_bytes: of the output, uncompressed.
+        peak_bytes: the largest resident memory of this process while the plan ran.
+        input_bytes, output_bytes: of the images, uncompressed.
+        reason: why the engine was chosen.
     """
 
-    output: Path
+    outputs: tuple[Path, ...]
     plan: Plan
     seconds: float
     voxels: int
     tiles: int
+    resumed: int
     not_finite: int
     peak_bytes: int
+    input_bytes: int
     output_bytes: int
+    reason: str = ""
+
+    @property
+    def output(self) -> Path:
+        """The first output."""
+        return self.outputs[0]
 
     @property
     def voxels_per_second(self) -> float:
@@ -54,289 +81,353 @@ class PredictionResult:
         return self.voxels / max(self.seconds, 1e-9)
 
 
-def open_network(
-    package: Package,
-    *,
-    weights: str | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    allow_code: bool = False,
-) -> Engine:
-    """The network of a package, of one weight format (default: the first that can be run).
-
-    Raises:
-        PackageError: weights whose SHA-256 is not the RDF's; or see `engines.open_engine`.
-    """
-    chosen = weights or package.weights[0]
-    entry = package.weights_entry(chosen)
-    path = package.path(entry)
-    # Damaged weights may well load, and give a wrong image.
-    if path.is_file() and entry.sha256 is not None and sha256(path) != str(entry.sha256):
-        raise PackageError(
-            f"{package.source}: the file {entry.source} is not the one that the RDF describes (its SHA-256 differs): "
-            "it was changed or damaged; download the package again"
-        )
-    return open_engine(
-        chosen,
-        path,
-        architecture=getattr(entry, "architecture", None),
-        root=package.root,
-        allow_code=allow_code,
-        device=device,
-        threads=threads,
-    )
-
-
 def predict(
     package: Package | str | Path,
-    image: xr.DataArray | str | Path,
+    image: Image,
     output: str | Path,
     *,
+    inputs: Mapping[str, Image] | None = None,
+    outputs: Mapping[str, str | Path] | None = None,
     axes: str | None = None,
     channels: Sequence[int | str] | None = None,
     memory: int | None = None,
     tile: Mapping[str, int] | None = None,
-    halo: Halo = "declared",
+    halo: Halo = "auto",
+    blend: bool | None = None,
     weights: str | None = None,
-    device: str = "cpu",
+    backend: str | None = None,
+    precision: str = "float32",
+    device: str = "auto",
     threads: int | None = None,
+    workers: int = 1,
+    rescale: bool = False,
+    dtype: str | None = None,
+    ome_zarr_version: str | None = None,
+    shards: bool | None = None,
     allow_code: bool = False,
     overwrite: bool = False,
-    dtype: str | None = None,
+    restart: bool = False,
     progress: Progress | None = None,
+    planned: Callable[[Plan, int], None] | None = None,
     engine: Engine | None = None,
     cost: Cost | None = None,
 ) -> PredictionResult:
     """Run a package on an image of any size and write the result.
 
+    What is done is kept beside the output, in `OUTPUT.incomplete`, until all is: after a crash, a kill, a full disk or an
+    interrupt the same call goes on where it was, and gives what an unbroken run gives.
+
     Args:
         package: an open package, or what `open_package` takes.
-        image: a lazy image, or the path of one.
+        image: of the main input: a lazy image, or the path of one.
         output: path of the image to write; its suffix says the format.
-        axes, channels: of the image's file, see `open_image`.
-        memory: bytes that the process may take (default: half of what is available).
-        tile, halo, weights, dtype: see `plan_prediction`.
-        device, threads, allow_code: see `open_engine`; `allow_code` also lets `custom` operations run.
+        inputs: images of further inputs, by id.
+        outputs: paths of further outputs, by id (default: beside `output`, with their id in the name).
+        axes, channels: of the main image's file, see `open_image`.
+        memory: bytes that all processes may take (default: half of what is available).
+        tile, halo, blend, weights, backend, precision, device, dtype, rescale: see `Settings`.
+        threads: of the network, within one process.
+        workers: processes that run tiles.
+        ome_zarr_version, shards: see `Format`.
+        allow_code: whether Python of the package may run (`pytorch_state_dict`, `custom` operations).
         overwrite: replace the output if it exists; otherwise that is an error.
-        progress: called with the voxels done and the voxels of the image.
+        restart: throw away what an earlier run has left unfinished, instead of going on with it.
+        progress: called with the stage, the voxels done and all of them.
+        planned: called with the plan and the number of tiles that an earlier run has done, before the first tile.
         engine, cost: of an earlier prediction with this package, so that many images pay for them once.
 
     Raises:
-        PackageError, ImageError, AxesError, PlanError, ProcessingError: whatever cannot be; nothing is left at
-            `output` then, nor after an interrupt.
+        PackageError, ImageError, AxesError, PlanError, ProcessingError: whatever cannot be; nothing is at `output` then.
     """
-    path = Path(output)
-    if path.exists() and not overwrite:
-        raise ImageError(f"{path} exists; choose another output, or replace it with --overwrite")
     return_large_blocks()
+    settings = Settings(
+        tile,
+        halo,
+        blend,
+        weights,
+        backend,
+        precision,
+        device,
+        dtype,
+        rescale,
+        Format(ome_zarr_version, shards),
+    )
     opened = package if isinstance(package, Package) else open_package(package)
     try:
-        lazy = image if isinstance(image, xr.DataArray) else open_image(image, axes=axes, channels=channels)
-        _keep_input(lazy, path)
-        maps = map_axes(
-            opened, lazy
-        )  # before the weights are loaded: an image that does not fit costs nothing
-        network = engine or open_network(
-            opened, weights=weights, device=device, threads=threads, allow_code=allow_code
-        )
-        tensor_axes = [str(a.id) for a in opened.inputs[0].axes]
-        budget = default_budget() if memory is None else memory
-        plan = plan_prediction(
-            opened,
-            lazy,
-            memory=budget,
-            tile=tile,
-            halo=halo,
-            weights=network.weights_format,
-            cost=cost or measure_cost(network, maps, tensor_axes, budget=budget),
-            dtype=dtype,
-        )
-        return execute(
-            plan, opened, network, lazy, path, overwrite=overwrite, allow_code=allow_code, progress=progress
-        )
+        originals = open_inputs(opened, image, inputs, axes=axes, channels=channels)
+        images, warnings = at_model_scale(opened, originals, settings)
+        layout = map_axes(opened, images)
+        paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
+        check_free(paths, images.values(), overwrite=overwrite)
+        work = work_folder(paths[0])
+        scaled = [work / f"{target.id}.ome.zarr" for target in layout.outputs] if rescale else None
+        folder = work / "model_scale" if scaled else work
+        run = Run(opened, images, scaled or paths, settings, folder, overwrite or rescale, allow_code)
+        with run.open(restart=restart) as ledger:
+            prepared = prepare(
+                opened,
+                images,
+                settings,
+                memory=memory,
+                workers=workers,
+                threads=threads,
+                allow_code=allow_code,
+                engine=engine,
+                cost=cost,
+                decisions=ledger.decisions if ledger is not None else None,
+                warnings=warnings,
+            )
+            restart_peak()
+            start = time.perf_counter()
+            if scaled and ledger is not None and all(p.exists() for p in scaled):
+                figures, resumed = Figures(len(prepared.plan), 0, 0), len(prepared.plan)
+            else:
+                figures, resumed = run.execute(prepared, threads=threads, progress=progress, planned=planned)
+            if scaled:
+                _put_back(
+                    prepared.plan, scaled, paths, main_image(prepared.plan, originals), settings, overwrite
+                )
+        shutil.rmtree(work, ignore_errors=True)
+        return _result(prepared, figures, paths, time.perf_counter() - start, resumed, images)
     finally:
         if opened is not package:
             opened.close()
 
 
-def _keep_input(image: xr.DataArray, output: Path) -> None:
-    """Refuse to replace what the prediction is made from."""
-    source = Path(str(image.attrs.get("source", "")))
-    if output.exists() and source.exists() and source.resolve().is_relative_to(output.resolve()):
-        raise ImageError(f"{output} is the input, which would be lost; choose another output")
-
-
-def execute(
-    plan: Plan,
+def plan_with_engine(
     package: Package,
-    engine: Engine,
-    image: xr.DataArray,
-    output: Path,
+    image: Image,
+    inputs: Mapping[str, Image] | None = None,
     *,
-    overwrite: bool = False,
+    memory: int | None = None,
+    workers: int = 1,
+    threads: int | None = None,
     allow_code: bool = False,
-    progress: Progress | None = None,
-) -> PredictionResult:
-    """Run a plan and write the output image; see `predict`."""
-    scratch_path = output.with_name(f".{output.name}.scratch.zarr")
-    restart_peak()
-    start = time.perf_counter()
-    try:
-        with create_image(
-            output,
-            axes=plan.image_axes,
-            shape=plan.image_shape,
-            dtype=plan.dtype,
-            pixel_size_um=_pixel_size(plan, image),
-            channel_names=plan.channel_names,
-            time_step_s=image.attrs.get("time_step_s") if "time" in plan.image_axes else None,
-            chunks=_chunks(plan),
-            attributes=_provenance(plan, package),
-            labels=_are_labels(plan, package),
-            overwrite=overwrite,
-        ) as writer:
-            figures = run_plan(
-                plan,
-                package,
-                engine,
-                image,
-                writer,
-                scratch=lambda shape: _zarr_scratch(scratch_path, plan, shape),
-                allow_code=allow_code,
-                progress=progress,
-            )
-    finally:
-        shutil.rmtree(scratch_path, ignore_errors=True)
-    return _result(plan, figures, output, time.perf_counter() - start)
+    **settings: Any,
+) -> Plan:
+    """The plan that `predict` would follow, with all that it rests on measured; nothing is written.
+
+    Args:
+        settings: see `Settings`.
+    """
+    wishes = Settings(**settings)
+    images, warnings = at_model_scale(package, open_inputs(package, image, inputs), wishes)
+    return prepare(
+        package,
+        images,
+        wishes,
+        memory=memory,
+        workers=workers,
+        threads=threads,
+        allow_code=allow_code,
+        warnings=warnings,
+    ).plan
 
 
-def predict_array(
+def _put_back(
+    plan: Plan,
+    scaled: Sequence[Path],
+    paths: Sequence[Path],
+    original: xr.DataArray,
+    settings: Settings,
+    overwrite: bool,
+) -> None:
+    """Write outputs that were predicted at the model's pixel size on the grid of the image that was given."""
+    for number, (source, path) in enumerate(zip(scaled, paths, strict=True)):
+        target = plan.outputs[number]
+        sizes = {
+            a: max(1, round(original.sizes[a] * scale))
+            for a, scale in output_scales(plan, number).items()
+            if a in target.image_axes and a in original.dims
+        }
+        back = resampled_to(open_image(source), sizes, labels=target.labels)
+        version = settings.format.ome_zarr_version
+        options = {} if version is None else {"ome_zarr_version": version}
+        write_image(back, path, overwrite=overwrite, labels=target.labels, **options)
+
+
+def open_inputs(
     package: Package,
-    image: xr.DataArray,
+    image: Image,
+    inputs: Mapping[str, Image] | None = None,
+    *,
+    axes: str | None = None,
+    channels: Sequence[int | str] | None = None,
+) -> dict[str, xr.DataArray]:
+    """The images by input: the main one, with its axes and channels, and further ones.
+
+    Raises:
+        PlanError, ImageError, AxesError: an input that the model does not have or lacks, or an image that cannot be opened.
+    """
+    main = main_input(package)
+    if inputs and main in inputs:
+        raise PlanError(f"the image of the input {main} is given twice")
+    lazy = {
+        main: image if isinstance(image, xr.DataArray) else open_image(image, axes=axes, channels=channels)
+    }
+    for name, other in (inputs or {}).items():
+        lazy[name] = other if isinstance(other, xr.DataArray) else open_image(other)
+    return images_by_input(package, lazy)
+
+
+def at_model_scale(
+    package: Package, images: Mapping[str, xr.DataArray], settings: Settings
+) -> tuple[dict[str, xr.DataArray], list[str]]:
+    """The images, resampled to the model's pixel size if that is wanted, and what to warn of if it is not."""
+    main = images[main_input(package)] if main_input(package) in images else next(iter(images.values()))
+    if not settings.rescale:
+        warning = pixel_size_warning(package, main)
+        return dict(images), [] if warning is None else [warning]
+    factors = rescale_factors(package, main)
+    return {
+        name: resampled(i, {a: f for a, f in factors.items() if a in i.dims}) for name, i in images.items()
+    }, []
+
+
+def predict_arrays(
+    package: Package,
+    image: xr.DataArray | Mapping[str, xr.DataArray],
     *,
     engine: Engine | None = None,
     cost: Cost | None = None,
     memory: int | None = None,
     tile: Mapping[str, int] | None = None,
-    halo: Halo = "declared",
+    halo: Halo = "auto",
+    blend: bool | None = None,
     weights: str | None = None,
-    device: str = "cpu",
+    backend: str | None = None,
+    precision: str = "float32",
+    device: str = "auto",
     threads: int | None = None,
     allow_code: bool = False,
     dtype: str | None = None,
     whole: bool = False,
     progress: Progress | None = None,
-) -> xr.DataArray:
-    """Run a package on an image and return the result in memory.
+) -> dict[str, xr.DataArray]:
+    """Run a package on images and return the results in memory, by the ids of the outputs.
 
     Args:
+        image: of the main input, or all by input.
         whole: run each sample as one tile: what every tiling has to give.
         engine: an open network of this package (default: it is opened).
-        cost: of the network (default: not measured, a guess).
+        cost: of the network (default: measured, for `whole` not).
 
-    The other arguments are those of `predict`, which also says what is raised.
+    An output whose size depends on the data has the axes of its tensor. The other arguments are those of `predict`, which
+    also says what is raised.
     """
-    network = engine or open_network(
-        package, weights=weights, device=device, threads=threads, allow_code=allow_code
-    )
-    plan = plan_prediction(
+    images = images_by_input(package, image)
+    settings = Settings(tile, halo, blend, weights, backend, precision, device, dtype)
+    if whole:
+        network = engine or _opened(package, settings, threads, allow_code)
+        plan = plan_prediction(
+            package,
+            images,
+            weights=network.weights_format,
+            backend=network.backend,
+            precision=network.precision,
+            cost=cost,
+            dtype=dtype,
+            whole=True,
+        )
+    else:
+        prepared = prepare(
+            package,
+            images,
+            settings,
+            memory=memory,
+            threads=threads,
+            allow_code=allow_code,
+            engine=engine,
+            cost=cost,
+        )
+        plan, network = prepared.plan, prepared.engine
+    sinks = [_ArraySink.of(plan, n) for n in range(len(plan.outputs))]
+    run_plan(plan, package, network, images, sinks, allow_code=allow_code, progress=progress)
+    main = main_image(plan, images)
+    return {o.id: sinks[n].image(plan, n, main) for n, o in enumerate(plan.outputs)}
+
+
+def predict_array(
+    package: Package, image: xr.DataArray | Mapping[str, xr.DataArray], **options: Any
+) -> xr.DataArray:
+    """Run a package of one output on an image and return the result in memory; see `predict_arrays`.
+
+    Raises:
+        PlanError: the package has several outputs.
+    """
+    results = predict_arrays(package, image, **options)
+    if len(results) != 1:
+        raise PlanError(
+            f"{package.name} has {len(results)} outputs: {', '.join(results)}; use predict_arrays"
+        )
+    return next(iter(results.values()))
+
+
+def _opened(package: Package, settings: Settings, threads: int | None, allow_code: bool) -> Engine:
+    from im2im_zoo.runtime.choice import open_network
+
+    return open_network(
         package,
-        image,
-        memory=memory,
-        tile=tile,
-        halo=halo,
-        weights=network.weights_format,
-        cost=cost,
-        dtype=dtype,
-        whole=whole,
-    )
-    sink = _ArraySink(np.empty(plan.image_shape, plan.dtype), plan.image_axes)
-    run_plan(plan, package, network, image, sink, allow_code=allow_code, progress=progress)
-    coords = {"channel": list(plan.channel_names)} if plan.channel_names else {}
-    result = xr.DataArray(sink.array, dims=plan.image_axes, coords=coords)
-    result.attrs["pixel_size_um"] = _pixel_size(plan, image)
-    if "time" in plan.image_axes and "time_step_s" in image.attrs:
-        result.attrs["time_step_s"] = image.attrs["time_step_s"]
-    return result
+        weights=settings.weights,
+        backend=settings.backend,
+        precision=settings.precision,
+        device=settings.device,
+        threads=threads,
+        allow_code=allow_code,
+    ).engine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _ArraySink:
+    """An output in memory; one whose shape depends on the data is what was written last."""
+
     array: NDArray[Any]
     axes: tuple[str, ...]
 
+    @classmethod
+    def of(cls, plan: Plan, number: int) -> "_ArraySink":
+        target = plan.outputs[number]
+        if target.image_shape is None and plan.samples > 1:
+            raise PlanError(
+                f"{plan.model}: the size of its output {target.id} depends on the data, so that the outputs of {plan.samples} "
+                "samples are no one array; give one sample at a time"
+            )
+        return cls(np.empty(target.image_shape or (), target.dtype), target.image_axes)
+
     def write(self, region: Mapping[str, slice], block: NDArray[Any]) -> None:
-        self.array[tuple(region[a] for a in self.axes)] = block
+        if self.array.shape:
+            self.array[tuple(region[a] for a in self.axes)] = block
+        else:
+            self.array = block
+
+    def image(self, plan: Plan, number: int, main: xr.DataArray) -> xr.DataArray:
+        target = plan.outputs[number]
+        if target.image_shape:
+            return output_image(plan, number, self.array, main)
+        dims = [a for a in target.axes if a != "batch"]
+        return xr.DataArray(self.array, dims=dims, name=target.id)
 
 
-def _zarr_scratch(path: Path, plan: Plan, shape: tuple[int, ...]) -> Scratch:
-    import zarr
-
-    chunks = dict(zip(plan.image_axes, _chunks(plan), strict=True))
-    dims = [a for a in plan.output_axes if a != "batch"]
-    return zarr.create_array(
-        store=str(path),
-        shape=shape,
-        chunks=tuple(min(chunks.get(a, n), n) for a, n in zip(dims, shape, strict=True)),
-        dtype="float32",
-        compressors=None,
-        overwrite=True,
-    )
-
-
-def _chunks(plan: Plan) -> tuple[int, ...]:
-    """Chunks of the output that no two tiles share: they divide the cuts."""
-    scales = {m.name: m.scale for m in plan.maps_of("tile")}
-    cuts = {a.name: (int(a.cut * scales[a.name]), len(a.spans), a.cut) for a in plan.axes}
-    space = sum(1 for a in cuts if a in plan.image_axes)
-    usual = 1024 if space <= 2 else 128
-    chunks = []
-    for axis, size in zip(plan.image_axes, plan.image_shape, strict=True):
-        if axis not in cuts:
-            chunks.append(1)
-            continue
-        cut, count, _ = cuts[axis]
-        chunks.append(min(size, usual if count == 1 else _divisor(cut, usual)))
-    return tuple(chunks)
-
-
-def _divisor(cut: int, most: int) -> int:
-    """The largest divisor of `cut` that is no more than `most`, if it is not tiny; else `cut` itself."""
-    best = max(d for d in range(1, min(cut, most) + 1) if cut % d == 0)
-    return best if best >= min(cut, most) // 8 else cut
-
-
-def _pixel_size(plan: Plan, image: xr.DataArray) -> dict[str, float]:
-    scales = {m.name: float(m.scale) for m in plan.maps_of("tile")}
-    sizes = pixel_size_um(image)
-    return {a: size / scales.get(a, 1.0) for a, size in sizes.items() if a in plan.image_axes}
-
-
-def _are_labels(plan: Plan, package: Package) -> bool:
-    """Whether the output's integers are names of objects or classes, which must not be averaged in a pyramid."""
-    named = hasattr(package.outputs[0].data, "values")  # nominal or ordinal data, in the spec's words
-    dtype = np.dtype(plan.dtype)
-    return dtype.kind in "iu" and (named or dtype.itemsize >= 4)
-
-
-def _provenance(plan: Plan, package: Package) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    weights = package.path(package.weights_entry(plan.weights_format))
-    identity = package.description.id
-    return {
-        "model": package.name,
-        "model_id": None if identity is None else str(identity),
-        "model_version": package.version,
-        "weights": plan.weights_format,
-        "weights_sha256": sha256(weights),
-        "im2im_zoo": version("im2im_zoo"),
-        "plan": plan.to_json(),
-    }
-
-
-def _result(plan: Plan, figures: Figures, output: Path, seconds: float) -> PredictionResult:
-    size = math.prod(plan.image_shape) * np.dtype(plan.dtype).itemsize
+def _result(
+    prepared: Prepared,
+    figures: Figures,
+    paths: Sequence[Path],
+    seconds: float,
+    resumed: int,
+    images: Mapping[str, xr.DataArray],
+) -> PredictionResult:
+    plan = prepared.plan
+    written = sum(math.prod(o.image_shape or ()) * np.dtype(o.dtype).itemsize for o in plan.outputs)
     return PredictionResult(
-        output, plan, seconds, figures.voxels, figures.tiles, figures.not_finite, peak_bytes(), size
+        tuple(paths),
+        plan,
+        seconds,
+        figures.voxels,
+        figures.tiles - resumed,
+        resumed,
+        figures.not_finite,
+        peak_bytes(),
+        sum(i.size * i.dtype.itemsize for i in images.values()),
+        written,
+        prepared.reason,
     )

@@ -19,6 +19,11 @@ tiles have to give the same. They do, if the halo is at least the network's rece
 What is kept are the cells of a regular grid of `cut` voxels, so that an output with chunks that divide `cut`
 is written chunk by chunk, by any number of processes in any order.
 
+A network that crops its output (convolutions without padding) gives nothing of the outermost `crop` voxels of what it
+computes. The image is then thought to be mirrored by `crop` at both its ends first, so that the output covers the image,
+as Ronneberger et al. (2015, arXiv:1505.04597, fig. 2) do; the tiles' positions are counted from there, and what is said
+above of the padded image holds of this one. Positions in `Span` are those of the image: a tile may begin below 0.
+
 A network of one fixed size is a grid of which tiles use the first size only. Its step is not known; it is
 taken to be the largest power of two, up to 32, that divides the size and leaves something to keep between the
 halos, as networks pool by powers of two.
@@ -66,16 +71,14 @@ class Span:
 
     Attributes:
         inner: what is kept and written, in voxels of the image.
-        outer: what the network computes, in voxels of the padded image.
-        read: what is read of the image for it.
+        outer: what the network computes, in voxels of the image; beyond its ends, the image is padded.
     """
 
     inner: slice
     outer: slice
-    read: slice
 
 
-def split_axis(size: int, tile: int, halo: int, grid: Grid) -> list[Span]:
+def split_axis(size: int, tile: int, halo: int, grid: Grid, crop: int = 0) -> list[Span]:
     """Cut one axis so that every voxel is kept exactly once.
 
     Args:
@@ -83,40 +86,40 @@ def split_axis(size: int, tile: int, halo: int, grid: Grid) -> list[Span]:
         tile: voxels of a tile; it includes the halo, and is a size of the grid.
         halo: voxels at an end of a tile that are not kept, unless the image ends there.
         grid: the sizes that the network takes.
+        crop: voxels at both ends of a tile that the network gives no output for.
 
     Raises:
         PlanError: the tile is not on the grid, or leaves nothing to keep.
     """
-    padded = grid.at_least(size)
-    tile = min(tile, padded)
+    tile = min(tile, grid.at_least(size + 2 * crop))
     if tile not in grid or (grid.fixed and tile != grid.minimum):
         raise PlanError(f"a tile of {tile} is not a size that the network takes: {_near(tile, grid)}")
-    return spans(size, _largest_cut(size, tile, halo, grid), tile, halo, grid)
+    return spans(size, _largest_cut(size, tile, halo, grid, crop), tile, halo, grid, crop)
 
 
-def spans(size: int, cut: int, tile: int, halo: int, grid: Grid) -> list[Span]:
-    """The tiles that keep `cut` voxels each; `tile` is at least `tile_needed(size, cut, halo, grid)`."""
-    padded = grid.at_least(size)
+def spans(size: int, cut: int, tile: int, halo: int, grid: Grid, crop: int = 0) -> list[Span]:
+    """The tiles that keep `cut` voxels each; `tile` is at least `tile_needed(size, cut, halo, grid, crop)`."""
+    padded = grid.at_least(size + 2 * crop)
     result = []
     for start in range(0, size, cut):
-        begin = min(_begin(start, halo, grid), padded - tile)
-        outer = slice(begin, begin + tile)
-        result.append(Span(slice(start, min(start + cut, size)), outer, _read(outer, size)))
+        begin = min(_begin(start, halo, grid, crop), padded - tile) - crop
+        result.append(Span(slice(start, min(start + cut, size)), slice(begin, begin + tile)))
     return result
 
 
-def tile_needed(size: int, cut: int, halo: int, grid: Grid) -> int:
+def tile_needed(size: int, cut: int, halo: int, grid: Grid, crop: int = 0) -> int:
     """The smallest tile, on the grid, with which `cut` voxels can be kept of each."""
-    padded = grid.at_least(size)
+    padded = grid.at_least(size + 2 * crop)
+    margin = max(halo, crop)
     # The largest is the first that begins within the image, or the one before if that ends at its end.
-    first = -(-halo // cut) * cut
+    first = -(-(margin - crop) // cut) * cut
     last = (size - 1) // cut * cut
     some = {min(max(first - cut, 0), last), min(first, last)}
-    ends = ((_begin(s, halo, grid), min(padded, s + cut + halo)) for s in some)
+    ends = ((_begin(s, halo, grid, crop), min(padded, s + cut + crop + margin)) for s in some)
     return grid.at_least(max(end - begin for begin, end in ends))
 
 
-def candidates(size: int, halo: int, grid: Grid) -> Iterator[tuple[int, int]]:
+def candidates(size: int, halo: int, grid: Grid, crop: int = 0) -> Iterator[tuple[int, int]]:
     """All (cut, tile) worth considering, from one tile to the most, each cut as even as the step allows."""
     previous = 0
     cuts = -(-size // grid.step)
@@ -124,7 +127,7 @@ def candidates(size: int, halo: int, grid: Grid) -> Iterator[tuple[int, int]]:
     while count <= cuts:
         units = -(-cuts // count)
         cut = units * grid.step
-        tile = tile_needed(size, cut, halo, grid)
+        tile = tile_needed(size, cut, halo, grid, crop)
         if grid.fixed:
             if tile == grid.minimum:
                 yield cut, tile
@@ -138,36 +141,20 @@ def candidates(size: int, halo: int, grid: Grid) -> Iterator[tuple[int, int]]:
         count = -(-cuts // (units - 1))
 
 
-def mirrored(position: int, size: int) -> int:
-    """The voxel of an image of `size` that stands at a position beyond its far end: the image mirrored about
-    its last voxel, and about its first, as often as needed (numpy's pad mode `reflect`)."""
-    if size == 1:
-        return 0
-    position %= 2 * (size - 1)
-    return position if position < size else 2 * (size - 1) - position
+def _begin(start: int, halo: int, grid: Grid, crop: int) -> int:
+    """Where a tile begins, counted from `crop` voxels before the image."""
+    return max(0, start + crop - max(halo, crop)) // grid.step * grid.step
 
 
-def _begin(start: int, halo: int, grid: Grid) -> int:
-    return max(0, start - halo) // grid.step * grid.step
-
-
-def _read(outer: slice, size: int) -> slice:
-    beyond = [mirrored(p, size) for p in range(max(size, outer.start), outer.stop)]
-    if not beyond:
-        return outer
-    inside = [outer.start, size - 1] if outer.start < size else []
-    return slice(min(beyond + inside), max(beyond + inside) + 1)
-
-
-def _largest_cut(size: int, tile: int, halo: int, grid: Grid) -> int:
+def _largest_cut(size: int, tile: int, halo: int, grid: Grid, crop: int) -> int:
     cuts = -(-size // grid.step)
     count = 1
     while True:
         units = -(-cuts // count)
-        if tile_needed(size, units * grid.step, halo, grid) <= tile:
+        if tile_needed(size, units * grid.step, halo, grid, crop) <= tile:
             return units * grid.step
         if units == 1:
-            least = tile_needed(size, grid.step, halo, grid)
+            least = tile_needed(size, grid.step, halo, grid, crop)
             raise PlanError(
                 f"a tile of {tile} leaves nothing to keep with a halo of {halo} at both ends: use at least {least}"
             )

@@ -105,7 +105,7 @@ def test_tiles_give_what_the_whole_image_gives(made: Made) -> None:
     np.save(file, pixels)
     image = open_image(file, axes=axes)
     with open_package(made.package) as package:
-        network = open_network(package)
+        network = open_network(package).engine
         whole = predict_array(package, image, engine=network, whole=True)
         reach = package.raw["config"]["im2im_zoo"]["receptive_field"]
         smallest = {a: n["min"] for a, n in package.raw["config"]["im2im_zoo"]["grid"].items()}

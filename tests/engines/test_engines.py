@@ -124,8 +124,8 @@ def test_a_damaged_file_is_named_with_its_format(folder, tmp_path, weights_forma
 def test_a_missing_file_an_unknown_format_and_a_device_that_is_not_there_are_refused(folder):
     with pytest.raises(PackageError, match="missing"):
         open_engine("onnx", folder / "none.onnx")
-    with pytest.raises(PackageError, match="'keras_hdf5' cannot be run here"):
-        open_engine("keras_hdf5", folder / "net.pt")
+    with pytest.raises(PackageError, match="'tensorflow_js' cannot be run here"):
+        open_engine("tensorflow_js", folder / "net.pt")
     with pytest.raises(PackageError, match="threads is 0"):
         open_engine("onnx", folder / "net.onnx", threads=0)
     for weights_format, name in (("onnx", "net.onnx"), ("torchscript", "net.pt")):
@@ -178,8 +178,11 @@ def test_an_architecture_of_a_library_is_built_by_its_name(tmp_path):
     with torch.inference_mode():
         np.testing.assert_allclose(engine([array])[0], network(torch.from_numpy(array)).numpy(), atol=1e-6)
     unknown = spec.ArchitectureFromLibraryDescr(callable="Net", import_from="not_installed.nets")
-    with pytest.raises(PackageError, match="install 'not_installed'"):
-        open_engine("pytorch_state_dict", tmp_path / "conv.pth", architecture=unknown, allow_code=True)
+    for consent in (True, False):
+        with pytest.raises(
+            PackageError, match=r"needs not_installed: its architecture is `not_installed\.nets\.Net`"
+        ):
+            open_engine("pytorch_state_dict", tmp_path / "conv.pth", architecture=unknown, allow_code=consent)
 
 
 def test_weights_that_do_not_fit_the_architecture_are_refused(folder):

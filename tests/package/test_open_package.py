@@ -1,5 +1,6 @@
 """Opening packages: what is found, what is refused and why, and that nothing hostile in a zip is followed."""
 
+import importlib.util
 import shutil
 import socket
 import stat
@@ -161,12 +162,37 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 
 def test_weights_that_no_engine_runs_are_named(folder):
+    def only_javascript(rdf) -> None:
+        rdf["weights"] = {"tensorflow_js": {"source": "w.zip", "tensorflow_version": "2.1"}}
+
+    edit(folder, only_javascript)
+    with pytest.raises(PackageError, match="weights are of the format tensorflow_js; this program runs onnx"):
+        open_package(folder)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("keras") is not None, reason="keras is installed")
+def test_what_a_package_lacks_to_be_run_is_said_in_a_sentence(folder):
     def only_keras(rdf) -> None:
         rdf["weights"] = {"keras_hdf5": {"source": "w.h5", "tensorflow_version": "2.1"}}
 
     edit(folder, only_keras)
-    with pytest.raises(PackageError, match="weights are of the format keras_hdf5; this program runs onnx"):
+    with pytest.raises(PackageError, match=r"needs keras.*pip install 'im2im_zoo\[tensorflow\]'"):
         open_package(folder)
+
+
+def test_a_dead_link_of_weights_that_are_not_used_does_not_matter(folder):
+    def another(rdf) -> None:
+        rdf["weights"]["keras_hdf5"] = {
+            "source": "https://example.com/gone.h5",
+            "sha256": "0" * 64,
+            "tensorflow_version": "2.1",
+            "parent": "torchscript",
+        }
+
+    edit(folder, another)
+    with open_package(folder) as package:
+        assert "keras_hdf5" not in package.weights
+        assert "keras_hdf5" in package.formats()
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "\\evil"])

@@ -10,7 +10,7 @@ from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.errors import PlanError
 from im2im_zoo.images.lazy import lazy_image
-from im2im_zoo.package import Package, open_package
+from im2im_zoo.package import open_package
 from im2im_zoo.runtime import Cost, plan_prediction
 from im2im_zoo.runtime.memory import project
 
@@ -39,9 +39,10 @@ def test_a_plan_reads_nothing_and_covers_the_output_once(unet_2d):
     image = unreadable(("time", "y", "x"), 3, 1001, 777)
     plan = plan_prediction(unet_2d, image, cost=COST, memory=GIB)
     assert len(plan) > 3
-    covered = np.zeros(plan.image_shape, np.uint8)
+    output = plan.outputs[0]
+    covered = np.zeros(output.image_shape, np.uint8)
     for tile in plan:
-        covered[tuple(tile.writes[a] for a in plan.image_axes)] += 1
+        covered[tuple(plan.writes(tile, 0)[a] for a in output.image_axes)] += 1
         assert tile.index // plan.tiles_per_sample == tile.position["time"]
     assert (covered == 1).all()
 
@@ -50,7 +51,7 @@ def test_a_plan_is_plain_data_and_says_what_it_does(unet_2d):
     plan = plan_prediction(unet_2d, unreadable(("time", "y", "x"), 2, 300, 400), cost=COST, memory=GIB)
     plain = json.loads(json.dumps(plan.to_json(tiles=True)))
     assert len(plain["list"]) == plain["tiles"] == len(plan)
-    assert plain["list"][0]["reads"].keys() == {"y", "x"}
+    assert plain["list"][0]["reads"]["raw"].keys() == {"channel", "y", "x"}
     text = str(plan)
     for said in ("time", "loop", "onnx", "halo 16", "declared", "float32", "GiB allowed"):
         assert said in text
@@ -85,9 +86,15 @@ def test_a_given_tile_that_takes_too_much_is_refused(unet_2d):
 
 
 def test_the_projection_grows_with_all_that_takes_memory():
-    base = {"tile_voxels": 10**6, "in_channels": 1, "out_channels": 1}
+    base = {"tile_voxels": 10**6, "in_values": 1, "out_values": 1}
     total = project(COST, **base).total
-    for change in ({"tile_voxels": 2 * 10**6}, {"out_channels": 50}, {"whole_bytes": 10**9}):
+    for change in (
+        {"tile_voxels": 2 * 10**6},
+        {"out_values": 50},
+        {"whole_bytes": 10**9},
+        {"chunk_bytes": 2**26},
+        {"workers": 2},
+    ):
         assert project(COST, **{**base, **change}).total > total
 
 
@@ -135,7 +142,7 @@ def test_a_plane_for_a_3d_model_is_refused_unless_the_model_takes_one(unet_3d, f
         halo={"z": 0, "y": 8, "x": 8},
     )
     plan = plan_prediction(open_package(path), plane, cost=COST, memory=GIB)
-    assert plan.image_axes == ("channel", "y", "x")
+    assert plan.outputs[0].image_axes == ("channel", "y", "x")
     assert "one plane is added" in str(plan)
 
 
@@ -173,16 +180,6 @@ def test_planning_a_terabyte_takes_a_moment(unet_3d):
     start = time.process_time()
     plan = plan_prediction(unet_3d, image, cost=COST, memory=4 * GIB)
     last = plan.tile(len(plan) - 1)
-    assert last.writes["x"].stop == 20_000
+    assert plan.writes(last, 0)["x"].stop == 20_000
     assert len(plan) == 100 * plan.tiles_per_sample == 100 * math.prod(len(a.spans) for a in plan.axes)
     assert time.process_time() - start < 20
-
-
-def test_a_package_with_two_inputs_is_refused(unet_2d):
-    double = Package(unet_2d.source, unet_2d.root, _with_two_inputs(unet_2d), unet_2d.raw)
-    with pytest.raises(PlanError, match=r"has 2 inputs \(raw, raw\)"):
-        plan_prediction(double, unreadable(("y", "x"), 100, 100))
-
-
-def _with_two_inputs(package: Package) -> object:
-    return package.description.model_copy(update={"inputs": list(package.inputs) * 2})

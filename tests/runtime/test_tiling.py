@@ -6,36 +6,36 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from im2im_zoo.errors import PlanError
-from im2im_zoo.runtime.samples import mirror
-from im2im_zoo.runtime.tiling import Grid, candidates, mirrored, spans, split_axis, tile_needed
+from im2im_zoo.runtime.samples import padded_positions
+from im2im_zoo.runtime.tiling import Grid, candidates, spans, split_axis, tile_needed
 
 grids = st.builds(Grid, st.integers(1, 40), st.sampled_from([1, 2, 3, 4, 8, 16]))
 sizes = st.integers(1, 400)
 
 
-@given(sizes, st.integers(0, 20), grids, st.integers(0, 10))
-def test_every_voxel_is_kept_once_by_a_tile_that_is_exact_there(size, halo, grid, pick):
-    options = list(candidates(size, halo, grid))
+@given(sizes, st.integers(0, 20), grids, st.integers(0, 12), st.integers(0, 10))
+def test_every_voxel_is_kept_once_by_a_tile_that_is_exact_there(size, halo, grid, crop, pick):
+    options = list(candidates(size, halo, grid, crop))
     cut, tile = options[pick % len(options)]
-    assert tile == tile_needed(size, cut, halo, grid)
-    padded = grid.at_least(size)
+    assert tile == tile_needed(size, cut, halo, grid, crop)
+    # The image, mirrored where the network crops its output, and padded to the network's grid.
+    first, last = -crop, grid.at_least(size + 2 * crop) - crop
     end = 0
-    for span in spans(size, cut, tile, halo, grid):
+    for span in spans(size, cut, tile, halo, grid, crop):
         assert span.inner.start == end
         assert span.inner.stop - end == min(cut, size - end)
         end = span.inner.stop
         assert span.outer.stop - span.outer.start == tile
         assert tile in grid
         # Pooling has the phase of the whole image.
-        assert span.outer.start % grid.step == 0
-        assert span.outer.start >= 0
-        assert span.outer.stop <= padded
-        # Far from the ends of the tile, but for those of the image.
-        assert span.outer.start == 0 or span.inner.start - span.outer.start >= halo
-        assert span.outer.stop == padded or span.outer.stop - span.inner.stop >= halo
-        assert 0 <= span.read.start < span.read.stop <= size
-        wanted = {mirrored(p, size) for p in range(span.outer.start, span.outer.stop)}
-        assert (min(wanted), max(wanted) + 1) == (span.read.start, span.read.stop)
+        assert (span.outer.start - first) % grid.step == 0
+        assert span.outer.start >= first
+        assert span.outer.stop <= last
+        # Far from the ends of the tile, but for those of the image; where it is cropped, everywhere.
+        assert span.outer.start == first or span.inner.start - span.outer.start >= halo
+        assert span.outer.stop == last or span.outer.stop - span.inner.stop >= halo
+        assert span.inner.start - span.outer.start >= crop
+        assert span.outer.stop - span.inner.stop >= crop
     assert end == size
 
 
@@ -52,12 +52,18 @@ def test_a_given_tile_is_used_as_given_and_larger_ones_never_make_more_tiles(siz
     assert all(s.outer.stop - s.outer.start == min(tile, grid.at_least(size)) for s in many)
 
 
-@given(sizes, st.integers(0, 100), st.sampled_from([np.uint8, np.float32]))
-def test_what_lies_beyond_the_far_end_is_what_numpy_calls_reflect(size, beyond, dtype):
-    values = np.random.default_rng(size).integers(0, 255, size).astype(dtype)
-    outer = slice(0, size + beyond)
-    expected = np.pad(values, (0, beyond), mode="reflect" if size > 1 else "edge")
-    np.testing.assert_array_equal(mirror(values, 0, slice(0, size), outer, size), expected)
+@given(
+    sizes,
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.sampled_from(["reflect", "symmetric", "edge"]),
+)
+def test_what_lies_beyond_the_ends_is_what_numpy_pads(size, before, after, mode):
+    values = np.arange(size)
+    expected = np.pad(values, (before, after), mode=mode if size > 1 else "edge")
+    np.testing.assert_array_equal(
+        values[padded_positions(slice(-before, size + after), size, mode)], expected
+    )
 
 
 @given(st.integers(1, 300), st.integers(0, 60), st.sampled_from([64, 96, 100, 128]))

@@ -1,0 +1,121 @@
+"""Run ONNX or TorchScript weights with OpenVINO on a CPU. Runs no Python of the package."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.engines.base import call_error
+from im2im_zoo.engines.torchscript import folded
+from im2im_zoo.errors import PackageError
+
+# A plan has one size of tiles; probing and measuring have a few. A compiled network holds buffers of its size.
+_KEPT = 2
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class OpenVinoEngine:
+    """A network that is compiled for each shape of its inputs that it meets, which is faster than any shape at once."""
+
+    backend = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self, weights: Path, weights_format: str, *, threads: int | None = None, precision: str = "float32"
+    ) -> None:
+        import openvino
+
+        self.weights_format = weights_format
+        self.precision = precision
+        self._weights = weights
+        self._core = openvino.Core()
+        # Where the processor has bfloat16, OpenVINO would use it without being asked.
+        self._options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _TYPES[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+        }
+        if threads is not None:
+            self._options["INFERENCE_NUM_THREADS"] = threads
+        self._network: Any = None
+        if weights_format == "onnx":
+            self._network = _read_onnx(self._core, weights)
+        self._compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+
+    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
+        """See `Engine`. Arrays are cast to the dtype that the graph declares."""
+        given = [a for a in inputs if a is not None]
+        if len(given) != len(inputs):
+            raise PackageError(
+                f"{self._weights} ({self.weights_format}): OpenVINO cannot run a network without its optional inputs; "
+                "use another backend"
+            )
+        try:
+            request = self._request(given)
+            kinds = [port.get_element_type().to_dtype() for port in request.model_inputs]
+            feed = {
+                i: np.ascontiguousarray(a, dtype=k) for i, (a, k) in enumerate(zip(given, kinds, strict=True))
+            }
+            request.infer(feed, share_inputs=True)
+            # The request's own memory is used again by the next call.
+            return [np.array(request.get_output_tensor(i).data) for i in range(len(request.model_outputs))]
+        except PackageError:
+            raise
+        except Exception as error:  # as above
+            raise call_error(self._weights, self.weights_format, inputs, error) from error
+
+    def _request(self, inputs: Sequence[NDArray[Any]]) -> Any:
+        key = tuple(a.shape for a in inputs)
+        if key in self._compiled:
+            self._compiled.move_to_end(key)
+            return self._compiled[key]
+        while len(self._compiled) >= _KEPT:
+            self._compiled.popitem(last=False)
+        network = self._shaped(inputs)
+        request = self._core.compile_model(network, "CPU", self._options).create_infer_request()
+        self._compiled[key] = request
+        return request
+
+    def _shaped(self, inputs: Sequence[NDArray[Any]]) -> Any:
+        if self.weights_format == "torchscript":
+            return _converted(self._weights, inputs)
+        network = self._network.clone()
+        if len(network.inputs) != len(inputs):
+            names = ", ".join(i.any_name for i in network.inputs)
+            raise PackageError(
+                f"{self._weights} (onnx) takes {len(network.inputs)} inputs ({names}), but the RDF describes {len(inputs)}"
+            )
+        network.reshape(dict(zip(network.inputs, (list(a.shape) for a in inputs), strict=True)))
+        return network
+
+
+def _read_onnx(core: Any, weights: Path) -> Any:
+    try:
+        return core.read_model(str(weights))
+    except Exception as error:  # its errors have no public base but Exception
+        raise PackageError(
+            f"{weights}: the onnx weights cannot be loaded by OpenVINO: {' '.join(str(error).split())[:600]}; use another backend"
+        ) from error
+
+
+def _converted(weights: Path, inputs: Sequence[NDArray[Any]]) -> Any:
+    """A TorchScript network, its shapes and types those of the inputs."""
+    import openvino
+    import torch
+
+    try:
+        # Constants are what it can convert; attributes of a module are none before it is frozen.
+        module = folded(torch.jit.load(str(weights), map_location="cpu").eval())  # type: ignore[no-untyped-call]
+        network = openvino.convert_model(
+            module, example_input=tuple(torch.from_numpy(np.array(a)) for a in inputs)
+        )
+        network.reshape(dict(zip(network.inputs, (list(a.shape) for a in inputs), strict=True)))
+    except Exception as error:  # the errors of its converter have no public base but Exception
+        raise PackageError(
+            f"{weights}: the torchscript weights cannot be converted by OpenVINO: {' '.join(str(error).split())[:300]}; use another "
+            "backend"
+        ) from error
+    return network

@@ -1,0 +1,71 @@
+"""Label images within an OME-Zarr: `cells.ome.zarr/labels/nuclei`. Knows where they are and lists them; writes no voxel."""
+
+from pathlib import Path
+from typing import Any
+
+from im2im_zoo.errors import ImageError
+from im2im_zoo.images.ome_zarr import is_zarr
+
+# Files beside the label images, which are what their names say.
+_OTHER_SUFFIXES = (".tif", ".tiff", ".npy", ".png")
+
+
+def image_of_label(path: Path) -> Path | None:
+    """The OME-Zarr that a path is a label image of, or None if it is not the path of one."""
+    image = path.parent.parent
+    within = path.parent.name == "labels" and not path.name.lower().endswith(_OTHER_SUFFIXES)
+    return image if within and (is_zarr(image) or image.name.lower().endswith(".zarr")) else None
+
+
+def version_of_image(image: Path) -> str:
+    """The version of the OME-Zarr that labels are to be put into.
+
+    Raises:
+        ImageError: it is not there, or no image.
+    """
+    import zarr
+
+    if not is_zarr(image):
+        raise ImageError(f"{image}: there is no such OME-Zarr to put labels into; write the image first")
+    node = zarr.open(image, mode="r")
+    ome = _ome(dict(node.attrs))
+    multiscales = ome.get("multiscales")
+    if not isinstance(node, zarr.Group) or not multiscales:
+        raise ImageError(f"{image}: is no OME-Zarr image (it has no multiscales), so it takes no labels")
+    if node.metadata.zarr_format == 3:
+        return str(ome.get("version", "0.5"))
+    return str(multiscales[0].get("version", "0.4"))
+
+
+def make_labels_group(image: Path) -> None:
+    """Make the group of an image's labels, if it is missing. Nothing of the image itself is changed."""
+    import zarr
+
+    if not is_zarr(image / "labels"):
+        is_new = (image / "zarr.json").is_file()
+        group = zarr.open_group(image / "labels", mode="a", zarr_format=3 if is_new else 2)
+        _set_names(image, group, [])
+
+
+def list_label(path: Path) -> None:
+    """Add a label image that is in its place to the list of its group."""
+    import zarr
+
+    group = zarr.open_group(path.parent, mode="r+")
+    names = [str(name) for name in _ome(dict(group.attrs)).get("labels") or ()]
+    if path.name not in names:
+        _set_names(path.parent.parent, group, [*names, path.name])
+
+
+def _set_names(image: Path, group: Any, names: list[str]) -> None:
+    if group.metadata.zarr_format == 3:
+        before = dict(group.attrs).get("ome") or {}
+        group.attrs["ome"] = {"version": version_of_image(image), **before, "labels": names}
+    else:
+        group.attrs["labels"] = names
+
+
+def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The OME metadata: under "ome" since 0.5, at the top before."""
+    inner = attributes.get("ome")
+    return inner if isinstance(inner, dict) else attributes

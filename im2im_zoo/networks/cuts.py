@@ -1,0 +1,94 @@
+"""What a network of several inputs and outputs is given and gives where an axis is cut. Geometry and arrays, no statistics.
+
+Positions and sizes are in voxels of the reference (`ports`); each tensor's own follow from its port. A tile begins at a
+multiple of its axis' step, and so it begins at a whole voxel of each tensor.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.errors import PackageError
+from im2im_zoo.networks.ports import NetworkAxis, Port
+
+Tensors = Sequence[NDArray[Any] | None]
+# One array for each input (None: an optional one that is not given) to one for each output.
+Run = Callable[[list[NDArray[Any] | None]], list[NDArray[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A tile along one axis: it begins at `begin` and has `size` voxels. It may go beyond the end of what it is cut of."""
+
+    axis: NetworkAxis
+    begin: int
+    size: int
+
+
+def at_least(axis: NetworkAxis, size: int) -> int:
+    """The smallest size that a network takes along an axis and that is `size` or more; the minimum if it is fixed."""
+    return axis.minimum + (0 if axis.fixed else max(0, -(-(size - axis.minimum) // axis.step)) * axis.step)
+
+
+def at_most(axis: NetworkAxis, size: int) -> int:
+    """The largest size that a network takes along an axis and that is `size` or less, or the minimum."""
+    return axis.minimum + (0 if axis.fixed else max(0, (size - axis.minimum) // axis.step) * axis.step)
+
+
+def size_along(inputs: Tensors, axis: NetworkAxis) -> int:
+    """Voxels of the reference in a set of inputs.
+
+    Raises:
+        PackageError: no input that is given has the axis as the reference has it.
+    """
+    for array, port in zip(inputs, axis.inputs, strict=True):
+        if array is not None and port is not None and port.scale == 1 and port.offset == 0:
+            return int(array.shape[port.dim])
+    raise PackageError(f"none of the given inputs says how many voxels the {axis.name} axis has")
+
+
+def part(inputs: Tensors, cuts: Sequence[Cut]) -> list[NDArray[Any] | None]:
+    """The inputs of a tile: contiguous copies; beyond the end of a tensor, the tensor mirrored about its last voxel."""
+    result: list[NDArray[Any] | None] = []
+    for index, array in enumerate(inputs):
+        for cut in cuts:
+            port = cut.axis.inputs[index]
+            if array is not None and port is not None:
+                places = int(cut.begin * port.scale) + np.arange(port.size(cut.size))
+                array = np.take(array, _mirrored(places, array.shape[port.dim]), axis=port.dim)
+        result.append(None if array is None else np.ascontiguousarray(array))
+    return result
+
+
+def _mirrored(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    places = places % max(1, 2 * (size - 1))
+    mirrored: NDArray[np.int64] = np.where(places < size, places, 2 * (size - 1) - places)
+    return mirrored
+
+
+def first_voxel(cut: Cut, port: Port) -> int:
+    """Which voxel of the whole's output is the first one of a tile's output."""
+    return int(cut.begin * port.scale)
+
+
+def starts(port: Port, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where voxels of a tensor start, rounded down to voxels of the reference."""
+    scale = port.scale
+    result: NDArray[np.int64] = (voxels + port.shift) * scale.denominator // scale.numerator
+    return result
+
+
+def stops(port: Port, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where voxels of a tensor end, rounded up to voxels of the reference."""
+    scale = port.scale
+    result: NDArray[np.int64] = -(-(voxels + 1 + port.shift) * scale.denominator // scale.numerator)
+    return result
+
+
+def over_all_but(array: NDArray[Any], dim: int) -> NDArray[Any]:
+    """The largest value at each place along one dimension."""
+    result: NDArray[Any] = array.max(axis=tuple(i for i in range(array.ndim) if i != dim))
+    return result

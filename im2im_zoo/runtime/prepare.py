@@ -1,0 +1,207 @@
+"""From a package, images and a person's wishes to a plan and an open network: what has to be measured is measured here.
+
+Measured are which engine is the fastest (`choice`), how far the network reaches (`overlap`), and what memory it takes (`cost`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import xarray as xr
+
+from im2im_zoo.engines import Engine
+from im2im_zoo.errors import PlanError
+from im2im_zoo.runtime.choice import open_network
+from im2im_zoo.runtime.cost import measure_cost
+from im2im_zoo.runtime.mapping import AxisMap, Layout, map_axes
+from im2im_zoo.runtime.memory import Cost, default_budget
+from im2im_zoo.runtime.outputs import Format
+from im2im_zoo.runtime.overlap import measure_overlap
+from im2im_zoo.runtime.plan import HaloSource, Plan
+from im2im_zoo.runtime.planning import plan_prediction
+
+if TYPE_CHECKING:
+    from im2im_zoo.package import Package
+
+Halo = int | Mapping[str, int] | Literal["auto", "declared", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a person may choose that the result depends on.
+
+    Attributes:
+        tile: voxels of a tile by axis, halo included (default: those that compute the least within the memory).
+        halo: voxels of the input at each end of a tile that are not kept. `auto`: the smallest with which tiles agree with
+            the whole within the package's own tolerance, measured on its test tensors, and never less than it declares;
+            `exact`: as far as the network reaches, found by probing; `declared`: as the RDF says; or voxels.
+        blend: whether overlapping tiles are averaged (default: only where nothing makes tiles exact).
+        weights, backend, precision, device: of the network, see `choice.open_network`.
+        dtype: of the output images (default: that of the RDF).
+        rescale: whether the image is resampled to the pixel size that the model declares, and the result back.
+        format: how outputs are written.
+    """
+
+    tile: Mapping[str, int] | None = None
+    halo: Halo = "auto"
+    blend: bool | None = None
+    weights: str | None = None
+    backend: str | None = None
+    precision: str = "float32"
+    device: str = "auto"
+    dtype: str | None = None
+    rescale: bool = False
+    format: Format = field(default_factory=Format)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan, and the network that it is of."""
+
+    plan: Plan
+    engine: Engine
+    reason: str = ""
+
+
+def prepare(
+    package: "Package",
+    images: Mapping[str, xr.DataArray],
+    settings: Settings,
+    *,
+    memory: int | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    allow_code: bool = False,
+    engine: Engine | None = None,
+    cost: Cost | None = None,
+    decisions: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> Prepared:
+    """Open the network of a package and plan its prediction on images.
+
+    Args:
+        images: by input.
+        memory: bytes that all processes together may take (default: half of what is available).
+        workers: processes that run tiles; `threads` is of each.
+        allow_code: whether Python of the package may run.
+        engine, cost: of an earlier prediction with this package, so that many images pay for them once.
+        decisions: of an earlier plan (`decisions_of`), which are taken again instead of measuring anything.
+        warnings: to be kept in the plan.
+
+    Raises:
+        PackageError, PlanError: what cannot be, before any voxel of the images is read.
+    """
+    if workers < 1:
+        raise PlanError(f"workers is {workers}; give at least 1")
+    # Before the weights are loaded: images that do not fit cost nothing.
+    layout = map_axes(package, images)
+    reason = ""
+    if engine is None:
+        taken = decisions or {
+            "weights": settings.weights,
+            "backend": settings.backend,
+            "device": settings.device,
+        }
+        opened = open_network(
+            package,
+            weights=taken["weights"],
+            backend=taken["backend"],
+            precision=settings.precision,
+            device=taken["device"],
+            threads=threads,
+            allow_code=allow_code,
+            measure=decisions is None,
+        )
+        engine, reason = opened.engine, opened.reason
+    budget = default_budget() if memory is None else memory
+    cost = cost or measure_cost(engine, layout, budget=budget)
+    options: dict[str, Any] = {
+        "memory": budget,
+        "tile": settings.tile,
+        "weights": engine.weights_format,
+        "backend": engine.backend,
+        "precision": engine.precision,
+        "cost": cost,
+        "dtype": settings.dtype,
+        "workers": workers,
+        "warnings": tuple(warnings),
+    }
+    if decisions is not None:
+        again = {k: decisions[k] for k in ("cuts", "halo_source", "halo_note", "blend")}
+        return Prepared(plan_prediction(package, images, **options, **again), engine, reason)
+    if settings.tile is None and settings.blend is not True:
+        single = _at_once(package, images, options)
+        if single is not None:
+            return Prepared(single, engine, reason)
+    found = _overlap_options(package, engine, layout, settings, allow_code)
+    options |= found | {"warnings": (*warnings, *found.get("warnings", ()))}
+    return Prepared(plan_prediction(package, images, **options), engine, reason)
+
+
+def decisions_of(prepared: Prepared) -> dict[str, Any]:
+    """What `prepare` has decided, as plain values, so that a later run does the same."""
+    plan = prepared.plan
+    return {
+        "weights": plan.weights_format,
+        "backend": plan.backend,
+        "device": prepared.engine.device,
+        "cuts": plan.cuts,
+        "halo_source": plan.halo_source,
+        "halo_note": plan.halo_note,
+        "blend": plan.blend,
+    }
+
+
+def _at_once(
+    package: "Package", images: Mapping[str, xr.DataArray], options: Mapping[str, Any]
+) -> Plan | None:
+    """The plan if each sample fits the memory in one tile, where no halo matters."""
+    try:
+        plan = plan_prediction(package, images, **{**options, "halo": 0})
+    except PlanError:
+        return None
+    return None if plan.is_cut else replace(plan, halo_source="none", halo_note="no tile is cut")
+
+
+def _overlap_options(
+    package: "Package", engine: Engine, layout: Layout, settings: Settings, allow_code: bool
+) -> dict[str, Any]:
+    """The arguments of `plan_prediction` for the halo, and whether to blend."""
+    if settings.blend:
+        return {"blend": True, "halo_note": "as it was asked for"}
+    if settings.halo not in ("auto", "exact"):
+        return {"halo": settings.halo}
+    overlap = measure_overlap(
+        package,
+        engine,
+        [m.network for m in layout.network_axes if m.network is not None],
+        exact=settings.halo == "exact",
+        allow_code=allow_code,
+    )
+    halo = {m.name: overlap.halo.get(m.name, 0) for m in layout.network_axes}
+    short = [m.name for m in layout.network_axes if _leaves_nothing(m, halo[m.name])]
+    if settings.blend is None and (overlap.is_global or short):
+        note = overlap.note
+        if short and not overlap.is_global:
+            note = f"its tiles of one size along {', '.join(short)} are too small for the halo that it needs ({note})"
+        return {"blend": True, "halo_note": note}
+    warnings = [f"{overlap.note}: the tiles are not exact"] if overlap.is_global else []
+    source: HaloSource = "none"
+    if overlap.source in ("declared", "test tensor", "receptive field"):
+        source = overlap.source  # type: ignore[assignment]
+    return {"halo": halo, "halo_source": source, "halo_note": overlap.note, "warnings": warnings}
+
+
+def _leaves_nothing(axis: AxisMap, halo: int) -> bool:
+    """Whether a halo leaves no voxel of a tile of a network that takes one size only, in an image that is larger."""
+    grid = axis.grid
+    return (
+        grid is not None
+        and grid.fixed
+        and axis.size + 2 * axis.crop > grid.minimum
+        and 2 * max(halo, axis.crop) + 1 > grid.minimum
+    )

@@ -1,0 +1,283 @@
+"""Predictions that are stopped, by anything, go on where they were and give what an unbroken run gives."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from bioimageio.spec.model import v0_5 as spec
+from operations_for_tests import NORMALISE_2D, SIGMOID
+from packages_for_tests import build_package, small_unet
+
+from im2im_zoo.errors import ImageError, PlanError
+from im2im_zoo.images import open_image, write_image
+from im2im_zoo.package import Package, open_package
+from im2im_zoo.runtime import predict
+from im2im_zoo.runtime.resume import unfinished, work_folder
+
+TILE = {"y": 60, "x": 60}
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, os, signal, sys
+    from im2im_zoo.runtime import predict
+
+    arguments = json.loads(sys.argv[1])
+    stop_after = arguments.pop("stop_after", None)
+    by = arguments.pop("by", "SIGKILL")
+    seen = 0
+
+    def progress(stage, done, total):
+        global seen
+        seen += 1
+        if stop_after is not None and seen > stop_after:
+            os.kill(os.getpid(), getattr(signal, by))
+
+    if __name__ == "__main__":
+        result = predict(**arguments, threads=1, progress=progress)
+        print(json.dumps({"tiles": result.tiles, "resumed": result.resumed}))
+    """
+)
+
+
+def run(tmp_path: Path, heeds_interrupts=None, **arguments: object) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), json.dumps(plain)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        preexec_fn=heeds_interrupts,
+    )
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, nuclei_2d) -> Path:
+    """Two frames of real nuclei."""
+    values = np.stack([nuclei_2d[0][:230, :250], nuclei_2d[0][230:460, :250]])
+    return write_image(
+        xr.DataArray(values, dims=("time", "y", "x")), tmp_path_factory.mktemp("image") / "image.ome.zarr"
+    )
+
+
+@pytest.fixture(scope="module")
+def stretched(folder: Path) -> Package:
+    """With statistics of the output, so that there are two stages."""
+    stretch = spec.ScaleRangeDescr(
+        kwargs=spec.ScaleRangeKwargs(axes=["channel", "y", "x"], max_percentile=100)
+    )
+    path = build_package(
+        folder / "stretched_and_stopped",
+        small_unet(levels=2),
+        preprocessing=[NORMALISE_2D],
+        postprocessing=[SIGMOID, stretch],
+    )
+    return open_package(path)
+
+
+def bytes_of(path: Path) -> dict[str, bytes]:
+    """All files of an output but for the metadata, where the plan is (memory is measured anew)."""
+    if path.is_file():
+        return {"": open_image(path, axes="tyx" if path.suffix == ".npy" else None).values.tobytes()}
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and p != path / "zarr.json"]
+    return {str(p.relative_to(path)): p.read_bytes() for p in files}
+
+
+@pytest.mark.parametrize(
+    ("which", "ending"),
+    [
+        ("unet_2d", ".ome.zarr"),
+        ("stretched", ".ome.tif"),
+        pytest.param("stretched", ".ome.zarr", marks=pytest.mark.slow),
+        pytest.param("unet_2d", ".npy", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_again_and_again_it_ends_bit_for_bit_as_an_unbroken_run(
+    request, image, tmp_path, which, ending
+):
+    package: Package = request.getfixturevalue(which)
+    common = {"package": package.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
+    unbroken, broken = tmp_path / f"unbroken{ending}", tmp_path / f"broken{ending}"
+    assert run(tmp_path, **common, output=unbroken).returncode == 0
+    kills = 0
+    for after in (9, 14, 40, 70, None):
+        done = run(tmp_path, **common, output=broken, stop_after=after)
+        if done.returncode == 0:
+            break
+        kills += 1
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not broken.exists()
+        assert unfinished(broken) == work_folder(broken)
+    assert kills >= 2
+    assert bytes_of(broken) == bytes_of(unbroken)
+    assert not work_folder(broken).exists()
+
+
+def test_what_is_done_is_not_done_again(unet_2d, image, tmp_path):
+    common = {
+        "package": unet_2d.root,
+        "image": image,
+        "tile": TILE,
+        "halo": 16,
+        "output": tmp_path / "out.tif",
+    }
+    stopped = run(tmp_path, **common, stop_after=31, by="SIGTERM")
+    assert stopped.returncode != 0
+    # The records of the last two seconds may be lost by SIGTERM, which this script does not handle.
+    log = work_folder(tmp_path / "out.tif") / "done.log"
+    written = log.read_text().count("tiles")
+    again = json.loads(run(tmp_path, **common).stdout)
+    assert again["resumed"] == written
+    assert again["tiles"] + again["resumed"] == 2 * 7 * 8 or again["tiles"] > 0
+
+
+def test_ctrl_c_keeps_what_is_done_and_shows_nothing_that_looks_finished(
+    unet_2d, image, tmp_path, heeds_interrupts
+):
+    output = tmp_path / "out.ome.zarr"
+    common = {"package": unet_2d.root, "image": image, "tile": TILE, "halo": 16, "output": output}
+    stopped = run(tmp_path, heeds_interrupts, **common, stop_after=20, by="SIGINT")
+    assert stopped.returncode != 0
+    assert not output.exists()
+    assert (work_folder(output) / "done.log").read_text().count("tiles") >= 15
+    again = json.loads(run(tmp_path, **common).stdout)
+    assert again["resumed"] >= 15
+
+
+def test_stopped_before_the_first_tile_nothing_is_left(unet_2d, image, tmp_path, heeds_interrupts):
+    output = tmp_path / "out.ome.zarr"
+    common = {"package": unet_2d.root, "image": image, "tile": TILE, "halo": 16, "output": output}
+    run(tmp_path, heeds_interrupts, **common, stop_after=0, by="SIGINT")
+    assert not work_folder(output).exists()
+
+
+@pytest.fixture
+def stopped(unet_2d, image, tmp_path) -> dict[str, object]:
+    """The arguments of a prediction that was killed on its way."""
+    common = {
+        "package": unet_2d.root,
+        "image": image,
+        "tile": TILE,
+        "halo": 16,
+        "output": tmp_path / "out.ome.zarr",
+        "weights": "torchscript",
+    }
+    assert run(tmp_path, **common, stop_after=25, by="SIGINT").returncode != 0
+    assert unfinished(tmp_path / "out.ome.zarr")
+    return common
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"halo": 20}, "settings.halo: it was 16, now it is 20"),
+        ({"tile": {"y": 64, "x": 60}}, "settings.tile.y: it was 60, now it is 64"),
+        ({"dtype": "uint8"}, "settings.dtype"),
+        ({"weights": "onnx"}, "settings.weights"),
+    ],
+)
+def test_other_settings_are_refused_rather_than_mixed_in(stopped, change, named):
+    with pytest.raises(PlanError, match=named) as refused:
+        predict(**(stopped | change))
+    assert "--restart" in str(refused.value)
+    assert unfinished(Path(str(stopped["output"])))
+
+
+def test_another_image_or_package_is_refused(stopped, image, unet_2d, folder, tmp_path):
+    values = open_image(image).values.copy()
+    values[0, 3, 5] += 1
+    other = write_image(xr.DataArray(values, dims=("time", "y", "x")), tmp_path / "other.ome.zarr")
+    with pytest.raises(PlanError, match=r"images\.raw"):
+        predict(**(stopped | {"image": other}))
+    path = build_package(folder / "another", small_unet(levels=2), weights=("torchscript",))
+    with pytest.raises(PlanError, match="package"):
+        predict(**(stopped | {"package": path}))
+
+
+def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d):
+    image = tmp_path / "image.tif"
+    write_image(xr.DataArray(nuclei_2d[0][:230, :250], dims=("y", "x")), image)
+    common = {
+        "package": unet_2d.root,
+        "image": image,
+        "tile": TILE,
+        "halo": 16,
+        "output": tmp_path / "out.tif",
+    }
+    assert run(tmp_path, **common, stop_after=12, by="SIGINT").returncode != 0
+    write_image(xr.DataArray(nuclei_2d[0][1:231, :250], dims=("y", "x")), image, overwrite=True)
+    with pytest.raises(PlanError, match=r"modified|voxels"):
+        predict(**common)
+    assert predict(**common, restart=True).resumed == 0
+
+
+def test_restart_throws_away_what_was_done(stopped):
+    result = predict(**(stopped | {"halo": 20}), restart=True)
+    assert result.resumed == 0
+    assert result.output.exists()
+
+
+def test_two_runs_do_not_write_to_one_output(stopped):
+    from im2im_zoo.runtime.ledger import Ledger
+
+    folder = work_folder(Path(str(stopped["output"])))
+    holder = Ledger.resume(folder, json.loads((folder / "ledger.json").read_text())["identity"])
+    try:
+        with pytest.raises(PlanError, match=f"process {os.getpid()}"):
+            predict(**stopped)
+    finally:
+        holder.close()
+    assert predict(**stopped).resumed > 0
+
+
+def test_a_folder_that_is_no_unfinished_prediction_is_not_removed(unet_2d, image, tmp_path):
+    folder = work_folder(tmp_path / "out.tif")
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(ImageError, match="in the way"):
+        predict(unet_2d, image, tmp_path / "out.tif")
+    assert (folder / "precious.txt").exists()
+
+
+def test_several_processes_give_what_one_gives(stretched, image, tmp_path):
+    common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
+    one, two = tmp_path / "one.ome.zarr", tmp_path / "two.ome.zarr"
+    predict(**common, output=one, threads=1)
+    done = run(tmp_path, **common, output=two, workers=2)
+    assert done.returncode == 0, done.stderr
+    assert bytes_of(one) == bytes_of(two)
+
+
+@pytest.mark.slow
+def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, tmp_path):
+    common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
+    one, two = tmp_path / "one.ome.zarr", tmp_path / "two.ome.zarr"
+    predict(**common, output=one, threads=1)
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in common.items()}
+    arguments = json.dumps(plain | {"output": str(two), "workers": 2})
+    dice = random.Random(0)
+    for _ in range(12):
+        process = subprocess.Popen([sys.executable, "-W", "ignore", str(script), arguments])
+        try:
+            process.wait(timeout=dice.uniform(3, 9))
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            time.sleep(0.5)
+    else:
+        assert run(tmp_path, **common, output=two, workers=2).returncode == 0
+    assert bytes_of(one) == bytes_of(two)
