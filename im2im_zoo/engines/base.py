@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ from im2im_zoo.errors import PackageError
 
 # Which libraries run a format, the preferred first where nothing is measured.
 BACKENDS = {
-    "onnx": ("onnxruntime", "openvino"),
+    "onnx": ("onnxruntime", "openvino", "tensorrt"),
     "torchscript": ("torch", "openvino"),
     "pytorch_state_dict": ("torch",),
     "keras_v3": ("keras",),
@@ -97,10 +98,12 @@ def open_engine(
         from im2im_zoo.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(weights, weights_format, threads=threads, precision=precision)
-    if chosen == "onnxruntime":
+    if chosen in ("onnxruntime", "tensorrt"):
         from im2im_zoo.engines.onnx import OnnxEngine
 
-        return OnnxEngine(weights, device=device, threads=threads, precision=precision)
+        return OnnxEngine(
+            weights, device=device, threads=threads, precision=precision, tensorrt=chosen == "tensorrt"
+        )
     if chosen in ("keras", "tensorflow"):
         from im2im_zoo.engines.core_adapter import CoreEngine
 
@@ -126,8 +129,38 @@ def open_engine(
 
 def backends(weights_format: str, device: str = "cpu") -> tuple[str, ...]:
     """The libraries that are installed here and run a format on a device, the preferred first."""
-    found = [b for b in BACKENDS.get(weights_format, ()) if importlib.util.find_spec(b) is not None]
-    return tuple(b for b in found if b != "openvino" or device == "cpu")
+    return tuple(b for b in BACKENDS.get(weights_format, ()) if _runs_on(b, device))
+
+
+def library_version(backend: str) -> str:
+    """The version of the library that stands for a backend here; empty if it does not say."""
+    # Its builds for other devices are distributions of other names.
+    names = ("onnxruntime", "onnxruntime-gpu") if backend in ("onnxruntime", "tensorrt") else (backend,)
+    for name in names:
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def _runs_on(backend: str, device: str) -> bool:
+    if backend == "tensorrt":  # by way of ONNX Runtime
+        return device.startswith("cuda") and "TensorrtExecutionProvider" in _onnx_providers()
+    if importlib.util.find_spec(backend) is None:
+        return False
+    if backend == "onnxruntime" and device != "cpu":  # it has its own build for GPUs
+        return device.startswith("cuda") and "CUDAExecutionProvider" in _onnx_providers()
+    return backend != "openvino" or device == "cpu"
+
+
+def _onnx_providers() -> list[str]:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return []
+    import onnxruntime
+
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
 
 
 def _backend(weights_format: str, weights: Path, backend: str | None, device: str) -> str:
@@ -145,7 +178,7 @@ def _backend(weights_format: str, weights: Path, backend: str | None, device: st
     if backend is not None and backend in installed:
         return backend
     wanted = backend or can[0]
-    if importlib.util.find_spec(wanted) is not None:
+    if wanted == "tensorrt" or importlib.util.find_spec(wanted) is not None:
         raise PackageError(f"{wanted} does not run on the device {device!r} here; use device cpu")
     extra = {"keras": "tensorflow"}.get(wanted, wanted)
     raise PackageError(f"{weights}: needs {wanted}: pip install 'im2im_zoo[{extra}]'")

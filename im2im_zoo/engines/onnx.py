@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.engines.base import call_error
+from im2im_zoo.engines.base import PRECISIONS, call_error
 from im2im_zoo.errors import PackageError
 
 # ONNX's names of tensor types and the dtypes that a session takes for them.
@@ -28,22 +28,27 @@ _DTYPES = {
 
 
 class OnnxEngine:
-    """An ONNX Runtime session."""
+    """An ONNX Runtime session; with `tensorrt`, of which TensorRT runs what it can, and CUDA the rest."""
 
     weights_format = "onnx"
-    backend = "onnxruntime"
-    precision = "float32"
 
     def __init__(
-        self, weights: Path, *, device: str = "cpu", threads: int | None = None, precision: str = "float32"
+        self,
+        weights: Path,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str = "float32",
+        tensorrt: bool = False,
     ) -> None:
-        if precision != "float32":
+        if precision not in (PRECISIONS if tensorrt else ("float32",)):
             raise PackageError(
                 f"{weights} (onnx): ONNX Runtime runs the graph as it is, in float32; not in {precision}"
             )
-        self.device = device
+        self.backend = "tensorrt" if tensorrt else "onnxruntime"
+        self.device, self.precision = device, precision
         self._weights = weights
-        self._session = _open_session(weights, device, threads)
+        self._session = _open_session(weights, device, threads, precision if tensorrt else None)
         self._names = [i.name for i in self._session.get_inputs()]
         self._types = [i.type for i in self._session.get_inputs()]
 
@@ -66,7 +71,8 @@ class OnnxEngine:
         return [np.ascontiguousarray(o) for o in outputs]
 
 
-def _open_session(weights: Path, device: str, threads: int | None) -> Any:
+def _open_session(weights: Path, device: str, threads: int | None, tensorrt: str | None) -> Any:
+    """A session; `tensorrt` is the precision in which TensorRT runs it, None for no TensorRT."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -77,20 +83,37 @@ def _open_session(weights: Path, device: str, threads: int | None) -> Any:
     options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device != "cpu":
-        available = onnxruntime.get_available_providers()
-        if not device.startswith("cuda") or "CUDAExecutionProvider" not in available:
-            raise PackageError(
-                f"{weights} (onnx): device {device!r} is not available to ONNX Runtime, which has "
-                f"{', '.join(available)}; install onnxruntime-gpu, use the torchscript weights, or device cpu"
-            )
-        index = int(device.partition(":")[2] or 0)
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index}))
     try:
-        return onnxruntime.InferenceSession(str(weights), options, providers=providers)
+        return onnxruntime.InferenceSession(
+            str(weights), options, providers=_providers(weights, device, tensorrt)
+        )
+    except PackageError:
+        raise
     except Exception as error:  # onnxruntime's exceptions have no public base but Exception
         raise PackageError(
             f"{weights}: the onnx weights cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
             f"{' '.join(str(error).split())[:600]}; the file may be damaged or newer than this ONNX Runtime"
         ) from error
+
+
+def _providers(weights: Path, device: str, tensorrt: str | None) -> list[Any]:
+    """ONNX Runtime's execution providers for a device, the preferred first, with their options."""
+    import onnxruntime
+
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    available = onnxruntime.get_available_providers()
+    wanted = "CUDAExecutionProvider" if tensorrt is None else "TensorrtExecutionProvider"
+    if not device.startswith("cuda") or wanted not in available:
+        raise PackageError(
+            f"{weights} (onnx): device {device!r} is not available to ONNX Runtime, which has "
+            f"{', '.join(available)}; install onnxruntime-gpu, use the torchscript weights, or device cpu"
+        )
+    index = int(device.partition(":")[2] or 0)
+    # Numbers of 10 bits of TF32 are no float32, and what runs again after a crash has to give the same bits.
+    cuda = {"device_id": index, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
+    found: list[Any] = [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
+    if tensorrt is None:
+        return found
+    numbers = {"trt_fp16_enable": tensorrt == "float16", "trt_bf16_enable": tensorrt == "bfloat16"}
+    return [("TensorrtExecutionProvider", {"device_id": index, **numbers}), *found]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from im2im_zoo.engines.torch_call import call_module, torch_device
+from im2im_zoo.engines.torch_call import TorchCaller, channels_last, torch_device
 from im2im_zoo.errors import PackageError
 
 if TYPE_CHECKING:
@@ -47,24 +47,19 @@ class StateDictEngine:
         _check_library(architecture)
         if not allow_code:
             raise PackageError(_consent(weights, architecture))
-        self._weights = weights
-        self._device = torch_device(weights, self.weights_format, device)
-        self._threads = threads
-        network = _build(weights, architecture, root)
-        _load_weights(network, weights)
-        self._module = network.to(self._device).eval()
+        place = torch_device(weights, self.weights_format, device)
+
+        def load(last: bool) -> Any:
+            network = _build(weights, architecture, root)
+            _load_weights(network, weights)
+            network = network.to(place).eval()
+            return channels_last(network) if last else network
+
+        self._caller = TorchCaller(load, weights, self.weights_format, place, threads, precision)
 
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""
-        return call_module(
-            self._module,
-            inputs,
-            self._device,
-            self._weights,
-            self.weights_format,
-            self._threads,
-            self.precision,
-        )
+        return self._caller(inputs)
 
 
 def _check_library(architecture: Any) -> None:

@@ -1,6 +1,6 @@
 """Calling a torch module with numpy arrays: what the engines that use torch share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,35 +50,93 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def call_module(
-    module: Any,
-    inputs: Sequence[NDArray[Any] | None],
-    device: "torch.device",
-    weights: Path,
-    weights_format: str,
-    threads: int | None = None,
-    precision: str = "float32",
-) -> list[NDArray[Any]]:
-    """Run a module once without gradients.
+class TorchCaller:
+    """A torch module on a device, called with numpy arrays.
 
-    Raises:
-        PackageError: it refuses the arrays or returns something else than tensors.
+    Convolutions run with the channels last, which is up to twice as fast on CPUs, and what tensor cores read. A network that
+    relies on channels first (by `view`) is found out by its first call, and loaded again as it was.
+
+    Args:
+        load: gives the module on the device, in evaluation mode; whether its convolutions may be given the channels last.
+        weights, weights_format: of the package, for messages.
+        device: of torch.
+        threads: within one call (default: as torch chooses).
+        precision: of the numbers within the network.
     """
+
+    def __init__(
+        self,
+        load: Callable[[bool], Any],
+        weights: Path,
+        weights_format: str,
+        device: "torch.device",
+        threads: int | None,
+        precision: str,
+    ) -> None:
+        self._load = load
+        self._weights, self._format = weights, weights_format
+        self._device, self._threads, self._precision = device, threads, precision
+        self._last = device.type in ("cpu", "cuda")
+        self._module = load(self._last)
+
+    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
+        """Run the module once without gradients.
+
+        Raises:
+            PackageError: it refuses the arrays or returns something else than tensors.
+        """
+        try:
+            return self._call(inputs)
+        except PackageError as error:
+            if not (self._last and "view" in str(error.__cause__)):
+                raise
+        self._last = False
+        self._module = self._load(False)
+        return self._call(inputs)
+
+    def _call(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
+        import torch
+
+        try:
+            with (
+                limited_threads(self._threads),
+                torch.inference_mode(),
+                _numbers(self._device, self._precision),
+            ):
+                tensors = [
+                    None if a is None else self._placed(torch.from_numpy(_writable(a))) for a in inputs
+                ]
+                result = self._module(*_without_last_none(tensors))
+        except (RuntimeError, TypeError, ValueError, IndexError, MemoryError) as error:
+            raise call_error(self._weights, self._format, inputs, error) from error
+        outputs = [result] if isinstance(result, torch.Tensor) else result
+        if not isinstance(outputs, list | tuple) or not all(isinstance(o, torch.Tensor) for o in outputs):
+            raise PackageError(
+                f"{self._weights} ({self._format}): the network returns {type(result).__name__}; "
+                "a package's network returns a tensor, or a list or tuple of tensors"
+            )
+        return [_array(o) for o in outputs]
+
+    def _placed(self, tensor: "torch.Tensor") -> "torch.Tensor":
+        placed = tensor.to(self._device)
+        layout = _layouts().get(tensor.ndim)
+        return placed if layout is None or not self._last else placed.contiguous(memory_format=layout)
+
+
+def channels_last(module: Any) -> Any:
+    """The module, with the weights of its convolutions laid out for channels that come last; it is changed."""
+    layouts = _layouts()
+    for weight in module.parameters():
+        if weight.ndim in layouts:
+            weight.data = weight.data.contiguous(memory_format=layouts[weight.ndim])
+    return module
+
+
+def _layouts() -> "dict[int, torch.memory_format]":
+    """By the number of axes of a tensor: those of images with and without depth."""
     import torch
 
-    try:
-        with limited_threads(threads), torch.inference_mode(), _numbers(device, precision):
-            tensors = [None if a is None else torch.from_numpy(_writable(a)).to(device) for a in inputs]
-            result = module(*_without_last_none(tensors))
-    except (RuntimeError, TypeError, ValueError, IndexError, MemoryError) as error:
-        raise call_error(weights, weights_format, inputs, error) from error
-    outputs = [result] if isinstance(result, torch.Tensor) else result
-    if not isinstance(outputs, list | tuple) or not all(isinstance(o, torch.Tensor) for o in outputs):
-        raise PackageError(
-            f"{weights} ({weights_format}): the network returns {type(result).__name__}; "
-            "a package's network returns a tensor, or a list or tuple of tensors"
-        )
-    return [_array(o) for o in outputs]
+    return {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _array(tensor: "torch.Tensor") -> NDArray[Any]:
@@ -96,12 +154,19 @@ def _without_last_none(tensors: list[Any]) -> list[Any]:
     return tensors
 
 
-def _numbers(device: "torch.device", precision: str) -> Any:
+@contextmanager
+def _numbers(device: "torch.device", precision: str) -> Iterator[None]:
+    """The numbers within the network. On CUDA: float32 is no TF32, and the same call gives the same bits."""
     import torch
 
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
+    lower = precision != "float32"
+    cudnn: Any = nullcontext()
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=lower
+        )
+    with cudnn, torch.autocast(device.type, dtype=getattr(torch, precision)) if lower else nullcontext():
+        yield
 
 
 def _writable(array: NDArray[Any]) -> NDArray[Any]:

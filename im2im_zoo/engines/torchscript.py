@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from im2im_zoo.engines.torch_call import call_module, torch_device
+from im2im_zoo.engines.torch_call import TorchCaller, channels_last, torch_device
 from im2im_zoo.errors import PackageError
 
 
@@ -20,32 +20,28 @@ class TorchScriptEngine:
     def __init__(
         self, weights: Path, *, device: str = "cpu", threads: int | None = None, precision: str = "float32"
     ) -> None:
-        import torch
-
         self.device, self.precision = device, precision
         self._weights = weights
-        self._device = torch_device(weights, self.weights_format, device)
-        self._threads = threads
-        try:
-            module = torch.jit.load(str(weights), map_location=self._device)  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError, OSError, EOFError) as error:
-            raise PackageError(
-                f"{weights}: the torchscript weights cannot be loaded by torch {torch.__version__}: "
-                f"{' '.join(str(error).split())[:600]}; the file may be damaged or no TorchScript"
-            ) from error
-        self._module = folded(module.eval())
+        place = torch_device(weights, self.weights_format, device)
+        self._caller = TorchCaller(
+            lambda last: self._loaded(place, last), weights, self.weights_format, place, threads, precision
+        )
 
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""
-        return call_module(
-            self._module,
-            inputs,
-            self._device,
-            self._weights,
-            self.weights_format,
-            self._threads,
-            self.precision,
-        )
+        return self._caller(inputs)
+
+    def _loaded(self, device: Any, last: bool) -> Any:
+        import torch
+
+        try:
+            module = torch.jit.load(str(self._weights), map_location=device)  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError, OSError, EOFError) as error:
+            raise PackageError(
+                f"{self._weights}: the torchscript weights cannot be loaded by torch {torch.__version__}: "
+                f"{' '.join(str(error).split())[:600]}; the file may be damaged or no TorchScript"
+            ) from error
+        return folded(channels_last(module.eval()) if last else module.eval())
 
 
 def folded(module: Any) -> Any:

@@ -10,21 +10,20 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
 from numpy.typing import NDArray
 
-from im2im_zoo.engines import Engine, backends, open_engine
+from im2im_zoo.engines import Engine, backends, library_version, open_engine
 from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.package import sha256
 from im2im_zoo.reference import Reference, compare, reference_of, tolerance
+from im2im_zoo.runtime.cache import cache_file, read_cache, write_cache
+from im2im_zoo.runtime.cost import set_up_memory
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -33,7 +32,6 @@ _RUNS = 2
 # A candidate that is this much slower in its first run is not run again.
 _HOPELESS = 3.0
 _RUNS_CODE = ("pytorch_state_dict",)
-_LIBRARIES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,8 @@ def open_network(
         if precision != "float32":
             _check_precision(package, opened.engine, allow_code)
         return opened
-    file = _cache_file(package, candidates, precision, place, threads)
-    known = _read(file, candidates)
+    file = cache_file("engines", _cache_key(package, candidates, precision, place, threads))
+    known = _known(file, candidates)
     if known is not None:
         return Opened(
             _open(package, known, **options), (known,), f"{known.backend} was measured to be the fastest"
@@ -106,7 +104,7 @@ def open_network(
     if best is None:
         _check_shared_failure(tried, precision)
         return Opened(_first_that_opens(package, candidates, options), tried, reason)
-    _write(file, best)
+    write_cache(file, {"weights": best.weights_format, "backend": best.backend})
     return Opened(_open(package, best, **options), tried, reason)
 
 
@@ -132,8 +130,8 @@ def _candidates(
     safe = [f for f in package.weights if f not in _RUNS_CODE]
     formats = [weights] if weights is not None else safe or list(package.weights)
     found = [Candidate(f, b) for f in formats for b in backends(f, device) if backend in (None, b)]
-    # ONNX Runtime has its own build for GPUs, and runs a graph in the numbers that it was written in.
-    usable = [c for c in found if c.backend != "onnxruntime" or (precision == "float32" and _onnx_on(device))]
+    # ONNX Runtime runs a graph in the numbers that it was written in.
+    usable = [c for c in found if c.backend != "onnxruntime" or precision == "float32"]
     if usable:
         return tuple(usable)
     if backend is not None:
@@ -144,14 +142,6 @@ def _candidates(
     raise PackageError(
         f"{package.name}: its {', '.join(formats)} weights cannot be run on {device} in {precision} here; use device cpu and float32"
     )
-
-
-def _onnx_on(device: str) -> bool:
-    if device == "cpu":
-        return True
-    import onnxruntime
-
-    return device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _open(package: "Package", candidate: Candidate, **options: Any) -> Engine:
@@ -215,6 +205,7 @@ def _measure(request: dict[str, Any]) -> list[Candidate]:
     """The measuring process: every candidate is loaded, checked and timed, one after the other."""
     from im2im_zoo.package import open_package
 
+    set_up_memory()
     root, candidates = request.pop("root"), request.pop("candidates")
     package, tried = open_package(root), []
     reference = Reference.of(package, allow_code=request["allow_code"])
@@ -276,42 +267,28 @@ def _check_precision(package: "Package", engine: Engine, allow_code: bool) -> No
     _check(engine, reference, engine(reference.inputs))
 
 
-def _cache_file(
+def _cache_key(
     package: "Package", candidates: Sequence[Candidate], precision: str, device: str, threads: int | None
-) -> Path:
+) -> str:
     parts: list[Any] = [precision, device, threads, platform.processor(), platform.machine(), os.cpu_count()]
     for candidate in candidates:
         entry = package.weights_entry(candidate.weights_format)
         weights = str(entry.sha256 or sha256(package.path(entry)))
-        library = _LIBRARIES.get(candidate.backend)
-        parts += [candidate.weights_format, candidate.backend, weights, library and metadata.version(library)]
-    digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return Path(platformdirs.user_cache_dir("im2im_zoo")) / "engines" / f"{digest}.json"
+        parts += [candidate.weights_format, candidate.backend, weights, library_version(candidate.backend)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _read(file: Path, candidates: Sequence[Candidate]) -> Candidate | None:
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        found = Candidate(str(known["weights"]), str(known["backend"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (
-        found
-        if (found.weights_format, found.backend) in {(c.weights_format, c.backend) for c in candidates}
-        else None
+def _known(file: Path, candidates: Sequence[Candidate]) -> Candidate | None:
+    """The candidate that was the fastest, if it still is one."""
+    known = read_cache(file) or {}
+    return next(
+        (
+            c
+            for c in candidates
+            if (c.weights_format, c.backend) == (known.get("weights"), known.get("backend"))
+        ),
+        None,
     )
-
-
-def _write(file: Path, chosen: Candidate) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump({"weights": chosen.weights_format, "backend": chosen.backend}, stream)
-        Path(partial).replace(file)
-    except OSError:
-        # Without a place for a cache, it is measured again next time.
-        return
 
 
 if __name__ == "__main__":

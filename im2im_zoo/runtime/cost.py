@@ -6,6 +6,7 @@ resident memory. What is measured is turned into a projection in `memory`.
 
 import ctypes
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -83,12 +84,17 @@ def give_back() -> None:
             trim(0)
 
 
-def return_large_blocks() -> None:
-    """Have memory of large arrays go back to the system when they are freed, where it can be told to (glibc).
+def set_up_memory() -> None:
+    """Have memory of large arrays go back to the system when they are freed, and come from it in huge pages, where it can.
 
     Left alone, glibc comes to keep blocks of up to 32 MiB for later, and tiles between them leave gaps: a run was
     measured at 660 MiB that takes 365 MiB so. It holds for the process, from the first prediction on.
+
+    What goes back has to be cleared again by the system when it is next asked for, page by page: torch was measured to take
+    half of its time for that. Of huge pages there are few: 1.7 times faster, in the same memory. (torch looks at the
+    variable when it first allocates anything.)
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:

@@ -9,24 +9,20 @@ Measuring takes seconds, so that what was found is kept in the user's cache, by 
 """
 
 import hashlib
-import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
-from im2im_zoo.engines import Engine
+from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.networks import Agreement, Needed, NetworkAxis, needed_halo
 from im2im_zoo.networks.reach import Extent, Reach, reach
 from im2im_zoo.package import sha256
+from im2im_zoo.runtime.cache import cache_file, read_cache, write_cache
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -35,12 +31,6 @@ if TYPE_CHECKING:
 _VERSION = 1
 # Seconds for each axis; where exactness was asked for, more is worth it.
 _BUDGET, _EXACT_BUDGET = 15.0, 60.0
-_LIBRARIES = {
-    "onnxruntime": "onnxruntime",
-    "tensorrt": "onnxruntime",
-    "openvino": "openvino",
-    "torch": "torch",
-}
 
 Tensors = Sequence[NDArray[Any] | None]
 
@@ -103,14 +93,13 @@ def measure_overlap(
     if sample is not None:
         sample = Sample(_given(package, axes, sample.inputs), sample.agree)
     measurement = _Measurement(package, engine, tuple(axes), sample, exact)
-    folder = cache or Path(platformdirs.user_cache_dir("im2im_zoo")) / "overlap"
-    file = folder / f"{measurement.key()}.json"
-    known = _read(file)
+    file = cache_file("overlap", measurement.key(), cache)
+    known = _known(file)
     if known is not None:
         return known
     found, lasting = measurement.made()
     if lasting:
-        _write(file, found)
+        write_cache(file, asdict(found))
     return found
 
 
@@ -165,7 +154,7 @@ class _Measurement:
         entry = self.package.weights_entry(engine.weights_format)
         weights = str(entry.sha256 or sha256(self.package.path(entry)))
         what = [engine.weights_format, engine.backend, engine.precision, engine.device]
-        parts = [_VERSION, weights, *what, _library_version(engine.backend), self.exact, self.axes]
+        parts = [_VERSION, weights, *what, library_version(engine.backend), self.exact, self.axes]
         digest.update(
             repr([*parts, declared_halo(self.package, self.axes), self.sample and self.sample.agree]).encode()
         )
@@ -292,29 +281,9 @@ def _known_field(package: "Package") -> dict[str, int]:
     return {str(a): n for a, n in field.items() if isinstance(n, int) and 0 <= n <= 512}
 
 
-def _library_version(backend: str) -> str:
+def _known(file: Path) -> Overlap | None:
+    """What an earlier measurement found."""
     try:
-        return metadata.version(_LIBRARIES.get(backend, backend))
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _read(file: Path) -> Overlap | None:
-    """What an earlier measurement found; a file that is not there, or damaged, is none."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return Overlap(**values)
-    except (OSError, ValueError, TypeError):
+        return Overlap(**(read_cache(file) or {}))
+    except TypeError:
         return None
-
-
-def _write(file: Path, overlap: Overlap) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(asdict(overlap), stream)
-        Path(partial).replace(file)
-    except OSError:
-        # Without a place for a cache, it is measured again next time.
-        return

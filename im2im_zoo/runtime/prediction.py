@@ -16,7 +16,7 @@ from im2im_zoo.engines import Engine
 from im2im_zoo.errors import PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.cost import peak_bytes, restart_peak, return_large_blocks
+from im2im_zoo.runtime.cost import peak_bytes, restart_peak
 from im2im_zoo.runtime.mapping import images_by_input, main_input, map_axes
 from im2im_zoo.runtime.memory import Cost
 from im2im_zoo.runtime.outputs import (
@@ -139,7 +139,6 @@ def predict(
     Raises:
         PackageError, ImageError, AxesError, PlanError, ProcessingError: whatever cannot be; nothing is at `output` then.
     """
-    return_large_blocks()
     settings = Settings(
         tile,
         halo,

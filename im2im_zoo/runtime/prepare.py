@@ -12,7 +12,7 @@ import xarray as xr
 from im2im_zoo.engines import Engine
 from im2im_zoo.errors import PlanError
 from im2im_zoo.runtime.choice import open_network
-from im2im_zoo.runtime.cost import measure_cost
+from im2im_zoo.runtime.cost import measure_cost, set_up_memory
 from im2im_zoo.runtime.mapping import AxisMap, Layout, map_axes
 from im2im_zoo.runtime.memory import Cost, default_budget
 from im2im_zoo.runtime.outputs import Format
@@ -97,6 +97,7 @@ def prepare(
     """
     if workers < 1:
         raise PlanError(f"workers is {workers}; give at least 1")
+    set_up_memory()
     # Before the weights are loaded: images that do not fit cost nothing.
     layout = map_axes(package, images)
     reason = ""

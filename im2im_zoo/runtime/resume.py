@@ -23,6 +23,7 @@ import xarray as xr
 from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.errors import ImageError
 from im2im_zoo.package import Package, open_package, sha256
+from im2im_zoo.runtime.cost import set_up_memory
 from im2im_zoo.runtime.executors import run_here, run_in_processes
 from im2im_zoo.runtime.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.ledger import Ledger
@@ -222,9 +223,7 @@ class _JobMaker:
         )
 
     def __call__(self) -> TileJob:
-        from im2im_zoo.runtime.cost import return_large_blocks
-
-        return_large_blocks()
+        set_up_memory()
         package = open_package(self.root)
         samples = SampleMaker(
             self.plan,

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from bioimageio.spec import ValidationContext
@@ -11,7 +12,7 @@ from bioimageio.spec.model import v0_5 as spec
 from packages_for_tests import ARCHITECTURE, small_unet
 from torch import nn
 
-from im2im_zoo.engines import Engine, open_engine
+from im2im_zoo.engines import Engine, backends, open_engine
 from im2im_zoo.errors import PackageError
 
 
@@ -129,7 +130,7 @@ def test_a_missing_file_an_unknown_format_and_a_device_that_is_not_there_are_ref
     with pytest.raises(PackageError, match="threads is 0"):
         open_engine("onnx", folder / "net.onnx", threads=0)
     for weights_format, name in (("onnx", "net.onnx"), ("torchscript", "net.pt")):
-        with pytest.raises(PackageError, match="device 'nonsense' is not available"):
+        with pytest.raises(PackageError, match="device 'nonsense'.* device cpu"):
             open_engine(weights_format, folder / name, device="nonsense")
 
 
@@ -206,8 +207,38 @@ def test_pickled_objects_in_a_state_dict_are_not_loaded(folder, tmp_path):
 def test_the_threads_of_an_engine_are_its_own(folder):
     seen = []
     engine = open_engine("torchscript", folder / "net.pt", threads=torch.get_num_threads() + 1)
-    before, run = torch.get_num_threads(), engine._module
-    engine._module = lambda *tensors: (seen.append(torch.get_num_threads()), run(*tensors))[1]
+    before, run = torch.get_num_threads(), engine._caller._module
+    engine._caller._module = lambda *tensors: (seen.append(torch.get_num_threads()), run(*tensors))[1]
     engine([image(1, 1, 16, 16)])
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
+
+
+class Viewing(nn.Module):
+    """A network that looks at its tensors as if their channels came first in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return y.view(y.shape[0], 2, 2, -1).sum(2).view(y.shape[0], 2, y.shape[2], y.shape[3])
+
+
+def test_a_network_that_relies_on_the_layout_of_its_tensors_runs(tmp_path):
+    torch.manual_seed(0)
+    network, x = Viewing().eval(), image(1, 1, 12, 10)
+    torch.jit.script(network).save(tmp_path / "net.pt")
+    engine = open_engine("torchscript", tmp_path / "net.pt")
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    for _ in range(2):
+        np.testing.assert_allclose(engine([x])[0], expected, atol=1e-6)
+
+
+def test_a_gpu_is_asked_for_only_what_it_has():
+    assert "openvino" not in backends("onnx", "cuda")
+    assert set(backends("onnx", "mps")) == set()
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        assert backends("onnx", "cuda") == ()
