@@ -186,16 +186,22 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
     from im2im_zoo.runtime import predict
     from im2im_zoo.runtime.resume import unfinished
 
+    output_bytes = 0
+
+    def planned(plan: "Plan", resumed: int) -> None:
+        nonlocal output_bytes
+        output_bytes = plan.output_bytes
+        _say_plan(plan, resumed)
+
     with progress("Predicting", "voxels", counted=False) as bar:
+
+        def report(stage: str, voxels: int, total: int) -> None:
+            part = voxels / total if total else 0.0
+            note = f"{quantity(part * output_bytes)}B" if total else ""
+            bar(voxels, total or None, note, _STAGES[stage])
+
         try:
-            done = predict(
-                package,
-                image,
-                output,
-                progress=lambda stage, voxels, total: bar(voxels, total or None, "", _STAGES[stage]),
-                planned=_say_plan,
-                **options,
-            )
+            done = predict(package, image, output, progress=report, planned=planned, **options)
         except BaseException:
             if (left := unfinished(output)) is not None:
                 say(f"{left} is kept: the same command goes on where this one stopped")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
 from bioimageio.spec.model import v0_5
 
 from im2im_zoo.errors import ProcessingError
@@ -76,6 +77,17 @@ def requirements(operation: Operation) -> tuple[Requirement, ...]:
 def needs_statistics(operations: Sequence[Operation]) -> bool:
     """Whether any of them needs a pass over the image (or a reference, or the dataset) before it can run."""
     return any(requirements(operation) for operation in operations)
+
+
+def passes(operations: Sequence[Operation], dtype: np.dtype[Any]) -> int:
+    """How often an image of this dtype is read for the statistics of operations; see `quantiles` for those of percentiles."""
+    count, size = 0, dtype.itemsize
+    for operation in operations:
+        for want in requirements(operation):
+            count += max(1, size // 2) if want.fractions else 1
+        given = getattr(getattr(operation, "kwargs", None), "dtype", None)
+        size = 4 if given is None else np.dtype(str(given)).itemsize
+    return count
 
 
 def check_operations(operations: Sequence[Operation], axes: Sequence[str]) -> None:

@@ -142,6 +142,13 @@ class Plan:
         return math.prod((*(m.size for m in self.loops), *(a.size for a in self.axes)))
 
     @property
+    def output_bytes(self) -> int:
+        """Of all output images, uncompressed and without pyramids; those whose size depends on the data left out."""
+        return sum(
+            math.prod(o.image_shape) * np.dtype(o.dtype).itemsize for o in self.outputs if o.image_shape
+        )
+
+    @property
     def overhead(self) -> float:
         """Voxels that are computed for each voxel of the image; 1 is the least."""
         return len(self) * self.tile_voxels / self.voxels

@@ -1,6 +1,5 @@
 """Predict: a package and images to output files, or to arrays. Glue between reading, planning, running and writing."""
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -416,7 +415,6 @@ def _result(
     images: Mapping[str, xr.DataArray],
 ) -> PredictionResult:
     plan = prepared.plan
-    written = sum(math.prod(o.image_shape or ()) * np.dtype(o.dtype).itemsize for o in plan.outputs)
     return PredictionResult(
         tuple(paths),
         plan,
@@ -427,6 +425,6 @@ def _result(
         figures.not_finite,
         peak_bytes(),
         sum(i.size * i.dtype.itemsize for i in images.values()),
-        written,
+        plan.output_bytes,
         prepared.reason,
     )

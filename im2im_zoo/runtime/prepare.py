@@ -3,16 +3,21 @@
 Measured are which engine is the fastest (`choice`), how far the network reaches (`overlap`), and what memory it takes (`cost`).
 """
 
+import hashlib
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
-from im2im_zoo.engines import Engine
+from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.errors import PlanError
+from im2im_zoo.package import sha256
+from im2im_zoo.runtime.cache import cache_file, read_cache, write_cache
 from im2im_zoo.runtime.choice import open_network
-from im2im_zoo.runtime.cost import measure_cost, set_up_memory
+from im2im_zoo.runtime.cost import measure_cost, resident_bytes, set_up_memory
 from im2im_zoo.runtime.mapping import AxisMap, Layout, map_axes
 from im2im_zoo.runtime.memory import Cost, default_budget
 from im2im_zoo.runtime.outputs import Format
@@ -119,7 +124,7 @@ def prepare(
         )
         engine, reason = opened.engine, opened.reason
     budget = default_budget() if memory is None else memory
-    cost = cost or measure_cost(engine, layout, budget=budget)
+    cost = cost or _cost(package, engine, layout, budget, threads)
     options: dict[str, Any] = {
         "memory": budget,
         "tile": settings.tile,
@@ -162,10 +167,33 @@ def _at_once(
 ) -> Plan | None:
     """The plan if each sample fits the memory in one tile, where no halo matters."""
     try:
-        plan = plan_prediction(package, images, **{**options, "halo": 0})
+        plan = plan_prediction(package, images, **options, whole=True)
     except PlanError:
         return None
-    return None if plan.is_cut else replace(plan, halo_source="none", halo_note="no tile is cut")
+    fits = plan.memory.total <= plan.budget
+    return replace(plan, halo_source="none", halo_note="no tile is cut") if fits else None
+
+
+def _cost(package: "Package", engine: Engine, layout: Layout, budget: int, threads: int | None) -> Cost:
+    """What the network takes, measured once for a package on a machine and kept in the user's cache."""
+    entry = package.weights_entry(engine.weights_format)
+    sizes = [(m.name, m.role, m.grid, m.size if m.role == "whole" else None) for m in layout.network_axes]
+    parts = [
+        str(entry.sha256 or sha256(package.path(entry))),
+        (engine.weights_format, library_version(engine.backend), engine.precision, engine.device, threads),
+        (platform.machine(), platform.processor(), os.cpu_count()),
+        (sizes, [(i.id, i.axes, i.given, i.sizes.get("channel")) for i in layout.inputs]),
+    ]
+    file = cache_file("cost", hashlib.sha256(repr(parts).encode()).hexdigest())
+    known = read_cache(file)
+    if known is not None and set(known) == {"kept", "call", "per_voxel"}:
+        return Cost(resident_bytes() + int(known["kept"]), int(known["call"]), float(known["per_voxel"]))
+    before = resident_bytes()
+    cost = measure_cost(engine, layout, budget=budget)
+    # What the runs set up in the process once, which one that does not measure has still before it.
+    kept = max(0, cost.process - before)
+    write_cache(file, {"kept": kept, "call": cost.call, "per_voxel": cost.per_voxel})
+    return cost
 
 
 def _overlap_options(

@@ -148,7 +148,13 @@ class Run:
         }
         folder = self.folder if plan.workers > 1 else None
         samples = SampleMaker(
-            plan, self.package, self.images, allow_code=self.allow_code, measured=measured, folder=folder
+            plan,
+            self.package,
+            self.images,
+            allow_code=self.allow_code,
+            measured=measured,
+            folder=folder,
+            progress=None if progress is None else lambda n, of: progress("statistics", n, of),
         )
         scratch = new_scratch(plan, _ScratchFolder(plan, self.folder, fresh=not finished["tiles"]))
         last = "finish" if scratch else "tiles"
@@ -162,8 +168,6 @@ class Run:
             ledger.record(f"{stage} {unit} {report.not_finite}")
 
         def executor(units: Sequence[int], tell: Callable[[int, Report], None]) -> None:
-            if progress is not None:
-                progress("statistics", 0, 0)
             if plan.workers == 1:
                 run_here(TileJob(samples, prepared.engine, outputs.sinks, scratch), units, tell)
                 return

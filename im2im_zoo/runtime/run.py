@@ -55,7 +55,8 @@ class Walk:
         executor: runs the tiles; what comes after them runs in this process.
         finished: the tiles of each stage that an earlier run has done.
         done: called for each tile that is done, in this thread.
-        progress: called with the stage, the voxels of the reference that are done in it, and all of them.
+        progress: called with the stage, the voxels of the reference that are done in it, and all of them; of the statistics,
+            with values that were read, and from another thread.
     """
 
     samples: SampleMaker
@@ -89,7 +90,7 @@ class Walk:
         plan, known = self.plan, self.finished.get(stage, ())
         units = [i for i in range(len(plan)) if i not in known]
         reached = sum(self._kept(i) for i in known)
-        if self.progress is not None and len(plan):
+        if self.progress is not None and (reached or stage == "finish"):
             self.progress(stage, reached, plan.voxels)
 
         def done(unit: int, report: Report) -> None:

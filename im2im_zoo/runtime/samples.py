@@ -3,7 +3,7 @@
 xarray's own `expand_dims` reads the image, so the axis that an image lacks is added here, region by region.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,15 @@ from im2im_zoo.runtime.mapping import InputMap
 class _View:
     """An image at one position of the loops, with its axes in the tensor's order, as a source of regions."""
 
-    def __init__(self, image: xr.DataArray, position: Mapping[str, int], axes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        image: xr.DataArray,
+        position: Mapping[str, int],
+        axes: tuple[str, ...],
+        on_read: Callable[[int], None] | None,
+    ) -> None:
         self._image = image
+        self._on_read = on_read
         self._position = {axis: place for axis, place in position.items() if axis in image.dims}
         self._axes = axes
         self.path = Path(str(image.attrs.get("source", "image")))
@@ -36,19 +43,27 @@ class _View:
             if axis not in self._image.dims and isinstance(k, slice):
                 before = sum(1 for k in key[:place] if isinstance(k, slice))
                 values = np.expand_dims(values, before)[(slice(None),) * before + (k,)]
+        if self._on_read is not None:
+            self._on_read(values.size)
         return values
 
 
-def sample_tensor(axes: Sequence[str], image: xr.DataArray, position: Mapping[str, int]) -> xr.DataArray:
+def sample_tensor(
+    axes: Sequence[str],
+    image: xr.DataArray,
+    position: Mapping[str, int],
+    on_read: Callable[[int], None] | None = None,
+) -> xr.DataArray:
     """The input tensor of one sample, raw, lazy, without its batch axis.
 
     Args:
         axes: of the tensor; `batch` is left out.
         image: the whole image.
         position: where on the axes that are looped over; those that the image does not have are left out.
+        on_read: called with the number of values of each region that is read.
     """
     names = tuple(a for a in axes if a != "batch")
-    tensor = lazy_image(_View(image, position, names), names)
+    tensor = lazy_image(_View(image, position, names, on_read), names)
     tensor.attrs["source"] = str(image.attrs.get("source", "the image"))
     chunks = image.encoding.get("preferred_chunks") or {}
     tensor.encoding["preferred_chunks"] = {a: chunks.get(a, 1) for a in names} if chunks else {}

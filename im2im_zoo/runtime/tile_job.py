@@ -6,7 +6,7 @@ where postprocessing needs the whole output, or tiles are blended:
     each tile: ... -> keep -> scratch; when all are there: postprocess by blocks -> write    (`finish_job`)
 """
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -20,6 +20,7 @@ from im2im_zoo.engines import Engine
 from im2im_zoo.errors import PackageError
 from im2im_zoo.images import open_image
 from im2im_zoo.processing import Pipeline, fit
+from im2im_zoo.processing.requirements import passes
 from im2im_zoo.runtime.memory import STATISTICS_BLOCK_BYTES
 from im2im_zoo.runtime.plan import Plan, Tile
 from im2im_zoo.runtime.samples import read_padded, read_region, sample_tensor
@@ -78,6 +79,7 @@ class SampleMaker:
         allow_code: whether `custom` operations of the package may run.
         measured: statistics by sample and tensor, filled as they are taken, and used if they are there.
         folder: where tensors that are processed whole are kept, for other processes too (default: in memory).
+        progress: called with the values of the first sample that were read for its statistics, and all that will be.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class SampleMaker:
         allow_code: bool = False,
         measured: MutableMapping[str, Any] | None = None,
         folder: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.plan = plan
         self.package = package
@@ -99,6 +102,8 @@ class SampleMaker:
         self._after: dict[tuple[int, int], Pipeline] = {}
         self._made: dict[int, Sample] = {}
         self._lock = Lock()
+        self._progress = progress
+        self._counted, self._to_count = 0, 0
 
     def __call__(self, number: int) -> Sample:
         """The sample of a number; thread-safe."""
@@ -147,7 +152,12 @@ class SampleMaker:
 
     def _make(self, number: int) -> Sample:
         position = self.plan.position(number)
-        raw = {i.id: sample_tensor(i.axes, self.images[i.id], position) for i in self.plan.inputs if i.given}
+        raw = {
+            i.id: sample_tensor(i.axes, self.images[i.id], position, self._count)
+            for i in self.plan.inputs
+            if i.given
+        }
+        self._expect(number, raw)
         tensors: list[xr.DataArray | None] = []
         pipelines = []
         for source, spec in zip(self.plan.inputs, self.package.inputs, strict=True):
@@ -161,7 +171,21 @@ class SampleMaker:
                 tensor, before = self._whole(f"{number}_{source.id}", tensor, before), Pipeline()
             tensors.append(tensor)
             pipelines.append(before)
+        self._progress = None
         return Sample(position, tuple(tensors), tuple(pipelines), raw)
+
+    def _expect(self, number: int, raw: Mapping[str, xr.DataArray]) -> None:
+        """Count what is read for the statistics of a sample that are not known yet."""
+        self._counted = self._to_count = 0
+        for source, spec in zip(self.plan.inputs, self.package.inputs, strict=True):
+            if source.given and not self.measured.get(f"{number}/{source.id}"):
+                tensor = raw[source.id]
+                self._to_count += passes(spec.preprocessing, tensor.dtype) * tensor.size
+
+    def _count(self, values: int) -> None:
+        if self._progress is not None and self._to_count:
+            self._counted = min(self._counted + values, self._to_count)
+            self._progress(self._counted, self._to_count)
 
     def _whole(self, name: str, tensor: xr.DataArray, before: Pipeline) -> xr.DataArray:
         """A tensor that is processed at once, in memory or in a file."""

@@ -130,7 +130,7 @@ def test_a_missing_file_an_unknown_format_and_a_device_that_is_not_there_are_ref
     with pytest.raises(PackageError, match="threads is 0"):
         open_engine("onnx", folder / "net.onnx", threads=0)
     for weights_format, name in (("onnx", "net.onnx"), ("torchscript", "net.pt")):
-        with pytest.raises(PackageError, match="device 'nonsense'.* device cpu"):
+        with pytest.raises(PackageError, match=r"device 'nonsense'.* device cpu"):
             open_engine(weights_format, folder / name, device="nonsense")
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from known_networks import (
     RUNS,
     Layer,
@@ -17,6 +16,7 @@ from known_networks import (
     onnx_bytes,
     onnx_run,
     same_axes,
+    stacks,
     torch_run,
     worst_beyond,
 )
@@ -96,31 +96,7 @@ def test_tiles_with_the_reach_equal_the_whole(name: str) -> None:
         assert kept
 
 
-layers = st.sampled_from(
-    [
-        same3,
-        valid3,
-        Layer(5, padding=2),
-        Layer(3, dilation=3, padding=3),
-        Layer(2, 2, pool=True),
-        Layer(2, 2),
-        Layer(4, 2, padding=1),
-        Layer(2, 2, up=True),
-        Layer(2, 2, pool=True, up=True),
-    ]
-)
-
-
-def fits(stack: Stack) -> bool:
-    """Whether there are sizes that leave nothing over; at most three times halved or doubled."""
-    scales = np.cumsum([0] + [(1 if x.up else -1) * (x.stride > 1) for x in stack.layers])
-    if scales.min() < -3 or scales.max() > 2:
-        return False
-    sizes = [n for n in range(1, 200) if (stack.size(n) or 0) >= 2]
-    return bool(sizes) and all((stack.size(sizes[0] + k * stack.step) or 0) >= 2 for k in (1, 2, 5))
-
-
-@given(st.lists(layers, min_size=1, max_size=8).map(lambda x: Stack(tuple(x))).filter(fits))
+@given(stacks)
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_reach_of_random_stacks_is_the_one_that_can_be_counted(stack: Stack) -> None:
     axes = axes_of(stack)

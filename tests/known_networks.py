@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
@@ -115,6 +116,34 @@ class Stack:
         for layer in self.layers:
             modules += [layer.module(channels, ndim), act()]
         return nn.Sequential(*modules, space(channels, 1, 1)).eval()
+
+
+_LAYERS = st.sampled_from(
+    [
+        Layer(3, padding=1),
+        Layer(3),
+        Layer(5, padding=2),
+        Layer(3, dilation=3, padding=3),
+        Layer(2, 2, pool=True),
+        Layer(2, 2),
+        Layer(4, 2, padding=1),
+        Layer(2, 2, up=True),
+        Layer(2, 2, pool=True, up=True),
+    ]
+)
+
+
+def _fits(stack: Stack) -> bool:
+    """Whether there are sizes that leave nothing over; at most three times halved or doubled."""
+    scales = np.cumsum([0] + [(1 if x.up else -1) * (x.stride > 1) for x in stack.layers])
+    if scales.min() < -3 or scales.max() > 2:
+        return False
+    sizes = [n for n in range(1, 200) if (stack.size(n) or 0) >= 2]
+    return bool(sizes) and all((stack.size(sizes[0] + k * stack.step) or 0) >= 2 for k in (1, 2, 5))
+
+
+# Random stacks that take some sizes without leaving anything over.
+stacks = st.lists(_LAYERS, min_size=1, max_size=8).map(lambda x: Stack(tuple(x))).filter(_fits)
 
 
 def basic_unet_path() -> Stack:
