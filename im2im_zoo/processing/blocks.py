@@ -4,8 +4,8 @@ A walk has two levels, because reading wants large regions (a chunk is decoded w
 small ones (its temporaries are wider than the file's dtype):
 
     +-------------------------------+
-    | region, one read              |   a quarter of `block_bytes` as stored; two are alive when the
-    | +-------+-------+-------+---- |   next is read while the last piece of the one before is held
+    | region, one read              |   an eighth of `block_bytes` as stored; four are alive when one is read
+    | +-------+-------+-------+---- |   ahead, and copied, and the last piece of the one before is still held
     | | piece | piece | piece |     |   a quarter of `block_bytes` at 32 bytes a voxel
     | +-------+-------+-------+---- |
     +-------------------------------+
@@ -14,7 +14,9 @@ The last quarter is for what the walker counts.
 """
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
@@ -125,14 +127,31 @@ def walk(
     """
     offset = {a: (within or {}).get(a, slice(0, image.sizes[a])) for a in names(image)}
     sizes = {a: part.stop - part.start for a, part in offset.items()}
-    stored = max(1, block_bytes // 4 // image.dtype.itemsize)
+    stored = max(1, block_bytes // 8 // image.dtype.itemsize)
     region_shape = block_shape(sizes, stored, grain=grain, units=_chunks(image))
-    for region in regions(sizes, region_shape):
-        absolute = {a: slice(offset[a].start + r.start, offset[a].start + r.stop) for a, r in region.items()}
-        block = read(image, absolute)
+    for region, block in _read_ahead(image, regions(sizes, region_shape), offset):
         lengths = {a: r.stop - r.start for a, r in region.items()}
         for part in regions(lengths, block_shape(lengths, working_voxels(block_bytes), grain=grain)):
             yield {a: region[a].start + p.start for a, p in part.items()}, block.isel(part)
+
+
+def _read_ahead(
+    image: xr.DataArray, cut: Iterable[dict[str, slice]], offset: Mapping[str, slice]
+) -> Iterator[tuple[dict[str, slice], xr.DataArray]]:
+    """Regions, counted from an offset, and what is there; one is read while the one before is worked on."""
+
+    def load(region: dict[str, slice]) -> tuple[dict[str, slice], xr.DataArray]:
+        absolute = {a: slice(offset[a].start + r.start, offset[a].start + r.stop) for a, r in region.items()}
+        return region, read(image, absolute)
+
+    with ThreadPoolExecutor(1, "read ahead") as pool:
+        pending: deque[Future[tuple[dict[str, slice], xr.DataArray]]] = deque()
+        for region in cut:
+            pending.append(pool.submit(load, region))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def working_voxels(block_bytes: int) -> int:

@@ -12,8 +12,8 @@ STATISTICS_BLOCK_BYTES = 64 * MIB
 _IN_COPIES, _OUT_COPIES = 5, 5
 # Chunks of a file that are decoded at the same time (zarr's `async.concurrency`).
 _CHUNKS_AT_ONCE = 10
-# Python, libraries' caches, decoded chunks of the file and the compressed ones on their way out.
-_SLACK_BYTES = 192 * MIB
+# Python, libraries' caches, compressed chunks of the file, and freed blocks that are kept for the next ones.
+_SLACK_BYTES = 288 * MIB
 _MARGIN = 1.1
 
 
