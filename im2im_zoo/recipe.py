@@ -33,6 +33,8 @@ def _letters(value: str | None) -> str | None:
 Axes = Annotated[tuple[AxisName, ...], BeforeValidator(_axes)]
 FileAxes = Annotated[str | None, AfterValidator(_letters)]
 Channels = tuple[int | str, ...] | None
+# The spec has `custom` only behind a network: docs/decisions/0011.
+Preprocessing = Annotated[spec.PreprocessingDescr | spec.CustomProcessingDescr, Field(discriminator="id")]
 
 
 class Section(BaseModel):
@@ -105,7 +107,7 @@ class Input(Section):
         default=None,
         description="Names of the channels; default: those of the images, else input0, input1, ...",
     )
-    preprocessing: tuple[spec.PreprocessingDescr, ...] = Field(
+    preprocessing: tuple[Preprocessing, ...] = Field(
         default=(),
         description="Operations of the bioimage.io model spec 0.5 that turn an image into the input.",
     )
@@ -122,7 +124,7 @@ class Input(Section):
 class Target(Section):
     """What the network is trained towards: the target images, processed."""
 
-    preprocessing: tuple[spec.PreprocessingDescr, ...] = Field(
+    preprocessing: tuple[Preprocessing, ...] = Field(
         default=(),
         description="Operations of the bioimage.io model spec 0.5 that turn a target image into it.",
     )
