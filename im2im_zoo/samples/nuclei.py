@@ -29,12 +29,12 @@ def noisy() -> tuple[Array, Array]:
 
 
 def blurred() -> tuple[Array, Array]:
-    """A wide, long point spread function (Gaussian, sigma 2.5 planes and 1.5 pixels) with photon noise; and the sharp volume.
+    """A wide, long point spread function (Gaussian, sigma 3 planes and 2.5 pixels) with photon noise; and the sharp volume.
 
     The sharp volume is the real one with its own noise smoothed (sigma 0.7), in counts of the same scale.
     """
     sharp = ndimage.gaussian_filter(relative(_image("img", 3)), 0.7)
-    photons = ndimage.gaussian_filter(sharp, (2.5, 1.5, 1.5)) * 200
+    photons = ndimage.gaussian_filter(sharp, (3, 2.5, 2.5)) * 200
     random = np.random.default_rng(0)
     return counts(100 + 10 * random.poisson(photons)), counts(100 + 2000 * sharp)
 
