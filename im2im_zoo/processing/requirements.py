@@ -78,19 +78,6 @@ def needs_statistics(operations: Sequence[Operation]) -> bool:
     return any(requirements(operation) for operation in operations)
 
 
-def split_custom(operations: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
-    """Preprocessing in the parts that a package has it in: what its `config` holds, and what its RDF.
-
-    The spec has `custom` operations only behind a network. The first part ends with the last of them and a cast to
-    float32, the type of the tensor between the parts; it is empty if there is none.
-    """
-    ends = [number for number, operation in enumerate(operations, 1) if operation.id == "custom"]
-    if not ends:
-        return [], list(operations)
-    cast = v0_5.EnsureDtypeDescr(kwargs=v0_5.EnsureDtypeKwargs(dtype="float32"))
-    return [*operations[: ends[-1]], cast], list(operations[ends[-1] :])
-
-
 def check_operations(operations: Sequence[Operation], axes: Sequence[str]) -> None:
     """Refuse what cannot be done on a tensor with these axes, before any image is read.
 
