@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.components import Component
 from im2im_zoo.engines import open_engine
-from im2im_zoo.errors import PackageError
+from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.networks import Call, as_call
 from im2im_zoo.packaging.cover import write_cover
 from im2im_zoo.packaging.description import (
@@ -35,10 +35,11 @@ from im2im_zoo.packaging.description import (
 from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.geometry import centre, measure_geometry
 from im2im_zoo.packaging.readme import write_readme
-from im2im_zoo.packaging.sample import Sample, Steps, run_on_grid
+from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.validate import validate_package
 from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
+from im2im_zoo.processing.custom_code import source_file
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 
@@ -112,7 +113,7 @@ def export_package(
         provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
         zip_path: also write the package as a zip; the same package makes the same bytes.
         overwrite: replace what is at `output` and `zip_path`.
-        root: folder of the files of custom operations.
+        root: folder of the files of custom operations that are not ours.
         allow_code: consent to run those files.
         trusted: packages whose code the architecture may import, see `components.resolve`.
     Raises:
@@ -162,9 +163,11 @@ def _write(
     """Write all files of the package into its folder, the RDF last, and return the content of the RDF."""
     recipe, folder = work.recipe, work.folder
     _copy_custom(work)
+    raw_dtype = _common_dtype([s.input.dtype for s in work.samples])
+    work = replace(work, samples=[past_custom(s, work.steps) for s in work.samples])
     dtype = _common_dtype([s.input.dtype for s in work.samples])
     # From here on the package's own operations are used: what is tested is what is shipped.
-    steps = replace(work.steps, preprocessing=preprocessing_of(recipe, dtype))
+    steps = replace(work.steps, preprocessing=preprocessing_of(recipe))
     work = replace(work, steps=steps)
     pixel_size = _pixel_size(work.samples)
     scales = [pixel_size.get(a, 1.0) for a in recipe.space]
@@ -191,6 +194,7 @@ def _write(
         allow_code=work.packages,
     )
     measured = Measured(
+        raw_dtype=raw_dtype,
         input_dtype=dtype,
         output_dtype=result_dtype,
         input_channels=_channels(recipe.input.channels, work.samples[0].input, test_input.shape[1], "input"),
@@ -279,13 +283,11 @@ def _copy_custom(work: _Export) -> None:
     for operation in (*work.recipe.input.preprocessing, *work.recipe.output.postprocessing):
         if operation.id != "custom":
             continue
-        source = str(operation.source)
-        path = (work.steps.root or Path()) / source
-        if not path.is_file():
-            raise PackageError(
-                f"the file of the custom operation {operation.callable!r}, {source}, is not in {work.steps.root or 'the working folder'}"
-            )
-        target = work.folder / file_name(source)
+        try:
+            path = source_file(operation, work.steps.root or Path())
+        except ProcessingError as error:
+            raise PackageError(str(error)) from error
+        target = work.folder / file_name(str(operation.source))
         if target.exists() and target.read_bytes() != path.read_bytes():
             raise PackageError(f"two custom operations have different files named {target.name}: rename one")
         shutil.copyfile(path, target)
