@@ -17,7 +17,11 @@ def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequen
     """The mean figures of whole-image predictions, against the targets that training used."""
     from im2im_zoo.packaging import predict_sample
 
-    return _mean(recipe, samples, lambda sample, target: predict_sample(network, recipe, sample))
+    def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
+        # Channels beyond the target's are not what the target says anything about, e.g. a variance.
+        return predict_sample(network, recipe, sample).isel(channel=slice(target.sizes["channel"]))
+
+    return _mean(recipe, samples, predict)
 
 
 def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict[str, Evaluation]":

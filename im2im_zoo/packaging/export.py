@@ -39,6 +39,7 @@ from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.validate import validate_package
 from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
+from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom_code import source_file
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
@@ -193,25 +194,20 @@ def _write(
         architecture=work.architecture,
         allow_code=work.packages,
     )
+    first = _target_channels(work, crop.target, test_output.shape[1])
     measured = Measured(
         raw_dtype=raw_dtype,
         input_dtype=dtype,
         output_dtype=result_dtype,
         input_channels=_channels(recipe.input.channels, work.samples[0].input, test_input.shape[1], "input"),
-        output_channels=_channels(
-            recipe.output.channels, work.samples[0].target, test_output.shape[1], "output"
-        ),
+        output_channels=_output_channels(work, test_output.shape[1], first),
         pixel_size_um=pixel_size,
         geometry=geometry,
         parameters=sum(p.numel() for p in work.network.parameters()),
         tolerance=_tolerance(work, weights, steps.prepare(crop.input).to_numpy(), crop.input, test_output),
     )
-    _write_cover(work, geometry.grid)
-    # The machine's folders are nobody else's business.
-    data = recipe.data.model_copy(update={"path": Path(recipe.data.path.name or ".")})
-    (folder / "recipe.yaml").write_text(
-        dump_recipe(recipe.model_copy(update={"data": data})), encoding="utf-8"
-    )
+    _write_cover(work, geometry.grid, first)
+    (folder / "recipe.yaml").write_text(dump_recipe(_without_folders(recipe)), encoding="utf-8")
     if "pytorch_state_dict" in weights.files:
         (folder / "environment.yaml").write_text(_environment(work.architecture), encoding="utf-8")
     (folder / "README.md").write_text("", encoding="utf-8")
@@ -269,12 +265,12 @@ def _tolerance(
     }
 
 
-def _write_cover(work: _Export, grid: Any) -> None:
+def _write_cover(work: _Export, grid: Any, channels: int) -> None:
     sample = work.samples[0]
     part = centre(sample.input, work.recipe.space, _COVER_PART[len(work.recipe.space)])
     raw = run_on_grid(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
     image = sample.input.isel(part)
-    result = work.steps.finish(raw, image).isel(batch=0)
+    result = work.steps.finish(raw, image).isel(batch=0, channel=slice(channels))
     write_cover(work.folder / "cover.png", image, result, work.recipe.output.task)
 
 
@@ -291,6 +287,33 @@ def _copy_custom(work: _Export) -> None:
         if target.exists() and target.read_bytes() != path.read_bytes():
             raise PackageError(f"two custom operations have different files named {target.name}: rename one")
         shutil.copyfile(path, target)
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """The recipe with the names of its folders alone: where they are is nobody else's business."""
+    data, network = recipe.data, recipe.network
+    data = data.model_copy(update={"path": Path(data.path.name or ".")})
+    if network.init_from is not None:
+        network = network.model_copy(update={"init_from": Path(network.init_from.name)})
+    return recipe.model_copy(update={"data": data, "network": network})
+
+
+def _target_channels(work: _Export, target: Any, count: int) -> int:
+    """How many of the output's channels are the target's: all, or the first half, whose variances follow."""
+    half: int = target.sizes["channel"]
+    if count == 2 * half and work.recipe.target.preprocessing:  # it may make channels, e.g. one of each class
+        steps = work.steps
+        pipeline = fit(work.recipe.target.preprocessing, target, allow_code=steps.allow_code, root=steps.root)
+        half = pipeline(target).sizes["channel"]
+    return half if count == 2 * half else count
+
+
+def _output_channels(work: _Export, count: int, first: int) -> tuple[str, ...]:
+    given, target = work.recipe.output.channels, work.samples[0].target
+    if first == count or (given is not None and len(given) == count):
+        return _channels(given, target, count, "output")
+    names = _channels(given, target, first, "output")
+    return (*names, *(f"{name} variance" for name in names))
 
 
 def _channels(given: Sequence[str] | None, image: Any, count: int, prefix: str) -> tuple[str, ...]:
