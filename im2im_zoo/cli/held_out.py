@@ -44,6 +44,22 @@ def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict
     }
 
 
+def prediction_difference(
+    first: "tuple[nn.Module, Recipe]", second: "tuple[nn.Module, Recipe]", samples: "Sequence[Sample]"
+) -> float:
+    """The mean absolute difference of what two models predict, as a fraction of the standard deviation of the first's."""
+    from im2im_zoo.packaging import predict_sample
+
+    shares = []
+    for sample in samples:
+        one, other = (
+            predict_sample(*model, sample).to_numpy().astype("float64") for model in (first, second)
+        )
+        difference, spread = abs(other - one).mean(), one.std()
+        shares.append(difference / spread if spread else difference and float("inf"))
+    return float(sum(shares) / len(shares))
+
+
 def processed_target(recipe: "Recipe", sample: "Sample") -> xr.DataArray:
     """The target image as training saw it, whole."""
     from im2im_zoo.processing import fit

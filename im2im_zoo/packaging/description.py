@@ -96,6 +96,7 @@ def describe(
     figures: Mapping[str, float],
     baselines: Mapping[str, float],
     provenance: Mapping[str, object],
+    portable: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """The RDF as plain values, ready for YAML. See `export` for the arguments."""
     package = recipe.package
@@ -120,6 +121,8 @@ def describe(
         "weights": _weights(weights, content),
         "config": _config(recipe, measured, weights, content, figures, baselines, provenance),
     }
+    if portable is not None:
+        rdf["config"]["im2im_zoo"]["portable"] = _yaml_value(portable)
     if package.training_data and _is_id(package.training_data):
         rdf["training_data"] = {"id": package.training_data}
     if package.parent:

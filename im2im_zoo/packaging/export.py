@@ -79,6 +79,8 @@ class _Export:
     formats: Sequence[str]
     architecture: Component
     packages: Sequence[str] = ()
+    trained_with: Recipe | None = None
+    portable: Mapping[str, object] | None = None
 
 
 def export_package(
@@ -97,6 +99,8 @@ def export_package(
     root: Path | None = None,
     allow_code: bool = False,
     trusted: Sequence[str] = (),
+    trained_with: Recipe | None = None,
+    portable: Mapping[str, object] | None = None,
 ) -> Exported:
     """Write a package that is valid, and that gives the same with each of its weight formats.
 
@@ -104,7 +108,7 @@ def export_package(
 
     Args:
         network: trained; it is copied to the CPU and used in evaluation mode.
-        recipe: what it was trained with.
+        recipe: what it was trained with; or, for a portable one, what it is run with.
         samples: held-out images; the first makes the test tensors and the cover.
         output: the folder to make.
         figures: measured values by name, for the README and the RDF.
@@ -117,6 +121,8 @@ def export_package(
         root: folder of the files of custom operations that are not ours.
         allow_code: consent to run those files.
         trusted: packages whose code the architecture may import, see `components.resolve`.
+        trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
+            it says of how it became so (`portable.Portable.record`).
     Raises:
         PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
             sound. Nothing is left at `output` or `zip_path` then.
@@ -140,6 +146,8 @@ def export_package(
             weights,
             architecture or recipe.network,
             trusted,
+            trained_with,
+            portable,
         )
         rdf = _write(work, figures, baselines or {}, provenance or {})
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
@@ -207,12 +215,14 @@ def _write(
         tolerance=_tolerance(work, weights, steps.prepare(crop.input).to_numpy(), crop.input, test_output),
     )
     _write_cover(work, geometry.grid, first)
-    (folder / "recipe.yaml").write_text(dump_recipe(_without_folders(recipe)), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(
+        dump_recipe(_without_folders(work.trained_with or recipe)), encoding="utf-8"
+    )
     if "pytorch_state_dict" in weights.files:
         (folder / "environment.yaml").write_text(_environment(work.architecture), encoding="utf-8")
     (folder / "README.md").write_text("", encoding="utf-8")
     described = {"figures": figures, "baselines": baselines, "provenance": provenance}
-    rdf = describe(recipe, measured, weights, _content(folder), **described)  # type: ignore[arg-type]
+    rdf = describe(recipe, measured, weights, _content(folder), portable=work.portable, **described)  # type: ignore[arg-type]
     readme = write_readme(recipe, rdf, samples=len(work.samples), **described)  # type: ignore[arg-type]
     (folder / "README.md").write_text(readme, encoding="utf-8")
     rdf["documentation"] = _content(folder).file("README.md")

@@ -142,7 +142,7 @@ class _PastCustom:
     @cached_property
     def _made(self) -> NDArray[Any]:
         try:
-            made = self.pipeline(self.image.load())
+            made = self.pipeline(self.image.compute())
         except ProcessingError as error:
             raise ImageError(f"{self.path}: {error}") from error
         if made.shape != self.image.shape:
