@@ -156,4 +156,4 @@ def _plain(made: Any, before: Tensor, key: str, where: str) -> Tensor:
             f"{where} change the {key} from {tuple(before.shape)} to {tuple(tensor.shape)} (channel first); patches "
             "have to keep their shape: leave out what crops or resizes, and turn only patches of equal sides"
         )
-    return tensor.to(before.dtype).contiguous()
+    return tensor.to(before).contiguous()

@@ -117,7 +117,8 @@ class UnpairedPatches(Dataset[Patch]):
     def __getitem__(self, item: tuple[int, int] | int) -> Patch:
         epoch, index = _item(item, len(self))
         how = self._drawing
-        patch, draws = {}, []
+        patch: Patch = {}
+        draws = []
         for stream, (side, images) in enumerate(self._sides.items()):
             shapes = [image.shape for image in images]
             number, draw = draw_lone_patch(shapes, how.patch_size, stream, how.seed, epoch, index)

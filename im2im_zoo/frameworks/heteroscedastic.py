@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.frameworks.supervision import weighted_mean
+from im2im_zoo.losses.weighted import weighted_mean
 
 # Of the natural logarithm of the variance: standard deviations of 0.007 to 150 of a target of unit scale.
 _LOWEST, _HIGHEST = -10.0, 10.0
@@ -26,7 +26,7 @@ class GaussianNLL(nn.Module):
         mean, log_variance = prediction.float().chunk(2, dim=1)
         log_variance = log_variance.clamp(_LOWEST, _HIGHEST)
         each = 0.5 * ((target - mean) ** 2 * torch.exp(-log_variance) + log_variance)
-        return each.mean() if weight is None else weighted_mean(each, weight)
+        return weighted_mean(each, weight)
 
 
 class MeanAndVariance(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from im2im_zoo.errors import TrainingError
+from im2im_zoo.losses.weighted import weighted_mean
 
 Loss = Callable[..., Tensor]
 
@@ -98,18 +99,7 @@ def weighted_loss(
             f"{list(each.shape)}, which cannot be weighted by {list(weight.shape)}; use a loss of single voxels for "
             "cost maps (data.cost), and one of single voxels and channels for class_weights"
         )
-    return weighted_mean(each.float(), weight)
-
-
-def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """sum(weight * values) / sum(weight); 0, without a gradient, where all weights are 0.
-
-    Args:
-        values: (batch, channel, (z,) y, x).
-        weight: broadcastable to them.
-    """
-    weight = weight.expand_as(values)
-    return (weight * values).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    return weighted_mean(each, weight)
 
 
 def check_weightable(loss: Loss) -> None:

@@ -115,9 +115,14 @@ def _first_weights(
     recipe: Recipe, allow_code: Collection[str]
 ) -> tuple[dict[str, torch.Tensor] | None, Mapping[str, str] | None]:
     """The weights of the run that the recipe starts from, and what says which they are."""
-    if recipe.network.init_from is None:
+    source = recipe.network.init_from
+    if source is None:
         return None, None
-    run = open_run(recipe.network.init_from)
+    if not is_run(source):
+        raise TrainingError(
+            f"network.init_from: {source} is no run folder; give the --output of `im2im-zoo train`"
+        )
+    run = open_run(source)
     return network_weights(run, allow_code), parent_of(run)
 
 

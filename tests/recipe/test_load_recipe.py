@@ -153,3 +153,16 @@ def test_every_key_of_our_sections_is_described_in_the_schema() -> None:
         if "description" not in entry
     ]
     assert not missing
+
+
+def test_the_weights_to_start_from_are_read_and_written_back(tmp_path: Path) -> None:
+    recipe = load_recipe("nuclei_2d", [("network.init_from", "runs/first")])
+    assert recipe.network.init_from == Path("runs/first")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(file) == recipe
+
+
+def test_only_the_network_can_start_from_a_run() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key 'framework\.init_from'"):
+        load_recipe("nuclei_2d", [("framework.init_from", "runs/first")])
