@@ -16,6 +16,7 @@ from im2im_zoo.data.matching import Side
 from im2im_zoo.errors import DataError, ProcessingError
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.blocks import walk
+from im2im_zoo.processing.custom_code import code_sha256
 from im2im_zoo.processing.requirements import requirements
 from im2im_zoo.recipe import Recipe
 
@@ -51,7 +52,9 @@ class Plan:
     file: Path
 
 
-def plan_file(image: Image, training: Sequence[Image], recipe: Recipe, folder: Path) -> Plan:
+def plan_file(
+    image: Image, training: Sequence[Image], recipe: Recipe, folder: Path, root: Path | None = None
+) -> Plan:
     """What an image is to become, and the file for it, which is the same for the same values.
 
     Args:
@@ -59,9 +62,11 @@ def plan_file(image: Image, training: Sequence[Image], recipe: Recipe, folder: P
         training: all images of its side that train, of which statistics of the dataset are taken.
         recipe: its `input` and `target` say how; a cost map is used as it is.
         folder: of the cache.
+        root: folder of the sources of `custom` operations that are not ours.
 
     Raises:
-        DataError: an operation refers to the input that belongs to the image, and there is none.
+        DataError: an operation refers to the input that belongs to the image, and there is none; or the file of a custom
+            one is not there.
     """
     operations: Sequence[Operation] = (
         () if image.side == "cost" else getattr(recipe, image.side).preprocessing
@@ -84,6 +89,12 @@ def plan_file(image: Image, training: Sequence[Image], recipe: Recipe, folder: P
         "reference": image.source.identity if by_source and image.source else None,
         "dataset": [other.identity for other in training] if any(w.of_dataset for w in wants) else None,
     }
+    try:
+        code = [code_sha256(operation, root) for operation in operations if operation.id == "custom"]
+    except ProcessingError as error:
+        raise DataError(f"{image.side}.preprocessing: {error}") from error
+    if code:
+        parts["code"] = code
     if image.side == "cost":  # else a file that was cached as another side would go unchecked
         parts["side"] = "cost"
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -86,7 +86,7 @@ def preprocess(
     folder.mkdir(parents=True, exist_ok=True)
     training = _training(entries, pairs)
     plans = [
-        {side: plan_file(image, training[side], recipe, folder) for side, image in images.items()}
+        {side: plan_file(image, training[side], recipe, folder, root) for side, image in images.items()}
         for _, images in entries
     ]
     _check_space(folder, [plan for entry in plans for plan in entry.values() if not plan.file.is_file()])

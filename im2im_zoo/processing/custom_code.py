@@ -47,14 +47,22 @@ def source_file(operation: v0_5.CustomProcessingDescr, root: Path | None) -> Pat
     return _source_path(_describe(operation), str(operation.source), root)
 
 
+def code_sha256(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str:
+    """The sha256 of the file of a custom operation.
+
+    Raises:
+        ProcessingError: as `source_file`.
+    """
+    return hashlib.sha256(source_file(operation, root).read_bytes()).hexdigest()
+
+
 def our_operation(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str | None:
     """The name of the operation if it is one of ours, by its bytes; else None.
 
     Raises:
         ProcessingError: as `source_file`.
     """
-    digest = hashlib.sha256(source_file(operation, root).read_bytes()).hexdigest()
-    name = our_operations().get(digest)
+    name = our_operations().get(code_sha256(operation, root))
     return name if name == str(operation.callable) else None
 
 

@@ -64,11 +64,14 @@ def test_a_recipe_with_custom_operations_is_written_and_read_again(recipe: Make,
     assert load_recipe(tmp_path / "recipe.yaml") == made
 
 
-def test_code_of_others_needs_consent(recipe: Make, tmp_path: Path) -> None:
+def test_code_of_others_needs_consent_and_is_cached_by_its_bytes(recipe: Make, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def mine():\n    return lambda array: array * 2.0\n")
     made = recipe({"id": "custom", "callable": "mine", "source": "mine.py", "kwargs": {}})
     pairs = find_pairs(made.data, made.seed)
     with pytest.raises(DataError, match="allow_code"):
         preprocess(pairs, made, tmp_path / "cache", root=tmp_path)
-    [one] = preprocess(pairs, made, tmp_path / "cache", root=tmp_path, allow_code=["custom"]).validation
-    assert np.load(one.input).max() > 0
+    options = {"root": tmp_path, "allow_code": ["custom"]}
+    [one] = preprocess(pairs, made, tmp_path / "cache", **options).validation  # type: ignore[arg-type]
+    (tmp_path / "mine.py").write_text("def mine():\n    return lambda array: array * 4.0\n")
+    [other] = preprocess(pairs, made, tmp_path / "cache", **options).validation  # type: ignore[arg-type]
+    np.testing.assert_array_equal(np.load(other.input), 2 * np.load(one.input))
