@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from im2im_zoo.data import Sample
-    from im2im_zoo.packaging import Loss, Portable
+    from im2im_zoo.packaging import Portable, PortableLoss
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.run import Run
 
@@ -111,7 +111,7 @@ def export_run(
 
 def _made_portable(
     network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", figures: Mapping[str, float]
-) -> "tuple[Portable, Loss]":
+) -> "tuple[Portable, PortableLoss]":
     """The portable model, if it is good enough on the held-out images.
 
     Raises:
@@ -119,19 +119,19 @@ def _made_portable(
     """
     from im2im_zoo.data import find_pairs
     from im2im_zoo.data.samples import open_side
-    from im2im_zoo.packaging import Loss, make_portable
+    from im2im_zoo.packaging import PortableLoss, make_portable
 
     pairs = find_pairs(recipe.data, recipe.seed)
     paths = pairs.inputs or [pair.input for pair in pairs.train]
     made = make_portable(network, recipe, [open_side(path, recipe, "input") for path in paths])
     if not made.fixed:
-        return made, Loss(figures, figures, 0.0)
+        return made, PortableLoss(figures, figures, 0.0)
     for sentence in made.fixed:
         say(f"Fixed: {sentence}")
     say("Measuring what that costs on the held-out image(s)")
     after = held_out_evaluation(made.network, made.recipe, samples).figures
     difference = prediction_difference((network, recipe), (made.network, made.recipe), samples)
-    loss = Loss(figures, after, difference)
+    loss = PortableLoss(figures, after, difference)
     say(f"Predictions differ by {difference:.2g} of their standard deviation")
     loss.check()
     return made, loss

@@ -55,7 +55,7 @@ class Portable:
     recipe: Recipe
     fixed: tuple[str, ...]
 
-    def record(self, loss: "Loss") -> dict[str, Any]:
+    def record(self, loss: "PortableLoss") -> dict[str, Any]:
         """What the package says of it, in `config.im2im_zoo.portable`."""
         return {
             "fixed": list(self.fixed),
@@ -66,7 +66,7 @@ class Portable:
 
 
 @dataclass(frozen=True)
-class Loss:
+class PortableLoss:
     """What it costs, on held-out images.
 
     Attributes:

@@ -16,8 +16,8 @@ from packaging_samples import Pair, network_of
 
 from im2im_zoo.errors import PackageError
 from im2im_zoo.packaging import (
-    Loss,
     Portable,
+    PortableLoss,
     export_package,
     make_portable,
     predict_sample,
@@ -164,7 +164,7 @@ def test_images_without_stains_are_refused() -> None:
     ],
 )
 def test_up_to_five_percent_may_be_lost(before: dict[str, float], after: dict[str, float]) -> None:
-    Loss(before, after, 0.1).check()
+    PortableLoss(before, after, 0.1).check()
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,14 @@ def test_a_loss_of_more_is_refused_with_all_figures(
     with pytest.raises(
         PackageError, match=rf"would lose too much .*: {named} worse by more than 5%"
     ) as caught:
-        Loss(before, after, 0.3).check()
+        PortableLoss(before, after, 0.3).check()
     for name in before:
         assert f"{name}: {before[name]:.4g} as trained, {after[name]:.4g} portable" in str(caught.value)
     assert "differ by 0.3 of their standard deviation" in str(caught.value)
 
 
 def export(recipe: Recipe, made: Portable, sample: Pair, folder: Path) -> Path:
-    loss = Loss({"pearson": 0.912345}, {"pearson": 0.9}, 0.0123)
+    loss = PortableLoss({"pearson": 0.912345}, {"pearson": 0.9}, 0.0123)
     return export_package(
         made.network, made.recipe, [sample], folder, figures=loss.portable, trained_with=recipe,
         portable=made.record(loss), weights=["onnx", "torchscript"],
