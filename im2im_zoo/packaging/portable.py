@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Figures of which less is better; what counts objects is neither.
-ERRORS = ("mse", "mae", "nrmse")
+_ERRORS = ("mse", "mae", "nrmse")
 _COUNTS = ("tp@", "fp@", "fn@", "objects_")
 LARGEST_LOSS = 0.05
 
@@ -85,7 +85,7 @@ class PortableLoss:
             after = self.portable.get(name, float("nan"))
             if name.startswith(_COUNTS) or before == after or not np.isfinite(before):
                 continue
-            change = (after - before if name in ERRORS else before - after) / abs(before or 1.0)
+            change = (after - before if name in _ERRORS else before - after) / abs(before or 1.0)
             if not change <= 0:
                 lost[name] = change if np.isfinite(change) else float("inf")
         return lost
@@ -231,7 +231,7 @@ class _Work:
         if not requirements(operation):
             gain, offset = _gain_and_offset(fit(operations, self.images[0]), self.images[0])
             return [Linear(gain.tolist(), offset.tolist(), len(self.recipe.space))]
-        found = [_gain_and_offset(fit(operations, image), image) for image in self.images]
+        found = [_gain_and_offset(fit(operations, i, dataset=self.images), i) for i in self.images]
         shift, scale = _average([-o / g for g, o in found], [1 / g for g, _ in found])
         self.fixed.append(
             f"{operation.id}: minus {_text(shift)}, over {_text(scale)}, the average of {len(found)} training image(s), "

@@ -68,7 +68,7 @@ def test_an_image_that_has_the_stains_of_the_reference_is_kept() -> None:
     found = macenko().measure(image.reshape(3, -1))
     assert found is not None
     itself = macenko(stains=found[0].tolist(), maxima=found[1].tolist())
-    assert np.abs(itself(image) - image).max() < 2.5
+    assert np.abs(itself(image) - image).mean() < 0.5
 
 
 def test_there_and_back_gives_the_image_again() -> None:
