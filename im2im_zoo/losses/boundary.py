@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from im2im_zoo.errors import TrainingError
-from im2im_zoo.losses.classes import check_activation, probabilities
+from im2im_zoo.losses.classes import check_activation, compared
 from im2im_zoo.losses.weighted import weighted_mean
 
 
@@ -50,14 +50,15 @@ class BoundaryLoss(nn.Module):
         Raises:
             TrainingError: shapes that do not fit, or another number of voxel sizes than space axes.
         """
-        found, wanted = probabilities(
+        found, wanted, counts = compared(
             prediction,
             target,
+            weight,
             sigmoid=self.sigmoid,
             softmax=self.softmax,
             include_background=self.include_background,
         )
-        return weighted_mean(found * signed_distance(wanted, self.spacing), weight)
+        return weighted_mean(found * signed_distance(wanted, self.spacing), counts)
 
 
 @torch.no_grad()

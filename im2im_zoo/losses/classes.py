@@ -1,4 +1,4 @@
-"""Targets and predictions of classes in one form: a channel for each class, probabilities. No loss."""
+"""Predictions, targets and weights in one form: a channel for each class, probabilities, equal shapes. No loss."""
 
 import torch
 from torch import Tensor
@@ -40,28 +40,51 @@ def one_hot(target: Tensor, prediction: Tensor) -> Tensor:
     return F.one_hot(numbers, classes).movedim(-1, 1).to(prediction.dtype)
 
 
-def probabilities(
-    prediction: Tensor, target: Tensor, *, sigmoid: bool, softmax: bool, include_background: bool
-) -> tuple[Tensor, Tensor]:
-    """Probabilities and the target that losses of overlap compare, both (batch, class, (z,) y, x).
+def compared(
+    prediction: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    sigmoid: bool,
+    softmax: bool,
+    include_background: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Probabilities, target and weights that a loss of regions compares, all (batch, class, (z,) y, x).
 
     Args:
         prediction: logits if `sigmoid` or `softmax`, else probabilities.
         target: see `one_hot`.
+        weight: broadcastable to the target, or None.
         sigmoid, softmax: which function makes probabilities of the logits, if either.
         include_background: whether the first of several classes counts.
     Raises:
-        TrainingError: see `one_hot`.
+        TrainingError: see `one_hot` and `expanded`.
     """
-    target = one_hot(target, prediction)
     # Sums over half precision lose what they are made of.
     prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
+    target = one_hot(target, prediction).to(prediction.dtype)
     if sigmoid:
         prediction = torch.sigmoid(prediction)
     if softmax:
         prediction = torch.softmax(prediction, 1)
     first = 0 if include_background or prediction.shape[1] == 1 else 1
-    return prediction[:, first:], target[:, first:].to(prediction.dtype)
+    weight = None if weight is None else expanded(weight, prediction)[:, first:]
+    return prediction[:, first:], target[:, first:], weight
+
+
+def expanded(weight: Tensor, values: Tensor) -> Tensor:
+    """A weight in the shape and type of `values`.
+
+    Raises:
+        TrainingError: it cannot be broadcast to it.
+    """
+    try:
+        return weight.to(values.dtype).expand(values.shape)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"weights of shape {tuple(weight.shape)} do not fit a loss of shape {tuple(values.shape)}: a cost map has "
+            "the batch and space axes of the target, and one channel"
+        ) from error
 
 
 def check_activation(loss: str, *, sigmoid: bool, softmax: bool) -> None:

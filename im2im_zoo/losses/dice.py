@@ -2,15 +2,14 @@
 
 from torch import Tensor, nn
 
-from im2im_zoo.losses.classes import check_activation, probabilities
-from im2im_zoo.losses.weighted import expanded
+from im2im_zoo.losses.classes import check_activation, compared
 
 
 class SoftDice(nn.Module):
     """1 - 2 sum(w p t) / (sum(w p) + sum(w t)) of probabilities p and target t (Milletari et al. 2016, arXiv:1606.04797).
 
     The mean over images and classes, from 0 to 1. The denominator is of plain, not of squared values, as in MONAI's
-    DiceLoss. What has no weight does not count, wherever the prediction puts it.
+    DiceLoss. Weights say which voxels count how often; one that is the same for a whole class cancels out.
 
     Args:
         sigmoid, softmax: whether the prediction holds logits of classes that may overlap, or that exclude each other.
@@ -47,16 +46,16 @@ class SoftDice(nn.Module):
         Raises:
             TrainingError: shapes that do not fit.
         """
-        found, wanted = probabilities(
+        found, wanted, counts = compared(
             prediction,
             target,
+            weight,
             sigmoid=self.sigmoid,
             softmax=self.softmax,
             include_background=self.include_background,
         )
         axes = [*([0] if self.batch else []), *range(2, found.ndim)]
-        weighted = wanted if weight is None else expanded(weight, wanted) * wanted
-        predicted = found if weight is None else expanded(weight, found) * found
-        overlap = (weighted * found).sum(axes)
-        total = predicted.sum(axes) + weighted.sum(axes)
+        each = 1.0 if counts is None else counts
+        overlap = (each * found * wanted).sum(axes)
+        total = (each * (found + wanted)).sum(axes)
         return (1 - (2 * overlap + self.smooth) / (total + self.smooth)).mean()

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from im2im_zoo.errors import TrainingError
-from im2im_zoo.losses.weighted import expanded, weighted_mean
+from im2im_zoo.losses.classes import expanded
+from im2im_zoo.losses.weighted import weighted_mean
 
 
 class GradientDifference(nn.Module):

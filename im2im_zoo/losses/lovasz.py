@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from im2im_zoo.errors import TrainingError
-from im2im_zoo.losses.classes import one_hot
-from im2im_zoo.losses.weighted import expanded
+from im2im_zoo.losses.classes import expanded, one_hot
 
 
 class LovaszHinge(nn.Module):

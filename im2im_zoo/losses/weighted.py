@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from im2im_zoo.errors import TrainingError
-from im2im_zoo.losses.classes import one_hot
+from im2im_zoo.losses.classes import expanded, one_hot
 
 
 class Weighted(nn.Module):
@@ -63,18 +63,3 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
         return values.mean()
     weight = expanded(weight, values)
     return (weight * values).sum() / weight.sum().clamp(min=torch.finfo(values.dtype).tiny)
-
-
-def expanded(weight: Tensor, values: Tensor) -> Tensor:
-    """The weight in the shape and type of `values`.
-
-    Raises:
-        TrainingError: it cannot be broadcast to it.
-    """
-    try:
-        return weight.to(values.dtype).expand(values.shape)
-    except RuntimeError as error:
-        raise TrainingError(
-            f"weights of shape {tuple(weight.shape)} do not fit a loss of shape {tuple(values.shape)}: a cost map has "
-            "the batch and space axes of the target, and one channel"
-        ) from error

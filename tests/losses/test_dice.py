@@ -76,6 +76,13 @@ def test_a_perfect_and_an_empty_match_have_loss_0_and_a_disjoint_one_1() -> None
     assert loss(none, whole, none).item() == pytest.approx(0)
 
 
+def test_weights_with_a_channel_for_each_class_go_without_the_background_as_the_classes_do() -> None:
+    prediction, weight = random(0, 1, 3, 4, 5), random(1, 1, 3, 4, 5)
+    target = (random(2, 1, 3, 4, 5) > 0.5).double()
+    whole = SoftDice(include_background=False)(prediction, target, weight)
+    assert whole.item() == pytest.approx(SoftDice()(prediction[:, 1:], target[:, 1:], weight[:, 1:]).item())
+
+
 def test_its_gradient_is_that_of_finite_differences() -> None:
     logits = (random(0, 1, 2, 2, 3) - 0.5).requires_grad_()
     target, weight = (random(1, 1, 2, 2, 3) > 0.5).double(), random(2, 1, 1, 2, 3)
