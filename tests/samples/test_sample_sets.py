@@ -38,15 +38,15 @@ def test_a_recipe_finds_its_sample_images(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PAIRED)
-@pytest.mark.parametrize("kind", ["images", "targets"])
-def test_both_parts_together_are_the_whole_image(name: str, kind: str, tmp_path: Path) -> None:
+def test_both_parts_together_are_the_whole_image(name: str, tmp_path: Path) -> None:
     folder = write_samples(name, tmp_path / "images")
     axis, first = SAMPLES[name].held_out
-    parts = [written(folder, part, kind) for part in ("train", "val")]
-    assert parts[0].sizes[axis] == first
-    expected = whole(name, kind)
-    np.testing.assert_array_equal(np.concatenate(parts, axis=expected.dims.index(axis)), expected)
-    assert parts[0].dtype == expected.dtype
+    for kind in ("images", "targets"):
+        parts = [written(folder, part, kind) for part in ("train", "val")]
+        assert parts[0].sizes[axis] == first
+        expected = whole(name, kind)
+        np.testing.assert_array_equal(np.concatenate(parts, axis=expected.dims.index(axis)), expected)
+        assert parts[0].dtype == expected.dtype
 
 
 @pytest.mark.parametrize("name", UNPAIRED)
@@ -75,7 +75,7 @@ def test_no_straight_line_gets_fluorescence_from_simulated_transmitted_light() -
 
 def test_a_blurred_volume_has_lost_its_middle_frequencies() -> None:
     blurred, sharp = (
-        np.abs(np.fft.rfftn((image - image.mean()) / image.std()))[4, :6, :6].mean()
+        np.abs(np.fft.rfftn((image - image.mean()) / image.std()))[3:6, 3:7, 3:7].mean()
         for image in SAMPLES["modality_transfer_3d"].pair()
     )
     assert blurred < 0.5 * sharp
