@@ -1,6 +1,6 @@
 """`im2im-zoo export` of a run with centre normalisation: as it is, portable, and refused where that costs too much."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ CENTRE = {
 }
 
 
-def trained(folder: Path, volume: np.ndarray, held_out: np.ndarray) -> Path:
+def trained(
+    folder: Path, volume: np.ndarray, held_out: np.ndarray, before: Mapping[str, Any] = CENTRE
+) -> Path:
     """A run that was trained on a volume, to give its square root, and is validated on another of its mirror image."""
     mirrored = volume[:, :, ::-1]
     for part, image, target in (("train", volume, volume), ("val", held_out, mirrored)):
@@ -50,7 +52,7 @@ def trained(folder: Path, volume: np.ndarray, held_out: np.ndarray) -> Path:
                 "patches_per_image": 16,
                 "batch_size": 4,
             },
-            "input": {"axes": ["batch", "channel", "z", "y", "x"], "preprocessing": [CENTRE]},
+            "input": {"axes": ["batch", "channel", "z", "y", "x"], "preprocessing": [before]},
             "target": {
                 "preprocessing": [
                     {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "z", "y", "x"]}}
@@ -113,7 +115,9 @@ def test_a_portable_package_that_is_much_worse_is_refused_with_the_figures(
     assert not (tmp_path / "p").exists()
 
 
-def test_nothing_to_make_portable_is_said(cli: Cli, tiny_run: Path, tmp_path: Path) -> None:
-    done = cli("export", tiny_run, "--output", tmp_path / "p", "--portable", "--weights", "torchscript")
+def test_nothing_to_make_portable_is_said(cli: Cli, volume: np.ndarray, tmp_path: Path) -> None:
+    scale = {"id": "scale_linear", "kwargs": {"gain": 0.001}}
+    run = trained(tmp_path / "data", volume, volume[:, :, ::-1], scale)
+    done = cli("export", run, "--output", tmp_path / "p", "--portable", "--weights", "torchscript")
     assert done.code == 0, done.err
     assert "nothing to make portable" in done.out + done.err

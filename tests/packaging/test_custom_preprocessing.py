@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 import yaml
 from custom_samples import CENTRE, MACENKO, TO_ONE, recipe_behind, tissue
 from packaging_samples import Pair, network_of
@@ -19,6 +18,7 @@ from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import make_recipe
 from im2im_zoo.reference import Reference
 from im2im_zoo.runtime import predict_array
 
@@ -89,7 +89,7 @@ def test_the_runtime_gives_what_the_trained_network_gives_for_a_raw_image(
     whole = predict_array(package, sample.input, weights="onnx", whole=True)
     np.testing.assert_allclose(whole, expected, atol=1e-4)
     ours = rdf_of(folder)["config"]["im2im_zoo"]
-    tile = {a: 2 * ours["receptive_field"][a] + 8 for a in recipe.space}
+    tile = {a: 2 * ours["receptive_field"][a] + 24 for a in recipe.space}
     tiled = predict_array(package, sample.input, weights="onnx", tile=tile, halo=ours["receptive_field"])
     np.testing.assert_allclose(tiled, expected, atol=1e-4)
 
@@ -118,6 +118,7 @@ for folder, blocks in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_bioimageio_core_reproduces_the_package_and_the_lines_of_the_readme_run(
     centre: Path, stained: Path, pair_3d: Pair, tmp_path: Path
 ) -> None:
@@ -200,8 +201,6 @@ def test_a_reference_is_the_processed_image_in_the_export_and_in_the_runtime(
     match = {"id": "scale_mean_variance", "kwargs": {"axes": axes, "reference_tensor": "image"}}
     content = recipe.model_dump(mode="json", exclude_none=True)
     content["output"]["postprocessing"] = [match]
-    from im2im_zoo.recipe_file import make_recipe
-
     recipe = make_recipe(content, "a test")
     folder = export(recipe, pair_3d, tmp_path / "p", weights=["onnx"]).folder
     result = predict_array(open_package(folder), pair_3d.input, whole=True)
@@ -210,4 +209,4 @@ def test_a_reference_is_the_processed_image_in_the_export_and_in_the_runtime(
         [float(result.mean()), float(result.std())], [reference.mean(), reference.std()], rtol=1e-3, atol=1e-4
     )
     made = predict_sample(network_of(recipe), recipe, pair_3d)
-    xr.testing.assert_allclose(result.drop_attrs(), made.transpose(*result.dims).drop_attrs(), atol=1e-3)
+    np.testing.assert_allclose(result, made.transpose(*result.dims), atol=1e-3)

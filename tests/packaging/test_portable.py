@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
 from custom_samples import CENTRE, MACENKO, TO_ONE, recipe_behind, tissue
@@ -25,6 +26,7 @@ from im2im_zoo.packaging import (
 )
 from im2im_zoo.processing.custom.macenko import macenko
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import make_recipe
 
 NORMALISE = {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"]}}
 PER_CHANNEL = {"id": "scale_range", "kwargs": {"axes": ["y", "x"], "min_percentile": 1, "max_percentile": 99}}
@@ -91,8 +93,6 @@ def test_stains_are_those_of_the_average_image() -> None:
     raw = parts[1].input.to_numpy()[None].astype(float)
     density = -np.log10(np.maximum(raw, 1) / 255)
     by_hand = np.minimum(255 * 10 ** -np.einsum("ij,bjyx->biyx", exchange, density), 255)
-    import torch
-
     with torch.inference_mode():
         in_graph = made.network[0](torch.tensor(raw, dtype=torch.float32)).numpy()  # type: ignore[index]
     np.testing.assert_allclose(in_graph, by_hand, rtol=1e-4, atol=1e-2)
@@ -140,8 +140,6 @@ def test_what_cannot_be_fixed_is_refused_with_its_place(
 
 
 def test_a_custom_operation_behind_the_network_is_refused(pair_3d: Pair) -> None:
-    from im2im_zoo.recipe_file import make_recipe
-
     content = recipe_behind(CENTRE).model_dump(mode="json", exclude_none=True)
     content["output"]["postprocessing"] = [OTHERS]
     with pytest.raises(PackageError, match="'mine' behind the network cannot be made portable"):
@@ -196,16 +194,21 @@ def export(recipe: Recipe, made: Portable, sample: Pair, folder: Path) -> Path:
     ).folder  # fmt: skip
 
 
-def test_portable_packages_have_no_custom_operation_and_say_what_it_cost(
-    pair_3d: Pair, tmp_path: Path
-) -> None:
-    stained, volumes = recipe_behind(MACENKO, TO_ONE, ndim=2), recipe_behind(CENTRE)
-    sample = tissue(100, 100)
-    folders = [
-        export(stained, portable(stained, sample), sample, tmp_path / "stained"),
-        export(volumes, portable(volumes, pair_3d), pair_3d, tmp_path / "volumes"),
-    ]
-    for folder, recipe in zip(folders, (stained, volumes), strict=True):
+STAINED, VOLUMES = recipe_behind(MACENKO, TO_ONE, ndim=2), recipe_behind(CENTRE)
+
+
+@pytest.fixture(scope="module")
+def folders(pair_3d: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Portable packages of stained tissue and of volumes."""
+    folder, sample = tmp_path_factory.mktemp("portable"), tissue(100, 100)
+    return (
+        export(STAINED, portable(STAINED, sample), sample, folder / "stained"),
+        export(VOLUMES, portable(VOLUMES, pair_3d), pair_3d, folder / "volumes"),
+    )
+
+
+def test_portable_packages_have_no_custom_operation_and_say_what_it_cost(folders: tuple[Path, Path]) -> None:
+    for folder, recipe in zip(folders, (STAINED, VOLUMES), strict=True):
         assert validate_package(folder).findings == ()
         assert not list(folder.glob("*.py"))
         rdf = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
@@ -219,6 +222,10 @@ def test_portable_packages_have_no_custom_operation_and_say_what_it_cost(
         assert "differ by 0.012 of their standard deviation" in validation
         kept = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
         assert kept["input"]["preprocessing"][0]["callable"] == recipe.input.preprocessing[0].callable  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_bioimageio_core_reproduces_portable_packages(folders: tuple[Path, Path]) -> None:
     # In a process of its own, as bioimageio.core 0.11 leaves files open.
     script = (
         "import sys; from im2im_zoo.packaging import core_verdict\n"
