@@ -34,6 +34,9 @@ class StainExchange(nn.Module):
 class Linear(nn.Module):
     """gain * image + offset, each one number or one for each channel."""
 
+    gain: torch.Tensor
+    offset: torch.Tensor
+
     def __init__(self, gain: Sequence[float], offset: Sequence[float], ndim: int) -> None:
         super().__init__()
         shape = (1, -1) + (1,) * ndim
@@ -42,8 +45,7 @@ class Linear(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The image (batch, channel, (z,) y, x), mapped."""
-        result: torch.Tensor = image * self.gain + self.offset
-        return result
+        return image * self.gain + self.offset
 
 
 class Limits(nn.Module):

@@ -49,7 +49,7 @@ class CentreNormalisation:
         # Plane by plane, as the intermediate float64 takes four times the memory of the image.
         for plane in range(array.shape[z]):
             at = (slice(None),) * z + (slice(plane, plane + 1),)
-            result[at] = (array[at] - mean) / std
+            result[at] = np.subtract(array[at], mean) / std
         return result
 
     def _axes_of(self, array: NDArray[np.generic]) -> str:

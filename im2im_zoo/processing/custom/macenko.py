@@ -13,8 +13,9 @@ three colours, S the two stains' unit vectors of density as columns (3 x 2), and
 
 Macenko et al., A method for normalizing histology slides for quantitative analysis, ISBI 2009, 1107-1110,
 doi:10.1109/ISBI.2009.5193250, with beta = 0.15 and alpha = 1. (Programs that want D >= beta in each colour lose the
-pixels of pure eosin, which hardly absorbs red, and find a wrong second stain.) The reference for haematoxylin and eosin is the one that
-most programs have (M. Veta's, 2013): its maxima 1.9705 and 1.0308, of natural logarithms, are here divided by ln 10.
+pixels of pure eosin, which hardly absorbs red, and find a wrong second stain.) The reference for haematoxylin and eosin
+is the one that most programs have (M. Veta's, 2013): its maxima 1.9705 and 1.0308, of natural logarithms, are here
+divided by ln 10.
 
 Statistics are of the whole image, never of a tile. An image that has not two stains (no tissue, one colour, grey) is
 given back as it is.
@@ -63,7 +64,7 @@ class Macenko:
 
     def density(self, pixels: NDArray[np.generic]) -> NDArray[np.float64]:
         """The optical density of intensities: 0 for I0 and above; black is taken for I0 / 255, which has a logarithm."""
-        shares = np.clip(pixels / self.intensity, 1 / 255, 1.0)
+        shares = np.clip(np.divide(pixels, self.intensity), 1 / 255, 1.0)
         return np.asarray(-np.log10(shares), np.float64)
 
     def measure(self, pixels: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
