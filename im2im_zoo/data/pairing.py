@@ -58,7 +58,8 @@ def find_pairs(data: Data, seed: int) -> Pairs:
     elif data.pairing == "unpaired":
         pairs = _unpaired(data, seed)
     elif data.split == "folders":
-        pairs = Pairs(*(_in_folder(data.path / part, data) for part in _FOLDERS))
+        train, validation = (_in_folder(data.path / part, data) for part in _FOLDERS)
+        pairs = Pairs(train, validation)
     else:
         _refuse_unsplit_folders(data)
         pairs = split_randomly(_in_folder(data.path, data), data.validation, seed)
@@ -155,7 +156,7 @@ def _in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
     if data.pairing == "suffixes":
         input_suffix = "_IM" if data.input is None else data.input
         target_suffix = "_GT" if data.target is None else data.target
-        return _pairs(match_suffixes(folder, {"input": input_suffix, "target": target_suffix} | cost))
+        return _pairs(match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost}))
     return _pairs(match_folders(folder, _subfolders(data) | cost))
 
 
@@ -207,7 +208,7 @@ def _from_table(data: Data, seed: int) -> Pairs:
     for part, found in zip(_FOLDERS, parts, strict=True):
         if not found:
             raise DataError(f"{data.path}: no row says {part!r} in the column 'split'; at least one has to")
-    return Pairs(*parts)
+    return Pairs(parts[0], parts[1])
 
 
 def _unique_names(paths: Sequence[Path], root: Path) -> list[str]:

@@ -125,12 +125,10 @@ def _images(
     pair: Pair, arrays: Mapping[Side, xr.DataArray], identity: Callable[[Path], str]
 ) -> dict[Side, Image]:
     source = Image(identity(pair.input), arrays["input"], "input")
-    others = {
-        side: Image(identity(getattr(pair, side)), array, side, source)
+    return {
+        side: source if side == "input" else Image(identity(getattr(pair, side)), array, side, source)
         for side, array in arrays.items()
-        if side != "input"
     }
-    return {"input": source, **others}
 
 
 def _training(entries: Sequence[_Entry], pairs: Pairs) -> dict[Side, list[Image]]:

@@ -89,7 +89,7 @@ class FCN(Framework):
         loss = weighted_loss(self.loss, prediction, target, batch.get("cost"), self._class_weights)
         self.log("val_loss", self.finite(loss, "val_loss"), batch_size=size, sync_dist=True)
         for name, metric in self.metrics.items():
-            metric(prediction[:, : target.shape[1]].float(), target)
+            metric(prediction[:, : target.shape[1]].float().contiguous(), target)
             self.log(f"val_{name}", cast(Metric, metric), on_step=False, on_epoch=True, batch_size=size)
 
     def configure_optimizers(self) -> Any:

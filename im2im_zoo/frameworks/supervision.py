@@ -93,7 +93,7 @@ def weighted_loss(
     each = loss(prediction, target)
     if each.shape == target[:, 0].shape:  # one value for all channels, as of a cross-entropy
         each = each.unsqueeze(1)
-    if each.shape[2:] != target.shape[2:] or torch.broadcast_shapes(each.shape, weight.shape) != each.shape:
+    if each.shape[2:] != target.shape[2:] or weight.shape[1] not in (1, each.shape[1]):
         raise TrainingError(
             f"framework.kwargs.loss: {type(loss).__name__} with reduction none gives values of shape "
             f"{list(each.shape)}, which cannot be weighted by {list(weight.shape)}; use a loss of single voxels for "

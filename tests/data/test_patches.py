@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from im2im_zoo.data.patches import draw_lone_patch, draw_patch, grid, order_of_epoch
@@ -9,6 +9,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, 
 )
 
 
+@settings(deadline=None)  # a loop over up to 60 000 patches, on a machine that may be busy
 @given(SIZES)
 def test_a_grid_covers_every_voxel_with_patches_inside_the_image(axes: tuple[list[int], list[int]]) -> None:
     sizes, patch = axes

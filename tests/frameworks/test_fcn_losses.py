@@ -39,7 +39,7 @@ LOSSES: dict[str, tuple[Callable[..., Tensor], int, int]] = {
 
 def image(*values: float) -> Tensor:
     """One image of one channel and one row."""
-    return torch.tensor(values).reshape(1, 1, 1, -1)
+    return torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -92,7 +92,7 @@ def test_a_patch_in_which_nothing_counts_has_no_loss_and_no_gradient() -> None:
     for loss in (nn.MSELoss(reduction="none"), Neighbours()):
         value = weighted_loss(loss, prediction, image(0, 0, 0, 0), image(0, 0, 0, 0), None)
         [gradient] = torch.autograd.grad(value, prediction)
-        assert float(value) == 0
+        assert float(value.detach()) == 0
         assert (gradient == 0).all()
 
 
@@ -148,7 +148,7 @@ def test_a_loss_of_whole_channels_is_refused_although_its_reduction_is_none() ->
 
 def test_class_weights_of_a_loss_of_all_channels_are_refused() -> None:
     images = torch.rand(2, 3, 4, 4)
-    with pytest.raises(TrainingError, match=r"CrossEntropyLoss .*cannot be weighted by \[1, 3, 1, 1\]"):
+    with pytest.raises(TrainingError, match=r"CrossEntropyLoss .*cannot be weighted by \[1, 3, 4, 4\]"):
         weighted_loss(nn.CrossEntropyLoss(reduction="none"), images, images, None, torch.ones(3))
 
 
