@@ -27,7 +27,7 @@ def sorted_intensities(images: Tensor, groups: int) -> Tensor:
     if count < groups:
         raise ValueError(f"a batch of {count} voxels a channel cannot be sorted into {groups} groups")
     sizes = [(i + 1) * count // groups - i * count // groups for i in range(groups)]
-    return torch.stack([part.mean(1) for part in voxels.split(sizes, 1)], 1)
+    return torch.stack([part.mean(1) for part in voxels.split_with_sizes(sizes, 1)], 1)
 
 
 class HistogramDiscriminator(nn.Module):

@@ -45,7 +45,7 @@ class Norms(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for optimizer in trainer.optimizers:
-            optimizer.register_step_pre_hook(self._look)
+            optimizer.register_step_post_hook(self._look)  # before it, nothing is clipped yet
 
     def _look(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         gradients = [
@@ -104,17 +104,17 @@ def test_a_plateau_is_seen_in_validation() -> None:
 def test_half_precision_scales_for_the_backward_pass_only() -> None:
     full, half = Norms(), Norms()
     fit(pix2pix(), batches(2), callbacks=[full])
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0))
     fit(pix2pix(), batches(2), callbacks=[half], plugins=[plugin])
     assert half.found == pytest.approx(full.found, rel=0.02)
     clipped = Norms()
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0))
     fit(pix2pix(), batches(2), callbacks=[clipped], plugins=[plugin], gradient_clip_val=0.01)
     assert clipped.found == pytest.approx([0.01, 0.01], rel=1e-2)
 
 
 def test_half_precision_and_accumulation_do_not_go_together() -> None:
-    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0))
     with pytest.raises(TrainingError, match=r"accumulate_grad_batches.*use bf16-mixed"):
         fit(pix2pix(), batches(2), plugins=[plugin], accumulate_grad_batches=2)
 
@@ -190,11 +190,13 @@ def trained_by_command(recipe: Any, folder: Path) -> dict[str, Any]:
 def test_two_processes_learn_what_one_learns_of_their_batches(
     framework: str, nuclei: Path, tmp_path: Path
 ) -> None:
+    plain = {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "padding": 1}
     descent = {"callable": "torch.optim.SGD", "call": False, "kwargs": {"lr": 0.01}}
     more: dict[str, Any] = {
         "framework__kwargs__optimizer": descent,
         "framework__kwargs__discriminator_optimizer": descent,
-        "network__kwargs__norm": "instance",
+        # No instance norm: where a patch is flat, it makes rounding as large as the image.
+        "network": {"callable": "torch.nn.Conv2d", "kwargs": plain},
         "data__patches_per_image": 8,  # all of them in each step, as processes draw them in another order
         "trainer__gradient_clip_val": 1.0,
     }
@@ -211,7 +213,7 @@ def test_two_processes_learn_what_one_learns_of_their_batches(
     one = trained_by_command(tiny_recipe(nuclei, framework, **more, data__batch_size=8), tmp_path / "one")
     assert two["global_step"] == one["global_step"] == 4
     for key, weight in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][key], weight, atol=1e-5, rtol=1e-4, msg=key)
+        torch.testing.assert_close(two["state_dict"][key], weight, atol=1e-6, rtol=1e-4, msg=key)
 
 
 @pytest.mark.slow

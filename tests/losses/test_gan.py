@@ -48,7 +48,7 @@ def test_several_discriminators_add_up_whatever_the_size_of_their_outputs(kind: 
 
 @pytest.mark.parametrize("kind", WORKED)
 def test_descending_moves_outputs_to_where_they_should_be(kind: Kind) -> None:
-    real, fake = (torch.zeros(2, 1, 3, 3, 3, requires_grad=True) for _ in range(2))
+    real, fake = (torch.full((2, 1, 3, 3, 3), 0.5, requires_grad=True) for _ in range(2))
     loss = GANLoss(kind)
     loss.discriminator(real, fake).backward()  # type: ignore[no-untyped-call]
     assert real.grad is not None
