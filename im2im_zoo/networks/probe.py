@@ -24,7 +24,8 @@ Array = NDArray[np.float32]
 Call = Callable[[Array], NDArray[Any]]
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-_VOXELS = 2**22  # of the longest image that is tried, if it is not the first
+_VOXELS = 2**20  # of the longest image that is tried, if it is longer than _LENGTH
+_LENGTH = 1024
 _BASES = {2: (96, 64, 128, 192, 256), 3: (32, 48, 64, 96, 128)}  # multiples of many steps, the cheapest first
 
 
@@ -224,7 +225,8 @@ def receptive_field(
         network: in evaluation mode. torch keeps NaN through every layer, ONNX Runtime does not: probe the module.
         channels: of its input.
         grid: of `step_grid`.
-        limit: the longest image that is tried, voxels; a radius that does not fit counts as everywhere.
+        limit: the longest image that is tried, voxels (1024 where a longer one is large: in 3D, across 32 x 32 or more);
+            a radius that does not fit counts as everywhere.
     """
     call = as_call(network)
     radii: list[int] = []
@@ -239,7 +241,7 @@ def receptive_field(
 def _radius(call: Call, channels: int, grid: Grid, axis: int, limit: int) -> int | None:
     step, length = grid.step[axis], max(64, 2 * grid.min[axis])
     across = math.prod(grid.min) // grid.min[axis]
-    longest = max(min(limit, _VOXELS // across), 2 * grid.min[axis])
+    longest = max(limit if limit * across <= _VOXELS else min(limit, _LENGTH), 2 * grid.min[axis])
     while length <= longest:
         size = -(-length // step) * step
         centre = size // 2 // step * step
@@ -262,10 +264,8 @@ def _traced(network: "nn.Module", example: Array) -> Call:
     import torch
 
     with warnings.catch_warnings():
-        # Tracing warns of what depends on the size: that is just what is looked for here.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+        # Of what depends on the size, which is just what is looked for here, and of what is old.
+        warnings.simplefilter("ignore")
         with torch.inference_mode():
             traced = torch.jit.trace(network, torch.from_numpy(example), check_trace=False)  # type: ignore[no-untyped-call]
 

@@ -106,9 +106,10 @@ def test_each_weight_format_of_it_gives_what_it_gives(architecture: Architecture
     assert max(weights.errors.values()) < 1e-5
 
 
+# In 3D the same takes minutes.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "architecture", parameters([a for a in TRANSFORMERS if "Swin" in a.path], slow=False)
+    "architecture", parameters([a for a in TRANSFORMERS if a.name == "SwinUNETR-2d"], slow=False)
 )
 def test_swin_unetr_takes_several_sizes_only_as_its_state_dict(
     architecture: Architecture, tmp_path: Path
@@ -127,9 +128,11 @@ def test_swin_unetr_takes_several_sizes_only_as_its_state_dict(
     "architecture", parameters([a for a in TRANSFORMERS if ".UNETR" in a.path], slow=False)
 )
 def test_unetr_is_refused_as_it_takes_one_size(architecture: Architecture) -> None:
-    with pytest.raises(
-        PackageError, match=r"runs at 32 voxels along each space axis, and at no regular sizes"
-    ):
+    assert architecture.smallest is not None
+    message = (
+        f"runs at {architecture.smallest[0]} voxels along each space axis, and at no regular sizes beside"
+    )
+    with pytest.raises(PackageError, match=message):
         step_grid(network_of(architecture).eval(), 1, architecture.ndim)
 
 
