@@ -7,6 +7,7 @@ from torch import Tensor, nn
 Norm = Literal["batch", "instance", "none"]
 Padding = Literal["zeros", "reflect"]
 Upsampling = Literal["transposed", "nearest"]
+Activation = Literal["tanh", "sigmoid"]
 
 
 class ResnetGenerator(nn.Module):
@@ -26,10 +27,11 @@ class ResnetGenerator(nn.Module):
         padding: what is beyond the border; the papers have reflection. Doublings are padded by zeros.
         upsampling: a transposed convolution, as in the papers, or a convolution of repeated voxels, which leaves no
             checkerboard (Odena et al. 2016, doi:10.23915/distill.00003). Both shift with the input.
-        activation: put behind the last convolution.
+        activation: put behind the last convolution; by name, a package can say how the network is built, and holds
+            pytorch_state_dict weights too.
 
     Raises:
-        ValueError: a norm, padding or upsampling that it does not have.
+        ValueError: a norm, padding, upsampling or activation that it does not have.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class ResnetGenerator(nn.Module):
         norm: Norm = "batch",
         padding: Padding = "zeros",
         upsampling: Upsampling = "transposed",
-        activation: nn.Module | None = None,
+        activation: Activation | nn.Module | None = None,
     ) -> None:
         super().__init__()
         for value, kinds in ((norm, Norm), (padding, Padding), (upsampling, Upsampling)):
@@ -57,7 +59,7 @@ class ResnetGenerator(nn.Module):
             *layers.doubling(4 * width, 2 * width, upsampling),
             *layers.doubling(2 * width, width, upsampling),
             layers.conv(width, out_channels, 7, padding=3, padding_mode=padding),
-            *([activation] if activation is not None else []),
+            *_activations(activation),
         )
         self.reset_parameters()
 
@@ -77,6 +79,14 @@ class ResnetGenerator(nn.Module):
         """Map (batch, in_channels, (z,) y, x), sizes multiples of 4, to (batch, out_channels, (z,) y, x)."""
         output: Tensor = self.layers(image)
         return output
+
+
+def _activations(activation: Activation | nn.Module | None) -> list[nn.Module]:
+    if activation is None or isinstance(activation, nn.Module):
+        return [] if activation is None else [activation]
+    if activation not in get_args(Activation):
+        raise ValueError(f"{activation!r} is none of {', '.join(get_args(Activation))}")
+    return [nn.Tanh() if activation == "tanh" else nn.Sigmoid()]
 
 
 class _Layers:

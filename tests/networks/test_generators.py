@@ -76,14 +76,18 @@ def test_the_generator_has_the_layers_and_weights_of_the_paper() -> None:
     assert not torch.equal(before, network.layers[3].weight)  # type: ignore[arg-type]
 
 
-def test_channels_and_activation_are_as_asked() -> None:
-    network = generator(in_channels=2, out_channels=3, activation=nn.Tanh())
+@pytest.mark.parametrize("activation", ["tanh", nn.Tanh()])
+def test_channels_and_activation_are_as_asked(activation: Any) -> None:
+    network = generator(in_channels=2, out_channels=3, activation=activation)
     output = network(100 * torch.rand(1, 2, 12, 16))
     assert output.shape == (1, 3, 12, 16)
     assert float(output.detach().abs().max()) <= 1
 
 
-@pytest.mark.parametrize("kwargs", [{"norm": "layer"}, {"padding": "mirror"}, {"upsampling": "bilinear"}])
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"norm": "layer"}, {"padding": "mirror"}, {"upsampling": "bilinear"}, {"activation": "softmax"}],
+)
 def test_what_the_generator_does_not_have_is_refused(kwargs: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(kwargs.values()))}' is none of"):
         ResnetGenerator(**kwargs)
