@@ -48,7 +48,8 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "labelfree_3d_pix2pix": _THROUGH_FOCUS,
         "labelfree_3d_cyclegan": replace(
             _THROUGH_FOCUS,
-            description=_THROUGH_FOCUS.description.replace(".", ", of another part than the targets."),
+            description=f"{_3D}; the input is a simulated stack through focus of another part, of nuclei that absorb light as well.",
+            pair=partial(transmitted_light.through_focus_3d, absorption=0.2),
             unpaired=("y", 30),
         ),
         "glands_2d": SampleSet(
@@ -58,7 +59,7 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
             tissue.glands,
         ),
         "stain_transfer_2d": SampleSet(
-            f"{_SECTION}; the input is its haematoxylin alone, by colour deconvolution.",
+            f"{_SECTION}; the target is its haematoxylin alone, by colour deconvolution.",
             (CYX, CYX),
             ("x", 320),
             tissue.haematoxylin_alone,

@@ -20,12 +20,12 @@ def glands() -> tuple[Array, Array]:
 
 
 def haematoxylin_alone() -> tuple[Array, Array]:
-    """The section as if only haematoxylin had been applied, and as it is, (3, 512, 512) uint8."""
+    """The section, and what it would be with haematoxylin alone, (3, 512, 512) uint8."""
     from skimage.color import hed2rgb
 
     section, stains = _section()
     alone = hed2rgb(stains * np.array([1.0, 0.0, 0.0]))
-    return np.moveaxis((255 * alone).round().astype(np.uint8), -1, 0), np.moveaxis(section, -1, 0)
+    return np.moveaxis(section, -1, 0), np.moveaxis((255 * alone).round().astype(np.uint8), -1, 0)
 
 
 def _section() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

@@ -27,11 +27,15 @@ def through_focus_2d() -> tuple[Array, Array]:
     return counts(np.stack(planes) * 10000), clean
 
 
-def through_focus_3d() -> tuple[Array, Array]:
-    """A stack through a volume of nuclei, (31, 61, 57), each plane of which sees those up to 3 planes away; and their fluorescence."""
+def through_focus_3d(absorption: float = 0.0) -> tuple[Array, Array]:
+    """A stack through a volume of nuclei, (31, 61, 57), each plane of which sees those up to 3 planes away; and their fluorescence.
+
+    Args:
+        absorption: of the light, what the brightest nuclei take beside shifting its phase.
+    """
     clean = labelled(3)[0]
     phase = ndimage.gaussian_filter(np.clip(relative(clean), 0, 1), 1.0)
-    seen = np.ones(clean.shape, np.float32)
+    seen = 1 - absorption * phase
     for distance in range(-3, 4):
         seen -= 0.5 * distance * _curvature_of_the_plane_at(distance, phase)
     seen += np.random.default_rng(0).normal(0, 0.02, clean.shape)
