@@ -259,4 +259,4 @@ def _rounded(value: float) -> float | str:
 
 
 def _text(numbers: _Numbers) -> str:
-    return ", ".join(f"{n:.4g}" for n in numbers)
+    return ", ".join(f"{n:.5g}" for n in numbers)

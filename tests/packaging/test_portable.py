@@ -79,7 +79,7 @@ def test_mean_and_std_are_those_of_the_average_volume(pair_3d: Pair) -> None:
     kwargs = made.recipe.input.preprocessing[0].kwargs
     assert kwargs.mean == pytest.approx(2 * chunk.mean() + 50)
     assert kwargs.std == pytest.approx(np.sqrt(5) * chunk.std())
-    assert f"{2 * chunk.mean() + 50:.4g}" in made.fixed[0]
+    assert f"{2 * chunk.mean() + 50:.5g}" in made.fixed[0]
 
 
 def test_stains_are_those_of_the_average_image() -> None:
