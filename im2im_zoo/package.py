@@ -21,12 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.resources import packaged_models
 from im2im_zoo.unzip import ZipLimits, extract_zip
 
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
+
+    from im2im_zoo.processing import Operation
 
 # The formats that `engines` can run, the preferred first, and the libraries any of which runs them: ONNX runs without torch and
 # without the package's code, TorchScript without its code; a state dict runs the package's own Python.
@@ -87,6 +89,22 @@ class Package:
     def outputs(self) -> "tuple[OutputTensorDescr, ...]":
         """The output tensors."""
         return tuple(self.description.outputs)
+
+    @functools.cached_property
+    def before_rdf(self) -> "Mapping[str, tuple[Operation, ...]]":
+        """By input tensor, what is done before the RDF's own preprocessing, which can hold no custom operations.
+
+        It is in `config.im2im_zoo.preprocessing`. The RDF's tensor, and the test tensor, is what it makes.
+
+        Raises:
+            PackageError: it is not written as this program writes it.
+        """
+        from im2im_zoo.processing.before_rdf import read_before_rdf
+
+        try:
+            return read_before_rdf(self.raw.get("config"), [str(t.id) for t in self.inputs], self.root)
+        except ProcessingError as error:
+            raise PackageError(f"{self.source}: {error}") from error
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -255,6 +273,7 @@ def _rdf_in(folder: Path, source: str) -> Path:
 def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
     raw = _read_rdf(rdf, source)
     package = Package(source, rdf.parent.resolve(), _describe(raw, rdf, source), raw, remove)
+    _ = package.before_rdf  # which is refused here if it is not valid
     if not package.weights:
         raise PackageError(_no_weights(package))
     return package

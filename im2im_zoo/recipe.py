@@ -33,6 +33,8 @@ def _letters(value: str | None) -> str | None:
 Axes = Annotated[tuple[AxisName, ...], BeforeValidator(_axes)]
 FileAxes = Annotated[str | None, AfterValidator(_letters)]
 Channels = tuple[int | str, ...] | None
+# The spec has `custom` only behind a network: docs/decisions/0011.
+Preprocessing = Annotated[spec.PreprocessingDescr | spec.CustomProcessingDescr, Field(discriminator="id")]
 
 
 class Section(BaseModel):
@@ -45,10 +47,11 @@ class Data(Section):
     """Where the image pairs are, how they pair, how they are split, and how patches are drawn from them."""
 
     path: Path = Field(description="Folder of the images; a CSV file or one image, as `pairing` says.")
-    pairing: Literal["folders", "suffixes", "csv", "channels"] = Field(
+    pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired"] = Field(
         default="folders",
         description="folders: files of the same name in two subfolders; suffixes: one folder, files that differ "
-        "in their suffix; csv: a table with a column of paths each; channels: channels of the same files.",
+        "in their suffix; csv: a table with a column of paths each; channels: channels of the same files; "
+        "unpaired: two subfolders of any images, of which those of the same name validate.",
     )
     input: str | None = Field(
         default=None,
@@ -58,17 +61,28 @@ class Data(Section):
         default=None,
         description="Subfolder (default `targets`), suffix (default `_GT`) or CSV column (default `target`).",
     )
+    cost: str | None = Field(
+        default=None,
+        description="Subfolder, suffix or CSV column of the cost maps, if there are any: how much each voxel of the "
+        "target counts in the loss, 0 for not at all.",
+    )
     input_channels: Channels = Field(
         default=None, description="Channels of the input files, by name or index; default: all."
     )
     target_channels: Channels = Field(
         default=None, description="Channels of the target files, by name or index; default: all."
     )
+    cost_channels: Channels = Field(
+        default=None, description="The channel of the cost maps' files, if they have several."
+    )
     input_axes: FileAxes = Field(
         default=None, description="Axes of the input files as letters (`zyx`), if they do not say themselves."
     )
     target_axes: FileAxes = Field(
         default=None, description="Axes of the target files as letters, if they do not say themselves."
+    )
+    cost_axes: FileAxes = Field(
+        default=None, description="Axes of the cost maps' files as letters, if they do not say themselves."
     )
     split: Literal["random", "folders", "column"] = Field(
         default="random",
@@ -82,15 +96,36 @@ class Data(Section):
         description="Voxels of a training patch along the input's space axes (z,) y, x."
     )
     patches_per_image: int = Field(
-        default=16, ge=1, description="Random patches drawn from each training image in an epoch."
+        default=16,
+        ge=1,
+        description="Random patches drawn from each training image in an epoch; unpaired: in the mean, from each of "
+        "the side that has more.",
     )
     batch_size: int = Field(default=8, ge=1, description="Patches in a batch.")
     augmentations: tuple[Component, ...] = Field(
         default=(),
-        description="MONAI dictionary transforms; `keys` is set to input and target where they take it.",
+        description="MONAI dictionary transforms; `keys` is set to input, target and cost where they take it.",
+    )
+    device_augmentations: tuple[Component, ...] = Field(
+        default=(),
+        description="More of them, done to each patch of a batch where the network is: for heavy ones, on a GPU.",
     )
     workers: int = Field(
         default=0, ge=0, description="Processes that prepare batches; 0: the training's own."
+    )
+
+    @property
+    def has_cost(self) -> bool:
+        """Whether there are cost maps."""
+        return self.cost is not None or (self.pairing == "channels" and self.cost_channels is not None)
+
+
+class Network(Component):
+    """The network, and what its weights are before training."""
+
+    init_from: Path | None = Field(
+        default=None,
+        description="Run folder whose trained network gives the weights to start from; default: random weights.",
     )
 
 
@@ -105,7 +140,7 @@ class Input(Section):
         default=None,
         description="Names of the channels; default: those of the images, else input0, input1, ...",
     )
-    preprocessing: tuple[spec.PreprocessingDescr, ...] = Field(
+    preprocessing: tuple[Preprocessing, ...] = Field(
         default=(),
         description="Operations of the bioimage.io model spec 0.5 that turn an image into the input.",
     )
@@ -122,7 +157,7 @@ class Input(Section):
 class Target(Section):
     """What the network is trained towards: the target images, processed."""
 
-    preprocessing: tuple[spec.PreprocessingDescr, ...] = Field(
+    preprocessing: tuple[Preprocessing, ...] = Field(
         default=(),
         description="Operations of the bioimage.io model spec 0.5 that turn a target image into it.",
     )
@@ -181,7 +216,7 @@ class Recipe(Section):
         description="Name of the model: letters, digits, spaces and + - ( ).",
     )
     framework: Component = Field(description="The training framework and its losses, optimizer, scheduler.")
-    network: Component = Field(description="Any importable torch network that maps an image to an image.")
+    network: Network = Field(description="Any importable torch network that maps an image to an image.")
     data: Data
     input: Input
     target: Target = Target()

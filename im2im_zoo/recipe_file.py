@@ -130,7 +130,7 @@ def _override(node: Any, keys: Sequence[str], value: object, full: str) -> Any:
     inner: Any = node.get(key)
     if key == "kwargs" and len(rest) > 1 and is_component(node) and rest[0] not in (inner or {}):
         # A default of the signature: `features.0` sets one number of it and keeps the others.
-        default = default_of(as_component(dict(node), full), rest[0])
+        default = default_of(as_component({"callable": node["callable"]}, full), rest[0])
         if isinstance(default, list | tuple | dict):
             inner = {**(inner or {}), rest[0]: copy.deepcopy(default)}
     return {**node, key: _override(inner, rest, value, full)}

@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The test tensors of a package.
+    """The test tensors of a package. Those of the inputs are past the operations that come before the RDF (`before_rdf`).
 
     Attributes:
         inputs: preprocessed, in the order and the axes of the input tensors; None for an optional one that has no test tensor.

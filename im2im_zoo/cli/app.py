@@ -73,13 +73,20 @@ def export(
     ] = None,
     weights: Weights = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last", help="Checkpoint to export.")] = "best",
+    portable: Annotated[
+        bool,
+        typer.Option(
+            "--portable",
+            help="For programs without custom operations: fix what they measure of each image, or put it into the network.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Wrap a trained run as a bioimage.io package."""
     from im2im_zoo.cli.export import run as export_run
 
-    export_run(run, output, zip_file, weights, checkpoint, overwrite, allow_code or [])
+    export_run(run, output, zip_file, weights, checkpoint, overwrite, allow_code or [], portable)
 
 
 @app.command()

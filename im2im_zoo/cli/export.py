@@ -1,16 +1,21 @@
 """`im2im-zoo export`: a run, measured on its held-out images, becomes a package."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import typer
 
 from im2im_zoo.cli.console import say
-from im2im_zoo.cli.held_out import baseline_evaluations, held_out_evaluation
+from im2im_zoo.cli.held_out import baseline_evaluations, held_out_evaluation, prediction_difference
 from im2im_zoo.packaging.weights import FORMATS
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from im2im_zoo.data import Sample
+    from im2im_zoo.packaging import Portable, PortableLoss
+    from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.run import Run
 
 
@@ -22,6 +27,7 @@ def run(
     checkpoint: str,
     overwrite: bool,
     allow_code: Sequence[str],
+    portable: bool,
 ) -> None:
     """Export a run and say where the package is."""
     if checkpoint not in ("best", "last"):
@@ -37,8 +43,15 @@ def run(
         say(
             f"warning: training of {run_path} is {trained.provenance['state']}; exporting its {which} checkpoint"
         )
-    export_run(trained, output, zip_file, weights, which, overwrite, allow_code)
+    export_run(trained, output, zip_file, weights, which, overwrite, allow_code, portable)
     say(f"Next: im2im-zoo validate {output}\n      im2im-zoo predict {output} INPUT OUTPUT.ome.zarr")
+
+
+class _Options(TypedDict, total=False):
+    """Arguments of `export_package` for a portable model."""
+
+    trained_with: "Recipe"
+    portable: Mapping[str, object]
 
 
 def export_run(
@@ -49,6 +62,7 @@ def export_run(
     checkpoint: Literal["best", "last"] = "best",
     overwrite: bool = False,
     allow_code: Sequence[str] = (),
+    portable: bool = False,
 ) -> None:
     """Measure a trained network on the validation images of its run and write the package."""
     from im2im_zoo.data import validation_samples
@@ -65,20 +79,59 @@ def export_run(
         for name, evaluation in baseline_evaluations(recipe, samples).items()
         for figure, value in evaluation.figures.items()
     }
+    figures, options = result.figures, _Options()
+    if portable:
+        made, loss = _made_portable(network, recipe, samples, figures)
+        if made.fixed:
+            options = {"trained_with": recipe, "portable": made.record(loss)}
+            network, recipe, figures = made.network, made.recipe, loss.portable
+        else:
+            say(
+                "note: there is nothing to make portable: the recipe has no custom operation before the network"
+            )
     say(f"Exporting to {output}")
     exported = export_package(
         network,
         recipe,
         samples,
         output,
-        figures=result.figures,
+        figures=figures,
         baselines=baselines,
         weights=tuple(weights or FORMATS),
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,
         trusted=allow_code,
+        **options,
     )
     for warning in exported.warnings:
         say(f"note: {warning}")
     say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
+
+
+def _made_portable(
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", figures: Mapping[str, float]
+) -> "tuple[Portable, PortableLoss]":
+    """The portable model, if it is good enough on the held-out images.
+
+    Raises:
+        PackageError: it is not, or it cannot be made.
+    """
+    from im2im_zoo.data import find_pairs
+    from im2im_zoo.data.samples import open_side
+    from im2im_zoo.packaging import PortableLoss, make_portable
+
+    pairs = find_pairs(recipe.data, recipe.seed)
+    paths = pairs.inputs or [pair.input for pair in pairs.train]
+    made = make_portable(network, recipe, [open_side(path, recipe, "input") for path in paths])
+    if not made.fixed:
+        return made, PortableLoss(figures, figures, 0.0)
+    for sentence in made.fixed:
+        say(f"Fixed: {sentence}")
+    say("Measuring what that costs on the held-out image(s)")
+    after = held_out_evaluation(made.network, made.recipe, samples).figures
+    difference = prediction_difference((network, recipe), (made.network, made.recipe), samples)
+    loss = PortableLoss(figures, after, difference)
+    say(f"Predictions differ by {difference:.2g} of their standard deviation")
+    loss.check()
+    return made, loss

@@ -17,7 +17,11 @@ def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequen
     """The mean figures of whole-image predictions, against the targets that training used."""
     from im2im_zoo.packaging import predict_sample
 
-    return _mean(recipe, samples, lambda sample, target: predict_sample(network, recipe, sample))
+    def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
+        # Channels beyond the target's are not what the target says anything about, e.g. a variance.
+        return predict_sample(network, recipe, sample).isel(channel=slice(target.sizes["channel"]))
+
+    return _mean(recipe, samples, predict)
 
 
 def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict[str, Evaluation]":
@@ -38,6 +42,22 @@ def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict
         name: _mean(recipe, samples, lambda s, target, m=method: m(_like_channels(s.input, target), target))  # type: ignore[misc]
         for name, method in methods.items()
     }
+
+
+def prediction_difference(
+    first: "tuple[nn.Module, Recipe]", second: "tuple[nn.Module, Recipe]", samples: "Sequence[Sample]"
+) -> float:
+    """The mean absolute difference of what two models predict, as a fraction of the standard deviation of the first's."""
+    from im2im_zoo.packaging import predict_sample
+
+    shares = []
+    for sample in samples:
+        one, other = (
+            predict_sample(*model, sample).to_numpy().astype("float64") for model in (first, second)
+        )
+        difference, spread = abs(other - one).mean(), one.std()
+        shares.append(difference / spread if spread else difference and float("inf"))
+    return float(sum(shares) / len(shares))
 
 
 def processed_target(recipe: "Recipe", sample: "Sample") -> xr.DataArray:

@@ -1,5 +1,6 @@
 """`im2im-zoo show`: what a package, a run or a recipe is, without running anything of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
         "framework": recipe.framework.callable,
         "network": recipe.network.callable,
         "input": f"{recipe.input.id}: {', '.join(recipe.input.axes)}",
-        "preprocessing": [op.id for op in recipe.input.preprocessing],
-        "postprocessing": [op.id for op in recipe.output.postprocessing],
+        "preprocessing": [_operation(op) for op in recipe.input.preprocessing],
+        "postprocessing": [_operation(op) for op in recipe.output.postprocessing],
         "data": f"{recipe.data.path} ({recipe.data.pairing}, split by {recipe.data.split})",
         "patches": f"{' x '.join(map(str, recipe.data.patch_size))}, {recipe.data.batch_size} a batch",
         "trainer": dict(recipe.trainer),
@@ -97,7 +98,7 @@ def _package(source: str) -> dict[str, Any]:
         "version": package.version,
         "format": package.raw.get("format_version"),
         "description": model.description,
-        "inputs": [_tensor(t) for t in package.inputs],
+        "inputs": [_tensor(t, package.before_rdf.get(str(t.id), ())) for t in package.inputs],
         "outputs": [_tensor(t) for t in package.outputs],
         "weights": list(package.weights),
         "license": str(model.license) if model.license else None,
@@ -107,13 +108,17 @@ def _package(source: str) -> dict[str, Any]:
     }
 
 
-def _tensor(tensor: Any) -> dict[str, Any]:
+def _tensor(tensor: Any, before: Sequence[Any] = ()) -> dict[str, Any]:
     operations = getattr(tensor, "preprocessing", None) or getattr(tensor, "postprocessing", None) or ()
     return {
         "id": str(tensor.id),
         "axes": {str(axis.id): _size(axis) for axis in tensor.axes},
-        "processing": [op.id for op in operations],
+        "processing": [_operation(op) for op in (*before, *operations)],
     }
+
+
+def _operation(operation: Any) -> str:
+    return str(operation.callable if operation.id == "custom" else operation.id)
 
 
 def _size(axis: Any) -> str:

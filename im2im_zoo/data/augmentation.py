@@ -1,9 +1,9 @@
-"""MONAI dictionary transforms of a recipe, applied alike to input and target, and reproducible. Draws no patches."""
+"""MONAI dictionary transforms of a recipe, applied alike to input, target and cost, and reproducible. Draws no patches."""
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from monai.data.meta_obj import get_track_meta, set_track_meta
@@ -13,35 +13,49 @@ from torch import Tensor
 
 from im2im_zoo.components import Component, as_component, build, check, is_component, resolve
 from im2im_zoo.errors import ComponentError, DataError
+from im2im_zoo.recipe import Data
 
-KEYS = ("input", "target")
-_WHERE = "data.augmentations"
+Which = Literal["augmentations", "device_augmentations"]
 
 
 class Augmentation:
-    """Transforms in a row. A patch and a seed give the same result each time, in any process.
+    """Transforms in a row. A patch and its seeds give the same result each time, in any process.
 
     That holds for all that MONAI calls `Randomizable`; a transform that draws from a global generator instead
     is not reproducible.
     """
 
-    def __init__(self, transforms: Sequence[Any]) -> None:
+    def __init__(self, transforms: Sequence[Any], where: str) -> None:
         self._compose = Compose(list(transforms))
+        self._where = where
 
-    def __call__(self, patch: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def __call__(self, patch: Mapping[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
         """The transformed patch.
 
         Args:
-            patch: `input` and `target`, float32 with axes channel, (z,) y, x. May be written to.
-            seed: of all that is random, 0 to 2**32 - 1.
+            patch: `input`, `target` and, if there are any, `cost`, float32 with axes channel, (z,) y, x. May be
+                written to.
+            seeds: of all that is random, 0 to 2**32 - 1: one, for all alike, or one for each, which are then
+                transformed one by one.
 
         Raises:
             DataError: a transform changed a shape.
         """
+        if len(seeds) == 1:
+            return self._transformed(patch, seeds[0])
+        made = [self._transformed({key: patch[key]}, seed) for key, seed in zip(patch, seeds, strict=True)]
+        return {key: value for one in made for key, value in one.items()}
+
+    def of_batch(self, batch: Mapping[str, Tensor], seeds: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """The transformed batch, where it is: each patch of it by its own seeds."""
+        made = [self({key: batch[key][i] for key in batch}, own) for i, own in enumerate(seeds)]
+        return {key: torch.stack([one[key] for one in made]) for key in batch}
+
+    def _transformed(self, patch: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
         self._compose.set_random_state(seed=seed)
         with _untracked():
             made = self._compose(dict(patch))
-        return {key: _plain(made[key], patch[key], key) for key in KEYS}
+        return {key: _plain(made[key], before, key, self._where) for key, before in patch.items()}
 
 
 @contextmanager
@@ -55,48 +69,65 @@ def _untracked() -> Iterator[None]:
         set_track_meta(before)
 
 
-def check_augmentations(components: Sequence[Component], allow_code: Collection[str] = ()) -> None:
-    """Check the recipe's augmentations without building any.
+def check_augmentations(data: Data, allow_code: Collection[str] = ()) -> None:
+    """Check the recipe's augmentations, those on the device too, without building any.
 
     Raises:
         ComponentError: see `components.check`; or a MONAI transform of single arrays.
     """
-    for number, component in enumerate(components):
-        where = f"{_WHERE}.{number}"
-        check(_with_keys(component, where, allow_code), where, allow_code=allow_code)
-        _check_takes_dictionary(component, where, allow_code)
+    for which in get_args(Which):
+        _checked(data, which, allow_code)
 
 
 def build_augmentation(
-    components: Sequence[Component], allow_code: Collection[str] = ()
+    data: Data, which: Which = "augmentations", allow_code: Collection[str] = ()
 ) -> Augmentation | None:
     """The recipe's augmentations, or None if there are none.
 
     Raises:
         ComponentError: as `check_augmentations`, or what a transform refuses.
     """
-    check_augmentations(components, allow_code)
-    built = []
-    for number, component in enumerate(components):
-        where = f"{_WHERE}.{number}"
-        built.append(build(_with_keys(component, where, allow_code), where, allow_code=allow_code))
-    return Augmentation(built) if built else None
+    components = _checked(data, which, allow_code)
+    built = [build(component, where, allow_code=allow_code) for where, component in components.items()]
+    return Augmentation(built, f"data.{which}") if built else None
 
 
-def _with_keys(component: Component, where: str, allow_code: Collection[str]) -> Component:
+def _checked(data: Data, which: Which, allow_code: Collection[str]) -> dict[str, Component]:
+    """The components by their keys in the recipe, with what they are not given: see `_filled`."""
+    filled = {}
+    for number, component in enumerate(getattr(data, which)):
+        where = f"data.{which}.{number}"
+        filled[where] = _filled(component, where, data, allow_code)
+        check(filled[where], where, allow_code=allow_code)
+        _check_takes_dictionary(component, where, allow_code)
+    return filled
+
+
+def _filled(component: Component, where: str, data: Data, allow_code: Collection[str]) -> Component:
     """The component, and those within it (of `OneOf`), with `keys` where they take them and have none."""
     found = resolve(component.callable, f"{where}.callable", allow_code)
-    kwargs = {k: _keys_within(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()}
-    if "keys" not in kwargs and "keys" in _parameters(found):
-        kwargs["keys"] = list(KEYS)
+    kwargs = {k: _within(v, f"{where}.kwargs.{k}", data, allow_code) for k, v in component.kwargs.items()}
+    takes = _parameters(found)
+    if "keys" in takes:
+        kwargs.setdefault("keys", ["input", "target", *(["cost"] if data.has_cost else [])])
+        if data.pairing == "unpaired" and "allow_missing_keys" in takes:
+            # Input and target are transformed one by one.
+            _check_some_key(kwargs["keys"], where)
+            kwargs.setdefault("allow_missing_keys", True)
     return component.model_copy(update={"kwargs": kwargs})
 
 
-def _keys_within(value: object, where: str, allow_code: Collection[str]) -> object:
+def _check_some_key(keys: object, where: str) -> None:
+    named = [keys] if isinstance(keys, str) else keys
+    if isinstance(named, list | tuple) and not {"input", "target"} & set(named):
+        raise ComponentError(f"{where}.kwargs.keys: {keys!r} has neither input nor target")
+
+
+def _within(value: object, where: str, data: Data, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return _with_keys(as_component(value, where), where, allow_code)
+        return _filled(as_component(value, where), where, data, allow_code)
     if isinstance(value, list | tuple):
-        return [_keys_within(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
+        return [_within(v, f"{where}.{i}", data, allow_code) for i, v in enumerate(value)]
     return value
 
 
@@ -118,11 +149,11 @@ def _check_takes_dictionary(component: Component, where: str, allow_code: Collec
         )
 
 
-def _plain(made: Any, before: Tensor, key: str) -> Tensor:
+def _plain(made: Any, before: Tensor, key: str, where: str) -> Tensor:
     tensor = made.as_tensor() if hasattr(made, "as_tensor") else torch.as_tensor(made)
     if tensor.shape != before.shape:
         raise DataError(
-            f"{_WHERE} change the {key} from {tuple(before.shape)} to {tuple(tensor.shape)} (channel first); patches "
+            f"{where} change the {key} from {tuple(before.shape)} to {tuple(tensor.shape)} (channel first); patches "
             "have to keep their shape: leave out what crops or resizes, and turn only patches of equal sides"
         )
-    return tensor.to(torch.float32).contiguous()
+    return tensor.to(before).contiguous()

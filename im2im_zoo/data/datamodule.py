@@ -1,4 +1,4 @@
-"""The Lightning data module: pairs, preprocessed once, as batches of patches."""
+"""The Lightning data module: images, preprocessed once, as batches of patches."""
 
 import os
 import shutil
@@ -6,21 +6,36 @@ import tempfile
 import weakref
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from im2im_zoo.data.dataset import Augment, EpochSampler, GridPatches, Patch, RandomPatches
+from im2im_zoo.data.dataset import (
+    DEVICE_SEEDS,
+    Drawing,
+    EpochSampler,
+    GridPatches,
+    Patch,
+    RandomPatches,
+    UnpairedPatches,
+)
 from im2im_zoo.data.pairing import Pairs, find_pairs
 from im2im_zoo.data.preprocess import PreparedPairs, Progress, preprocess
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe
 
+if TYPE_CHECKING:
+    from im2im_zoo.data.augmentation import Augmentation, Which
+
 
 class ImagePairs(pl.LightningDataModule):
     """Batches of a recipe's image pairs: `{"input": (B, C, [Z], Y, X), "target": ...}`, float32.
+
+    With cost maps, `cost` is (B, 1, [Z], Y, X). Where training is unpaired, the input and target of a training batch
+    have nothing to do with each other.
 
     Training patches depend on the recipe's seed, the epoch and their number alone, so runs with other numbers of
     workers and resumed runs see the same ones. Works with Lightning's `use_distributed_sampler`.
@@ -55,6 +70,7 @@ class ImagePairs(pl.LightningDataModule):
         self._prepared: PreparedPairs | None = None
         self._remove_folder: weakref.finalize[..., ImagePairs] | None = None
         self._pairs: Pairs | None = None
+        self._on_device: Augmentation | None = None
 
     @property
     def pairs(self) -> Pairs:
@@ -75,7 +91,9 @@ class ImagePairs(pl.LightningDataModule):
             DataError, ImageError, ComponentError: see `find_pairs`, `preprocess` and `build_augmentation`.
         """
         if self._prepared is None:
-            self._augment()  # refuse wrong ones before the work
+            # Wrong ones are refused before the work.
+            self._augmentation("augmentations")
+            self._on_device = self._augmentation("device_augmentations")
             self._prepared = self._preprocess(self._cache or self._temporary_folder())
 
     def teardown(self, stage: str | None = None) -> None:
@@ -87,9 +105,14 @@ class ImagePairs(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Patch]:
         """Random patches in random order; after each epoch others."""
-        data, seed = self._recipe.data, self._recipe.seed
-        images = self._ready().train
-        patches = RandomPatches(images, data.patch_size, data.patches_per_image, seed, self._augment())
+        data, seed, ready = self._recipe.data, self._recipe.seed, self._ready()
+        augment, on_device = self._augmentation("augmentations"), self._on_device is not None
+        drawing = Drawing(data.patch_size, data.patches_per_image, seed, augment, on_device)
+        patches: RandomPatches | UnpairedPatches
+        if data.pairing == "unpaired":
+            patches = UnpairedPatches(ready.inputs, ready.targets, drawing)
+        else:
+            patches = RandomPatches(ready.train, drawing)
         return DataLoader(
             patches,
             batch_size=data.batch_size,
@@ -111,12 +134,19 @@ class ImagePairs(pl.LightningDataModule):
             generator=_own_generator(),
         )
 
-    def _augment(self) -> Augment | None:
-        if not self._recipe.data.augmentations:
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """A training batch, augmented where it now is."""
+        seeds = batch.pop(DEVICE_SEEDS, None)
+        if seeds is None or self._on_device is None:
+            return batch
+        return self._on_device.of_batch(batch, seeds.tolist())
+
+    def _augmentation(self, which: "Which") -> "Augmentation | None":
+        if not getattr(self._recipe.data, which):
             return None
         from im2im_zoo.data.augmentation import build_augmentation  # MONAI takes seconds to import
 
-        return build_augmentation(self._recipe.data.augmentations, self._allow_code)
+        return build_augmentation(self._recipe.data, which, self._allow_code)
 
     def _ready(self) -> PreparedPairs:
         if self._prepared is None:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from im2im_zoo.data.patches import draw_patch, grid, order_of_epoch
-from im2im_zoo.data.preprocess import Prepared
+from im2im_zoo.data.patches import Draw, draw_lone_patch, draw_patch, grid, order_of_epoch
+from im2im_zoo.data.preprocess import Prepared, PreparedImage
 
 Patch = dict[str, Tensor]
-Augment = Callable[[Patch, int], Patch]
+Augment = Callable[[Patch, Sequence[int]], Patch]
+"""A patch and seeds: one for all its images, or one for each if they have nothing to do with each other."""
+
+DEVICE_SEEDS = "device_seeds"
+"""Where a training batch keeps the seeds of what is done on the device, (batch, one or one an image)."""
+
 # Each map keeps a file open, and systems allow as few as 256.
 _OPEN_MAPS = 96
 
@@ -42,39 +48,83 @@ class MappedFiles:
         return {"_maps": OrderedDict()}  # a pickled map would be the whole image
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How patches are drawn from training images.
+
+    Attributes:
+        patch_size: voxels along the space axes.
+        patches_per_image: in an epoch.
+        seed: the recipe's.
+        augment: what is done to each patch.
+        device_seeds: whether items carry the seeds of what is done to them later, under `DEVICE_SEEDS`.
+    """
+
+    patch_size: tuple[int, ...]
+    patches_per_image: int
+    seed: int
+    augment: Augment | None = None
+    device_seeds: bool = False
+
+    def finish(self, patch: Patch, draws: Sequence[Draw]) -> Patch:
+        """The patch as an item: augmented, and with its seeds."""
+        made = patch if self.augment is None else self.augment(patch, [draw.seed for draw in draws])
+        if not self.device_seeds:
+            return made
+        return made | {DEVICE_SEEDS: torch.tensor([draw.device_seed for draw in draws])}
+
+
 class RandomPatches(Dataset[Patch]):
-    """Random patches of training images.
+    """Random patches of training pairs.
 
     An item is asked for by (epoch, index), as `EpochSampler` does, and depends on nothing else: not on the number
     of workers, nor on which items were asked for before. A plain index is that of epoch 0.
     """
 
-    def __init__(
-        self,
-        images: Sequence[Prepared],
-        patch_size: Sequence[int],
-        patches_per_image: int,
-        seed: int,
-        augment: Augment | None = None,
-    ) -> None:
+    def __init__(self, images: Sequence[Prepared], drawing: Drawing) -> None:
         self._images = tuple(images)
-        self._patch_size = tuple(patch_size)
-        self._patches_per_image = patches_per_image
-        self._seed = seed
-        self._augment = augment
+        self._drawing = drawing
         self._files = MappedFiles()
 
     def __len__(self) -> int:
-        return len(self._images) * self._patches_per_image
+        return len(self._images) * self._drawing.patches_per_image
 
     def __getitem__(self, item: tuple[int, int] | int) -> Patch:
-        epoch, index = item if isinstance(item, tuple) else (0, item)
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        image = self._images[index // self._patches_per_image]
-        draw = draw_patch(image.shape, self._patch_size, self._seed, epoch, index)
-        patch = _read_pair(self._files, image, draw.corner, self._patch_size)
-        return patch if self._augment is None else self._augment(patch, draw.seed)
+        epoch, index = _item(item, len(self))
+        how = self._drawing
+        image = self._images[index // how.patches_per_image]
+        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index)
+        return how.finish(_read_pair(self._files, image, draw.corner, how.patch_size), [draw])
+
+
+class UnpairedPatches(Dataset[Patch]):
+    """Random patches of inputs, each with a random patch of the targets, drawn independently of each other.
+
+    Items are asked for, and depend on what is asked for, as in `RandomPatches`. An epoch has `patches_per_image` for
+    each image of the side that has more.
+    """
+
+    def __init__(
+        self, inputs: Sequence[PreparedImage], targets: Sequence[PreparedImage], drawing: Drawing
+    ) -> None:
+        self._sides = {"input": tuple(inputs), "target": tuple(targets)}
+        self._drawing = drawing
+        self._files = MappedFiles()
+
+    def __len__(self) -> int:
+        return max(map(len, self._sides.values())) * self._drawing.patches_per_image
+
+    def __getitem__(self, item: tuple[int, int] | int) -> Patch:
+        epoch, index = _item(item, len(self))
+        how = self._drawing
+        patch: Patch = {}
+        draws = []
+        for stream, (side, images) in enumerate(self._sides.items()):
+            shapes = [image.shape for image in images]
+            number, draw = draw_lone_patch(shapes, how.patch_size, stream, how.seed, epoch, index)
+            patch[side] = self._files.read(images[number].file, draw.corner, how.patch_size)
+            draws.append(draw)
+        return how.finish(patch, draws)
 
 
 class GridPatches(Dataset[Patch]):
@@ -117,5 +167,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((epoch, index) for index in order_of_epoch(self._count, self._seed, epoch))
 
 
+def _item(item: tuple[int, int] | int, count: int) -> tuple[int, int]:
+    epoch, index = item if isinstance(item, tuple) else (0, item)
+    if not 0 <= index < count:
+        raise IndexError(index)
+    return epoch, index
+
+
 def _read_pair(files: MappedFiles, image: Prepared, corner: Sequence[int], size: Sequence[int]) -> Patch:
-    return {"input": files.read(image.input, corner, size), "target": files.read(image.target, corner, size)}
+    kinds = {"input": image.input, "target": image.target, "cost": image.cost}
+    return {kind: files.read(file, corner, size) for kind, file in kinds.items() if file is not None}

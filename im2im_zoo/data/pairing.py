@@ -1,4 +1,4 @@
-"""Which input image goes with which target, and which pairs train and which validate. Opens no image.
+"""Which images belong together, and which of them train and which validate. Opens no image.
 
 Everything is decided by names, so the same files give the same pairs in the same order on every machine.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from im2im_zoo.data.files import by_stem, hash_content, image_files, is_image_file, list_files, stem_of
+from im2im_zoo.data.matching import Matched, Side, in_subfolder, match_folders, match_suffixes
 from im2im_zoo.data.table import read_table
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Data
@@ -18,19 +19,25 @@ _FOLDERS = ("train", "val")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An input image and its target; the same file if they are channels of it."""
+    """An input image, its target and its cost map if it has one; the same file if they are channels of it."""
 
     name: str
     input: Path
     target: Path
+    cost: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The pairs that train and those that validate, each by name."""
+    """The pairs that train and those that validate, each by name.
+
+    Where training is unpaired, no pair trains: `inputs` and `targets` do, each by name, of any numbers.
+    """
 
     train: tuple[Pair, ...]
     validation: tuple[Pair, ...]
+    inputs: tuple[Path, ...] = ()
+    targets: tuple[Path, ...] = ()
 
 
 def find_pairs(data: Data, seed: int) -> Pairs:
@@ -48,8 +55,11 @@ def find_pairs(data: Data, seed: int) -> Pairs:
     _check_keys(data)
     if data.pairing == "csv":
         pairs = _from_table(data, seed)
+    elif data.pairing == "unpaired":
+        pairs = _unpaired(data, seed)
     elif data.split == "folders":
-        pairs = Pairs(*(_in_folder(data.path / part, data) for part in _FOLDERS))
+        train, validation = (_in_folder(data.path / part, data) for part in _FOLDERS)
+        pairs = Pairs(train, validation)
     else:
         _refuse_unsplit_folders(data)
         pairs = split_randomly(_in_folder(data.path, data), data.validation, seed)
@@ -70,13 +80,17 @@ def split_randomly(pairs: Sequence[Pair], fraction: float, seed: int) -> Pairs:
             f"there is only the pair {pairs[0].name!r} ({pairs[0].input}), which cannot both train and validate: "
             "add images; or cut it in two, put the halves into folders train/ and val/, and set data.split: folders"
         )
-    ranked = sorted(pairs, key=lambda p: hashlib.sha256(f"{seed}/{p.name}".encode()).digest())
-    count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
-    chosen = {pair.name for pair in ranked[:count]}
+    chosen = _chosen([pair.name for pair in pairs], fraction, seed, len(pairs) - 1)
     return Pairs(
         train=tuple(p for p in pairs if p.name not in chosen),
         validation=tuple(p for p in pairs if p.name in chosen),
     )
+
+
+def _chosen(names: Sequence[str], fraction: float, seed: int, most: int) -> set[str]:
+    """The names that validate: a fraction of them, at least one and not more than `most`."""
+    ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    return set(ranked[: min(max(1, round(fraction * len(names))), most)])
 
 
 def hash_pairs(pairs: Pairs) -> str:
@@ -88,9 +102,12 @@ def hash_pairs(pairs: Pairs) -> str:
     lines = []
     for part, group in zip(_FOLDERS, (pairs.train, pairs.validation), strict=True):
         for pair in group:
-            for path in {pair.input, pair.target} - known.keys():
+            files = [path for path in (pair.input, pair.target, pair.cost) if path is not None]
+            for path in set(files) - known.keys():
                 known[path] = hash_content(path)
-            lines.append(f"{part}|{pair.name}|{known[pair.input]}|{known[pair.target]}")
+            lines.append("|".join([part, pair.name, *(known[path] for path in files)]))
+    for side, paths in (("input", pairs.inputs), ("target", pairs.targets)):
+        lines += [f"train {side}|{stem_of(path)}|{hash_content(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -105,11 +122,21 @@ def _check_keys(data: Data) -> None:
         raise DataError(
             "data.split: folders does not go with data.pairing: csv; use data.split: column or random"
         )
+    if data.pairing == "unpaired" and (data.cost, data.cost_channels, data.cost_axes) != (None, None, None):
+        raise DataError(
+            "data.cost, data.cost_channels and data.cost_axes mean nothing with data.pairing: unpaired, whose inputs "
+            "have no targets that could count less; remove them"
+        )
+    if not data.has_cost and (data.cost_channels, data.cost_axes) != (None, None):
+        raise DataError(
+            "data.cost_channels and data.cost_axes need cost maps: say in data.cost where they are (with data.pairing: "
+            "channels, in data.cost_channels)"
+        )
     if data.pairing == "channels":
-        if data.input is not None or data.target is not None:
+        if (data.input, data.target, data.cost) != (None, None, None):
             raise DataError(
-                "data.input and data.target mean nothing with data.pairing: channels; name the channels in "
-                "data.input_channels and data.target_channels"
+                "data.input, data.target and data.cost mean nothing with data.pairing: channels; name the channels in "
+                "data.input_channels, data.target_channels and data.cost_channels"
             )
         if data.input_channels is None or data.target_channels is None:
             raise DataError(
@@ -121,60 +148,59 @@ def _check_keys(data: Data) -> None:
 
 
 def _in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
-    if data.pairing == "folders":
-        return _by_folders(folder, data.input or "images", data.target or "targets")
+    if data.pairing == "channels":
+        files = [folder] if is_image_file(folder) else image_files(folder, "data.path")
+        stems = sorted(by_stem(files).items())
+        return tuple(Pair(stem, path, path, path if data.has_cost else None) for stem, path in stems)
+    cost: dict[Side, str] = {} if data.cost is None else {"cost": data.cost}
     if data.pairing == "suffixes":
         input_suffix = "_IM" if data.input is None else data.input
-        return _by_suffixes(folder, input_suffix, "_GT" if data.target is None else data.target)
-    files = [folder] if is_image_file(folder) else image_files(folder, "data.path")
-    return tuple(Pair(stem, path, path) for stem, path in sorted(by_stem(files).items()))
+        target_suffix = "_GT" if data.target is None else data.target
+        return _pairs(match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost}))
+    return _pairs(match_folders(folder, _subfolders(data) | cost))
 
 
-def _by_folders(folder: Path, input_name: str, target_name: str) -> tuple[Pair, ...]:
-    inputs = by_stem(image_files(folder / input_name, "inputs (data.input)"))
-    targets = by_stem(image_files(folder / target_name, "targets (data.target)"))
-    return _match(inputs, targets, "their names without the suffix have to be equal")
+def _subfolders(data: Data) -> dict[Side, str]:
+    return {"input": data.input or "images", "target": data.target or "targets"}
 
 
-def _by_suffixes(folder: Path, input_suffix: str, target_suffix: str) -> tuple[Pair, ...]:
-    if input_suffix == target_suffix:
-        raise DataError(f"data.input and data.target are both {input_suffix!r}; they have to differ")
-    stems = by_stem(image_files(folder, "data.path"))
-    # The longer one first, so that an empty or shared ending (`` and `_mask`) still tells them apart.
-    longer, shorter = sorted((input_suffix, target_suffix), key=len, reverse=True)
-    found: dict[str, dict[str, Path]] = {longer: {}, shorter: {}}
-    for stem, path in stems.items():
-        ending = next((s for s in (longer, shorter) if stem.endswith(s) and stem != s), None)
-        if ending is not None:
-            found[ending][stem.removesuffix(ending)] = path
-    for key, suffix in (("input", input_suffix), ("target", target_suffix)):
-        if not found[suffix]:
-            raise DataError(
-                f"data.{key}: no name in {folder.absolute()} ends in {suffix!r} (before the file format); "
-                f"there are\n{list_files(p.name for p in stems.values())}"
-            )
-    wanted = f"an input name{input_suffix} needs a target name{target_suffix}"
-    return _match(found[input_suffix], found[target_suffix], wanted)
+def _pairs(matched: Matched) -> tuple[Pair, ...]:
+    return tuple(Pair(name, f["input"], f["target"], f.get("cost")) for name, f in matched.items())
 
 
-def _match(inputs: dict[str, Path], targets: dict[str, Path], rule: str) -> tuple[Pair, ...]:
-    lone_inputs = [path for name, path in inputs.items() if name not in targets]
-    lone_targets = [path for name, path in targets.items() if name not in inputs]
-    if lone_inputs or lone_targets:
-        lines = [f"images that do not pair ({rule}); add what is missing or move these away"]
-        if lone_inputs:
-            lines.append(f"inputs without a target:\n{list_files(lone_inputs)}")
-        if lone_targets:
-            lines.append(f"targets without an input:\n{list_files(lone_targets)}")
-        raise DataError("\n".join(lines))
-    return tuple(Pair(name, inputs[name], targets[name]) for name in sorted(inputs))
+def _unpaired(data: Data, seed: int) -> Pairs:
+    """Images that train without partners, and pairs of equal names that validate; no image does both."""
+    random = data.split == "random"
+    if random:
+        _refuse_unsplit_folders(data)
+    folder = data.path if random else data.path / "train"
+    inputs, targets = (in_subfolder(folder, side, name) for side, name in _subfolders(data).items())
+    if not random:
+        validation = _pairs(match_folders(data.path / "val", _subfolders(data)))
+        return Pairs((), validation, _by_name(inputs), _by_name(targets))
+    common = sorted(inputs.keys() & targets.keys())
+    most = min(len(inputs), len(targets)) - 1
+    if not common or most < 1:
+        raise DataError(
+            f"data.pairing: unpaired needs pairs to validate with, and other images to train with; in {folder} there "
+            f"are {len(inputs)} inputs and {len(targets)} targets, of which {len(common)} have equal names: give the "
+            "two images of some pairs the same name; or put the pairs into val/, all others into train/, and set "
+            "data.split: folders"
+        )
+    chosen = _chosen(common, data.validation, seed, most)
+    validation = tuple(Pair(name, inputs.pop(name), targets.pop(name)) for name in common if name in chosen)
+    return Pairs((), validation, _by_name(inputs), _by_name(targets))
+
+
+def _by_name(files: dict[str, Path]) -> tuple[Path, ...]:
+    return tuple(files[name] for name in sorted(files))
 
 
 def _from_table(data: Data, seed: int) -> Pairs:
-    columns = (data.input or "input", data.target or "target")
+    columns = (data.input or "input", data.target or "target", data.cost)
     rows = read_table(data.path, *columns, with_split=data.split == "column")
     names = _unique_names([row.input for row in rows], data.path.parent)
-    pairs = [Pair(name, row.input, row.target) for name, row in zip(names, rows, strict=True)]
+    pairs = [Pair(name, row.input, row.target, row.cost) for name, row in zip(names, rows, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: pairs[i].name)
     if data.split == "random":
         return split_randomly([pairs[i] for i in order], data.validation, seed)
@@ -182,7 +208,7 @@ def _from_table(data: Data, seed: int) -> Pairs:
     for part, found in zip(_FOLDERS, parts, strict=True):
         if not found:
             raise DataError(f"{data.path}: no row says {part!r} in the column 'split'; at least one has to")
-    return Pairs(*parts)
+    return Pairs(parts[0], parts[1])
 
 
 def _unique_names(paths: Sequence[Path], root: Path) -> list[str]:
@@ -206,20 +232,28 @@ def _refuse_unsplit_folders(data: Data) -> None:
 
 def _refuse_shared(pairs: Pairs) -> None:
     """Refuse images that both train and validate, under one path or as copies of the same name."""
-    # Only inputs are compared: targets of empty images may well be equal.
-    places = {pair.input.resolve() for pair in pairs.train}
-    named = {(pair.name, pair.input.name): pair.input for pair in pairs.train}
-    shared = [
-        pair.input
-        for pair in pairs.validation
-        if pair.input.resolve() in places
-        or _same_content(pair.input, named.get((pair.name, pair.input.name)))
-    ]
+    lone = [[(stem_of(path), path) for path in side] for side in (pairs.inputs, pairs.targets)]
+    shared = _shared(
+        [*lone[0], *((pair.name, pair.input) for pair in pairs.train)],
+        [(pair.name, pair.input) for pair in pairs.validation],
+    )
+    # Of pairs that train only inputs are compared: targets of empty images may well be equal.
+    shared += _shared(lone[1], [(pair.name, pair.target) for pair in pairs.validation])
     if shared:
         raise DataError(
             "images that are both in training and in validation, which would make the validation worthless; "
             f"remove them from one:\n{list_files(shared)}"
         )
+
+
+def _shared(train: Sequence[tuple[str, Path]], validation: Sequence[tuple[str, Path]]) -> list[Path]:
+    places = {path.resolve() for _, path in train}
+    named = {(name, path.name): path for name, path in train}
+    return [
+        path
+        for name, path in validation
+        if path.resolve() in places or _same_content(path, named.get((name, path.name)))
+    ]
 
 
 def _same_content(path: Path, other: Path | None) -> bool:

@@ -8,16 +8,20 @@ from itertools import product
 import numpy as np
 
 # One stream of random numbers for each use, so that none depends on how much another draws.
-_ORDER, _PATCH = 0, 1
+_ORDER, _PATCH, _LONE = 0, 1, 2
 _SEEDS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A random patch: its first voxel along each space axis, and a seed for what is done to it."""
+    """A random patch: its first voxel along each space axis, and seeds for what is done to it.
+
+    `seed` is of what is done before it is put into a batch, `device_seed` of what is done on the device.
+    """
 
     corner: tuple[int, ...]
     seed: int
+    device_seed: int
 
 
 def draw_patch(sizes: Sequence[int], patch: Sequence[int], seed: int, epoch: int, index: int) -> Draw:
@@ -31,9 +35,30 @@ def draw_patch(sizes: Sequence[int], patch: Sequence[int], seed: int, epoch: int
     Returns:
         A corner such that the patch lies within the image, all alike likely.
     """
-    random = np.random.default_rng((seed, _PATCH, epoch, index))
+    return _draw(np.random.default_rng((seed, _PATCH, epoch, index)), sizes, patch)
+
+
+def draw_lone_patch(
+    images: Sequence[Sequence[int]], patch: Sequence[int], stream: int, seed: int, epoch: int, index: int
+) -> tuple[int, Draw]:
+    """A patch of any of several images, a function of the arguments alone.
+
+    Args:
+        images: voxels of each along the space axes.
+        patch, seed, epoch, index: as in `draw_patch`.
+        stream: from 0; what is drawn in one is independent of what is drawn in another.
+
+    Returns:
+        The number of an image, all alike likely, and a patch in it.
+    """
+    random = np.random.default_rng((seed, _LONE + stream, epoch, index))
+    number = int(random.integers(len(images)))
+    return number, _draw(random, images[number], patch)
+
+
+def _draw(random: np.random.Generator, sizes: Sequence[int], patch: Sequence[int]) -> Draw:
     corner = tuple(int(random.integers(size - length + 1)) for size, length in zip(sizes, patch, strict=True))
-    return Draw(corner, int(random.integers(_SEEDS)))
+    return Draw(corner, int(random.integers(_SEEDS)), int(random.integers(_SEEDS)))
 
 
 def order_of_epoch(count: int, seed: int, epoch: int) -> list[int]:

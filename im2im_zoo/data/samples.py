@@ -1,9 +1,9 @@
-"""A pair of images, opened lazily and laid out as the recipe's input tensor. Nothing is processed here."""
+"""Images of a pair, opened lazily and laid out as the recipe's input tensor. Nothing is processed here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from im2im_zoo.axes import AxisName, axes_letters
 from im2im_zoo.data.files import list_files
+from im2im_zoo.data.matching import Side
 from im2im_zoo.data.pairing import Pair, find_pairs
 from im2im_zoo.errors import AxesError, DataError
 from im2im_zoo.images import open_image, pixel_size_um
 from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.recipe import Recipe
 
-Side = Literal["input", "target"]
 # Relative difference up to which two pixel sizes are taken for the same.
 _TOLERANCE = 0.01
 
@@ -30,22 +30,39 @@ class Sample:
         name: the pair's.
         input, target: lazy; their dims are the recipe's `input.axes` without batch, their space axes have the
             same sizes; `attrs` and channel names as `open_image` gives them.
+        cost: how much each voxel of the target counts, of one channel, if there are cost maps.
     """
 
     name: str
     input: xr.DataArray
     target: xr.DataArray
+    cost: xr.DataArray | None = None
+
+    @property
+    def images(self) -> dict[Side, xr.DataArray]:
+        """The images that there are."""
+        pair: dict[Side, xr.DataArray] = {"input": self.input, "target": self.target}
+        return pair if self.cost is None else pair | {"cost": self.cost}
 
 
 def open_sample(pair: Pair, recipe: Recipe) -> Sample:
-    """Open both images of a pair without reading their voxels.
+    """Open the images of a pair without reading their voxels.
 
     Raises:
         ImageError: a file that cannot be read, or lacks a channel.
-        DataError: axes that are not the recipe's; images whose sizes or pixel sizes differ.
+        DataError: axes that are not the recipe's; images whose sizes or pixel sizes differ; a cost map of several
+            channels.
     """
-    sample = Sample(pair.name, _open(pair.input, recipe, "input"), _open(pair.target, recipe, "target"))
-    _check_geometry(sample, pair, recipe)
+    cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost")
+    sample = Sample(
+        pair.name, open_side(pair.input, recipe, "input"), open_side(pair.target, recipe, "target"), cost
+    )
+    _check_geometry(sample, recipe)
+    if cost is not None and cost.sizes["channel"] != 1:
+        raise DataError(
+            f"{pair.cost}: a cost map has one channel, but this file has {cost.sizes['channel']}; choose one in "
+            "data.cost_channels"
+        )
     return sample
 
 
@@ -54,14 +71,19 @@ def validation_samples(recipe: Recipe) -> list[Sample]:
     return [open_sample(pair, recipe) for pair in find_pairs(recipe.data, recipe.seed).validation]
 
 
-def check_samples(samples: Sequence[Sample], recipe: Recipe) -> None:
-    """Check what has to hold over all samples: their channels, and room for a patch.
+def check_samples(
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    inputs: Sequence[xr.DataArray] = (),
+    targets: Sequence[xr.DataArray] = (),
+) -> None:
+    """Check what has to hold over all samples, and over images without partners: channels, and room for a patch.
 
     Raises:
         DataError: the message lists the files.
     """
-    for side in ("input", "target"):
-        _check_channels([getattr(sample, side) for sample in samples], side)
+    _check_channels([*inputs, *(sample.input for sample in samples)], "input")
+    _check_channels([*targets, *(sample.target for sample in samples)], "target")
     named = recipe.input.channels
     count = samples[0].input.sizes["channel"]
     if named is not None and len(named) != count:
@@ -70,7 +92,8 @@ def check_samples(samples: Sequence[Sample], recipe: Recipe) -> None:
             "name each one, or choose some with data.input_channels"
         )
     patch = dict(zip(recipe.space, recipe.data.patch_size, strict=True))
-    small = [s.input for s in samples if any(s.input.sizes[axis] < size for axis, size in patch.items())]
+    images = [*inputs, *targets, *(sample.input for sample in samples)]
+    small = [i for i in images if any(i.sizes[axis] < size for axis, size in patch.items())]
     if small:
         raise DataError(
             f"images smaller than data.patch_size, {_sizes_text(patch)}; make it at most as large as the smallest "
@@ -78,13 +101,14 @@ def check_samples(samples: Sequence[Sample], recipe: Recipe) -> None:
         )
 
 
-def _open(path: Path, recipe: Recipe, side: Side) -> xr.DataArray:
+def open_side(path: Path, recipe: Recipe, side: Side) -> xr.DataArray:
+    """Open one image, as `open_sample`."""
     data = recipe.data
-    axes, channels = (
-        (data.input_axes, data.input_channels)
-        if side == "input"
-        else (data.target_axes, data.target_channels)
-    )
+    axes, channels = {
+        "input": (data.input_axes, data.input_channels),
+        "target": (data.target_axes, data.target_channels),
+        "cost": (data.cost_axes, data.cost_channels),
+    }[side]
     try:
         image = open_image(path, axes=axes, channels=channels)
     except AxesError as error:
@@ -166,21 +190,22 @@ class _Arranged:
         return np.asarray(values[tuple(final)])
 
 
-def _check_geometry(sample: Sample, pair: Pair, recipe: Recipe) -> None:
-    space = recipe.space
-    if any(sample.input.sizes[axis] != sample.target.sizes[axis] for axis in space):
-        raise DataError(
-            f"{pair.name}: input and target have other sizes, but have to match voxel by voxel:\n"
-            f"{list_files(map(_describe_space, (sample.input, sample.target)))}"
-        )
-    sizes = pixel_size_um(sample.input), pixel_size_um(sample.target)
-    for axis in space:
-        ours, theirs = (known.get(axis) for known in sizes)
-        if ours and theirs and abs(ours - theirs) > _TOLERANCE * max(ours, theirs):
+def _check_geometry(sample: Sample, recipe: Recipe) -> None:
+    target = sample.target
+    for side, image in sample.images.items():
+        if any(image.sizes[axis] != target.sizes[axis] for axis in recipe.space):
             raise DataError(
-                f"{pair.name}: the pixel size along {axis} is {ours:g} µm in {pair.input} but {theirs:g} µm in "
-                f"{pair.target}; register the two, or correct the one that is wrong"
+                f"{sample.name}: {side} and target have other sizes, but have to match voxel by voxel:\n"
+                f"{list_files(map(_describe_space, (image, target)))}"
             )
+        sizes = pixel_size_um(image), pixel_size_um(target)
+        for axis in recipe.space:
+            ours, theirs = (known.get(axis) for known in sizes)
+            if ours and theirs and abs(ours - theirs) > _TOLERANCE * max(ours, theirs):
+                raise DataError(
+                    f"{sample.name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
+                    f"{theirs:g} µm in {target.attrs.get('source')}; register the two, or correct the one that is wrong"
+                )
 
 
 def _check_channels(images: Sequence[xr.DataArray], side: str) -> None:

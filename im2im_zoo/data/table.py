@@ -1,4 +1,4 @@
-"""The CSV table of image pairs: one row a pair, a column of paths for each side. Knows no splitting."""
+"""The CSV table of image pairs: one row a pair, a column of paths for each kind of image. Knows no splitting."""
 
 import csv
 from collections.abc import Mapping
@@ -18,23 +18,33 @@ class Row:
 
     input: Path
     target: Path
+    cost: Path | None
     split: str | None
 
 
-def read_table(path: Path, input_column: str, target_column: str, *, with_split: bool) -> list[Row]:
+def read_table(
+    path: Path, input_column: str, target_column: str, cost_column: str | None = None, *, with_split: bool
+) -> list[Row]:
     """The rows of a table, in its order. Columns that are not named are ignored, and so are empty rows.
 
     Args:
         path: the table; commas, semicolons or tabs between cells; a header row.
         input_column, target_column: columns of paths, relative to the folder of the table.
+        cost_column: that of the cost maps, if there are any.
         with_split: whether the column `split` has to say train or val.
 
     Raises:
         DataError: no table, a missing column or cell, a file that does not exist, the same input in two rows.
     """
     header, lines = _read(path)
-    wanted = (input_column, target_column, *([_SPLIT] if with_split else []))
-    for key, column in zip(("data.input", "data.target", "data.split: column"), wanted, strict=False):
+    keyed = {
+        "data.input": input_column,
+        "data.target": target_column,
+        "data.cost": cost_column,
+        "data.split: column": _SPLIT if with_split else None,
+    }
+    wanted = {key: column for key, column in keyed.items() if column is not None}
+    for key, column in wanted.items():
         if column not in header:
             raise DataError(f"{key}: {path} has no column {column!r}{nearest(column, header)}")
     rows = [_row(path, number, cells, wanted) for number, cells in lines]
@@ -65,17 +75,18 @@ def _strip(cells: Mapping[str | None, str | list[str]]) -> dict[str, str]:
     return {key: value.strip() for key, value in cells.items() if key is not None and isinstance(value, str)}
 
 
-def _row(path: Path, number: int, cells: Mapping[str, str], wanted: tuple[str, ...]) -> Row:
-    empty = [column for column in wanted if not cells[column]]
+def _row(path: Path, number: int, cells: Mapping[str, str], wanted: Mapping[str, str]) -> Row:
+    empty = [column for column in wanted.values() if not cells[column]]
     if empty:
         raise DataError(f"{path}, line {number}: the column {empty[0]!r} is empty; every row needs it")
-    split = cells[_SPLIT].lower() if len(wanted) == 3 else None
+    split = cells[_SPLIT].lower() if "data.split: column" in wanted else None
     if split not in (None, "train", "val"):
         raise DataError(
             f"{path}, line {number}: the column 'split' says {split!r}; it has to be train or val"
         )
     # Joining with an absolute path gives that path.
-    return Row(path.parent / cells[wanted[0]], path.parent / cells[wanted[1]], split)
+    files = {key: path.parent / cells[column] for key, column in wanted.items()}
+    return Row(files["data.input"], files["data.target"], files.get("data.cost"), split)
 
 
 def _check_files(path: Path, numbers: list[int], rows: list[Row]) -> None:
@@ -83,8 +94,8 @@ def _check_files(path: Path, numbers: list[int], rows: list[Row]) -> None:
     lost = [
         f"line {number}: {file}"
         for number, row in numbered
-        for file in (row.input, row.target)
-        if not file.exists()
+        for file in (row.input, row.target, row.cost)
+        if file is not None and not file.exists()
     ]
     if lost:
         raise DataError(

@@ -23,13 +23,18 @@ adam: OptimizerFactory = partial(torch.optim.AdamW, lr=1e-3)
 class Framework(pl.LightningModule, ABC):
     """A method of training: one or more networks, their losses, and how a batch changes them.
 
-    A batch is a mapping with `input` and `target`, float tensors of (batch, channel, (z,) y, x). A subclass
+    A batch is a mapping with `input` and `target`, float tensors of (batch, channel, (z,) y, x), and, if the recipe
+    has cost maps, `cost` of (batch, 1, (z,) y, x): how much each voxel counts in the loss, 0 for not at all. A subclass
     writes the Lightning steps and says which network a package holds; it logs `train_loss` and `val_loss`.
     """
 
     @abstractmethod
     def exported_network(self) -> nn.Module:
         """The network that maps the model's input to its output, as it goes into a package."""
+
+    def output_channels(self, target_channels: int) -> int:
+        """Channels of the exported network's output where the target has `target_channels`; the first are theirs."""
+        return target_channels
 
     def finite(self, loss: Tensor, name: str = "train_loss") -> Tensor:
         """The loss itself.

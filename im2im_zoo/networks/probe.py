@@ -6,6 +6,7 @@ module, an exported file behind an engine, a function. How much of the reach mat
 """
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ Array = NDArray[np.float32]
 Call = Callable[[Array], NDArray[Any]]
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_VOXELS = 2**20  # of the longest image that is tried, if it is longer than _LENGTH
+_LENGTH = 1024
 _BASES = {2: (96, 64, 128, 192, 256), 3: (32, 48, 64, 96, 128)}  # multiples of many steps, the cheapest first
 
 
@@ -64,8 +67,9 @@ def step_grid(
     """The smallest size and the step, per space axis, at which a network runs, keeps its size and is exact.
 
     A torch module is also traced and has to agree with its trace: many networks pad or crop in Python for a size
-    that does not divide, and an exported form of them fails there. The step is also one by which the output shifts
-    when the input does, so that a tile which starts on a multiple of it sees what the whole image sees.
+    that does not divide, and an exported form of them fails there. Where the trace is bound to one size (attention in
+    windows), the grid is the module's own. The step is also one by which the output shifts when the input does, so
+    that a tile which starts on a multiple of it sees what the whole image sees.
 
     Args:
         network: what to probe, in evaluation mode.
@@ -73,9 +77,22 @@ def step_grid(
         space_ndim: 2 (y, x) or 3 (z, y, x).
         reference: what `network` has to agree with, if it is not a torch module.
     Raises:
-        PackageError: it runs at none of the tried sizes, or keeps its size at none.
+        PackageError: it runs at none of the tried sizes, at one only, or keeps its size at none.
     """
-    problem = "it was not tried"
+    try:
+        return _regular(network, channels, space_ndim, reference)
+    except _BoundError:
+        if as_call(network) is network:
+            raise
+        return _regular(as_call(network), channels, space_ndim, None)
+
+
+class _BoundError(PackageError):
+    """It runs at some size, and at none beside it."""
+
+
+def _regular(network: "Call | nn.Module", channels: int, space_ndim: int, reference: Call | None) -> Grid:
+    problem, only = "it was not tried", list[int]()
     for base in _BASES[space_ndim]:
         tried = _Trial.at((base,) * space_ndim, network, channels, reference)
         if not tried.holds(tried.base):
@@ -83,8 +100,15 @@ def step_grid(
             continue
         steps = [tried.step_along(axis) for axis in range(space_ndim)]
         if all(steps):
-            grid = tried.smallest(tuple(s for s in steps if s))
-            return _aligned(grid, tried)
+            return _aligned(tried.smallest(tuple(s for s in steps if s)), tried)
+        only.append(base)
+        if {64, 96} <= set(only):
+            break  # together they are multiples of all steps but the largest
+    if only:
+        raise _BoundError(
+            f"the network runs at {' and '.join(map(str, only))} voxels along each space axis, and at no regular sizes "
+            f"beside: a package needs one that is not built for one size (as a UNETR is, for its img_size); {tried.problem}"
+        )
     raise PackageError(
         f"the network runs at no regular sizes of up to {_BASES[space_ndim][-1]} voxels along each space axis: {problem}"
     )
@@ -189,7 +213,7 @@ def _shift_step(grid: Grid, trial: _Trial, axis: int) -> int:
 
 
 def receptive_field(
-    network: "Call | nn.Module", channels: int, grid: Grid, *, limit: int = 1024
+    network: "Call | nn.Module", channels: int, grid: Grid, *, limit: int = 2048
 ) -> tuple[int, ...] | None:
     """How far an input voxel reaches, in voxels along each space axis; None if it reaches everywhere.
 
@@ -201,16 +225,24 @@ def receptive_field(
         network: in evaluation mode. torch keeps NaN through every layer, ONNX Runtime does not: probe the module.
         channels: of its input.
         grid: of `step_grid`.
-        limit: the longest image that is tried, voxels; a radius that does not fit counts as everywhere.
+        limit: the longest image that is tried, voxels (1024 where a longer one is large: in 3D, across 32 x 32 or more);
+            a radius that does not fit counts as everywhere.
     """
     call = as_call(network)
-    radii = [_radius(call, channels, grid, axis, limit) for axis in range(len(grid.min))]
-    return None if any(r is None for r in radii) else tuple(r for r in radii if r is not None)
+    radii: list[int] = []
+    for axis in range(len(grid.min)):
+        radius = _radius(call, channels, grid, axis, limit)
+        if radius is None:
+            return None  # one that is slow to find, and says all
+        radii.append(radius)
+    return tuple(radii)
 
 
 def _radius(call: Call, channels: int, grid: Grid, axis: int, limit: int) -> int | None:
     step, length = grid.step[axis], max(64, 2 * grid.min[axis])
-    while length <= max(limit, 2 * grid.min[axis]):
+    across = math.prod(grid.min) // grid.min[axis]
+    longest = max(limit if limit * across <= _VOXELS else min(limit, _LENGTH), 2 * grid.min[axis])
+    while length <= longest:
         size = -(-length // step) * step
         centre = size // 2 // step * step
         radii = []
@@ -232,10 +264,8 @@ def _traced(network: "nn.Module", example: Array) -> Call:
     import torch
 
     with warnings.catch_warnings():
-        # Tracing warns of what depends on the size: that is just what is looked for here.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+        # Of what depends on the size, which is just what is looked for here, and of what is old.
+        warnings.simplefilter("ignore")
         with torch.inference_mode():
             traced = torch.jit.trace(network, torch.from_numpy(example), check_trace=False)  # type: ignore[no-untyped-call]
 

@@ -3,15 +3,19 @@
 from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.export import Exported, export_package
 from im2im_zoo.packaging.findings import Finding, ValidationReport
+from im2im_zoo.packaging.portable import Portable, PortableLoss, make_portable
 from im2im_zoo.packaging.sample import predict_sample
 from im2im_zoo.packaging.validate import core_verdict, validate_package
 
 __all__ = [
     "Exported",
     "Finding",
+    "Portable",
+    "PortableLoss",
     "ValidationReport",
     "core_verdict",
     "export_package",
+    "make_portable",
     "missing_metadata",
     "predict_sample",
     "validate_package",

@@ -17,6 +17,7 @@ from im2im_zoo.packaging.drafts import draft_citations, draft_description, draft
 from im2im_zoo.packaging.geometry import Geometry
 from im2im_zoo.packaging.weights import OPSET, Weights
 from im2im_zoo.processing import Operation
+from im2im_zoo.processing.before_rdf import split_custom
 from im2im_zoo.recipe import Recipe
 
 DTYPES = (
@@ -38,9 +39,11 @@ DTYPES = (
 class Measured:
     """What the images and the network say: dtypes and channel names of both tensors, sizes, pixel sizes.
 
+    `raw_dtype` is that of the images, `input_dtype` that of the RDF's tensor, which is past the custom operations.
     `tolerance` is the RDF's reproducibility tolerance, None if there is none to declare.
     """
 
+    raw_dtype: str
     input_dtype: str
     output_dtype: str
     input_channels: tuple[str, ...]
@@ -62,16 +65,15 @@ class Content:
         return {"source": name, "sha256": self.hashes[name]}
 
 
-def preprocessing_of(recipe: Recipe, input_dtype: str) -> list[Operation]:
-    """The recipe's preprocessing as the package spells it out: it starts and ends with a cast.
+def preprocessing_of(recipe: Recipe) -> list[Operation]:
+    """The recipe's preprocessing, past the custom operations, as the RDF spells it out: it starts and ends with a cast.
 
     Unless told otherwise, readers of the format cast the image to the declared dtype first (a float image given to a
     uint16 model would become zeros), and the preprocessed one to it again at the end.
     """
-    steps: list[Operation] = copy.deepcopy(list(recipe.input.preprocessing))
+    steps: list[Operation] = copy.deepcopy(split_custom(recipe.input.preprocessing)[1])
     if not steps or steps[0].id != "ensure_dtype":
-        # A custom operation may treat dtypes differently: it gets what it was trained with.
-        steps.insert(0, _cast(input_dtype if steps and steps[0].id == "custom" else "float32"))
+        steps.insert(0, _cast("float32"))
     if steps[-1].id != "ensure_dtype":
         steps.append(_cast("float32"))
     return steps
@@ -94,6 +96,7 @@ def describe(
     figures: Mapping[str, float],
     baselines: Mapping[str, float],
     provenance: Mapping[str, object],
+    portable: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """The RDF as plain values, ready for YAML. See `export` for the arguments."""
     package = recipe.package
@@ -112,12 +115,14 @@ def describe(
         "git_repo": package.git_repo,
         "documentation": content.file("README.md"),
         "covers": [content.file("cover.png")],
-        "attachments": [content.file("recipe.yaml")],
+        "attachments": [content.file("recipe.yaml"), *_custom_files(recipe, content)],
         "inputs": [_input(recipe, measured, content)],
         "outputs": [_output(recipe, measured, content)],
         "weights": _weights(weights, content),
-        "config": _config(recipe, measured, weights, figures, baselines, provenance),
+        "config": _config(recipe, measured, weights, content, figures, baselines, provenance),
     }
+    if portable is not None:
+        rdf["config"]["im2im_zoo"]["portable"] = _yaml_value(portable)
     if package.training_data and _is_id(package.training_data):
         rdf["training_data"] = {"id": package.training_data}
     if package.parent:
@@ -142,7 +147,7 @@ def _input(recipe: Recipe, measured: Measured, content: Content) -> dict[str, An
         "test_tensor": content.file("test_input.npy"),
         "sample_tensor": content.file("sample_input.tif"),
         "data": {"type": measured.input_dtype, "unit": "arbitrary unit"},
-        "preprocessing": [_operation(o, content) for o in preprocessing_of(recipe, measured.input_dtype)],
+        "preprocessing": [_operation(o, content) for o in preprocessing_of(recipe)],
     }
 
 
@@ -196,6 +201,7 @@ def _config(
     recipe: Recipe,
     measured: Measured,
     weights: Weights,
+    content: Content,
     figures: Mapping[str, float],
     baselines: Mapping[str, float],
     provenance: Mapping[str, object],
@@ -222,11 +228,29 @@ def _config(
         "weights_errors": {k: _rounded(v) for k, v in weights.errors.items()},
         "weights_left_out": dict(weights.left_out),
         "provenance": {str(k): _yaml_value(v) for k, v in provenance.items()},
+        **_before_rdf(recipe, measured, content),
     }
     theirs: dict[str, Any] = {"model_parameter_count": measured.parameters}
     if measured.tolerance is not None:
         theirs["reproducibility_tolerance"] = [dict(measured.tolerance)]
     return {"bioimageio": theirs, "im2im_zoo": ours}
+
+
+def _before_rdf(recipe: Recipe, measured: Measured, content: Content) -> dict[str, Any]:
+    """The custom operations in front of the network, for which the RDF has no place; see `processing.before_rdf`."""
+    custom, _ = split_custom(recipe.input.preprocessing)
+    if not custom:
+        return {}
+    operations = [_operation(o, content) for o in custom]
+    of_images = {"tensor": recipe.input.id, "image_type": measured.raw_dtype, "operations": operations}
+    return {"preprocessing": [of_images]}
+
+
+def _custom_files(recipe: Recipe, content: Content) -> list[dict[str, str]]:
+    """The files of custom operations in front of the network: as attachments, readers copy them with the package."""
+    custom, _ = split_custom(recipe.input.preprocessing)
+    names = [file_name(str(o.source)) for o in custom if o.id == "custom"]
+    return [content.file(name) for name in dict.fromkeys(names)]
 
 
 def _operation(operation: Operation, content: Content) -> dict[str, Any]:

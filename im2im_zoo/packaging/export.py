@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.components import Component
 from im2im_zoo.engines import open_engine
-from im2im_zoo.errors import PackageError
+from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.networks import Call, as_call
 from im2im_zoo.packaging.cover import write_cover
 from im2im_zoo.packaging.description import (
@@ -35,10 +35,12 @@ from im2im_zoo.packaging.description import (
 from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.geometry import centre, measure_geometry
 from im2im_zoo.packaging.readme import write_readme
-from im2im_zoo.packaging.sample import Sample, Steps, run_on_grid
+from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.validate import validate_package
 from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
+from im2im_zoo.processing import fit
+from im2im_zoo.processing.custom_code import source_file
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 
@@ -77,6 +79,8 @@ class _Export:
     formats: Sequence[str]
     architecture: Component
     packages: Sequence[str] = ()
+    trained_with: Recipe | None = None
+    portable: Mapping[str, object] | None = None
 
 
 def export_package(
@@ -95,6 +99,8 @@ def export_package(
     root: Path | None = None,
     allow_code: bool = False,
     trusted: Sequence[str] = (),
+    trained_with: Recipe | None = None,
+    portable: Mapping[str, object] | None = None,
 ) -> Exported:
     """Write a package that is valid, and that gives the same with each of its weight formats.
 
@@ -102,7 +108,7 @@ def export_package(
 
     Args:
         network: trained; it is copied to the CPU and used in evaluation mode.
-        recipe: what it was trained with.
+        recipe: what it was trained with; or, for a portable one, what it is run with.
         samples: held-out images; the first makes the test tensors and the cover.
         output: the folder to make.
         figures: measured values by name, for the README and the RDF.
@@ -112,9 +118,11 @@ def export_package(
         provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
         zip_path: also write the package as a zip; the same package makes the same bytes.
         overwrite: replace what is at `output` and `zip_path`.
-        root: folder of the files of custom operations.
+        root: folder of the files of custom operations that are not ours.
         allow_code: consent to run those files.
         trusted: packages whose code the architecture may import, see `components.resolve`.
+        trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
+            it says of how it became so (`portable.Portable.record`).
     Raises:
         PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
             sound. Nothing is left at `output` or `zip_path` then.
@@ -138,6 +146,8 @@ def export_package(
             weights,
             architecture or recipe.network,
             trusted,
+            trained_with,
+            portable,
         )
         rdf = _write(work, figures, baselines or {}, provenance or {})
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
@@ -162,9 +172,11 @@ def _write(
     """Write all files of the package into its folder, the RDF last, and return the content of the RDF."""
     recipe, folder = work.recipe, work.folder
     _copy_custom(work)
+    raw_dtype = _common_dtype([s.input.dtype for s in work.samples])
+    work = replace(work, samples=[past_custom(s, work.steps) for s in work.samples])
     dtype = _common_dtype([s.input.dtype for s in work.samples])
     # From here on the package's own operations are used: what is tested is what is shipped.
-    steps = replace(work.steps, preprocessing=preprocessing_of(recipe, dtype))
+    steps = replace(work.steps, preprocessing=preprocessing_of(recipe))
     work = replace(work, steps=steps)
     pixel_size = _pixel_size(work.samples)
     scales = [pixel_size.get(a, 1.0) for a in recipe.space]
@@ -190,29 +202,27 @@ def _write(
         architecture=work.architecture,
         allow_code=work.packages,
     )
+    first = _target_channels(work, crop.target, test_output.shape[1])
     measured = Measured(
+        raw_dtype=raw_dtype,
         input_dtype=dtype,
         output_dtype=result_dtype,
         input_channels=_channels(recipe.input.channels, work.samples[0].input, test_input.shape[1], "input"),
-        output_channels=_channels(
-            recipe.output.channels, work.samples[0].target, test_output.shape[1], "output"
-        ),
+        output_channels=_output_channels(work, test_output.shape[1], first),
         pixel_size_um=pixel_size,
         geometry=geometry,
         parameters=sum(p.numel() for p in work.network.parameters()),
         tolerance=_tolerance(work, weights, steps.prepare(crop.input).to_numpy(), crop.input, test_output),
     )
-    _write_cover(work, geometry.grid)
-    # The machine's folders are nobody else's business.
-    data = recipe.data.model_copy(update={"path": Path(recipe.data.path.name or ".")})
+    _write_cover(work, geometry.grid, first)
     (folder / "recipe.yaml").write_text(
-        dump_recipe(recipe.model_copy(update={"data": data})), encoding="utf-8"
+        dump_recipe(_without_folders(work.trained_with or recipe)), encoding="utf-8"
     )
     if "pytorch_state_dict" in weights.files:
         (folder / "environment.yaml").write_text(_environment(work.architecture), encoding="utf-8")
     (folder / "README.md").write_text("", encoding="utf-8")
     described = {"figures": figures, "baselines": baselines, "provenance": provenance}
-    rdf = describe(recipe, measured, weights, _content(folder), **described)  # type: ignore[arg-type]
+    rdf = describe(recipe, measured, weights, _content(folder), portable=work.portable, **described)  # type: ignore[arg-type]
     readme = write_readme(recipe, rdf, samples=len(work.samples), **described)  # type: ignore[arg-type]
     (folder / "README.md").write_text(readme, encoding="utf-8")
     rdf["documentation"] = _content(folder).file("README.md")
@@ -265,12 +275,12 @@ def _tolerance(
     }
 
 
-def _write_cover(work: _Export, grid: Any) -> None:
+def _write_cover(work: _Export, grid: Any, channels: int) -> None:
     sample = work.samples[0]
     part = centre(sample.input, work.recipe.space, _COVER_PART[len(work.recipe.space)])
     raw = run_on_grid(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
     image = sample.input.isel(part)
-    result = work.steps.finish(raw, image).isel(batch=0)
+    result = work.steps.finish(raw, image).isel(batch=0, channel=slice(channels))
     write_cover(work.folder / "cover.png", image, result, work.recipe.output.task)
 
 
@@ -279,16 +289,41 @@ def _copy_custom(work: _Export) -> None:
     for operation in (*work.recipe.input.preprocessing, *work.recipe.output.postprocessing):
         if operation.id != "custom":
             continue
-        source = str(operation.source)
-        path = (work.steps.root or Path()) / source
-        if not path.is_file():
-            raise PackageError(
-                f"the file of the custom operation {operation.callable!r}, {source}, is not in {work.steps.root or 'the working folder'}"
-            )
-        target = work.folder / file_name(source)
+        try:
+            path = source_file(operation, work.steps.root or Path())
+        except ProcessingError as error:
+            raise PackageError(str(error)) from error
+        target = work.folder / file_name(str(operation.source))
         if target.exists() and target.read_bytes() != path.read_bytes():
             raise PackageError(f"two custom operations have different files named {target.name}: rename one")
         shutil.copyfile(path, target)
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """The recipe with the names of its folders alone: where they are is nobody else's business."""
+    data, network = recipe.data, recipe.network
+    data = data.model_copy(update={"path": Path(data.path.name or ".")})
+    if network.init_from is not None:
+        network = network.model_copy(update={"init_from": Path(network.init_from.name)})
+    return recipe.model_copy(update={"data": data, "network": network})
+
+
+def _target_channels(work: _Export, target: Any, count: int) -> int:
+    """How many of the output's channels are the target's: all, or the first half, whose variances follow."""
+    half: int = target.sizes["channel"]
+    if count == 2 * half and work.recipe.target.preprocessing:  # it may make channels, e.g. one of each class
+        steps = work.steps
+        pipeline = fit(work.recipe.target.preprocessing, target, allow_code=steps.allow_code, root=steps.root)
+        half = pipeline(target).sizes["channel"]
+    return half if count == 2 * half else count
+
+
+def _output_channels(work: _Export, count: int, first: int) -> tuple[str, ...]:
+    given, target = work.recipe.output.channels, work.samples[0].target
+    if first == count or (given is not None and len(given) == count):
+        return _channels(given, target, count, "output")
+    names = _channels(given, target, first, "output")
+    return (*names, *(f"{name} variance" for name in names))
 
 
 def _channels(given: Sequence[str] | None, image: Any, count: int, prefix: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The README of a package: what the model does, how to run it, what it was trained on and how well it did. Text only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from im2im_zoo.recipe import Recipe
@@ -31,6 +31,7 @@ def write_readme(
         f"# {recipe.name}\n\n{rdf['description']}\n\n![Image and result](cover.png)",
         recipe.package.documentation.strip(),
         _use(recipe, rdf),
+        _before_rdf(recipe, rdf),
         _tensors(recipe, rdf),
         _training(recipe, provenance),
         _validation(rdf, figures, baselines, provenance, samples),
@@ -44,6 +45,8 @@ def _use(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
     left_out = rdf["config"]["im2im_zoo"]["weights_left_out"]
     reasons = [f"- There are no `{name}` weights: {reason}." for name, reason in left_out.items()]
     extra = "\n\n" + "\n".join(reasons) if reasons else ""
+    image = "image" if _custom(rdf) else '"image.tif"'
+    first = "# `image`: past the custom operations, see below\n" if _custom(rdf) else ""
     return f"""## Use
 
 An image of any size, from the command line:
@@ -60,7 +63,7 @@ from bioimageio.core.digest_spec import create_sample_for_model
 from bioimageio.spec import load_model_description
 
 model = load_model_description("rdf.yaml")
-sample = create_sample_for_model(model, inputs={{"{recipe.input.id}": "image.tif"}})
+{first}sample = create_sample_for_model(model, inputs={{"{recipe.input.id}": {image}}})
 result = predict(model=model, inputs=sample).members["{recipe.output.id}"]
 ```
 
@@ -69,6 +72,55 @@ In Fiji install deepImageJ, in ilastik use the Neural Network workflow, and give
 | weights | for |
 |---|---|
 {chr(10).join(rows)}{extra}"""
+
+
+def _custom(rdf: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The operations that come before the RDF's."""
+    entries = rdf["config"]["im2im_zoo"].get("preprocessing") or [{"operations": []}]
+    return list(entries[0]["operations"])
+
+
+def _before_rdf(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
+    """How to do what the RDF has no place for."""
+    operations = _custom(rdf)
+    if not operations:
+        return ""
+    image_type = rdf["config"]["im2im_zoo"]["preprocessing"][0]["image_type"]
+    imports = dict.fromkeys(
+        f"from {o['source'].removesuffix('.py')} import {o['callable']}"
+        for o in operations
+        if o["id"] == "custom"
+    )
+    return f"""## Before the input
+
+The model was trained on images that {_names(operations)} had processed whole. The format has no place for that in front of a
+network, so the input of this package, and its test and sample image, is what comes out of it. `im2im-zoo predict` takes the
+raw image and does it by itself. Everything else (bioimageio.core, Fiji, ilastik, QuPath) has to be given the processed image:
+
+```python
+import numpy as np
+
+# with this folder in sys.path
+{chr(10).join(imports)}
+
+image = np.load("image.npy")  # the whole raw image ({image_type}), axes {", ".join(recipe.input.axes)}
+{chr(10).join(map(_python, operations))}
+```"""
+
+
+def _names(operations: Sequence[Mapping[str, Any]]) -> str:
+    names = [f"`{o['callable']}` (`{o['source']}`)" for o in operations if o["id"] == "custom"]
+    return " and ".join(dict.fromkeys(names))
+
+
+def _python(operation: Mapping[str, Any]) -> str:
+    """An operation as a line of Python."""
+    if operation["id"] == "custom":
+        kwargs = ", ".join(f"{key}={value!r}" for key, value in operation["kwargs"].items())
+        return f"image = {operation['callable']}({kwargs})(image)"
+    if operation["id"] == "ensure_dtype":
+        return f'image = image.astype("{operation["kwargs"]["dtype"]}")'
+    return f"# here {operation['id']} as the format defines it: {operation.get('kwargs', {})}"
 
 
 def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
@@ -154,6 +206,7 @@ def _validation(
             )
     else:
         lines.append("No figures were measured: judge the model on your own images before you use it.")
+    lines += _portable(rdf["config"]["im2im_zoo"].get("portable"))
     differences = rdf["config"]["im2im_zoo"]["weights_errors"]
     table = ", ".join(f"{name} {value:.1g}" for name, value in differences.items())
     lines.append(
@@ -163,6 +216,24 @@ def _validation(
         "without looking wrong: check some by eye or against annotations."
     )
     return "\n\n".join(lines)
+
+
+def _portable(made: Mapping[str, Any] | None) -> list[str]:
+    """What the fixing of operations for consumers without custom ones has cost."""
+    if made is None:
+        return []
+    rows = [
+        f"| {name} | {value} | {made['figures'][name]} |" for name, value in made["original_figures"].items()
+    ]
+    fixed = "\n".join(f"- {sentence}" for sentence in made["fixed"])
+    return [
+        "### Made portable",
+        "For programs without custom operations, what the trained model measures of each image is fixed here:\n\n"
+        + fixed,
+        "\n".join(["| measure | as trained | this package |", "|---|---|---|", *rows]),
+        "Both measured on the same held-out images. The predictions differ by "
+        f"{made['difference']:.2g} of their standard deviation (mean absolute difference).",
+    ]
 
 
 def _columns(figures: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -2,10 +2,14 @@
 
 Large images are the runtime's; this is for what a package is made of and checked with. Statistics are those of the
 whole image that is given.
+
+Custom operations in front of the network come first of all (`past_custom`); everything else is given the images that
+they make, as everything in a package is.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,8 +17,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from im2im_zoo.errors import ImageError, ProcessingError
+from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.networks import Call, Grid, as_call, step_grid
-from im2im_zoo.processing import Operation, fit
+from im2im_zoo.processing import Operation, Pipeline, fit
+from im2im_zoo.processing.before_rdf import split_custom
 from im2im_zoo.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -45,11 +52,12 @@ class Steps:
     """What happens to an image around the network.
 
     `axes` are those of the input and output tensors, batch first; `root` is where the files of custom operations lie,
-    which run only with `allow_code`.
+    which run only with `allow_code` if they are not ours. `custom` is what comes before `preprocessing`.
     """
 
     input_id: str
     axes: tuple[str, ...]
+    custom: Sequence[Operation]
     preprocessing: Sequence[Operation]
     postprocessing: Sequence[Operation]
     root: Path | None = None
@@ -58,29 +66,91 @@ class Steps:
     @classmethod
     def of(cls, recipe: Recipe, *, root: Path | None = None, allow_code: bool = False) -> "Steps":
         """The steps that a recipe says."""
+        custom, preprocessing = split_custom(recipe.input.preprocessing)
         return cls(
             recipe.input.id,
             recipe.input.axes,
-            recipe.input.preprocessing,
+            custom,
+            preprocessing,
             recipe.output.postprocessing,
             root,
             allow_code,
         )
 
+    def past_custom(self, image: xr.DataArray) -> xr.DataArray:
+        """The raw image after the custom operations in front of the network: lazy, made when it is first read."""
+        if not self.custom:
+            return image
+        pipeline = fit(self.custom, image, allow_code=self.allow_code, root=self.root)
+        made = lazy_image(_PastCustom(image, pipeline), tuple(str(a) for a in image.dims))
+        made.attrs, made.name = dict(image.attrs), image.name
+        return made.assign_coords(channel=image["channel"].values) if "channel" in image.coords else made
+
     def prepare(self, image: xr.DataArray, part: dict[str, slice] | None = None) -> xr.DataArray:
-        """The preprocessed tensor of a raw image, or of a part of it with the statistics of the whole."""
+        """The preprocessed tensor of an image past the custom operations, or of a part of it with the statistics of the whole."""
         tensor = _tensor(image, self.axes)
         pipeline = fit(self.preprocessing, tensor, allow_code=self.allow_code, root=self.root)
         return pipeline(tensor.isel(part or {})).transpose(*self.axes)
 
     def finish(self, output: NDArray[Any], image: xr.DataArray) -> xr.DataArray:
-        """The result of a network's output for a raw image (which postprocessing may refer to)."""
+        """The result of a network's output for an image (which postprocessing may refer to)."""
         tensor = xr.DataArray(output, dims=self.axes, name="output")
         references = {self.input_id: _tensor(image, self.axes)}
         pipeline = fit(
             self.postprocessing, tensor, references=references, allow_code=self.allow_code, root=self.root
         )
         return pipeline(tensor).transpose(*self.axes)
+
+
+@dataclass(frozen=True)
+class _Processed:
+    """A sample whose input is past the custom operations."""
+
+    name: str
+    input: xr.DataArray
+    target: xr.DataArray
+
+
+def past_custom(sample: Sample, steps: Steps) -> Sample:
+    """The sample with its input as `Steps.past_custom` gives it."""
+    return _Processed(sample.name, steps.past_custom(sample.input), sample.target)
+
+
+@dataclass(frozen=True)
+class _PastCustom:
+    """What the custom operations make of an image, as the source of a lazy one."""
+
+    image: xr.DataArray
+    pipeline: Pipeline
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.image.attrs.get("source", "the image")))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.image.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        values: NDArray[Any] = self._made[key]
+        return values
+
+    @cached_property
+    def _made(self) -> NDArray[Any]:
+        try:
+            made = self.pipeline(self.image.compute())
+        except ProcessingError as error:
+            raise ImageError(f"{self.path}: {error}") from error
+        if made.shape != self.image.shape:
+            raise ImageError(
+                f"the custom operations in front of the network make {dict(made.sizes)} of {self.path} "
+                f"{dict(self.image.sizes)}: there they must keep the number of channels"
+            )
+        return made.to_numpy()
 
 
 def predict_sample(
@@ -107,7 +177,7 @@ def predict_sample(
         The result with the axes of the recipe, without batch, and the pixel sizes of the input.
     """
     steps = Steps.of(recipe, root=root, allow_code=allow_code)
-    image = sample.input
+    image = steps.past_custom(sample.input)
     if grid is None:
         grid = step_grid(network, image.sizes["channel"], len(recipe.space))
     result = steps.finish(run_on_grid(as_call(network), steps.prepare(image).to_numpy(), grid), image)

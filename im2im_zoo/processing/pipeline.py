@@ -12,7 +12,7 @@ import xarray as xr
 
 from im2im_zoo.errors import ProcessingError
 from im2im_zoo.processing.blocks import names, tensor_name
-from im2im_zoo.processing.custom import custom_step
+from im2im_zoo.processing.custom_code import custom_step
 from im2im_zoo.processing.moments import mean_and_std
 from im2im_zoo.processing.operations import Step, build_step
 from im2im_zoo.processing.quantiles import quantiles
@@ -82,8 +82,8 @@ def fit(
         references: raw tensors by id, for operations with a `reference_tensor`.
         dataset: images whose statistics operations take that name no axes, or `batch` among them
             (default: `image` alone).
-        allow_code: consent to run the Python of `custom` operations.
-        root: the folder in which the source of `custom` operations lies.
+        allow_code: consent to run the Python of `custom` operations that are not ours.
+        root: the folder in which the source of `custom` operations that are not ours lies.
         block_bytes: bound on the memory for statistics, without what the file's reader takes to decode; 2 MiB is the
             least that a histogram of 32-bit data needs.
         measured: the statistics of an earlier fit of the same operations to the same image, as JSON values, which are not

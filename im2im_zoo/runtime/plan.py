@@ -352,6 +352,7 @@ class Plan:
             + (f", padded to {a.padded}" if a.padded > a.size else "")
             for a in self.axes
         ]
+        lines += [f"  {name}: preprocessed whole, before the tiles" for name in sorted(self.whole_before)]
         lines.append(f"  halo: {self.halo_source}" + (f" ({self.halo_note})" if self.halo_note else ""))
         if self.blend:
             lines.append(

@@ -158,7 +158,8 @@ class _Fit:
 
         before, after, whole = set(), set(), 0
         for spec, source in zip(package.inputs, layout.inputs, strict=True):
-            if source.given and _mixes_voxels(list(spec.preprocessing)):
+            custom = package.before_rdf.get(source.id, ())
+            if source.given and _mixes_voxels([*custom, *spec.preprocessing]):
                 before.add(source.id)
                 # An operation on the whole: the array, its result, and as much for what it does within.
                 whole += 4 * 4 * math.prod(source.sizes.values())

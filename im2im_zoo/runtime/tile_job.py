@@ -21,6 +21,7 @@ from im2im_zoo.errors import PackageError
 from im2im_zoo.images import open_image
 from im2im_zoo.processing import Pipeline, fit
 from im2im_zoo.processing.requirements import passes
+from im2im_zoo.runtime.mapping import InputMap
 from im2im_zoo.runtime.memory import STATISTICS_BLOCK_BYTES
 from im2im_zoo.runtime.plan import Plan, Tile
 from im2im_zoo.runtime.samples import read_padded, read_region, sample_tensor
@@ -59,9 +60,9 @@ class Sample:
 
     Attributes:
         position: on the axes that are looped over.
-        tensors: raw and lazy, or processed and whole where `before` is empty; None for an input without an image.
+        tensors: the RDF's, lazy, or processed and whole where `before` is empty; None for an input without an image.
         before: their preprocessing, with every statistic known.
-        references: the raw tensors, to which postprocessing may refer.
+        references: the RDF's tensors, to which postprocessing may refer.
     """
 
     position: Mapping[str, int]
@@ -152,11 +153,7 @@ class SampleMaker:
 
     def _make(self, number: int) -> Sample:
         position = self.plan.position(number)
-        raw = {
-            i.id: sample_tensor(i.axes, self.images[i.id], position, self._count)
-            for i in self.plan.inputs
-            if i.given
-        }
+        raw = {i.id: self._tensor(number, i) for i in self.plan.inputs if i.given}
         self._expect(number, raw)
         tensors: list[xr.DataArray | None] = []
         pipelines = []
@@ -167,7 +164,7 @@ class SampleMaker:
                 continue
             tensor = raw[source.id]
             before = self.fit(f"{number}/{source.id}", spec.preprocessing, tensor, raw)
-            if source.id in self.plan.whole_before:
+            if not before.is_pointwise:
                 tensor, before = self._whole(f"{number}_{source.id}", tensor, before), Pipeline()
             tensors.append(tensor)
             pipelines.append(before)
@@ -186,6 +183,15 @@ class SampleMaker:
         if self._progress is not None and self._to_count:
             self._counted = min(self._counted + values, self._to_count)
             self._progress(self._counted, self._to_count)
+
+    def _tensor(self, number: int, source: InputMap) -> xr.DataArray:
+        """The RDF's tensor of an input: its image, or what the custom operations before the RDF's own make of it."""
+        tensor = sample_tensor(source.axes, self.images[source.id], self.plan.position(number), self._count)
+        operations = self.package.before_rdf.get(source.id, ())
+        if not operations:
+            return tensor
+        custom = self.fit(f"{number}/{source.id}/custom", operations, tensor, {})
+        return self._whole(f"{number}_{source.id}_custom", tensor, custom)
 
     def _whole(self, name: str, tensor: xr.DataArray, before: Pipeline) -> xr.DataArray:
         """A tensor that is processed at once, in memory or in a file."""

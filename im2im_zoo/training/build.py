@@ -10,6 +10,7 @@ from torch import nn
 
 from im2im_zoo.components import Component, as_component, build, check, is_component, nearest
 from im2im_zoo.data.augmentation import check_augmentations
+from im2im_zoo.data.files import list_files
 from im2im_zoo.errors import RecipeError, TrainingError
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
@@ -26,7 +27,7 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
     """
     check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
     check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
-    check_augmentations(recipe.data.augmentations, allow_code)
+    check_augmentations(recipe.data, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
         if key in _OURS:
@@ -39,13 +40,23 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
             check(component, where, allow_code=allow_code)
 
 
-def build_framework(recipe: Recipe, allow_code: Collection[str] = ()) -> Framework:
+def build_framework(
+    recipe: Recipe, allow_code: Collection[str] = (), weights: Mapping[str, torch.Tensor] | None = None
+) -> Framework:
     """The framework of a recipe with its network, weights drawn by torch's current random state.
+
+    Args:
+        recipe: what to build.
+        allow_code: see `components.resolve`.
+        weights: for the network to start from, a state dict of its own.
 
     Raises:
         ComponentError: what cannot be built.
+        TrainingError: weights that do not fit the network; the message lists them.
     """
     network = build(recipe.network, "network", allow_code=allow_code)
+    if weights is not None:
+        _load(network, weights, str(recipe.network.init_from))
     framework: Framework = build(recipe.framework, "framework", network=network, allow_code=allow_code)
     return framework
 
@@ -56,12 +67,14 @@ def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> d
 
 
 def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch.Tensor]) -> None:
-    """Check, with one patch, that the network takes the recipe's patches and gives the target's shape.
+    """Check, with one patch, that the network takes the recipe's patches and gives the shape that the target asks for.
 
     Raises:
         TrainingError: it does not; the message names the keys to change.
     """
     image, target = batch["input"][:1], batch["target"][:1]
+    channels = framework.output_channels(target.shape[1])
+    expected = torch.Size([1, channels, *target.shape[2:]])
     network, size = framework.exported_network().eval(), list(recipe.data.patch_size)
     try:
         with torch.inference_mode():
@@ -78,15 +91,33 @@ def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch
         raise TrainingError(
             f"the network gives {type(output).__name__}, not one tensor; choose another network"
         )
-    if output.shape != target.shape:
+    if output.shape != expected:
         hint = (
-            f"set the network's output channels to {target.shape[1]}"
+            f"set the network's output channels to {channels}"
             if output.shape[2:] == target.shape[2:]
             else f"make data.patch_size (now {size}) a multiple of the network's down-sampling"
         )
         raise TrainingError(
-            f"the network gives shape {list(output.shape)}, the target has {list(target.shape)}: {hint}"
+            f"the network gives shape {list(output.shape)}, but has to give {list(expected)}: {hint}"
         )
+
+
+def _load(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    lines = [f"{name}: the network has no such weights" for name in given.keys() - own.keys()]
+    lines += [f"{name}: missing in the run" for name in own.keys() - given.keys()]
+    lines += [
+        f"{name}: {given[name]} in the run, {own[name]} in the network"
+        for name in own.keys() & given.keys()
+        if own[name] != given[name]
+    ]
+    if lines:
+        raise TrainingError(
+            f"network.init_from: the weights of {source} do not fit the network; give it the same network.kwargs as "
+            f"that run has:\n{list_files(sorted(lines))}"
+        )
+    network.load_state_dict(weights, strict=True)
 
 
 def _components(value: object, where: str) -> list[tuple[str, Component]]:

@@ -10,6 +10,7 @@ RUN/
 """
 
 import csv
+import hashlib
 import json
 import os
 import pickle
@@ -105,6 +106,32 @@ def load_framework(
     except pickle.UnpicklingError as error:
         raise TrainingError(f"{path} holds more than weights and is not loaded: {error}") from error
     return framework.eval()
+
+
+def network_weights(run: Run, allow_code: Collection[str] = ()) -> dict[str, torch.Tensor]:
+    """The state dict of the network that a run trained, by its best checkpoint, as the recipe's network names it.
+
+    Raises:
+        TrainingError, ComponentError: as `load_framework`.
+    """
+    framework = load_framework(run, "best", allow_code)
+    # What a framework exports may have more around the network that the recipe names, e.g. an activation.
+    network = getattr(framework, "network", None)
+    weights: dict[str, torch.Tensor] = (
+        network if network is not None else framework.exported_network()
+    ).state_dict()
+    return weights
+
+
+def parent_of(run: Run) -> dict[str, str]:
+    """What says which weights a run that starts from this one has started from: recipe, data and checkpoint."""
+    with run.checkpoint("best").open("rb") as file:
+        checkpoint = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "recipe": run.recipe.name,
+        "data_sha256": run.provenance["data"]["sha256"],
+        "checkpoint_sha256": checkpoint,
+    }
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

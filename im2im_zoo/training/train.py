@@ -4,7 +4,7 @@ import logging
 import re
 import signal
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.files import stem_of
 from im2im_zoo.data.pairing import Pairs
 from im2im_zoo.errors import FULL, InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
@@ -30,7 +31,9 @@ from im2im_zoo.training.run import (
     git_revision,
     is_run,
     machine,
+    network_weights,
     open_run,
+    parent_of,
     write_json,
 )
 
@@ -74,16 +77,19 @@ def train(
     data_hash = hash_pairs(data.pairs)
     if first and resume and is_run(output):
         _check_same(open_run(output), recipe, data_hash)
+    last = output / "checkpoints" / "last.ckpt"
+    ckpt = last if resume and last.is_file() else None
     with _quiet():
+        weights, parent = _first_weights(recipe, allow_code) if ckpt is None else (None, _parent(output))
         pl.seed_everything(recipe.seed, workers=True, verbose=False)
-        framework = build_framework(recipe, allow_code)
+        framework = build_framework(recipe, allow_code, weights)
         options = build_trainer_options(recipe, allow_code)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
-        provenance = _start(recipe, output, data.pairs, data_hash) if first else {}
+        provenance = _start(recipe, output, data.pairs, data_hash, parent) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
-            _fit(recipe, output, framework, data, options, resume, report if first else None)
+            _fit(recipe, output, framework, data, options, ckpt, report if first else None)
         except BaseException as error:
             interrupted = isinstance(error, InterruptionError)
             state = {"state": "interrupted" if interrupted else "failed", "reason": str(error)}
@@ -103,6 +109,27 @@ def _check_folder(recipe: Recipe, output: Path, resume: bool) -> None:
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
         hint = "--resume goes on with it; " if is_run(output) else ""
         raise TrainingError(f"{output} exists already: {hint}give another --output, or remove it")
+
+
+def _first_weights(
+    recipe: Recipe, allow_code: Collection[str]
+) -> tuple[dict[str, torch.Tensor] | None, Mapping[str, str] | None]:
+    """The weights of the run that the recipe starts from, and what says which they are."""
+    source = recipe.network.init_from
+    if source is None:
+        return None, None
+    if not is_run(source):
+        raise TrainingError(
+            f"network.init_from: {source} is no run folder; give the --output of `im2im-zoo train`"
+        )
+    run = open_run(source)
+    return network_weights(run, allow_code), parent_of(run)
+
+
+def _parent(output: Path) -> Mapping[str, str] | None:
+    """Which weights a run that is resumed has started from."""
+    parent: Mapping[str, str] | None = open_run(output).provenance.get("parent")
+    return parent
 
 
 def _check_same(run: Run, recipe: Recipe, data_hash: str) -> None:
@@ -131,29 +158,41 @@ def _comparable(recipe: Recipe) -> dict[str, object]:
         else:
             flat[key] = node
 
-    flatten(recipe.model_dump(mode="json", exclude={"package"}), "")
+    flatten(_absolute(recipe).model_dump(mode="json", exclude={"package"}), "")
     free = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "data.path", "data.workers")
     return {k: v for k, v in flat.items() if k not in free}
 
 
-def _start(recipe: Recipe, output: Path, pairs: Pairs, data_hash: str) -> dict[str, Any]:
+def _absolute(recipe: Recipe) -> Recipe:
+    """The recipe with paths that mean the same in any folder."""
+    data, network = recipe.data, recipe.network
+    data = data.model_copy(update={"path": data.path.resolve()})
+    if network.init_from is not None:
+        network = network.model_copy(update={"init_from": network.init_from.resolve()})
+    return recipe.model_copy(update={"data": data, "network": network})
+
+
+def _start(
+    recipe: Recipe, output: Path, pairs: Pairs, data_hash: str, parent: Mapping[str, str] | None
+) -> dict[str, Any]:
     """Write what is known before training, and return the provenance."""
-    absolute = recipe.model_copy(
-        update={"data": recipe.data.model_copy(update={"path": recipe.data.path.resolve()})}
-    )
     output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.yaml").write_text(dump_recipe(absolute), encoding="utf-8")
+    (output / "recipe.yaml").write_text(dump_recipe(_absolute(recipe)), encoding="utf-8")
     (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
-    provenance = {
+    lone = {"train_targets": [stem_of(path) for path in pairs.targets]} if pairs.targets else {}
+    provenance: dict[str, Any] = {
         "state": "running",
         **machine(),
         "git_revision": git_revision(Path(__file__).parent),
         "data": {
             "sha256": data_hash,
-            "train": [pair.name for pair in pairs.train],
+            "train": [*(pair.name for pair in pairs.train), *(stem_of(path) for path in pairs.inputs)],
+            **lone,
             "validation": [pair.name for pair in pairs.validation],
         },
     }
+    if parent is not None:
+        provenance["parent"] = dict(parent)
     write_json(output / "provenance.json", provenance)
     return provenance
 
@@ -164,7 +203,7 @@ def _fit(
     framework: pl.LightningModule,
     data: ImagePairs,
     options: dict[str, Any],
-    resume: bool,
+    ckpt: Path | None,
     report: Callable[[TrainingProgress], None] | None,
 ) -> None:
     checkpoints = output / "checkpoints"
@@ -182,7 +221,6 @@ def _fit(
         ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),
         ModelCheckpoint(filename="last", **keep),
     ]
-    last = checkpoints / "last.ckpt"
     defaults: dict[str, Any] = {
         "logger": TensorBoardLogger(output, name="tensorboard", version=""),
         "num_sanity_val_steps": 0,
@@ -198,7 +236,6 @@ def _fit(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise TrainingError(f"trainer: {error}") from error
-    ckpt = last if resume and last.is_file() else None
     with _explained_failures(recipe, output):
         trainer.fit(framework, datamodule=data, ckpt_path=ckpt, weights_only=True)
 

@@ -1,14 +1,15 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im2im_zoo.data.patches import draw_patch, grid, order_of_epoch
+from im2im_zoo.data.patches import draw_lone_patch, draw_patch, grid, order_of_epoch
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=3).map(
     lambda axes: ([max(size, patch) for size, patch in axes], [patch for _, patch in axes])
 )
 
 
+@settings(deadline=None)  # a loop over up to 60 000 patches, on a machine that may be busy
 @given(SIZES)
 def test_a_grid_covers_every_voxel_with_patches_inside_the_image(axes: tuple[list[int], list[int]]) -> None:
     sizes, patch = axes
@@ -34,6 +35,8 @@ def test_a_random_patch_lies_inside_the_image(
     draw = draw_patch(sizes, patch, seed, epoch, index)
     assert all(0 <= c <= s - p for c, s, p in zip(draw.corner, sizes, patch, strict=True))
     assert 0 <= draw.seed < 2**32
+    assert 0 <= draw.device_seed < 2**32
+    assert draw.seed != draw.device_seed
     assert draw == draw_patch(sizes, patch, seed, epoch, index)
 
 
@@ -58,3 +61,21 @@ def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
     assert all(sorted(order) == list(range(100)) for order in orders)
     assert len(set(orders)) == 3
     assert tuple(order_of_epoch(100, 0, 1)) == orders[1]
+
+
+def test_a_lone_patch_is_of_each_image_alike_often_and_inside_it() -> None:
+    images = [(20, 30), (8, 8), (50, 9)]
+    drawn = [draw_lone_patch(images, (8, 8), 0, 0, 0, i) for i in range(3000)]
+    assert min(np.bincount([number for number, _ in drawn])) > 900
+    for number, draw in drawn:
+        assert all(0 <= c <= s - 8 for c, s in zip(draw.corner, images[number], strict=True))
+
+
+def test_streams_of_lone_patches_are_independent() -> None:
+    images = [(1000, 1000)] * 1000
+    one, same, other = (
+        [draw_lone_patch(images, (8, 8), stream, 0, 0, i) for i in range(200)] for stream in (0, 0, 1)
+    )
+    assert one == same
+    assert abs(np.corrcoef([n for n, _ in one], [n for n, _ in other])[0, 1]) < 0.25
+    assert not set(one) & set(other)

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-import im2im_zoo.data.preprocess as module
+import im2im_zoo.data.cached_image as module
 from im2im_zoo.data import find_pairs
 from im2im_zoo.data.preprocess import PreparedPairs, preprocess
 from im2im_zoo.errors import DataError
@@ -184,8 +185,8 @@ def test_an_operation_that_cannot_be_done_names_its_key(
 def test_too_little_space_is_said_before_anything_is_written(
     folder: Path, tmp_path: Path, recipe_for: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = module.shutil.disk_usage(tmp_path)._replace(free=10_000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DataError, match=r"need 0\.0 GB in .*cache.*TMPDIR"):
         run(recipe_for(folder), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

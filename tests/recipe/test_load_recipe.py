@@ -80,7 +80,11 @@ def test_an_override_of_one_number_keeps_the_rest_of_a_default_of_the_signature(
             "scal_range",
             r"input\.preprocessing\.0: .*did you mean 'scale_range'\?",
         ),
-        ("data.pairing", "foo", r"data\.pairing: .*'folders', 'suffixes', 'csv' or 'channels'.*'foo'"),
+        (
+            "data.pairing",
+            "foo",
+            r"data\.pairing: .*'folders', 'suffixes', 'csv', 'channels' or 'unpaired'.*'foo'",
+        ),
         ("data.patch_size", [64], r"data\.patch_size has 1 numbers, but input\.axes has the space axes y, x"),
         ("input.axes", "bcyq", r"input\.axes: .*'q' is no axis"),
         ("input.axes", "bcxy", r"input: axes are batch, channel, x, y; they must be"),
@@ -153,3 +157,16 @@ def test_every_key_of_our_sections_is_described_in_the_schema() -> None:
         if "description" not in entry
     ]
     assert not missing
+
+
+def test_the_weights_to_start_from_are_read_and_written_back(tmp_path: Path) -> None:
+    recipe = load_recipe("nuclei_2d", [("network.init_from", "runs/first")])
+    assert recipe.network.init_from == Path("runs/first")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(file) == recipe
+
+
+def test_only_the_network_can_start_from_a_run() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key 'framework\.init_from'"):
+        load_recipe("nuclei_2d", [("framework.init_from", "runs/first")])

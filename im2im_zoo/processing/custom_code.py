@@ -2,13 +2,17 @@
 
 Three things stand before the first line of it runs: the caller's consent, a source below `root`, and the
 sha256 of the description, where there is one. The bytes that are hashed are the bytes that run.
+
+Files that are byte for byte ours (`processing/custom/`) need no consent, wherever they lie; a recipe names them
+`im2im_zoo/FILE.py`.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +27,44 @@ from im2im_zoo.processing.operations import Step
 if TYPE_CHECKING:
     from bioimageio.spec.model import v0_5
 
+_OURS = Path(__file__).with_name("custom")
+_PREFIX = "im2im_zoo/"
+
+
+@functools.cache
+def our_operations() -> Mapping[str, str]:
+    """What each file of ours defines, by its sha256."""
+    files = [path for path in sorted(_OURS.glob("*.py")) if path.stem != "__init__"]
+    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in files}
+
+
+def source_file(operation: v0_5.CustomProcessingDescr, root: Path | None) -> Path:
+    """Where the file of a custom operation is; nothing is run.
+
+    Raises:
+        ProcessingError: no such file below `root`, or none of that name among ours.
+    """
+    return _source_path(_describe(operation), str(operation.source), root)
+
+
+def code_sha256(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str:
+    """The sha256 of the file of a custom operation.
+
+    Raises:
+        ProcessingError: as `source_file`.
+    """
+    return hashlib.sha256(source_file(operation, root).read_bytes()).hexdigest()
+
+
+def our_operation(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str | None:
+    """The name of the operation if it is one of ours, by its bytes; else None.
+
+    Raises:
+        ProcessingError: as `source_file`.
+    """
+    name = our_operations().get(code_sha256(operation, root))
+    return name if name == str(operation.callable) else None
+
 
 def custom_step(
     operation: v0_5.CustomProcessingDescr, image: xr.DataArray, *, allow_code: bool, root: Path | None
@@ -30,16 +72,17 @@ def custom_step(
     """The step `op = callable(**kwargs)`, then `op(array)` of the whole tensor in its axes' order.
 
     Raises:
-        ProcessingError: no consent, no such file below `root`, another sha256, or code that fails.
+        ProcessingError: no consent to code that is not ours, no such file below `root`, another sha256, or code that
+            fails.
     """
-    what = f"custom operation {operation.callable!r} of {operation.source}"
-    if not allow_code:
-        raise ProcessingError(
-            f"{what} runs Python code that came with the package: read it, and allow it (allow_code=True) if you trust it"
-        )
+    what = _describe(operation)
     path = _source_path(what, str(operation.source), root)
     code = path.read_bytes()
     digest = hashlib.sha256(code).hexdigest()
+    if not allow_code and our_operations().get(digest) != str(operation.callable):
+        raise ProcessingError(
+            f"{what} runs Python code that came with the package: read it, and allow it (allow_code=True) if you trust it"
+        )
     if operation.sha256 is not None and str(operation.sha256) != digest:
         raise ProcessingError(
             f"{what}: {path} has sha256 {digest}, the description says {operation.sha256}. The file was changed and "
@@ -80,7 +123,18 @@ class CustomFunction:
         return xr.DataArray(result, dims=x.dims, coords=coords, name=x.name, attrs=x.attrs)
 
 
+def _describe(operation: v0_5.CustomProcessingDescr) -> str:
+    return f"custom operation {operation.callable!r} of {operation.source}"
+
+
 def _source_path(what: str, source: str, root: Path | None) -> Path:
+    if source.startswith(_PREFIX):
+        ours = [f"{_PREFIX}{name}.py" for name in sorted(our_operations().values())]
+        if source not in ours:
+            raise ProcessingError(
+                f"{what}: there is none of that name among ours, which are {', '.join(ours)}"
+            )
+        return _OURS / source.removeprefix(_PREFIX)
     if root is None:
         raise ProcessingError(
             f"{what}: no folder is known to look for the file in; pass root, the package's folder"

@@ -1,0 +1,196 @@
+"""One image preprocessed into one file of the cache, under a name that says what its values depend on. Knows no pairs."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.data.matching import Side
+from im2im_zoo.errors import DataError, ProcessingError
+from im2im_zoo.processing import Operation, Pipeline, fit
+from im2im_zoo.processing.blocks import walk
+from im2im_zoo.processing.custom_code import code_sha256
+from im2im_zoo.processing.requirements import requirements
+from im2im_zoo.recipe import Recipe
+
+# Bump when the same image, axes and operations give other values.
+_FORMAT = 1
+_BLOCK_BYTES = 64 * 2**20
+# float32 counts exactly up to here; beyond it, labels would merge.
+_LARGEST_LABEL = 2**24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """A raw image, lazy; `identity` is another one after any change of its file."""
+
+    identity: str
+    array: xr.DataArray
+    side: Side
+    partner: "Image | None" = None
+    """The input that belongs to a target or a cost map, if one does."""
+
+    @property
+    def source(self) -> "Image | None":
+        """The input whose statistics an operation may refer to."""
+        return self if self.side == "input" else self.partner
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What one image is to become."""
+
+    image: Image
+    operations: Sequence[Operation]
+    file: Path
+
+
+def plan_file(
+    image: Image, training: Sequence[Image], recipe: Recipe, folder: Path, root: Path | None = None
+) -> Plan:
+    """What an image is to become, and the file for it, which is the same for the same values.
+
+    Args:
+        image: to be preprocessed.
+        training: all images of its side that train, of which statistics of the dataset are taken.
+        recipe: its `input` and `target` say how; a cost map is used as it is.
+        folder: of the cache.
+        root: folder of the sources of `custom` operations that are not ours.
+
+    Raises:
+        DataError: an operation refers to the input that belongs to the image, and there is none; or the file of a custom
+            one is not there.
+    """
+    operations: Sequence[Operation] = (
+        () if image.side == "cost" else getattr(recipe, image.side).preprocessing
+    )
+    wants = [want for operation in operations for want in requirements(operation)]
+    by_source = any(want.reference for want in wants)
+    if by_source and image.source is None:
+        raise DataError(
+            f"{image.side}.preprocessing refers to the input that belongs to an image, but with data.pairing: unpaired "
+            "there is none; take the statistics of the image itself"
+        )
+    parts = {
+        "format": _FORMAT,
+        "version": _version(),
+        "image": image.identity,
+        "axes": recipe.input.axes,
+        "file_axes": getattr(recipe.data, f"{image.side}_axes"),
+        "channels": getattr(recipe.data, f"{image.side}_channels"),
+        "operations": [operation.model_dump(mode="json") for operation in operations],
+        "reference": image.source.identity if by_source and image.source else None,
+        "dataset": [other.identity for other in training] if any(w.of_dataset for w in wants) else None,
+    }
+    try:
+        code = [code_sha256(operation, root) for operation in operations if operation.id == "custom"]
+    except ProcessingError as error:
+        raise DataError(f"{image.side}.preprocessing: {error}") from error
+    if code:
+        parts["code"] = code
+    if image.side == "cost":  # else a file that was cached as another side would go unchecked
+        parts["side"] = "cost"
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Plan(image, operations, folder / f"{key}.npy")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("im2im_zoo")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+class Fitter:
+    """Fits operations to images; once for all if every statistic is of the dataset."""
+
+    def __init__(
+        self, dataset: Sequence[xr.DataArray], reference_id: str, allow_code: bool, root: Path | None
+    ) -> None:
+        self._dataset = dataset
+        self._reference_id = reference_id
+        self._allow_code = allow_code
+        self._root = root
+        self._shared: Pipeline | None = None
+
+    def __call__(self, plan: Plan) -> Pipeline:
+        if self._shared is not None:
+            return self._shared
+        wants = [want for operation in plan.operations for want in requirements(operation)]
+        reference = plan.image.source
+        pipeline = fit(
+            plan.operations,
+            plan.image.array,
+            references={} if reference is None else {self._reference_id: reference.array},
+            dataset=self._dataset,
+            allow_code=self._allow_code,
+            root=self._root,
+            block_bytes=_BLOCK_BYTES,
+        )
+        if wants and all(want.of_dataset for want in wants):
+            self._shared = pipeline
+        return pipeline
+
+
+def write(plan: Plan, fitter: Fitter) -> None:
+    """Preprocess one image in blocks, into a file that takes its name at the end."""
+    partial = plan.file.with_name(f"{plan.file.stem}.{uuid.uuid4().hex}.partial")
+    try:
+        pipeline = fitter(plan)
+        _write_blocks(plan.image.array, pipeline, partial, plan.image.side)
+        partial.replace(plan.file)
+    except ProcessingError as error:
+        raise DataError(
+            f"{plan.image.side}.preprocessing of {plan.image.array.attrs.get('source')}: {error}"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Side) -> None:
+    axes = [str(axis) for axis in image.dims]
+    whole = {axis: image.sizes[axis] for axis in pipeline.whole_axes if axis in axes}
+    written: NDArray[np.float32] | None = None
+    for start, block in walk(image, block_bytes=_BLOCK_BYTES, grain=whole):
+        made = pipeline(block)
+        values = _as_float32(made.transpose(*axes).to_numpy(), str(image.attrs.get("source")), side)
+        if written is None:
+            # Only an operation that sees all channels at once can change their number.
+            sizes = dict(image.sizes) | ({"channel": made.sizes["channel"]} if "channel" in whole else {})
+            shape = tuple(sizes[axis] for axis in axes)
+            written = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        place = tuple(slice(start[a], start[a] + n) for a, n in zip(axes, values.shape, strict=True))
+        written[place] = values
+    if isinstance(written, np.memmap):
+        written.flush()
+
+
+def _as_float32(values: NDArray[np.generic], source: str, side: Side) -> NDArray[np.float32]:
+    if (
+        side != "cost"
+        and values.dtype.kind in "iu"
+        and max(int(values.max()), -int(values.min())) > _LARGEST_LABEL
+    ):
+        raise DataError(
+            f"{source}: values above {_LARGEST_LABEL} do not survive as float32, so labels would merge; "
+            f"relabel the image from 1, or scale it in {side}.preprocessing"
+        )
+    result = values.astype(np.float32)
+    if side == "cost" and not (np.isfinite(result) & (result >= 0)).all():
+        raise DataError(
+            f"{source}: a cost map says how much each voxel counts, so its values have to be finite and at least 0; "
+            "correct the file, or choose another channel of it in data.cost_channels"
+        )
+    if not np.isfinite(result).all():
+        raise DataError(
+            f"{source}: holds values that are not finite (NaN or infinite) after {side}.preprocessing; replace them "
+            "in the file, for instance by 0"
+        )
+    return result

@@ -1,0 +1,131 @@
+"""How a loss sees a prediction: voxels that count more or less, networks that predict at several depths. No loss itself."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from im2im_zoo.errors import TrainingError
+from im2im_zoo.losses.weighted import weighted_mean
+
+Loss = Callable[..., Tensor]
+
+
+def heads_of(output: object, target: Tensor) -> list[Tensor]:
+    """The predictions of a network in training, the finest first: one, or those of its deep supervision.
+
+    Args:
+        output: (batch, channel, (z,) y, x); a list of such; or all of one size in one tensor (batch, head, channel,
+            (z,) y, x), as MONAI's DynUNet gives them.
+        target: has the axes of a prediction.
+
+    Raises:
+        TrainingError: it is none of these.
+    """
+    if isinstance(output, Tensor) and output.ndim == target.ndim + 1:
+        return list(output.unbind(1))
+    heads = [output] if isinstance(output, Tensor) else output
+    if not isinstance(heads, list | tuple) or not heads:
+        raise TrainingError(
+            f"in training the network gives {type(output).__name__}, not one tensor or several"
+        )
+    for head in heads:
+        if not isinstance(head, Tensor) or head.ndim != target.ndim:
+            raise TrainingError(
+                f"in training the network gives {_describe(head)}, which is no prediction of a target of shape "
+                f"{list(target.shape)}; choose another network"
+            )
+    return list(heads)
+
+
+def deep_loss(
+    loss: Loss, heads: Sequence[Tensor], target: Tensor, cost: Tensor | None, class_weights: Tensor | None
+) -> Tensor:
+    """The mean of the losses of all heads, weighted 1, 1/2, 1/4, ... (Lee et al. 2015, arXiv:1409.5185; the weights
+    of nnU-Net, Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+
+    A smaller head is compared with the target's voxels nearest to its own, so that labels stay labels and voxels that
+    do not count are left out. Arguments as in `weighted_loss`.
+    """
+    factors = [0.5**depth for depth in range(len(heads))]
+    losses = []
+    for factor, head in zip(factors, heads, strict=True):
+        size = head.shape[2:]
+        weight = None if cost is None else _nearest(cost, size)
+        single = weighted_loss(loss, head, _nearest(target, size), weight, class_weights)
+        losses.append(factor / sum(factors) * single)
+    return torch.stack(losses).sum()
+
+
+def weighted_loss(
+    loss: Loss, prediction: Tensor, target: Tensor, cost: Tensor | None, class_weights: Tensor | None
+) -> Tensor:
+    """The loss of one prediction, a scalar; voxels whose cost is 0 change neither it nor any gradient.
+
+    Args:
+        loss: see `check_weightable` for which take a cost or weights.
+        prediction, target: (batch, channel, (z,) y, x).
+        cost: (batch, 1, (z,) y, x), how much each voxel counts, at least 0.
+        class_weights: (channel,), how much each of the target's channels counts, at least 0.
+
+    Raises:
+        TrainingError: the loss cannot be weighted, or not by class; other numbers of channels.
+    """
+    if cost is None and class_weights is None:
+        return loss(prediction, target).mean()  # of one value a voxel, or of one in all
+    check_weightable(loss)
+    weight = torch.ones_like(target[:1, :1]) if cost is None else cost
+    if cost is not None:
+        # Whatever is there, NaN too, is gone before the loss sees it: also for a loss that looks at neighbours.
+        prediction, target = prediction.masked_fill(cost == 0, 0), target.masked_fill(cost == 0, 0)
+    if class_weights is not None:
+        if len(class_weights) != target.shape[1]:
+            raise TrainingError(
+                f"framework.kwargs.class_weights has {len(class_weights)} numbers, but the target has "
+                f"{target.shape[1]} channels; give one for each"
+            )
+        weight = weight * class_weights.to(weight).view(1, -1, *[1] * (target.ndim - 2))
+    if _takes_weight(loss):
+        return loss(prediction, target, weight=weight)
+    each = loss(prediction, target)
+    if each.shape == target[:, 0].shape:  # one value for all channels, as of a cross-entropy
+        each = each.unsqueeze(1)
+    if each.shape[2:] != target.shape[2:] or weight.shape[1] not in (1, each.shape[1]):
+        raise TrainingError(
+            f"framework.kwargs.loss: {type(loss).__name__} with reduction none gives values of shape "
+            f"{list(each.shape)}, which cannot be weighted by {list(weight.shape)}; use a loss of single voxels for "
+            "cost maps (data.cost), and one of single voxels and channels for class_weights"
+        )
+    return weighted_mean(each, weight)
+
+
+def check_weightable(loss: Loss) -> None:
+    """Refuse a loss that cannot count some voxels more than others.
+
+    Raises:
+        TrainingError: it neither takes a `weight` nor has the reduction "none".
+    """
+    if not _takes_weight(loss) and getattr(loss, "reduction", None) != "none":
+        raise TrainingError(
+            f"framework.kwargs.loss: {type(loss).__name__} cannot count some voxels more than others, as cost maps "
+            "(data.cost) and class_weights need: it takes no `weight` with the target; use a loss of im2im_zoo.losses "
+            "that does, or one of single voxels with `reduction: none`, e.g. of torch.nn.MSELoss"
+        )
+
+
+def _takes_weight(loss: Loss) -> bool:
+    call: Any = loss.forward if isinstance(loss, nn.Module) else loss
+    return "weight" in inspect.signature(call).parameters
+
+
+def _nearest(values: Tensor, size: Sequence[int]) -> Tensor:
+    if values.shape[2:] == torch.Size(size):
+        return values
+    return F.interpolate(values, size=list(size), mode="nearest-exact")
+
+
+def _describe(head: object) -> str:
+    return f"shape {list(head.shape)}" if isinstance(head, Tensor) else type(head).__name__

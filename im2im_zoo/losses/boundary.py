@@ -1,0 +1,93 @@
+"""The boundary loss, with voxel weights and voxel sizes. Without them, monai.losses.BoundaryLoss is the same."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from im2im_zoo.errors import TrainingError
+from im2im_zoo.losses.classes import check_activation, compared
+from im2im_zoo.losses.weighted import weighted_mean
+
+
+class BoundaryLoss(nn.Module):
+    """The mean of probability times signed distance to the target's boundary (Kervadec et al. 2019, arXiv:1812.07032).
+
+    Negative for what is found within the target, positive for what is found without, each the more the further it is
+    from the boundary; the least value is that of the target itself. It says little of where the prediction is empty, so
+    the paper adds it to a loss of overlap.
+
+    Args:
+        sigmoid, softmax: whether the prediction holds logits of classes that may overlap, or that exclude each other.
+        include_background: whether the first of several classes counts.
+        spacing: size of a voxel along (z,) y, x, in any unit; None: 1 each.
+    Raises:
+        TrainingError: both `sigmoid` and `softmax`.
+    """
+
+    def __init__(
+        self,
+        sigmoid: bool = False,
+        softmax: bool = False,
+        include_background: bool = True,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        check_activation("BoundaryLoss", sigmoid=sigmoid, softmax=softmax)
+        self.sigmoid = sigmoid
+        self.softmax = softmax
+        self.include_background = include_background
+        self.spacing = spacing
+
+    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            prediction: (batch, class, (z,) y, x).
+            target: 0 and 1, of the same shape, or one channel of class numbers where the prediction has several.
+            weight: broadcastable to the target's shape; None weighs all alike.
+        Raises:
+            TrainingError: shapes that do not fit, or another number of voxel sizes than space axes.
+        """
+        found, wanted, counts = compared(
+            prediction,
+            target,
+            weight,
+            sigmoid=self.sigmoid,
+            softmax=self.softmax,
+            include_background=self.include_background,
+        )
+        return weighted_mean(found * signed_distance(wanted, self.spacing), counts)
+
+
+@torch.no_grad()
+def signed_distance(target: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
+    """Distance of each voxel to the boundary, negative within the target; 0 if it is empty or all.
+
+    It is the distance to the nearest voxel on the other side, within the target less the smallest voxel size: as in the
+    authors' code and MONAI, the outermost voxels of the target are at 0 and those next to it at 1, where voxels are
+    cubes.
+
+    Args:
+        target: 0 and 1, (batch, class, (z,) y, x).
+        spacing: size of a voxel along (z,) y, x; None: 1 each.
+    Raises:
+        TrainingError: another number of voxel sizes than space axes.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    ndim = target.ndim - 2
+    sampling = [1.0] * ndim if spacing is None else [float(size) for size in spacing]
+    if len(sampling) != ndim:
+        raise TrainingError(
+            f"BoundaryLoss: spacing {sampling} has {len(sampling)} numbers, the target {ndim} space axes; give one for each"
+        )
+    masks = target.cpu().numpy() > 0.5
+    distances = np.zeros(masks.shape, np.float32)
+    for place in np.ndindex(*masks.shape[:2]):
+        mask = masks[place]
+        if mask.any() and not mask.all():
+            within = distance_transform_edt(mask, sampling) - min(sampling)
+            distances[place] = np.where(mask, -within, distance_transform_edt(~mask, sampling))
+    return torch.from_numpy(distances).to(target)

@@ -1,0 +1,53 @@
+"""A pair of registered images as train/ and val/ folders: where it is cut, and how it is written. No image of its own."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.images import write_image
+
+Array = NDArray[np.generic]
+YX, CYX, ZYX = ("y", "x"), ("channel", "y", "x"), ("z", "y", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSet:
+    """A pair of registered images, and where it is cut into a part for training and a held-out one.
+
+    With `unpaired`, an axis and an index, the part for training is cut once more: images are what lies before it,
+    targets what lies behind, so that no target shows what an image shows. The held-out part stays a pair.
+    """
+
+    description: str
+    axes: tuple[tuple[str, ...], tuple[str, ...]]
+    held_out: tuple[str, int]
+    pair: Callable[[], tuple[Array, Array]]
+    unpaired: tuple[str, int] | None = None
+
+
+def write_set(sample: SampleSet, name: str, folder: Path) -> None:
+    """Write `train/` and `val/`, each with `images/` and `targets/`, in one step: `folder` is whole or is not there."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    axis, first = sample.held_out
+    for number, (kind, array) in enumerate(zip(("images", "targets"), sample.pair(), strict=True)):
+        image = xr.DataArray(array, dims=sample.axes[number])
+        train, held_out = image.isel({axis: slice(None, first)}), image.isel({axis: slice(first, None)})
+        train_name = name
+        if sample.unpaired is not None:
+            across, middle = sample.unpaired
+            train = train.isel({across: slice(middle, None) if number else slice(None, middle)})
+            train_name = f"{name}_{kind}"  # not a pair: not of one name
+        _write(train, partial / "train" / kind / f"{train_name}.ome.tif")
+        _write(held_out, partial / "val" / kind / f"{name}.ome.tif")
+    partial.rename(folder)
+
+
+def _write(image: xr.DataArray, path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    write_image(image, path)
