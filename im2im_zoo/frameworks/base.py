@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -26,7 +26,14 @@ class Framework(pl.LightningModule, ABC):
     A batch is a mapping with `input` and `target`, float tensors of (batch, channel, (z,) y, x), and, if the recipe
     has cost maps, `cost` of (batch, 1, (z,) y, x): how much each voxel counts in the loss, 0 for not at all. A subclass
     writes the Lightning steps and says which network a package holds; it logs `train_loss` and `val_loss`.
+
+    Attributes:
+        uses_cost: whether its loss heeds cost maps; a recipe that has them is refused otherwise.
+        uses_pairs: whether input and target of a batch have to belong together, so that unpaired images are refused.
     """
+
+    uses_cost: ClassVar[bool] = False
+    uses_pairs: ClassVar[bool] = True
 
     @abstractmethod
     def exported_network(self) -> nn.Module:

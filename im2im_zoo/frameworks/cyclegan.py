@@ -98,6 +98,8 @@ class CycleGAN(Framework):
         ComponentError: channels differ and there is no `backward_network`, or `direction` is backward.
     """
 
+    uses_pairs = False
+
     def __init__(
         self,
         network: nn.Module,

@@ -45,6 +45,7 @@ class FCN(Framework):
         TrainingError: arguments that do not go together.
     """
 
+    uses_cost = True
     _class_weights: Tensor | None
 
     def __init__(

@@ -53,6 +53,8 @@ class Pix2Pix(Framework):
         scheduler_interval: whether the schedules advance every epoch or every step.
     """
 
+    uses_cost = True
+
     def __init__(
         self,
         network: nn.Module,

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from im2im_zoo.components import Component, as_component, build, check, is_component, nearest
+from im2im_zoo.components import Component, as_component, build, check, is_component, nearest, resolve
 from im2im_zoo.data.augmentation import check_augmentations
 from im2im_zoo.data.files import list_files
 from im2im_zoo.errors import RecipeError, TrainingError
@@ -28,6 +28,7 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
     check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
     check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
     check_augmentations(recipe.data, allow_code)
+    _check_uses(recipe, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
         if key in _OURS:
@@ -38,6 +39,18 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
             )
         for where, component in _components(value, f"trainer.{key}"):
             check(component, where, allow_code=allow_code)
+
+
+def _check_uses(recipe: Recipe, allow_code: Collection[str]) -> None:
+    """Refuse data that the framework would pass over in silence, or learn nonsense from."""
+    method = resolve(recipe.framework.callable, "framework.callable", allow_code)
+    name = recipe.framework.callable.rpartition(".")[2]
+    if recipe.data.has_cost and not getattr(method, "uses_cost", False):
+        raise RecipeError(f"data.cost: {name} does not heed cost maps; leave them out, or use FCN or Pix2Pix")
+    if recipe.data.pairing == "unpaired" and getattr(method, "uses_pairs", True):
+        raise RecipeError(
+            f"data.pairing: unpaired: {name} learns from images that belong together; pair them, or use CycleGAN"
+        )
 
 
 def build_framework(

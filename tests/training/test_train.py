@@ -48,10 +48,25 @@ def test_a_run_folder_holds_what_a_person_needs_to_do_it_again(tiny: Tiny, tmp_p
     assert not network.training
 
 
-def test_a_resumed_run_ends_as_an_unbroken_one(tiny: Tiny, tmp_path: Path) -> None:
-    unbroken = train(tiny(trainer__max_epochs=3), tmp_path / "unbroken")
-    train(tiny(trainer__max_epochs=1), tmp_path / "resumed")
-    resumed = train(tiny(trainer__max_epochs=3), tmp_path / "resumed", resume=True)
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        None,
+        {
+            "callable": "torch.optim.lr_scheduler.StepLR",
+            "call": False,
+            "kwargs": {"step_size": 1, "gamma": 0.3},
+        },
+    ],
+    ids=["constant", "falling"],
+)
+def test_a_resumed_run_ends_as_an_unbroken_one(
+    tiny: Tiny, tmp_path: Path, scheduler: dict[str, object] | None
+) -> None:
+    schedule = {} if scheduler is None else {"framework__kwargs__scheduler": scheduler}
+    unbroken = train(tiny(trainer__max_epochs=3, **schedule), tmp_path / "unbroken")
+    train(tiny(trainer__max_epochs=1, **schedule), tmp_path / "resumed")
+    resumed = train(tiny(trainer__max_epochs=3, **schedule), tmp_path / "resumed", resume=True)
     expected, found = weights(unbroken.checkpoint("last")), weights(resumed.checkpoint("last"))
     assert expected.keys() == found.keys()
     for key in expected:
@@ -125,6 +140,20 @@ def test_a_folder_of_something_else_is_left_alone(tiny: Tiny, tmp_path: Path) ->
         ({"trainer__precision": "7"}, TrainingError, r"trainer: .*[Pp]recision"),
         ({"framework__callable": "torch.nn.MSELoss"}, ComponentError, r"is no Framework"),
         ({"framework__kwargs__optimizer__call": True}, ComponentError, r"needs params.*call: false"),
+        (
+            {
+                "data__cost": "masks",
+                "framework__callable": "im2im_zoo.frameworks.cyclegan.CycleGAN",
+                "framework__kwargs": {},
+            },
+            RecipeError,
+            r"data\.cost: CycleGAN does not heed",
+        ),
+        (
+            {"data__pairing": "unpaired"},
+            RecipeError,
+            r"unpaired: FCN learns from images that belong together",
+        ),
         ({"monitor": "val_dise"}, TrainingError, r"monitor: 'val_dise' is not among.*val_dice"),
         (
             {"framework__kwargs__optimizer__kwargs__lr": 1e30},
