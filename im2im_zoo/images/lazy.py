@@ -24,7 +24,10 @@ Key = tuple[int | slice, ...]
 
 
 class Source(Protocol):
-    """The voxels of one image in a file."""
+    """The voxels of one image in a file.
+
+    One that can only decode whole chunks has their shape as `chunks`, so that readers keep to them.
+    """
 
     @property
     def path(self) -> Path: ...
@@ -90,6 +93,12 @@ class ExpandedSource:
         ndim = len(self.source.shape) + len(self.inserted)
         return tuple(1 if axis in self.inserted else next(sizes) for axis in range(ndim))
 
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        known = getattr(self.source, "chunks", None)
+        sizes = iter(known or ())
+        return known and tuple(1 if axis in self.inserted else next(sizes) for axis in range(len(self.shape)))
+
     def read(self, key: Key) -> NDArray[Any]:
         found = self.source.read(tuple(k for axis, k in enumerate(key) if axis not in self.inserted))
         kept = [(axis in self.inserted, k) for axis, k in enumerate(key) if isinstance(k, slice)]
@@ -105,6 +114,7 @@ class OpenedSource:
         shape, dtype: of the voxels.
         opener: importable function of `arguments` that gives an array which is indexed by a key, and a
             function that closes it.
+        chunks: what is decoded at once.
     """
 
     def __init__(
@@ -114,9 +124,11 @@ class OpenedSource:
         dtype: np.dtype[Any],
         opener: "Callable[..., tuple[Any, Callable[[], None]]]",
         *arguments: Any,
+        chunks: tuple[int, ...] | None = None,
     ) -> None:
         self.path = path
         self.shape = shape
+        self.chunks = chunks
         self.dtype = dtype.newbyteorder("=")
         self._opener = opener
         self._opened: Any = None
@@ -184,8 +196,12 @@ class LazyArray(BackendArray):
 
 
 def lazy_image(source: Source, dims: tuple[str, ...]) -> xr.DataArray:
-    """The voxels as a DataArray that reads nothing until it is asked for a region."""
-    return xr.DataArray(xr.Variable(dims, indexing.LazilyIndexedArray(LazyArray(source))))
+    """The voxels as a DataArray that reads nothing until it is asked for a region; its `encoding` tells the chunks."""
+    image = xr.DataArray(xr.Variable(dims, indexing.LazilyIndexedArray(LazyArray(source))))
+    chunks = getattr(source, "chunks", None)
+    if chunks is not None:
+        image.encoding["preferred_chunks"] = dict(zip(dims, chunks, strict=True))
+    return image
 
 
 def _key_text(key: Key) -> str:

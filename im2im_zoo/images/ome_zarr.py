@@ -81,7 +81,8 @@ def open_zarr_array(path: Path) -> tuple[Any, Any]:
 def _source(path: Path, array: Any) -> Source:
     if np.dtype(array.dtype).kind not in "biuf":
         raise ImageError(f"{path}: holds {array.dtype} values, which are no image of numbers")
-    return OpenedSource(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path)
+    chunks = tuple(array.chunks)
+    return OpenedSource(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks)
 
 
 def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -91,7 +91,17 @@ def _source(path: Path, index: int, series: tifffile.TiffPageSeries) -> Source:
     if series.dataoffset is not None and page.is_memmappable and not series.is_multifile:
         stored = dtype.newbyteorder(page.parent.byteorder)
         return MappedSource(path, tuple(series.shape), stored, int(series.dataoffset))
-    return OpenedSource(path, tuple(series.shape), dtype, open_series, path, index)
+    chunks = _chunks(tuple(series.shape), tuple(page.shape), tuple(page.chunks))
+    return OpenedSource(path, tuple(series.shape), dtype, open_series, path, index, chunks=chunks)
+
+
+def _chunks(
+    shape: tuple[int, ...], page: tuple[int, ...], segment: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """Voxels of a tile or strip along each axis of a series of pages; None if it is not laid out as its pages are."""
+    if len(segment) != len(page) or shape[len(shape) - len(page) :] != page:
+        return None
+    return (1,) * (len(shape) - len(page)) + tuple(min(s, n) for s, n in zip(segment, page, strict=True))
 
 
 def _choose(path: Path, tif: tifffile.TiffFile, image: int | None) -> int:

@@ -13,6 +13,7 @@ from zarr.storage import LocalStore
 
 from im2im_zoo.images import create_image, open_image, write_image
 from im2im_zoo.images.target import blocks
+from im2im_zoo.processing.blocks import walk
 
 SIDE = 200_000
 
@@ -119,3 +120,55 @@ def test_blocks_cover_an_image_once_and_keep_to_the_limit(limit: int) -> None:
         voxels = np.prod([k.stop - k.start for k in key])
         assert voxels * 2 <= max(limit, np.prod(chunks) * 2)
     assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_walking_a_wide_image_in_small_blocks_decodes_each_chunk_once(
+    tmp_path: Path, reads: list[str], version: str
+) -> None:
+    random = np.random.default_rng(0)
+    values = random.integers(0, 999, (2, 320, 5000)).astype(np.uint16)
+    image = xr.DataArray(values, dims=("channel", "y", "x"), coords={"channel": ["a", "b"]})
+    with create_image(
+        tmp_path / "a.ome.zarr",
+        axes=image.dims,
+        shape=image.shape,
+        dtype="uint16",
+        chunks=(1, 100, 100),
+        ome_zarr_version=version,
+    ) as writer:
+        writer.write({"channel": slice(0, 2), "y": slice(0, 320), "x": slice(0, 5000)}, values)
+    opened = open_image(tmp_path / "a.ome.zarr", channels=[1])
+    assert opened.encoding["preferred_chunks"] == {"channel": 1, "y": 100, "x": 100}
+    reads.clear()
+    total = sum(int(piece.sum()) for _, piece in walk(opened, block_bytes=2**19))
+    assert total == values[1].sum(dtype=np.int64)
+    assert len(reads) == len(set(reads)) == 4 * 50
+
+
+def test_the_chunks_of_tiled_tiffs_are_known(tmp_path: Path) -> None:
+    values = np.zeros((3, 200, 300), np.uint8)
+    tifffile.imwrite(
+        tmp_path / "tiled.tif",
+        values,
+        tile=(64, 128),
+        compression="zlib",
+        photometric="minisblack",
+        metadata={"axes": "ZYX"},
+    )
+    tifffile.imwrite(
+        tmp_path / "strips.tif",
+        values,
+        rowsperstrip=50,
+        compression="zlib",
+        photometric="minisblack",
+        metadata={"axes": "ZYX"},
+    )
+    tifffile.imwrite(tmp_path / "plain.tif", values, photometric="minisblack", metadata={"axes": "ZYX"})
+    known = {
+        p: open_image(tmp_path / f"{p}.tif").encoding.get("preferred_chunks")
+        for p in ("tiled", "strips", "plain")
+    }
+    assert known["tiled"] == {"z": 1, "y": 64, "x": 128}
+    assert known["strips"] == {"z": 1, "y": 50, "x": 300}
+    assert known["plain"] is None
