@@ -18,7 +18,13 @@ from im2im_zoo.training.run import open_run
 
 pytestmark = pytest.mark.slow
 FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
-GENERATOR_PARTS = ("train_reconstruction", "train_features", "train_cycle")
+# Generator and discriminator learn against each other: what falls is the part of the generator's loss that has a target.
+# pix2pixHD has none, as its features change with the discriminators: its error is taken of the held-out patches.
+FALLING = {
+    "train_reconstruction": "train_reconstruction",
+    "train_cycle": "train_cycle",
+    "train_features": "val_loss",
+}
 
 
 def command(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -146,10 +152,9 @@ def test_the_loss_falls_on_one_overfitted_batch(name: str, tmp_path: Path) -> No
     command(
         *("train", name, f"--data.path={tmp_path / 'images'}", "--output", tmp_path / "run"),
         *("--data.patches_per_image=4", "--data.batch_size=4", "--data.augmentations=[]"),
-        *("--trainer.overfit_batches=1", "--trainer.max_epochs=40"),
+        *("--trainer.overfit_batches=1", "--trainer.max_epochs=40", "--framework.kwargs.scheduler=null"),
     )
     rows = open_run(tmp_path / "run").metrics
-    # Generator and discriminator learn against each other: what falls is the generator's part that has a target.
-    loss = next((part for part in GENERATOR_PARTS if part in rows[0]), "train_loss")
+    loss = next((falling for part, falling in FALLING.items() if part in rows[0]), "train_loss")
     losses = [row[loss] for row in rows]
     assert losses[-1] < 0.7 * losses[0], losses
