@@ -18,7 +18,13 @@ from im2im_zoo.training.run import open_run
 
 pytestmark = pytest.mark.slow
 FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
-GENERATOR_PARTS = ("train_reconstruction", "train_features", "train_cycle")
+# Generator and discriminator learn against each other: what falls is the part of the generator's loss that has a target.
+# pix2pixHD has none, as its features change with the discriminators: its error is taken of the held-out patches.
+FALLING = {
+    "train_reconstruction": "train_reconstruction",
+    "train_cycle": "train_cycle",
+    "train_features": "val_loss",
+}
 
 
 def command(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -95,7 +101,7 @@ def test_bioimageio_core_finds_nothing_wrong(made: Made, weights: str) -> None:
     assert not avoidable(message for _, messages in warnings for message in messages)
 
 
-def test_tiles_give_what_the_whole_image_gives(made: Made) -> None:
+def test_tiles_give_what_the_whole_image_gives_or_are_said_not_to(made: Made) -> None:
     recipe = load_recipe(made.name)
     axes = "".join({"channel": "c"}.get(a, a) for a in recipe.input.axes if a != "batch")
     shape = {"y": 512, "x": 500} if len(recipe.space) == 2 else {"z": 61, "y": 90, "x": 120}
@@ -107,9 +113,17 @@ def test_tiles_give_what_the_whole_image_gives(made: Made) -> None:
     np.save(file, pixels)
     image = open_image(file, axes=axes)
     with open_package(made.package) as package:
+        reach = package.raw["config"]["im2im_zoo"]["receptive_field"]
+        if reach == "global":
+            sizes = {
+                a["id"]: a["size"]["min"] for a in package.raw["inputs"][0]["axes"] if a["type"] == "space"
+            }
+            options = ("--axes", axes, "--tile", ",".join(f"{a}={n}" for a, n in sizes.items()), "--plan")
+            plan = command("predict", made.package, file, made.package.parent / "tiled.ome.zarr", *options)
+            assert "the tiles are not exact" in plan.stdout + plan.stderr
+            return
         network = open_network(package).engine
         whole = predict_array(package, image, engine=network, whole=True)
-        reach = package.raw["config"]["im2im_zoo"]["receptive_field"]
         smallest = {a: n["min"] for a, n in package.raw["config"]["im2im_zoo"]["grid"].items()}
         step = package.raw["config"]["im2im_zoo"]["grid"]
         kept = 64 if len(recipe.space) == 2 else 32
@@ -138,10 +152,9 @@ def test_the_loss_falls_on_one_overfitted_batch(name: str, tmp_path: Path) -> No
     command(
         *("train", name, f"--data.path={tmp_path / 'images'}", "--output", tmp_path / "run"),
         *("--data.patches_per_image=4", "--data.batch_size=4", "--data.augmentations=[]"),
-        *("--trainer.overfit_batches=1", "--trainer.max_epochs=40"),
+        *("--trainer.overfit_batches=1", "--trainer.max_epochs=40", "--framework.kwargs.scheduler=null"),
     )
     rows = open_run(tmp_path / "run").metrics
-    # Generator and discriminator learn against each other: what falls is the generator's part that has a target.
-    loss = next((part for part in GENERATOR_PARTS if part in rows[0]), "train_loss")
+    loss = next((falling for part, falling in FALLING.items() if part in rows[0]), "train_loss")
     losses = [row[loss] for row in rows]
     assert losses[-1] < 0.7 * losses[0], losses
