@@ -124,6 +124,9 @@ def prepare(
         )
         engine, reason = opened.engine, opened.reason
     budget = default_budget() if memory is None else memory
+    if decisions is not None and cost is None:
+        # A process is a little larger another time; the tiles were chosen for what was measured then.
+        cost = Cost(**decisions["cost"])
     cost = cost or _cost(package, engine, layout, budget, threads)
     options: dict[str, Any] = {
         "memory": budget,
@@ -159,6 +162,7 @@ def decisions_of(prepared: Prepared) -> dict[str, Any]:
         "halo_source": plan.halo_source,
         "halo_note": plan.halo_note,
         "blend": plan.blend,
+        "cost": asdict(plan.cost),
     }
 
 

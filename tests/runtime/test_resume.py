@@ -20,7 +20,8 @@ from packages_for_tests import build_package, small_unet
 from im2im_zoo.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime import predict
+from im2im_zoo.runtime import plan_prediction, predict
+from im2im_zoo.runtime.memory import Cost
 from im2im_zoo.runtime.resume import unfinished, work_folder
 
 TILE = {"y": 60, "x": 60}
@@ -220,6 +221,25 @@ def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d
     with pytest.raises(PlanError, match=r"modified|voxels"):
         predict(**common)
     assert predict(**common, restart=True).resumed == 0
+
+
+def test_the_memory_that_just_sufficed_suffices_again(stopped, unet_2d):
+    """The process may be larger now than when the tiles were chosen; that is no reason not to go on."""
+    ledger = work_folder(stopped["output"]) / "ledger.json"
+    content = json.loads(ledger.read_text())
+    cost = Cost(**content["decisions"]["cost"])
+    plan = plan_prediction(
+        unet_2d,
+        open_image(stopped["image"]),
+        cost=cost,
+        tile=TILE,
+        halo=16,
+        memory=2**40,
+        weights="torchscript",
+    )
+    result = predict(**stopped, memory=plan.memory.total)
+    assert result.resumed > 0
+    assert result.plan.cost == cost
 
 
 def test_restart_throws_away_what_was_done(stopped):
