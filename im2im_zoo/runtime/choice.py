@@ -86,7 +86,8 @@ def open_network(
         "allow_code": allow_code,
     }
     if len(candidates) == 1 or not measure:
-        opened = Opened(_open(package, candidates[0], **options), candidates, "nothing else can run it")
+        reason = "nothing else can run it" if measure else "it was chosen before"
+        opened = Opened(_open(package, candidates[0], **options), candidates, reason)
         if precision != "float32":
             _check_precision(package, opened.engine, allow_code)
         return opened
