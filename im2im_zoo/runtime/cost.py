@@ -30,7 +30,7 @@ _SAFETY = 1.15
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # Above all chunks of files, which come and go by thousands; below tiles and a network's activations.
 _LARGE_BLOCK = 8 * 1024**2
-_KEPT_BYTES = 64 * 1024**2
+_KEPT_BYTES = 16 * 1024**2
 
 
 def measure_cost(engine: Engine, layout: Layout, *, budget: int | None = None) -> Cost:

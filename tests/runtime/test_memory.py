@@ -75,17 +75,6 @@ def test_the_peak_stays_below_the_projection_and_the_budget(
     assert found["peak"] > found["total"] / 3
 
 
-@pytest.mark.slow
-def test_an_image_sixteen_times_larger_takes_the_same_memory(unet_2d, tmp_path, nuclei_2d):
-    peaks = []
-    for times in (8, 32):
-        values = np.tile(nuclei_2d[0], (times, times))
-        image = write_image(xr.DataArray(values, dims=("y", "x")), tmp_path / f"{times}.ome.zarr")
-        output = tmp_path / f"{times}_result.ome.zarr"
-        peaks.append(measured(unet_2d.root, image, output, 600 * MIB, "onnx", "onnxruntime")["peak"])
-    assert peaks[1] < 1.1 * peaks[0]
-
-
 def test_the_peak_of_a_call_is_seen_even_if_the_memory_is_given_back():
     def call() -> None:
         block = np.ones(100 * MIB, np.uint8)
