@@ -90,8 +90,8 @@ def set_up_memory() -> None:
     """Have memory of large arrays go back to the system when they are freed, and come from it in huge pages, where it can.
 
     Left alone, glibc comes to keep blocks of up to 32 MiB for later, and tiles between them leave gaps: a run was
-    measured at 660 MiB that takes 365 MiB so. It holds for the process, from the first prediction on. Smaller blocks are kept:
-    reading an image's chunks took twice the time with them given back as well, for 130 MiB less.
+    measured at 660 MiB that takes 365 MiB so. It holds for the process, from the first prediction on. Smaller blocks, and a
+    few MiB of them, are kept: reading an image's chunks took twice the time with them given back as well.
 
     What goes back has to be cleared again by the system when it is next asked for, page by page: torch was measured to take
     half of its time for that. Of huge pages there are few: 1.7 times faster, in the same memory. (torch looks at the
