@@ -272,7 +272,11 @@ def _common(package: "Package", name: str, first: Grid, second: Grid, scale: Fra
 
 
 def _divisible(package: "Package", name: str, grid: Grid, unit: int) -> Grid:
-    """Those sizes of a grid that are multiples of `unit`, so that every tensor has whole voxels."""
+    """Those sizes of a grid that are multiples of `unit`, so that every tensor has whole voxels.
+
+    If there are none (a convolution without padding before one of stride 4 takes 10 + n * 4), the sizes from which a
+    multiple of `unit` may be left out, so that all tiles have one phase: a tensor has as many whole voxels as there are.
+    """
     if grid.fixed:
         if grid.minimum % unit:
             raise PlanError(
@@ -280,14 +284,8 @@ def _divisible(package: "Package", name: str, grid: Grid, unit: int) -> Grid:
                 "tensors need; the package is not sound, tell its authors"
             )
         return grid
-    first = next(
-        (n for n in range(grid.minimum, grid.minimum + unit * grid.step, grid.step) if n % unit == 0), None
-    )
-    if first is None:
-        raise PlanError(
-            f"{package.name}: the sizes of its tensors along {name} do not fit each other: {grid.minimum} + n * {grid.step} is never "
-            f"a multiple of {unit}; the package is not sound, tell its authors"
-        )
+    sizes = range(grid.minimum, grid.minimum + unit * grid.step, grid.step)
+    first = next((n for n in sizes if n % unit == 0), grid.minimum)
     return Grid(first, math.lcm(grid.step, unit))
 
 
