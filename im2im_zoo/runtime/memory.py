@@ -13,7 +13,7 @@ _IN_COPIES, _OUT_COPIES = 5, 5
 # Chunks of a file that are decoded at the same time (zarr's `async.concurrency`).
 _CHUNKS_AT_ONCE = 10
 # Python, libraries' caches, compressed chunks of the file, and freed blocks that are kept for the next ones.
-_SLACK_BYTES = 288 * MIB
+_SLACK_BYTES = 192 * MIB
 _MARGIN = 1.1
 
 
