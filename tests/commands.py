@@ -70,7 +70,7 @@ def _test_model(arguments: list[str]) -> None:
     rdf, weights = arguments
     summary = test_model(rdf, weight_format=weights, determinism="full")  # type: ignore[arg-type]
     messages = [w.msg for detail in summary.details for w in detail.warnings if w.severity > 20]
-    print(json.dumps([summary.status, messages]))
+    sys.stdout.write(json.dumps([summary.status, messages]) + "\n")
 
 
 def _in_a_process(target: Callable[[list[str]], None], arguments: list[str]) -> Done:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from im2im_zoo.data import Sample
+    from im2im_zoo.networks import Grid
     from im2im_zoo.packaging import Portable, PortableLoss
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.run import Run
@@ -66,14 +67,16 @@ def export_run(
 ) -> None:
     """Measure a trained network on the validation images of its run and write the package."""
     from im2im_zoo.data import validation_samples
-    from im2im_zoo.packaging import export_package
+    from im2im_zoo.packaging import export_package, network_grid
     from im2im_zoo.training.run import load_framework
 
     recipe = trained.recipe
     network = load_framework(trained, checkpoint, allow_code).exported_network().eval()
     samples = validation_samples(recipe)
     say(f"Measuring on {len(samples)} held-out image(s)")
-    result = held_out_evaluation(network, recipe, samples)
+    formats = tuple(weights or FORMATS)
+    grid = network_grid(network, recipe, samples, formats)
+    result = held_out_evaluation(network, recipe, samples, grid)
     baselines = {
         f"{name} {figure}": value
         for name, evaluation in baseline_evaluations(recipe, samples).items()
@@ -81,7 +84,7 @@ def export_run(
     }
     figures, options = result.figures, _Options()
     if portable:
-        made, loss = _made_portable(network, recipe, samples, figures)
+        made, loss = _made_portable(network, recipe, samples, grid, figures)
         if made.fixed:
             options = {"trained_with": recipe, "portable": made.record(loss)}
             network, recipe, figures = made.network, made.recipe, loss.portable
@@ -97,11 +100,12 @@ def export_run(
         output,
         figures=figures,
         baselines=baselines,
-        weights=tuple(weights or FORMATS),
+        weights=formats,
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,
         trusted=allow_code,
+        grid=grid,
         **options,
     )
     for warning in exported.warnings:
@@ -110,7 +114,11 @@ def export_run(
 
 
 def _made_portable(
-    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", figures: Mapping[str, float]
+    network: "nn.Module",
+    recipe: "Recipe",
+    samples: "Sequence[Sample]",
+    grid: "Grid",
+    figures: Mapping[str, float],
 ) -> "tuple[Portable, PortableLoss]":
     """The portable model, if it is good enough on the held-out images.
 
@@ -129,8 +137,9 @@ def _made_portable(
     for sentence in made.fixed:
         say(f"Fixed: {sentence}")
     say("Measuring what that costs on the held-out image(s)")
-    after = held_out_evaluation(made.network, made.recipe, samples).figures
-    difference = prediction_difference((network, recipe), (made.network, made.recipe), samples)
+    # What is put in front of the network works on single voxels: it changes none of the sizes.
+    after = held_out_evaluation(made.network, made.recipe, samples, grid).figures
+    difference = prediction_difference((network, recipe), (made.network, made.recipe), samples, grid)
     loss = PortableLoss(figures, after, difference)
     say(f"Predictions differ by {difference:.2g} of their standard deviation")
     loss.check()

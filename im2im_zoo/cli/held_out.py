@@ -10,16 +10,20 @@ if TYPE_CHECKING:
 
     from im2im_zoo.data import Sample
     from im2im_zoo.evaluation import Evaluation
+    from im2im_zoo.networks import Grid
     from im2im_zoo.recipe import Recipe
 
 
-def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]") -> "Evaluation":
+def held_out_evaluation(
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid"
+) -> "Evaluation":
     """The mean figures of whole-image predictions, against the targets that training used."""
     from im2im_zoo.packaging import predict_sample
 
     def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
         # Channels beyond the target's are not what the target says anything about, e.g. a variance.
-        return predict_sample(network, recipe, sample).isel(channel=slice(target.sizes["channel"]))
+        whole = predict_sample(network, recipe, sample, grid=grid)
+        return whole.isel(channel=slice(target.sizes["channel"]))
 
     return _mean(recipe, samples, predict)
 
@@ -45,7 +49,10 @@ def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict
 
 
 def prediction_difference(
-    first: "tuple[nn.Module, Recipe]", second: "tuple[nn.Module, Recipe]", samples: "Sequence[Sample]"
+    first: "tuple[nn.Module, Recipe]",
+    second: "tuple[nn.Module, Recipe]",
+    samples: "Sequence[Sample]",
+    grid: "Grid",
 ) -> float:
     """The mean absolute difference of what two models predict, as a fraction of the standard deviation of the first's."""
     from im2im_zoo.packaging import predict_sample
@@ -53,7 +60,8 @@ def prediction_difference(
     shares = []
     for sample in samples:
         one, other = (
-            predict_sample(*model, sample).to_numpy().astype("float64") for model in (first, second)
+            predict_sample(*model, sample, grid=grid).to_numpy().astype("float64")
+            for model in (first, second)
         )
         difference, spread = abs(other - one).mean(), one.std()
         shares.append(difference / spread if spread else difference and float("inf"))

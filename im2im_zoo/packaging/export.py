@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from im2im_zoo.components import Component
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import PackageError, ProcessingError
-from im2im_zoo.networks import Call, as_call
+from im2im_zoo.networks import Call, Grid, as_call
 from im2im_zoo.packaging.cover import write_cover
 from im2im_zoo.packaging.description import (
     DTYPES,
@@ -33,7 +33,7 @@ from im2im_zoo.packaging.description import (
     preprocessing_of,
 )
 from im2im_zoo.packaging.drafts import missing_metadata
-from im2im_zoo.packaging.geometry import centre, measure_geometry
+from im2im_zoo.packaging.geometry import centre, measure_geometry, network_grid
 from im2im_zoo.packaging.readme import write_readme
 from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
@@ -81,6 +81,7 @@ class _Export:
     packages: Sequence[str] = ()
     trained_with: Recipe | None = None
     portable: Mapping[str, object] | None = None
+    grid: Grid | None = None
 
 
 def export_package(
@@ -101,6 +102,7 @@ def export_package(
     trusted: Sequence[str] = (),
     trained_with: Recipe | None = None,
     portable: Mapping[str, object] | None = None,
+    grid: Grid | None = None,
 ) -> Exported:
     """Write a package that is valid, and that gives the same with each of its weight formats.
 
@@ -123,6 +125,7 @@ def export_package(
         trusted: packages whose code the architecture may import, see `components.resolve`.
         trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
             it says of how it became so (`portable.Portable.record`).
+        grid: what `network_grid` gives for the network and the weights; measured if it is not given.
     Raises:
         PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
             sound. Nothing is left at `output` or `zip_path` then.
@@ -148,6 +151,7 @@ def export_package(
             trusted,
             trained_with,
             portable,
+            grid,
         )
         rdf = _write(work, figures, baselines or {}, provenance or {})
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
@@ -180,7 +184,8 @@ def _write(
     work = replace(work, steps=steps)
     pixel_size = _pixel_size(work.samples)
     scales = [pixel_size.get(a, 1.0) for a in recipe.space]
-    geometry = measure_geometry(work.call, work.network, steps, work.samples, scales)
+    grid = work.grid or network_grid(work.network, recipe, work.samples, work.formats)
+    geometry = measure_geometry(work.call, work.network, grid, steps, work.samples, scales)
     crop = choose_crop(work.samples[0], geometry, recipe.space)
     raw = work.call(steps.prepare(crop.input).to_numpy())
     result_dtype = _result_dtype(steps.finish(raw, crop.input).dtype)
@@ -237,6 +242,13 @@ def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
     lines += [
         f"no {name} weights were written: {reason}" for name, reason in ours["weights_left_out"].items()
     ]
+    fixed = {a["id"]: a["size"] for a in rdf["inputs"][0]["axes"] if isinstance(a.get("size"), int)}
+    if fixed:
+        sizes = " x ".join(f"{axis} {size}" for axis, size in fixed.items())
+        lines.append(
+            f"the network, or its exported form, takes images of {sizes} alone, the data.patch_size of its training: larger ones "
+            "are predicted in tiles of that size, which are blended"
+        )
     lines += [
         f"the halo along {axis} is {ours['halo'][axis]} voxels, not measured to suffice ({source})"
         for axis, source in ours["halo_source"].items()

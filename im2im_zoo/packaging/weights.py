@@ -116,6 +116,8 @@ def write_weights(
 
 def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
     """Batch sizes and space sizes at which a format is checked: the smallest, others, and not square."""
+    if not any(grid.step):
+        return [(1, grid.min), (2, grid.min)]
     return [
         (1, grid.min),
         (2, tuple(m + s for m, s in zip(grid.min, grid.step, strict=True))),
@@ -145,7 +147,7 @@ def _write_onnx(work: _Writing) -> None:
     # Into memory first: an exporter that fails leaves its format out, a full disk must not.
     path, content = work.folder / FILES["onnx"], io.BytesIO()
     source, result = work.tensors
-    axes = {0: "batch", **{2 + i: f"size_{i}" for i in range(len(work.grid.min))}}
+    axes = {0: "batch", **{2 + i: f"size_{i}" for i, step in enumerate(work.grid.step) if step}}
     example = torch.zeros(
         1, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
     )
@@ -170,7 +172,8 @@ def _write_onnx(work: _Writing) -> None:
     if model.ir_version > _MAX_IR:
         raise _LeftOutError(f"the exporter wrote IR {model.ir_version}; consumers read up to {_MAX_IR}")
     _check(work, "onnx")
-    work.comments["onnx"] = f"Opset {OPSET}, IR {model.ir_version}; batch and space axes are dynamic."
+    dynamic = "batch and space axes are dynamic" if any(work.grid.step) else "the batch axis is dynamic"
+    work.comments["onnx"] = f"Opset {OPSET}, IR {model.ir_version}; {dynamic}."
 
 
 def _write_torchscript(work: _Writing) -> None:
