@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 import typer
 
 from im2im_zoo.cli.console import say
-from im2im_zoo.cli.held_out import baseline_evaluations, held_out_evaluation, prediction_difference
+from im2im_zoo.cli.held_out import (
+    OwnCode,
+    baseline_evaluations,
+    held_out_evaluation,
+    prediction_difference,
+)
 from im2im_zoo.packaging.weights import FORMATS
 
 if TYPE_CHECKING:
@@ -76,10 +81,11 @@ def export_run(
     say(f"Measuring on {len(samples)} held-out image(s)")
     formats = tuple(weights or FORMATS)
     grid = network_grid(network, recipe, samples, formats)
-    result = held_out_evaluation(network, recipe, samples, grid)
+    code = OwnCode(trained.path, "custom" in allow_code)
+    result = held_out_evaluation(network, recipe, samples, grid, code)
     baselines = {
         f"{name} {figure}": value
-        for name, evaluation in baseline_evaluations(recipe, samples).items()
+        for name, evaluation in baseline_evaluations(recipe, samples, code).items()
         for figure, value in evaluation.figures.items()
     }
     figures, options = result.figures, _Options()
@@ -104,6 +110,8 @@ def export_run(
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,
+        root=code.root,
+        allow_code=code.allow_code,
         trusted=allow_code,
         grid=grid,
         **options,
@@ -138,7 +146,7 @@ def _made_portable(
         say(f"Fixed: {sentence}")
     say("Measuring what that costs on the held-out image(s)")
     # What is put in front of the network works on single voxels: it changes none of the sizes.
-    after = held_out_evaluation(made.network, made.recipe, samples, grid).figures
+    after = held_out_evaluation(made.network, made.recipe, samples, grid, OwnCode()).figures
     difference = prediction_difference((network, recipe), (made.network, made.recipe), samples, grid)
     loss = PortableLoss(figures, after, difference)
     say(f"Predictions differ by {difference:.2g} of their standard deviation")

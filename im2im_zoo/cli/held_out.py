@@ -1,6 +1,8 @@
 """What a trained network, and what a trivial method, gets on held-out images. Prints nothing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -14,21 +16,31 @@ if TYPE_CHECKING:
     from im2im_zoo.recipe import Recipe
 
 
+@dataclass(frozen=True)
+class OwnCode:
+    """Where the sources of custom operations are, and whether a person has allowed to run those that are not ours."""
+
+    root: Path | None = None
+    allow_code: bool = False
+
+
 def held_out_evaluation(
-    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid"
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid", code: OwnCode
 ) -> "Evaluation":
     """The mean figures of whole-image predictions, against the targets that training used."""
     from im2im_zoo.packaging import predict_sample
 
     def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
         # Channels beyond the target's are not what the target says anything about, e.g. a variance.
-        whole = predict_sample(network, recipe, sample, grid=grid)
+        whole = predict_sample(network, recipe, sample, grid=grid, root=code.root, allow_code=code.allow_code)
         return whole.isel(channel=slice(target.sizes["channel"]))
 
-    return _mean(recipe, samples, predict)
+    return _mean(recipe, samples, code, predict)
 
 
-def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict[str, Evaluation]":
+def baseline_evaluations(
+    recipe: "Recipe", samples: "Sequence[Sample]", code: OwnCode
+) -> "dict[str, Evaluation]":
     """The mean figures of the trivial methods that make sense for the recipe's task, by their names."""
     from im2im_zoo.evaluation import baselines
 
@@ -43,7 +55,9 @@ def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict
             baselines.best_gaussian(baselines.linear_fit(image, target), target), target
         )
     return {
-        name: _mean(recipe, samples, lambda s, target, m=method: m(_like_channels(s.input, target), target))  # type: ignore[misc]
+        name: _mean(
+            recipe, samples, code, lambda s, target, m=method: m(_like_channels(s.input, target), target)
+        )  # type: ignore[misc]
         for name, method in methods.items()
     }
 
@@ -68,21 +82,23 @@ def prediction_difference(
     return float(sum(shares) / len(shares))
 
 
-def processed_target(recipe: "Recipe", sample: "Sample") -> xr.DataArray:
+def _processed_target(recipe: "Recipe", sample: "Sample", code: OwnCode) -> xr.DataArray:
     """The target image as training saw it, whole."""
     from im2im_zoo.processing import fit
 
-    return fit(recipe.target.preprocessing, sample.target)(sample.target)
+    operations, target = recipe.target.preprocessing, sample.target
+    return fit(operations, target, root=code.root, allow_code=code.allow_code)(target)
 
 
 def _mean(
     recipe: "Recipe",
     samples: "Sequence[Sample]",
+    code: OwnCode,
     method: "Callable[[Sample, xr.DataArray], xr.DataArray]",
 ) -> "Evaluation":
     from im2im_zoo.evaluation import evaluate, mean_evaluation
 
-    pairs = ((sample, processed_target(recipe, sample)) for sample in samples)
+    pairs = ((sample, _processed_target(recipe, sample, code)) for sample in samples)
     return mean_evaluation(
         [evaluate(method(sample, target), target, recipe.output.task) for sample, target in pairs]
     )

@@ -38,7 +38,7 @@ from im2im_zoo.packaging.readme import write_readme
 from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.validate import validate_package
-from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
+from im2im_zoo.packaging.weights import FORMATS, Weights, architecture_of, write_weights
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom_code import source_file
 from im2im_zoo.recipe import Recipe
@@ -120,8 +120,8 @@ def export_package(
         provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
         zip_path: also write the package as a zip; the same package makes the same bytes.
         overwrite: replace what is at `output` and `zip_path`.
-        root: folder of the files of custom operations that are not ours.
-        allow_code: consent to run those files.
+        root: folder of the files of custom operations, and of networks, that are the recipe's own.
+        allow_code: consent to run those of operations.
         trusted: packages whose code the architecture may import, see `components.resolve`.
         trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
             it says of how it became so (`portable.Portable.record`).
@@ -206,6 +206,7 @@ def _write(
         tensors=(recipe.input.id, recipe.output.id),
         architecture=work.architecture,
         allow_code=work.packages,
+        root=steps.root,
     )
     first = _target_channels(work, crop.target, test_output.shape[1])
     measured = Measured(
@@ -264,15 +265,13 @@ def _tolerance(
 
     None if the test output has no positive value: the spec's limit, a hundredth of the largest, has no room then.
     """
-    from bioimageio.spec.model import v0_5 as spec
-
     largest = float(expected.max())
     if largest <= 0:
         return None
     worst, mismatched = 0.0, 0.0
     for name, path in weights.files.items():
-        entry = weights.architecture if name == "pytorch_state_dict" else None
-        architecture = spec.ArchitectureFromLibraryDescr.model_validate(entry) if entry else None
+        described = weights.architecture if name == "pytorch_state_dict" else None
+        architecture = architecture_of(described) if described else None
         engine = open_engine(name, path, architecture=architecture, root=work.folder, allow_code=True)
         result = work.steps.finish(engine([prepared])[0], image).to_numpy()
         differences = np.abs(result.astype(np.float64) - expected)
