@@ -54,12 +54,13 @@ def baseline_evaluations(
         methods["Gaussian filter"] = lambda image, target: baselines.linear_fit(
             baselines.best_gaussian(baselines.linear_fit(image, target), target), target
         )
-    return {
-        name: _mean(
-            recipe, samples, code, lambda s, target, m=method: m(_like_channels(s.input, target), target)
-        )  # type: ignore[misc]
-        for name, method in methods.items()
-    }
+    return {name: _mean(recipe, samples, code, _on_input(method)) for name, method in methods.items()}
+
+
+def _on_input(
+    method: Callable[[xr.DataArray, xr.DataArray], xr.DataArray],
+) -> "Callable[[Sample, xr.DataArray], xr.DataArray]":
+    return lambda sample, target: method(_like_channels(sample.input, target), target)
 
 
 def prediction_difference(

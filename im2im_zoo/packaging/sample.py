@@ -216,7 +216,7 @@ def _in_tiles(call: Call, sizes: Sequence[int]) -> Call:
         ]
         total, weights = np.zeros(1), np.zeros(space)
         for corner in itertools.product(*corners):
-            part = (..., *(slice(c, c + s) for c, s in zip(corner, sizes, strict=True)))
+            part: tuple[Any, ...] = (..., *(slice(c, c + s) for c, s in zip(corner, sizes, strict=True)))
             result = call(np.ascontiguousarray(array[part]))
             if not weights.any():
                 total = np.zeros((*result.shape[:2], *space))

@@ -238,11 +238,13 @@ def _write_state_dict(work: _Writing) -> dict[str, Any]:
 
 
 def architecture_of(described: Mapping[str, Any]) -> Any:
-    """The spec's object of what the RDF says of an architecture."""
+    """The spec's object of what the RDF says of an architecture; its file is looked at when it is run."""
+    from bioimageio.spec import ValidationContext
     from bioimageio.spec.model import v0_5 as spec
 
     kind = spec.ArchitectureFromFileDescr if "source" in described else spec.ArchitectureFromLibraryDescr
-    return kind.model_validate(described)
+    with ValidationContext(perform_io_checks=False):
+        return kind.model_validate(described)
 
 
 def _architecture(work: _Writing) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Faster(pl.Callback):
                 continue
             if self._channels_last if self._channels_last is not None else on_gpu and _is_2d(network):
                 # Each takes what it is made for, and convolutions hand on the format of their weights.
-                network.to(memory_format=torch.channels_last if _is_2d(network) else torch.channels_last_3d)
+                last = torch.channels_last if _is_2d(network) else torch.channels_last_3d
+                network.to(memory_format=last)  # type: ignore[call-overload]  # torch has it, its types do not
             if self._compiled:
                 network.compile()
 

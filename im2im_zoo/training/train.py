@@ -39,12 +39,13 @@ from im2im_zoo.training.run import (
 )
 from im2im_zoo.training.speed import Faster
 
-# Said by Lightning to developers; nothing that a person who runs a recipe could act on.
+# Said by Lightning and torch to developers; nothing that a person who runs a recipe could act on.
 _LIGHTNING_CHATTER = (
     r".*does not have many workers.*",
     r".*smaller than the logging interval.*",
     r"Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r"The \.grad attribute of a Tensor that is not a leaf.*",  # torch.compile, as it looks at a network
 )
 
 

@@ -15,7 +15,8 @@ from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 from im2im_zoo.packaging.sample import Steps, run_on_grid
 from im2im_zoo.recipe import Network, Recipe
-from im2im_zoo.runtime import Settings, predict_array, prepare
+from im2im_zoo.runtime import predict_array
+from im2im_zoo.runtime.prepare import Settings, prepare
 
 pytest.importorskip("einops", reason="MONAI's UNETR needs it")
 SIZE = 32
@@ -75,13 +76,13 @@ def test_the_runtime_and_the_figures_of_an_export_see_the_same_image(
     whole = of_several_tiles(pair_2d)
     one = Pair("one tile", *(a.isel(y=slice(SIZE), x=slice(SIZE)) for a in (whole.input, whole.target)))
     with open_package(exported.folder) as package:
-        one_tile = predict_array(package, one.input)
-        tiled = predict_array(package, whole.input)
+        one_tile = predict_array(package, one.input, whole=True)
+        tiled = predict_array(package, whole.input, blend=True)
     np.testing.assert_allclose(one_tile, predict_sample(network, recipe, one), atol=1e-4)
     measured = predict_sample(network, recipe, whole)
     assert tiled.shape == measured.shape == whole.input.shape
     # Tiles are weighted otherwise, so the two are not the same; but both are the network's.
-    assert np.corrcoef(tiled.to_numpy().ravel(), measured.to_numpy().ravel())[0, 1] > 0.8
+    assert np.corrcoef(tiled.to_numpy().ravel(), measured.to_numpy().ravel())[0, 1] > 0.6
 
 
 class Local(nn.Module):
@@ -130,7 +131,7 @@ def test_a_network_of_one_local_size_is_packaged_with_the_halo_that_it_needs(
         ours = package.raw["config"]["im2im_zoo"]
         assert ours["receptive_field"] == {"y": 1, "x": 1}
         assert ours["halo"] == {"y": 1, "x": 1}
-        tiled = predict_array(package, part.input, backend="torch")
+        tiled = predict_array(package, part.input, halo="declared", blend=False, backend="torch")
     expected = torch.nn.functional.conv2d(
         torch.from_numpy(Steps.of(tiny).prepare(part.input).to_numpy()), *network.parameters(), padding=1
     )
