@@ -43,7 +43,7 @@ class Faster(pl.Callback):
                 last = torch.channels_last if _is_2d(network) else torch.channels_last_3d
                 network.to(memory_format=last)  # type: ignore[call-overload]  # torch has it, its types do not
             if self._compiled:
-                network.compile()
+                network.compile(dynamic=False)
 
 
 def check_compiler() -> None:
@@ -58,6 +58,13 @@ def check_compiler() -> None:
             "network.compile: torch.compile needs a C++ compiler, and there is none: install g++ or clang++, name another in "
             "the environment variable CXX, or set network.compile to false"
         )
+
+
+def of_compiler(error: BaseException) -> bool:
+    """Whether torch.compile failed, or what it made of a network: its own errors, and what its code asserts of its tensors."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor")) or (
+        isinstance(error, AssertionError) and "expected size" in str(error)
+    )
 
 
 def _is_2d(network: nn.Module) -> bool:

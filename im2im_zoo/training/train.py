@@ -37,7 +37,7 @@ from im2im_zoo.training.run import (
     parent_of,
     write_json,
 )
-from im2im_zoo.training.speed import Faster
+from im2im_zoo.training.speed import Faster, of_compiler
 
 # Said by Lightning and torch to developers; nothing that a person who runs a recipe could act on.
 _LIGHTNING_CHATTER = (
@@ -269,11 +269,11 @@ def _explained_failures(recipe: Recipe, output: Path) -> Iterator[None]:
         raise TrainingError(
             f"no space is left for {output}: free some, then go on with --resume from the last whole epoch"
         ) from error
-    except RuntimeError as error:
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = str(error).strip().splitlines()[0]
+    except (RuntimeError, AssertionError) as error:
+        if recipe.network.compile and of_compiler(error):
             raise TrainingError(
-                f"network.compile: torch.compile cannot compile the network: {reason}; set network.compile to false"
+                f"network.compile: torch.compile cannot run this network here: {str(error).strip().splitlines()[0]}; set "
+                "network.compile to false"
             ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
