@@ -35,7 +35,7 @@ unit: setup
 	$(TEST) -m "not slow"
 
 slow: setup
-	$(TEST) -m slow
+	$(TEST) --dist loadgroup -m slow
 
 # Train, export and validate again what packaged_models/ holds.
 packaged_models: setup

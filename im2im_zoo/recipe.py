@@ -121,11 +121,21 @@ class Data(Section):
 
 
 class Network(Component):
-    """The network, and what its weights are before training."""
+    """The network, what its weights are before training, and how it is computed in training."""
 
     init_from: Path | None = Field(
         default=None,
         description="Run folder whose trained network gives the weights to start from; default: random weights.",
+    )
+    channels_last: bool | None = Field(
+        default=None,
+        description="Whether training keeps channels together in memory; default: where a network of two dimensions is on an NVIDIA "
+        "GPU.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Whether training runs the network through torch.compile: it takes a minute or more before the first step, and "
+        "each step less. Needs a C++ compiler.",
     )
 
 

@@ -19,7 +19,10 @@ app = typer.Typer(
 AllowCode = Annotated[
     list[str] | None,
     typer.Option(
-        "--allow-code", metavar="PACKAGE", help="Python package whose code the recipe may import and run."
+        "--allow-code",
+        metavar="PACKAGE",
+        help="Python package, or module beside the recipe, whose code the recipe may import and run; "
+        "`custom`: the sources of its custom operations.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 import typer
 
 from im2im_zoo.cli.console import say
-from im2im_zoo.cli.held_out import baseline_evaluations, held_out_evaluation, prediction_difference
+from im2im_zoo.cli.held_out import (
+    OwnCode,
+    baseline_evaluations,
+    held_out_evaluation,
+    prediction_difference,
+)
 from im2im_zoo.packaging.weights import FORMATS
 
 if TYPE_CHECKING:
     from torch import nn
 
     from im2im_zoo.data import Sample
+    from im2im_zoo.networks import Grid
     from im2im_zoo.packaging import Portable, PortableLoss
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.run import Run
@@ -66,22 +72,25 @@ def export_run(
 ) -> None:
     """Measure a trained network on the validation images of its run and write the package."""
     from im2im_zoo.data import validation_samples
-    from im2im_zoo.packaging import export_package
+    from im2im_zoo.packaging import export_package, network_grid
     from im2im_zoo.training.run import load_framework
 
     recipe = trained.recipe
     network = load_framework(trained, checkpoint, allow_code).exported_network().eval()
     samples = validation_samples(recipe)
     say(f"Measuring on {len(samples)} held-out image(s)")
-    result = held_out_evaluation(network, recipe, samples)
+    formats = tuple(weights or FORMATS)
+    grid = network_grid(network, recipe, samples, formats)
+    code = OwnCode(trained.path, "custom" in allow_code)
+    result = held_out_evaluation(network, recipe, samples, grid, code)
     baselines = {
         f"{name} {figure}": value
-        for name, evaluation in baseline_evaluations(recipe, samples).items()
+        for name, evaluation in baseline_evaluations(recipe, samples, code).items()
         for figure, value in evaluation.figures.items()
     }
     figures, options = result.figures, _Options()
     if portable:
-        made, loss = _made_portable(network, recipe, samples, figures)
+        made, loss = _made_portable(network, recipe, samples, grid, figures)
         if made.fixed:
             options = {"trained_with": recipe, "portable": made.record(loss)}
             network, recipe, figures = made.network, made.recipe, loss.portable
@@ -97,11 +106,14 @@ def export_run(
         output,
         figures=figures,
         baselines=baselines,
-        weights=tuple(weights or FORMATS),
+        weights=formats,
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,
+        root=code.root,
+        allow_code=code.allow_code,
         trusted=allow_code,
+        grid=grid,
         **options,
     )
     for warning in exported.warnings:
@@ -110,7 +122,11 @@ def export_run(
 
 
 def _made_portable(
-    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", figures: Mapping[str, float]
+    network: "nn.Module",
+    recipe: "Recipe",
+    samples: "Sequence[Sample]",
+    grid: "Grid",
+    figures: Mapping[str, float],
 ) -> "tuple[Portable, PortableLoss]":
     """The portable model, if it is good enough on the held-out images.
 
@@ -129,8 +145,9 @@ def _made_portable(
     for sentence in made.fixed:
         say(f"Fixed: {sentence}")
     say("Measuring what that costs on the held-out image(s)")
-    after = held_out_evaluation(made.network, made.recipe, samples).figures
-    difference = prediction_difference((network, recipe), (made.network, made.recipe), samples)
+    # What is put in front of the network works on single voxels: it changes none of the sizes.
+    after = held_out_evaluation(made.network, made.recipe, samples, grid, OwnCode()).figures
+    difference = prediction_difference((network, recipe), (made.network, made.recipe), samples, grid)
     loss = PortableLoss(figures, after, difference)
     say(f"Predictions differ by {difference:.2g} of their standard deviation")
     loss.check()

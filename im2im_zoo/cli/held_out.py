@@ -1,6 +1,8 @@
 """What a trained network, and what a trivial method, gets on held-out images. Prints nothing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -10,21 +12,35 @@ if TYPE_CHECKING:
 
     from im2im_zoo.data import Sample
     from im2im_zoo.evaluation import Evaluation
+    from im2im_zoo.networks import Grid
     from im2im_zoo.recipe import Recipe
 
 
-def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]") -> "Evaluation":
+@dataclass(frozen=True)
+class OwnCode:
+    """Where the sources of custom operations are, and whether a person has allowed to run those that are not ours."""
+
+    root: Path | None = None
+    allow_code: bool = False
+
+
+def held_out_evaluation(
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid", code: OwnCode
+) -> "Evaluation":
     """The mean figures of whole-image predictions, against the targets that training used."""
     from im2im_zoo.packaging import predict_sample
 
     def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
         # Channels beyond the target's are not what the target says anything about, e.g. a variance.
-        return predict_sample(network, recipe, sample).isel(channel=slice(target.sizes["channel"]))
+        whole = predict_sample(network, recipe, sample, grid=grid, root=code.root, allow_code=code.allow_code)
+        return whole.isel(channel=slice(target.sizes["channel"]))
 
-    return _mean(recipe, samples, predict)
+    return _mean(recipe, samples, code, predict)
 
 
-def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict[str, Evaluation]":
+def baseline_evaluations(
+    recipe: "Recipe", samples: "Sequence[Sample]", code: OwnCode
+) -> "dict[str, Evaluation]":
     """The mean figures of the trivial methods that make sense for the recipe's task, by their names."""
     from im2im_zoo.evaluation import baselines
 
@@ -38,14 +54,20 @@ def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict
         methods["Gaussian filter"] = lambda image, target: baselines.linear_fit(
             baselines.best_gaussian(baselines.linear_fit(image, target), target), target
         )
-    return {
-        name: _mean(recipe, samples, lambda s, target, m=method: m(_like_channels(s.input, target), target))  # type: ignore[misc]
-        for name, method in methods.items()
-    }
+    return {name: _mean(recipe, samples, code, _on_input(method)) for name, method in methods.items()}
+
+
+def _on_input(
+    method: Callable[[xr.DataArray, xr.DataArray], xr.DataArray],
+) -> "Callable[[Sample, xr.DataArray], xr.DataArray]":
+    return lambda sample, target: method(_like_channels(sample.input, target), target)
 
 
 def prediction_difference(
-    first: "tuple[nn.Module, Recipe]", second: "tuple[nn.Module, Recipe]", samples: "Sequence[Sample]"
+    first: "tuple[nn.Module, Recipe]",
+    second: "tuple[nn.Module, Recipe]",
+    samples: "Sequence[Sample]",
+    grid: "Grid",
 ) -> float:
     """The mean absolute difference of what two models predict, as a fraction of the standard deviation of the first's."""
     from im2im_zoo.packaging import predict_sample
@@ -53,28 +75,31 @@ def prediction_difference(
     shares = []
     for sample in samples:
         one, other = (
-            predict_sample(*model, sample).to_numpy().astype("float64") for model in (first, second)
+            predict_sample(*model, sample, grid=grid).to_numpy().astype("float64")
+            for model in (first, second)
         )
         difference, spread = abs(other - one).mean(), one.std()
         shares.append(difference / spread if spread else difference and float("inf"))
     return float(sum(shares) / len(shares))
 
 
-def processed_target(recipe: "Recipe", sample: "Sample") -> xr.DataArray:
+def _processed_target(recipe: "Recipe", sample: "Sample", code: OwnCode) -> xr.DataArray:
     """The target image as training saw it, whole."""
     from im2im_zoo.processing import fit
 
-    return fit(recipe.target.preprocessing, sample.target)(sample.target)
+    operations, target = recipe.target.preprocessing, sample.target
+    return fit(operations, target, root=code.root, allow_code=code.allow_code)(target)
 
 
 def _mean(
     recipe: "Recipe",
     samples: "Sequence[Sample]",
+    code: OwnCode,
     method: "Callable[[Sample, xr.DataArray], xr.DataArray]",
 ) -> "Evaluation":
     from im2im_zoo.evaluation import evaluate, mean_evaluation
 
-    pairs = ((sample, processed_target(recipe, sample)) for sample in samples)
+    pairs = ((sample, _processed_target(recipe, sample, code)) for sample in samples)
     return mean_evaluation(
         [evaluate(method(sample, target), target, recipe.output.task) for sample, target in pairs]
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from im2im_zoo.cli.console import progress, say
-from im2im_zoo.recipe_file import load_recipe, parse_value
+from im2im_zoo.recipe_file import find_recipe, load_recipe, parse_value
 
 if TYPE_CHECKING:
     from im2im_zoo.recipe import Recipe
@@ -31,22 +31,24 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, object]]:
 
 def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow_code: Sequence[str]) -> None:
     """Train and say where the run is and how well it did."""
-    loaded = load_recipe(recipe, parse_overrides(arguments))
+    loaded, root = load_recipe(recipe, parse_overrides(arguments)), find_recipe(recipe).parent
     from im2im_zoo.training.train import train  # what is not installed is said before anything else
 
     # Lightning starts the other processes of a distributed training by this same command: they are silent.
     if os.environ.get("LOCAL_RANK", "0") != "0":
-        train(loaded, output, resume=resume, allow_code=allow_code)
+        train(loaded, output, resume=resume, allow_code=allow_code, root=root)
         return
     say(f"Training {loaded.name!r} into {output}")
-    done = train_with_progress(loaded, output, resume, allow_code)
+    done = train_with_progress(loaded, output, resume, allow_code, root)
     best = best_row(done)
     if best:
         say(f"Best epoch {best['epoch']:.0f} of {len(done.metrics)}: {metrics_text(best)}")
     say(f"Done: {output}\nNext: im2im-zoo export {output} --output PACKAGE")
 
 
-def train_with_progress(recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str]) -> "Run":
+def train_with_progress(
+    recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
+) -> "Run":
     """Train with a progress bar over all epochs."""
     from im2im_zoo.training.train import train
 
@@ -56,7 +58,7 @@ def train_with_progress(recipe: "Recipe", output: Path, resume: bool, allow_code
             epoch = f"epoch {state.epoch + 1}" + (f"/{state.epochs}" if state.epochs else "")
             bar(state.batches, state.total_batches, f"{epoch} {metrics_text(state.metrics)}")
 
-        return train(recipe, output, resume=resume, allow_code=allow_code, report=report)
+        return train(recipe, output, resume=resume, allow_code=allow_code, root=root, report=report)
 
 
 def best_row(run: "Run") -> dict[str, float] | None:

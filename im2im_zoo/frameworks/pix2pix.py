@@ -97,7 +97,7 @@ class Pix2Pix(Framework):
             descend(d_loss)
         with self._turns.turn(self, GENERATOR, batch_idx) as descend:
             gan = self.gan.generator(self._judge(image, fake))
-            reconstruction = weighted_loss(self.reconstruction, fake, target, batch.get("cost"), None)
+            reconstruction = self._reconstruct(fake, batch)
             loss = self.finite(gan + self._reconstruction_weight * reconstruction)
             descend(loss)
         parts = {"train_gan": gan, "train_reconstruction": reconstruction, "d_loss": d_loss}
@@ -106,8 +106,12 @@ class Pix2Pix(Framework):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the reconstruction loss and the metrics of one batch."""
         prediction = self(batch["input"])
-        loss = weighted_loss(self.reconstruction, prediction, batch["target"], batch.get("cost"), None)
+        loss = self._reconstruct(prediction, batch)
         log_validation(self, self.metrics, prediction, batch["target"], loss)
+
+    def _reconstruct(self, prediction: Tensor, batch: Batch) -> Tensor:
+        cost = batch.get("cost")
+        return weighted_loss(self.reconstruction, prediction, batch["target"], cost, None, "reconstruction")
 
     def configure_optimizers(self) -> Any:
         """The optimizers of generator and discriminator, and their schedules."""

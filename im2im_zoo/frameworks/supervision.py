@@ -61,7 +61,12 @@ def deep_loss(
 
 
 def weighted_loss(
-    loss: Loss, prediction: Tensor, target: Tensor, cost: Tensor | None, class_weights: Tensor | None
+    loss: Loss,
+    prediction: Tensor,
+    target: Tensor,
+    cost: Tensor | None,
+    class_weights: Tensor | None,
+    key: str = "loss",
 ) -> Tensor:
     """The loss of one prediction, a scalar; voxels whose cost is 0 change neither it nor any gradient.
 
@@ -70,13 +75,14 @@ def weighted_loss(
         prediction, target: (batch, channel, (z,) y, x).
         cost: (batch, 1, (z,) y, x), how much each voxel counts, at least 0.
         class_weights: (channel,), how much each of the target's channels counts, at least 0.
+        key: what the framework calls the loss, for messages.
 
     Raises:
         TrainingError: the loss cannot be weighted, or not by class; other numbers of channels.
     """
     if cost is None and class_weights is None:
         return loss(prediction, target).mean()  # of one value a voxel, or of one in all
-    check_weightable(loss)
+    check_weightable(loss, key)
     weight = torch.ones_like(target[:1, :1]) if cost is None else cost
     if cost is not None:
         # Whatever is there, NaN too, is gone before the loss sees it: also for a loss that looks at neighbours.
@@ -95,22 +101,22 @@ def weighted_loss(
         each = each.unsqueeze(1)
     if each.shape[2:] != target.shape[2:] or weight.shape[1] not in (1, each.shape[1]):
         raise TrainingError(
-            f"framework.kwargs.loss: {type(loss).__name__} with reduction none gives values of shape "
+            f"framework.kwargs.{key}: {type(loss).__name__} with reduction none gives values of shape "
             f"{list(each.shape)}, which cannot be weighted by {list(weight.shape)}; use a loss of single voxels for "
             "cost maps (data.cost), and one of single voxels and channels for class_weights"
         )
     return weighted_mean(each, weight)
 
 
-def check_weightable(loss: Loss) -> None:
-    """Refuse a loss that cannot count some voxels more than others.
+def check_weightable(loss: Loss, key: str = "loss") -> None:
+    """Refuse a loss that cannot count some voxels more than others; `key` is what the framework calls it.
 
     Raises:
         TrainingError: it neither takes a `weight` nor has the reduction "none".
     """
     if not _takes_weight(loss) and getattr(loss, "reduction", None) != "none":
         raise TrainingError(
-            f"framework.kwargs.loss: {type(loss).__name__} cannot count some voxels more than others, as cost maps "
+            f"framework.kwargs.{key}: {type(loss).__name__} cannot count some voxels more than others, as cost maps "
             "(data.cost) and class_weights need: it takes no `weight` with the target; use a loss of im2im_zoo.losses "
             "that does, or one of single voxels with `reduction: none`, e.g. of torch.nn.MSELoss"
         )

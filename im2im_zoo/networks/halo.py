@@ -90,7 +90,7 @@ def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tol
         return [call(array) for array in inputs if array is not None]
 
     axes = [
-        NetworkAxis(str(i), smallest, step, False, (Port(2 + i),), (Port(2 + i),))
+        NetworkAxis(str(i), smallest, step or 1, step == 0, (Port(2 + i),), (Port(2 + i),))
         for i, (smallest, step) in enumerate(zip(grid.min, grid.step, strict=True))
     ]
     if any(n < axis.minimum for n, axis in zip(image.shape[2:], axes, strict=True)):

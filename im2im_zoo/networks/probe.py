@@ -1,12 +1,10 @@
-"""Measures the sizes at which a network runs, and how far an input voxel reaches. Knows no layer by name.
+"""Measures the sizes at which a network runs. Knows no layer by name.
 
 Anything that maps an array (1, channels, *space) float32 to an array (1, channels', *space) can be probed: a torch
-module, an exported file behind an engine, a function. How much of the reach matters on a real image is measured in
-`halo`.
+module, an exported file behind an engine, a function. How far an input voxel reaches is measured in `field`.
 """
 
 import itertools
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,8 +22,6 @@ Array = NDArray[np.float32]
 Call = Callable[[Array], NDArray[Any]]
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-_VOXELS = 2**20  # of the longest image that is tried, if it is longer than _LENGTH
-_LENGTH = 1024
 _BASES = {2: (96, 64, 128, 192, 256), 3: (32, 48, 64, 96, 128)}  # multiples of many steps, the cheapest first
 
 
@@ -33,7 +29,8 @@ _BASES = {2: (96, 64, 128, 192, 256), 3: (32, 48, 64, 96, 128)}  # multiples of 
 class Grid:
     """The sizes that a network takes along each space axis: `min`, `min + step`, `min + 2 * step`, ... voxels.
 
-    `min` is a multiple of `step`. Tiles whose starts are multiples of `step` see the pooling windows of the whole.
+    `min` is a multiple of `step`, which is 0 along an axis that has one size only. Tiles whose starts are multiples of
+    `step` see the pooling windows of the whole.
     """
 
     min: tuple[int, ...]
@@ -41,7 +38,16 @@ class Grid:
 
     def floor(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """The largest sizes on the grid that are no larger than `sizes`, but at least `min`."""
-        return tuple(max(m, size // s * s) for m, s, size in zip(self.min, self.step, sizes, strict=True))
+        return tuple(
+            max(m, size // s * s) if s else m for m, s, size in zip(self.min, self.step, sizes, strict=True)
+        )
+
+    def ceil(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """The smallest sizes on the grid that are no smaller than `sizes`; `min` along an axis of one size."""
+        return tuple(
+            max(m, -(-size // s) * s) if s else m
+            for m, s, size in zip(self.min, self.step, sizes, strict=True)
+        )
 
 
 def as_call(network: "Call | nn.Module") -> Call:
@@ -62,27 +68,36 @@ def as_call(network: "Call | nn.Module") -> Call:
 
 
 def step_grid(
-    network: "Call | nn.Module", channels: int, space_ndim: int, *, reference: Call | None = None
+    network: "Call | nn.Module",
+    channels: int,
+    space_ndim: int,
+    *,
+    reference: Call | None = None,
+    patch: Sequence[int] | None = None,
 ) -> Grid:
     """The smallest size and the step, per space axis, at which a network runs, keeps its size and is exact.
 
     A torch module is also traced and has to agree with its trace: many networks pad or crop in Python for a size
     that does not divide, and an exported form of them fails there. Where the trace is bound to one size (attention in
-    windows), the grid is the module's own. The step is also one by which the output shifts when the input does, so
-    that a tile which starts on a multiple of it sees what the whole image sees.
+    windows), or the network itself (a learned embedding of positions), that is `patch`, if it is given; without it the
+    grid is the module's own. The step is also one by which the output shifts when the input does, so that a tile which
+    starts on a multiple of it sees what the whole image sees.
 
     Args:
         network: what to probe, in evaluation mode.
         channels: of its input.
         space_ndim: 2 (y, x) or 3 (z, y, x).
         reference: what `network` has to agree with, if it is not a torch module.
+        patch: the size that it was trained at, along each space axis.
     Raises:
-        PackageError: it runs at none of the tried sizes, at one only, or keeps its size at none.
+        PackageError: it runs at none of the tried sizes, at one only that is not `patch`, or keeps its size at none.
     """
     try:
         return _regular(network, channels, space_ndim, reference)
-    except _BoundError:
-        if as_call(network) is network:
+    except PackageError as error:
+        if patch is not None and _Trial.at(tuple(patch), network, channels, reference).holds(patch):
+            return Grid(tuple(patch), (0,) * space_ndim)
+        if not isinstance(error, _BoundError) or as_call(network) is network:
             raise
         return _regular(as_call(network), channels, space_ndim, None)
 
@@ -107,7 +122,8 @@ def _regular(network: "Call | nn.Module", channels: int, space_ndim: int, refere
     if only:
         raise _BoundError(
             f"the network runs at {' and '.join(map(str, only))} voxels along each space axis, and at no regular sizes "
-            f"beside: a package needs one that is not built for one size (as a UNETR is, for its img_size); {tried.problem}"
+            f"beside: one that is built for one size (as a UNETR is, for its img_size) has to be built for the patches that it is "
+            f"trained on, data.patch_size; {tried.problem}"
         )
     raise PackageError(
         f"the network runs at no regular sizes of up to {_BASES[space_ndim][-1]} voxels along each space axis: {problem}"
@@ -133,14 +149,14 @@ class _Trial:
         call = as_call(network)
         if isinstance(network, torch.nn.Module):
             try:
-                return cls(base, channels, _traced(network, _noise(channels, base)), call)
+                return cls(base, channels, _traced(network, noise(channels, base)), call)
             except Exception as error:  # noqa: BLE001 a network may raise anything at a size that it cannot take
                 return cls(base, channels, _raiser(error), call)
         return cls(base, channels, call, reference)
 
     def holds(self, shape: Sequence[int]) -> bool:
         """Whether the network runs at a shape, keeps it, and agrees with the reference."""
-        image = _noise(self.channels, shape)
+        image = noise(self.channels, shape)
         try:
             output = self.call(image)
             expected = output if self.reference is None else self.reference(image)
@@ -160,7 +176,7 @@ class _Trial:
         size = self.base[axis]
         for step in STEPS:
             if size % step == 0 and all(
-                self.holds(_with(self.base, axis, size + k * step)) for k in (1, 2, 3)
+                self.holds(with_size(self.base, axis, size + k * step)) for k in (1, 2, 3)
             ):
                 return step
         return None
@@ -175,7 +191,7 @@ class _Trial:
                 n
                 for n in sizes
                 if all(
-                    self.holds(_with(self.base, axis, n + k * s))
+                    self.holds(with_size(self.base, axis, n + k * s))
                     for k in (0, 1, 3)
                     if n + k * s < self.base[axis]
                 )
@@ -197,7 +213,7 @@ def _aligned(grid: Grid, trial: _Trial) -> Grid:
 def _shift_step(grid: Grid, trial: _Trial, axis: int) -> int:
     step, length = grid.step[axis], 384
     length = max(length, grid.min[axis]) // step * step
-    image = _noise(trial.channels, _with(grid.min, axis, length))
+    image = noise(trial.channels, with_size(grid.min, axis, length))
     run = trial.reference or trial.call
     plain = np.moveaxis(run(image), 2 + axis, -1)[..., length // 2 : length // 2 + length // 8]
 
@@ -210,54 +226,6 @@ def _shift_step(grid: Grid, trial: _Trial, axis: int) -> int:
     floor = max(3 * min(error(64), error(96)), 1e-4 * float(np.ptp(plain)))
     candidates = [s for s in STEPS if s % step == 0 and s <= 64]
     return next((s for s in candidates if error(s) <= floor), step)
-
-
-def receptive_field(
-    network: "Call | nn.Module", channels: int, grid: Grid, *, limit: int = 2048
-) -> tuple[int, ...] | None:
-    """How far an input voxel reaches, in voxels along each space axis; None if it reaches everywhere.
-
-    A voxel that is not a number makes all that depends on it not a number; where that ends is the radius. It
-    depends on where the voxel lies in the pooling windows: the largest over all such places is returned. Instance
-    normalisation, global pooling and attention reach everywhere, whatever the size.
-
-    Args:
-        network: in evaluation mode. torch keeps NaN through every layer, ONNX Runtime does not: probe the module.
-        channels: of its input.
-        grid: of `step_grid`.
-        limit: the longest image that is tried, voxels (1024 where a longer one is large: in 3D, across 32 x 32 or more);
-            a radius that does not fit counts as everywhere.
-    """
-    call = as_call(network)
-    radii: list[int] = []
-    for axis in range(len(grid.min)):
-        radius = _radius(call, channels, grid, axis, limit)
-        if radius is None:
-            return None  # one that is slow to find, and says all
-        radii.append(radius)
-    return tuple(radii)
-
-
-def _radius(call: Call, channels: int, grid: Grid, axis: int, limit: int) -> int | None:
-    step, length = grid.step[axis], max(64, 2 * grid.min[axis])
-    across = math.prod(grid.min) // grid.min[axis]
-    longest = max(limit if limit * across <= _VOXELS else min(limit, _LENGTH), 2 * grid.min[axis])
-    while length <= longest:
-        size = -(-length // step) * step
-        centre = size // 2 // step * step
-        radii = []
-        for place in range(centre, centre + step):
-            image = _noise(channels, _with(grid.min, axis, size))
-            np.moveaxis(image, 2 + axis, -1)[..., place] = np.nan
-            output = np.moveaxis(call(image), 2 + axis, -1)
-            reached = np.flatnonzero(np.isnan(output).any(axis=tuple(range(output.ndim - 1))))
-            if len(reached) and (reached[0] == 0 or reached[-1] == size - 1):
-                break  # it may reach further than this image shows
-            radii += [abs(int(r) - place) for r in (reached[[0, -1]] if len(reached) else [])]
-        else:
-            return max(radii, default=0)
-        length *= 2
-    return None
 
 
 def _traced(network: "nn.Module", example: Array) -> Call:
@@ -284,11 +252,13 @@ def _raiser(error: Exception) -> Call:
     return call
 
 
-def _noise(channels: int, shape: Sequence[int]) -> Array:
+def noise(channels: int, shape: Sequence[int]) -> Array:
+    """What networks are probed with: the same for a shape each time, (1, channels, *shape)."""
     return np.random.default_rng(0).normal(size=(1, channels, *shape)).astype(np.float32)
 
 
-def _with(shape: Sequence[int], axis: int, size: int) -> tuple[int, ...]:
+def with_size(shape: Sequence[int], axis: int, size: int) -> tuple[int, ...]:
+    """A shape with another size along one axis."""
     return tuple(itertools.chain(shape[:axis], (size,), shape[axis + 1 :]))
 
 

@@ -3,6 +3,7 @@
 from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.export import Exported, export_package
 from im2im_zoo.packaging.findings import Finding, ValidationReport
+from im2im_zoo.packaging.geometry import network_grid
 from im2im_zoo.packaging.portable import Portable, PortableLoss, make_portable
 from im2im_zoo.packaging.sample import predict_sample
 from im2im_zoo.packaging.validate import core_verdict, validate_package
@@ -17,6 +18,7 @@ __all__ = [
     "export_package",
     "make_portable",
     "missing_metadata",
+    "network_grid",
     "predict_sample",
     "validate_package",
 ]

@@ -132,8 +132,8 @@ def describe(
 
 def _input(recipe: Recipe, measured: Measured, content: Content) -> dict[str, Any]:
     geometry = measured.geometry
-    sizes = {
-        axis: {"min": m, "step": s}
+    sizes: dict[str, Any] = {
+        axis: {"min": m, "step": s} if s else m
         for axis, m, s in zip(recipe.space, geometry.min, geometry.step, strict=True)
     }
     axes: list[dict[str, Any]] = [

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from im2im_zoo.components import Component
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import PackageError, ProcessingError
-from im2im_zoo.networks import Call, as_call
+from im2im_zoo.networks import Call, Grid, as_call
 from im2im_zoo.packaging.cover import write_cover
 from im2im_zoo.packaging.description import (
     DTYPES,
@@ -33,12 +33,12 @@ from im2im_zoo.packaging.description import (
     preprocessing_of,
 )
 from im2im_zoo.packaging.drafts import missing_metadata
-from im2im_zoo.packaging.geometry import centre, measure_geometry
+from im2im_zoo.packaging.geometry import centre, measure_geometry, network_grid
 from im2im_zoo.packaging.readme import write_readme
 from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.validate import validate_package
-from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
+from im2im_zoo.packaging.weights import FORMATS, Weights, architecture_of, write_weights
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom_code import source_file
 from im2im_zoo.recipe import Recipe
@@ -81,6 +81,7 @@ class _Export:
     packages: Sequence[str] = ()
     trained_with: Recipe | None = None
     portable: Mapping[str, object] | None = None
+    grid: Grid | None = None
 
 
 def export_package(
@@ -101,6 +102,7 @@ def export_package(
     trusted: Sequence[str] = (),
     trained_with: Recipe | None = None,
     portable: Mapping[str, object] | None = None,
+    grid: Grid | None = None,
 ) -> Exported:
     """Write a package that is valid, and that gives the same with each of its weight formats.
 
@@ -118,11 +120,12 @@ def export_package(
         provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
         zip_path: also write the package as a zip; the same package makes the same bytes.
         overwrite: replace what is at `output` and `zip_path`.
-        root: folder of the files of custom operations that are not ours.
-        allow_code: consent to run those files.
+        root: folder of the files of custom operations, and of networks, that are the recipe's own.
+        allow_code: consent to run those of operations.
         trusted: packages whose code the architecture may import, see `components.resolve`.
         trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
             it says of how it became so (`portable.Portable.record`).
+        grid: what `network_grid` gives for the network and the weights; measured if it is not given.
     Raises:
         PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
             sound. Nothing is left at `output` or `zip_path` then.
@@ -148,6 +151,7 @@ def export_package(
             trusted,
             trained_with,
             portable,
+            grid,
         )
         rdf = _write(work, figures, baselines or {}, provenance or {})
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
@@ -180,7 +184,8 @@ def _write(
     work = replace(work, steps=steps)
     pixel_size = _pixel_size(work.samples)
     scales = [pixel_size.get(a, 1.0) for a in recipe.space]
-    geometry = measure_geometry(work.call, work.network, steps, work.samples, scales)
+    grid = work.grid or network_grid(work.network, recipe, work.samples, work.formats)
+    geometry = measure_geometry(work.call, work.network, grid, steps, work.samples, scales)
     crop = choose_crop(work.samples[0], geometry, recipe.space)
     raw = work.call(steps.prepare(crop.input).to_numpy())
     result_dtype = _result_dtype(steps.finish(raw, crop.input).dtype)
@@ -201,6 +206,7 @@ def _write(
         tensors=(recipe.input.id, recipe.output.id),
         architecture=work.architecture,
         allow_code=work.packages,
+        root=steps.root,
     )
     first = _target_channels(work, crop.target, test_output.shape[1])
     measured = Measured(
@@ -237,6 +243,13 @@ def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
     lines += [
         f"no {name} weights were written: {reason}" for name, reason in ours["weights_left_out"].items()
     ]
+    fixed = {a["id"]: a["size"] for a in rdf["inputs"][0]["axes"] if isinstance(a.get("size"), int)}
+    if fixed:
+        sizes = " x ".join(f"{axis} {size}" for axis, size in fixed.items())
+        lines.append(
+            f"the network, or its exported form, takes images of {sizes} alone, the data.patch_size of its training: larger ones "
+            "are predicted in tiles of that size, which are blended"
+        )
     lines += [
         f"the halo along {axis} is {ours['halo'][axis]} voxels, not measured to suffice ({source})"
         for axis, source in ours["halo_source"].items()
@@ -252,15 +265,13 @@ def _tolerance(
 
     None if the test output has no positive value: the spec's limit, a hundredth of the largest, has no room then.
     """
-    from bioimageio.spec.model import v0_5 as spec
-
     largest = float(expected.max())
     if largest <= 0:
         return None
     worst, mismatched = 0.0, 0.0
     for name, path in weights.files.items():
-        entry = weights.architecture if name == "pytorch_state_dict" else None
-        architecture = spec.ArchitectureFromLibraryDescr.model_validate(entry) if entry else None
+        described = weights.architecture if name == "pytorch_state_dict" else None
+        architecture = architecture_of(described) if described else None
         engine = open_engine(name, path, architecture=architecture, root=work.folder, allow_code=True)
         result = work.steps.finish(engine([prepared])[0], image).to_numpy()
         differences = np.abs(result.astype(np.float64) - expected)

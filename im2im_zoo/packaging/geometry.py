@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from im2im_zoo.networks import Call, Grid, Halo, effective_halo, receptive_field, step_grid
+from im2im_zoo.networks import Call, Grid, Halo, as_call, effective_halo, receptive_field, step_grid
 from im2im_zoo.packaging.sample import Sample, Steps
+from im2im_zoo.packaging.weights import FORMATS
+from im2im_zoo.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,9 +41,26 @@ class Geometry:
     tolerance: float
 
 
+def network_grid(
+    network: "nn.Module", recipe: Recipe, samples: Sequence[Sample], formats: Sequence[str] = FORMATS
+) -> Grid:
+    """The sizes at which a trained network goes into a package.
+
+    Where the network takes several, but ONNX and TorchScript one alone (windows of attention that are counted in Python),
+    it goes by the patches of its training if it is written in one of the two, and by its own sizes if not.
+
+    Raises:
+        PackageError: it runs at no regular sizes, nor at that of its training.
+    """
+    probed = as_call(network) if set(formats) == {"pytorch_state_dict"} else network
+    channels, ndim = samples[0].input.sizes["channel"], len(recipe.space)
+    return step_grid(probed, channels, ndim, patch=recipe.data.patch_size)
+
+
 def measure_geometry(
     call: "Call | nn.Module",
     network: "nn.Module",
+    grid: Grid,
     steps: Steps,
     samples: Sequence[Sample],
     scales: Sequence[float],
@@ -50,17 +69,14 @@ def measure_geometry(
 
     Args:
         call: the network as a function of arrays.
-        network: the module itself, for its grid and receptive field.
+        network: the module itself, for its receptive field.
+        grid: the sizes that it takes, of `network_grid`.
         steps: what happens to an image before it.
         samples: raw images.
         scales: pixel size per space axis as the RDF will declare it, 1 if it declares none.
-    Raises:
-        PackageError: the network runs at no regular sizes.
     """
     ndim = len(steps.axes) - 2
-    channels = samples[0].input.sizes["channel"]
-    grid = step_grid(network, channels, ndim)
-    reach = receptive_field(network, channels, grid)
+    reach = receptive_field(network, samples[0].input.sizes["channel"], grid)
     halos = []
     for sample in samples[: _SAMPLES[ndim]]:
         part = centre(sample.input, steps.axes[2:], _PART[ndim])
@@ -94,12 +110,19 @@ def declare(
             wanted = max(wanted, reach[axis]) if reach is not None else wanted
             source = "receptive field" if known else "none is exact, and a larger one helps little"
         wanted = _whole(wanted, scales[axis], 1)
-        largest = max(grid.min[axis], extents[axis] // step * step)
-        size = min(max(grid.min[axis], -(-(2 * wanted + 1) // step) * step), largest)
-        halo = _whole(min(wanted, (size - 1) // 2), scales[axis], -1)
+        if step:
+            largest = max(grid.min[axis], extents[axis] // step * step)
+            size = min(max(grid.min[axis], -(-(2 * wanted + 1) // step) * step), largest)
+            limit, limited_by = (size - 1) // 2, "images"
+        else:
+            # Half of each tile is kept: no halo makes the others exact, and there would be very many tiles.
+            size, limited_by = grid.min[axis], "network"
+            limit = (size - 1) // 2 if enough else size // 4
+        halo = _whole(min(wanted, limit), scales[axis], -1)
         sizes.append(size)
         kept.append(halo)
-        sources.append(source if halo == wanted else f"{source}, limited to {halo} by the size of the images")
+        limits = f"{source}, limited to {halo} by the size of the {limited_by}"
+        sources.append(source if halo == wanted else limits)
     worst = max(halos, key=lambda h: h.error)
     return Geometry(
         tuple(sizes), grid.step, tuple(kept), tuple(sources), grid, reach, worst.error, worst.tolerance

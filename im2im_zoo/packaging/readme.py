@@ -131,11 +131,7 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
         " then ".join(o["id"] for o in t[k])
         for t, k in ((source, "preprocessing"), (result, "postprocessing"))
     ]
-    sizes = ", ".join(
-        f"{a['id']} {a['size']['min']} + n x {a['size']['step']}"
-        for a in source["axes"]
-        if a["type"] == "space"
-    )
+    sizes = ", ".join(f"{a['id']} {_size(a['size'])}" for a in source["axes"] if a["type"] == "space")
     scale = ", ".join(f"{a['id']} {a['scale']} µm" for a in source["axes"] if "scale" in a)
     halo = ", ".join(f"{a} {n}" for a, n in ours["halo"].items())
     reach = ours["receptive_field"]
@@ -152,6 +148,12 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
 - Pixel size of the training images: {scale or "not known"}. Images of another pixel size should be rescaled.
 - Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_error(ours)}
 - An output voxel can depend on {reached}."""
+
+
+def _size(size: int | Mapping[str, int]) -> str:
+    if isinstance(size, int):
+        return f"{size} and no other (`im2im-zoo predict` cuts larger images into tiles and blends them)"
+    return f"{size['min']} + n x {size['step']}"
 
 
 def _error(ours: Mapping[str, Any]) -> str:

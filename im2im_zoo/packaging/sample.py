@@ -7,6 +7,8 @@ Custom operations in front of the network come first of all (`past_custom`); eve
 they make, as everything in a package is.
 """
 
+import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -179,7 +181,8 @@ def predict_sample(
     steps = Steps.of(recipe, root=root, allow_code=allow_code)
     image = steps.past_custom(sample.input)
     if grid is None:
-        grid = step_grid(network, image.sizes["channel"], len(recipe.space))
+        channels, ndim = image.sizes["channel"], len(recipe.space)
+        grid = step_grid(network, channels, ndim, patch=recipe.data.patch_size)
     result = steps.finish(run_on_grid(as_call(network), steps.prepare(image).to_numpy(), grid), image)
     result = result.isel(batch=0)
     result.attrs.update({k: v for k, v in image.attrs.items() if k in ("pixel_size_um", "time_step_s")})
@@ -187,15 +190,41 @@ def predict_sample(
 
 
 def run_on_grid(call: Call, array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """The output for an array (batch, channel, *space) of any size: mirrored at its end up to the grid, then cut."""
+    """The output for an array (batch, channel, *space) of any size: mirrored at its end up to the grid, then cut.
+
+    Of a network of one size, a larger array goes through in tiles that are blended.
+    """
     space = array.shape[2:]
-    wanted = [max(m, -(-n // s) * s) for n, m, s in zip(space, grid.min, grid.step, strict=True)]
+    wanted = grid.ceil(space)
     # As the runtime pads, so that figures measured here are those of its predictions.
-    padded = np.pad(
-        array, [(0, 0), (0, 0), *((0, w - n) for w, n in zip(wanted, space, strict=True))], mode="reflect"
-    )
-    output: NDArray[Any] = call(np.ascontiguousarray(padded))
+    missing = [(0, max(0, w - n)) for w, n in zip(wanted, space, strict=True)]
+    padded = np.pad(array, [(0, 0), (0, 0), *missing], mode="reflect")
+    run = call if padded.shape[2:] == wanted else _in_tiles(call, wanted)
+    output: NDArray[Any] = run(np.ascontiguousarray(padded))
     return output[(slice(None), slice(None), *(slice(n) for n in space))]
+
+
+def _in_tiles(call: Call, sizes: Sequence[int]) -> Call:
+    """A network of one size on larger arrays: tiles half a tile apart, averaged where they overlap, their middles the most."""
+    windows = [np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) / n for n in sizes]
+    weight = functools.reduce(np.multiply.outer, windows)
+
+    def run(array: NDArray[Any]) -> NDArray[Any]:
+        space = array.shape[2:]
+        corners = [
+            sorted({*range(0, n - s, max(1, s // 2)), n - s}) for n, s in zip(space, sizes, strict=True)
+        ]
+        total, weights = np.zeros(1), np.zeros(space)
+        for corner in itertools.product(*corners):
+            part: tuple[Any, ...] = (..., *(slice(c, c + s) for c, s in zip(corner, sizes, strict=True)))
+            result = call(np.ascontiguousarray(array[part]))
+            if not weights.any():
+                total = np.zeros((*result.shape[:2], *space))
+            total[part] += weight * result
+            weights[part] += weight
+        return (total / weights).astype(result.dtype)
+
+    return run
 
 
 def _tensor(image: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:

@@ -26,7 +26,7 @@ class Crop:
 
 
 def choose_crop(sample: Sample, geometry: Geometry, space: Sequence[str]) -> Crop:
-    """The part of a sample with the most contrast, of a declared size; y and x differ, so that swapped axes show.
+    """The part of a sample with the most contrast, of a declared size; y and x differ where they may, so that swapped axes show.
 
     An image smaller than the declared minimum is mirrored at its end.
     """
@@ -34,9 +34,9 @@ def choose_crop(sample: Sample, geometry: Geometry, space: Sequence[str]) -> Cro
     for i, axis in enumerate(space):
         smallest, step = geometry.min[i], geometry.step[i]
         have = min(_LIMIT[len(space)][i], sample.input.sizes[axis])
-        sizes[axis] = smallest + max(0, have - smallest) // step * step
+        sizes[axis] = smallest + (max(0, have - smallest) // step * step if step else 0)
     last, step = space[-1], geometry.step[-1]
-    if sizes[last] == sizes[space[-2]] and sizes[last] - step >= geometry.min[-1]:
+    if step and sizes[last] == sizes[space[-2]] and sizes[last] - step >= geometry.min[-1]:
         sizes[last] -= step
     image, target = _at_least(sample.input, sizes), _at_least(sample.target, sizes)
     places = [

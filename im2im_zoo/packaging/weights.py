@@ -5,7 +5,9 @@ without torch, the state dict what Python users fine-tune.
 """
 
 import copy
+import hashlib
 import io
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,6 +60,7 @@ class _Writing:
     tensors: tuple[str, str]
     component: Component | None
     allow_code: Sequence[str] = ()
+    root: Path | None = None
     files: dict[str, Path] = field(default_factory=dict)
     comments: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
@@ -74,6 +77,7 @@ def write_weights(
     tensors: tuple[str, str],
     architecture: Component | None = None,
     allow_code: Sequence[str] = (),
+    root: Path | None = None,
 ) -> Weights:
     """Write a network's weights in several formats and check each against it at several sizes and batch sizes.
 
@@ -86,6 +90,7 @@ def write_weights(
         tensors: names of the input and the output tensor.
         architecture: what the network was built from, for the state dict.
         allow_code: packages whose code the architecture may use, see `components.resolve`.
+        root: folder of the modules that are the recipe's own; one that the architecture is of goes into the package.
     Raises:
         PackageError: an unknown format, or none could be written; says why each was left out.
     """
@@ -94,7 +99,7 @@ def write_weights(
         raise PackageError(
             f"weights {', '.join(map(repr, unknown)) or '(none)'}: the formats are {', '.join(FORMATS)}; name at least one"
         )
-    work = _Writing(network, folder, grid, channels, tensors, architecture, allow_code)
+    work = _Writing(network, folder, grid, channels, tensors, architecture, allow_code, root)
     described = None
     for name in formats:
         try:
@@ -116,6 +121,8 @@ def write_weights(
 
 def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
     """Batch sizes and space sizes at which a format is checked: the smallest, others, and not square."""
+    if not any(grid.step):
+        return [(1, grid.min), (2, grid.min)]
     return [
         (1, grid.min),
         (2, tuple(m + s for m, s in zip(grid.min, grid.step, strict=True))),
@@ -145,7 +152,7 @@ def _write_onnx(work: _Writing) -> None:
     # Into memory first: an exporter that fails leaves its format out, a full disk must not.
     path, content = work.folder / FILES["onnx"], io.BytesIO()
     source, result = work.tensors
-    axes = {0: "batch", **{2 + i: f"size_{i}" for i in range(len(work.grid.min))}}
+    axes = {0: "batch", **{2 + i: f"size_{i}" for i, step in enumerate(work.grid.step) if step}}
     example = torch.zeros(
         1, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
     )
@@ -170,7 +177,8 @@ def _write_onnx(work: _Writing) -> None:
     if model.ir_version > _MAX_IR:
         raise _LeftOutError(f"the exporter wrote IR {model.ir_version}; consumers read up to {_MAX_IR}")
     _check(work, "onnx")
-    work.comments["onnx"] = f"Opset {OPSET}, IR {model.ir_version}; batch and space axes are dynamic."
+    dynamic = "batch and space axes are dynamic" if any(work.grid.step) else "the batch axis is dynamic"
+    work.comments["onnx"] = f"Opset {OPSET}, IR {model.ir_version}; {dynamic}."
 
 
 def _write_torchscript(work: _Writing) -> None:
@@ -211,7 +219,7 @@ def _write_state_dict(work: _Writing) -> dict[str, Any]:
 
     if work.component is None:
         raise _LeftOutError("it is not known what the network was built from")
-    described = _architecture(work.component)
+    described = _architecture(work)
     try:
         rebuilt = build(work.component, "network", allow_code=work.allow_code).eval()
         rebuilt.load_state_dict(work.network.state_dict(), strict=True)
@@ -223,19 +231,38 @@ def _write_state_dict(work: _Writing) -> dict[str, Any]:
     torch.save(work.network.state_dict(), content)
     (work.folder / FILES["pytorch_state_dict"]).write_bytes(content.getvalue())
     _check(work, "pytorch_state_dict", described)
-    work.comments["pytorch_state_dict"] = f"{work.component.callable} of the library in `dependencies`."
+    work.comments["pytorch_state_dict"] = f"{work.component.callable} of " + (
+        "a file of the package." if "source" in described else "the library in `dependencies`."
+    )
     return described
 
 
-def _architecture(component: Component) -> dict[str, Any]:
-    """The RDF's description of a network that is built from a library with plain arguments."""
+def architecture_of(described: Mapping[str, Any]) -> Any:
+    """The spec's object of what the RDF says of an architecture; its file is looked at when it is run."""
+    from bioimageio.spec import ValidationContext
+    from bioimageio.spec.model import v0_5 as spec
+
+    kind = spec.ArchitectureFromFileDescr if "source" in described else spec.ArchitectureFromLibraryDescr
+    with ValidationContext(perform_io_checks=False):
+        return kind.model_validate(described)
+
+
+def _architecture(work: _Writing) -> dict[str, Any]:
+    """The RDF's description of a network that is built from a library, or a file of its own, with plain arguments."""
+    component = work.component
+    assert component is not None, "looked at by the caller"
     nested = [k for k, v in component.kwargs.items() if _has_component(v)]
     if nested or not component.call:
         raise _LeftOutError(
             f"the RDF cannot say how it is built: {', '.join(nested) or 'it'} is a component, not a plain value"
         )
     module, _, name = component.callable.rpartition(".")
-    return {"import_from": module, "callable": name, "kwargs": _plain(component.kwargs)}
+    how = {"callable": name, "kwargs": _plain(component.kwargs)}
+    own = None if work.root is None else work.root / f"{module}.py"
+    if own is None or not own.is_file():
+        return {"import_from": module, **how}
+    shutil.copyfile(own, work.folder / own.name)
+    return {"source": own.name, "sha256": hashlib.sha256(own.read_bytes()).hexdigest(), **how}
 
 
 def _check(work: _Writing, name: str, architecture: Mapping[str, Any] | None = None) -> None:
@@ -244,11 +271,9 @@ def _check(work: _Writing, name: str, architecture: Mapping[str, Any] | None = N
     Raises:
         _LeftOutError: it fails at a size, or gives something else.
     """
-    from bioimageio.spec.model import v0_5 as spec
-
     path = work.folder / FILES[name]
-    entry = spec.ArchitectureFromLibraryDescr.model_validate(architecture) if architecture else None
     try:
+        entry = architecture_of(architecture) if architecture else None
         engine = open_engine(name, path, architecture=entry, root=work.folder, allow_code=True)
         worst = 0.0
         for batch, space in check_sizes(work.grid):

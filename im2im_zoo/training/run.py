@@ -7,6 +7,7 @@ RUN/
   metrics.csv          one row an epoch
   checkpoints/         best.ckpt (by the recipe's `monitor`), last.ckpt
   tensorboard/         event files
+  *.py                 what the recipe uses of the Python files beside it
 """
 
 import csv
@@ -95,7 +96,9 @@ def load_framework(
         ComponentError: a component of the recipe cannot be built.
     """
     from im2im_zoo.training.build import build_framework, check_recipe
+    from im2im_zoo.training.own_code import find_modules
 
+    find_modules(run.path, allow_code)
     check_recipe(run.recipe, allow_code)
     framework, path = build_framework(run.recipe, allow_code), run.checkpoint(which)
     try:

@@ -25,6 +25,7 @@ from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
+from im2im_zoo.training.own_code import check_custom_code, find_modules, keep_own_files, own_files
 from im2im_zoo.training.run import (
     Run,
     environment,
@@ -36,13 +37,15 @@ from im2im_zoo.training.run import (
     parent_of,
     write_json,
 )
+from im2im_zoo.training.speed import Faster, of_compiler
 
-# Said by Lightning to developers; nothing that a person who runs a recipe could act on.
+# Said by Lightning and torch to developers; nothing that a person who runs a recipe could act on.
 _LIGHTNING_CHATTER = (
     r".*does not have many workers.*",
     r".*smaller than the logging interval.*",
     r"Checkpoint directory .* exists and is not empty.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r"The \.grad attribute of a Tensor that is not a leaf.*",  # torch.compile, as it looks at a network
 )
 
 
@@ -52,6 +55,7 @@ def train(
     *,
     resume: bool = False,
     allow_code: Collection[str] = (),
+    root: Path | None = None,
     report: Callable[[TrainingProgress], None] | None = None,
 ) -> Run:
     """Train a recipe, from the start or from where its run folder is.
@@ -61,19 +65,23 @@ def train(
         output: the run folder; see `training.run` for what it holds.
         resume: go on from `checkpoints/last.ckpt`, to the same end as an unbroken run; from the start if there
             is none yet.
-        allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve`.
+        allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve`. `custom` among
+            them allows the sources of its custom operations.
+        root: folder of the recipe, in which its own Python files are; the run folder keeps copies of those that it uses.
         report: called with the progress after each batch.
 
     Raises:
         Im2ImError: what is wrong with the recipe, the data or the folder; a loss that became NaN; a full disk or
             memory; an interruption. The folder then says so, and its last whole epoch can be resumed.
     """
+    find_modules(root, allow_code)
     check_recipe(recipe, allow_code)
+    check_custom_code(recipe, root, allow_code)
     # Of the processes of a distributed training, the first keeps the folder; the others only compute.
     first = getattr(rank_zero_only, "rank", 0) == 0  # of which Lightning does not state the type
     if first:
         _check_folder(recipe, output, resume)
-    data = ImagePairs(recipe, allow_code=allow_code)
+    data = ImagePairs(recipe, allow_code=allow_code, root=root)
     data_hash = hash_pairs(data.pairs)
     if first and resume and is_run(output):
         _check_same(open_run(output), recipe, data_hash)
@@ -86,6 +94,8 @@ def train(
         options = build_trainer_options(recipe, allow_code)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
+        if first:
+            keep_own_files(own_files(recipe, root, allow_code), output)
         provenance = _start(recipe, output, data.pairs, data_hash, parent) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
@@ -215,6 +225,7 @@ def _fit(
     }
     callbacks = [
         EpochSeed(recipe.seed),
+        Faster.of(recipe.network),
         MetricsTable(output / "metrics.csv"),
         *([Reporter(report)] if report else []),
         *options.pop("callbacks", []),
@@ -258,7 +269,12 @@ def _explained_failures(recipe: Recipe, output: Path) -> Iterator[None]:
         raise TrainingError(
             f"no space is left for {output}: free some, then go on with --resume from the last whole epoch"
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
+        if recipe.network.compile and of_compiler(error):
+            raise TrainingError(
+                f"network.compile: torch.compile cannot run this network here: {str(error).strip().splitlines()[0]}; set "
+                "network.compile to false"
+            ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise TrainingError(

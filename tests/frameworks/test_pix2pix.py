@@ -10,6 +10,7 @@ from adversarial_for_tests import batches, convolution, copies, fit, sgd, small_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from im2im_zoo.errors import TrainingError
 from im2im_zoo.frameworks.metrics import Pearson
 from im2im_zoo.frameworks.pix2pix import Pix2Pix
 
@@ -121,3 +122,10 @@ def test_each_gan_loss_trains(kind: Any) -> None:
 def test_the_generator_is_exported() -> None:
     made = framework()
     assert made.exported_network() is made.network
+
+
+def test_a_reconstruction_that_heeds_no_cost_map_is_named_by_its_own_key() -> None:
+    batch = batches(2)[0]
+    batch["cost"] = torch.ones_like(batch["input"])
+    with pytest.raises(TrainingError, match=r"framework\.kwargs\.reconstruction: L1Loss cannot count"):
+        framework(reconstruction=nn.L1Loss()).validation_step(batch, 0)

@@ -102,6 +102,11 @@ def erfnet() -> Path:
     return (HALVE, HALVE, *5 * residual(1), HALVE, *dilated, *decoder)
 
 
+def residual_generator(blocks: int) -> Path:
+    wide = Layer(7, padding=3)
+    return (wide, HALVE, HALVE, *2 * blocks * (CONV,), DOUBLE3, DOUBLE3, wide)
+
+
 def _spatial(ndim: int, **kwargs: Any) -> dict[str, Any]:
     return {"spatial_dims": ndim, "in_channels": 1, "out_channels": 1, **kwargs}
 
@@ -116,6 +121,14 @@ def _of(ndim: int) -> list[Architecture]:
             ndim,
             (16,) * ndim,
             ndim * (fnet(4),),
+            slow=ndim == 3,
+        ),
+        Architecture(
+            OURS + "resnet_generator.ResnetGenerator",
+            _spatial(ndim, width=2),
+            ndim,
+            (4,) * ndim,
+            ndim * (residual_generator(9),),
             slow=ndim == 3,
         ),
         Architecture(

@@ -11,8 +11,8 @@ from architectures import ARCHITECTURES, TRANSFORMERS, Architecture, parameters
 from torch import nn
 
 from im2im_zoo.components import Component, build
-from im2im_zoo.errors import ComponentError, PackageError
-from im2im_zoo.networks import Grid, receptive_field, step_grid
+from im2im_zoo.errors import ComponentError
+from im2im_zoo.networks import Grid, as_call, receptive_field, step_grid
 from im2im_zoo.networks.anisotropic_unet import AnisotropicUNet
 from im2im_zoo.networks.erfnet import BranchedERFNet, ERFNet
 from im2im_zoo.networks.fnet import FNet
@@ -106,34 +106,30 @@ def test_each_weight_format_of_it_gives_what_it_gives(architecture: Architecture
     assert max(weights.errors.values()) < 1e-5
 
 
-# In 3D the same takes minutes.
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", parameters(TRANSFORMERS, slow=False))
+def test_a_transformer_is_written_in_all_formats_at_the_size_of_its_training(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    assert architecture.smallest is not None
+    network = network_of(architecture).eval()
+    grid = step_grid(network, 1, architecture.ndim, patch=architecture.smallest)
+    assert grid == Grid(architecture.smallest, architecture.step)
+    assert receptive_field(network, 1, grid) is None
+    weights = written(architecture, grid, tmp_path)
+    assert weights.left_out == {}
+    assert set(weights.files) == set(FORMATS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture", parameters([a for a in TRANSFORMERS if a.name == "SwinUNETR-2d"], slow=False)
 )
-def test_swin_unetr_takes_several_sizes_only_as_its_state_dict(
-    architecture: Architecture, tmp_path: Path
-) -> None:
-    network = network_of(architecture).eval()
-    grid = step_grid(network, 1, architecture.ndim)
-    assert grid == Grid((64,) * architecture.ndim, (32,) * architecture.ndim)
-    assert receptive_field(network, 1, grid) is None
-    weights = written(architecture, grid, tmp_path)
-    assert set(weights.files) == {"pytorch_state_dict"}
-    assert set(weights.left_out) == {"onnx", "torchscript"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "architecture", parameters([a for a in TRANSFORMERS if ".UNETR" in a.path], slow=False)
-)
-def test_unetr_is_refused_as_it_takes_one_size(architecture: Architecture) -> None:
+def test_swin_unetr_takes_several_sizes_as_a_state_dict(architecture: Architecture) -> None:
     assert architecture.smallest is not None
-    message = (
-        f"runs at {architecture.smallest[0]} voxels along each space axis, and at no regular sizes beside"
-    )
-    with pytest.raises(PackageError, match=message):
-        step_grid(network_of(architecture).eval(), 1, architecture.ndim)
+    network = network_of(architecture).eval()
+    alone = step_grid(as_call(network), 1, architecture.ndim, patch=architecture.smallest)
+    assert alone == step_grid(network, 1, architecture.ndim) == Grid((64, 64), (32, 32))
 
 
 def test_every_row_of_the_documentation_says_what_is_measured_here(repository: Path) -> None:

@@ -1,0 +1,97 @@
+"""Runs the commands of im2im-zoo for tests, each in a process of its own that begins with all imports done.
+
+Imports are most of what a short command takes, so one process imports what the commands need and runs nothing; each command
+is a fork of it. That the commands start from nothing is tested by those of the wheel and by the demo.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        "im2im_zoo.training.train",
+        "im2im_zoo.cli.held_out",
+        "im2im_zoo.cli.train",
+        "im2im_zoo.evaluation",
+        "im2im_zoo.packaging.export",
+        "im2im_zoo.runtime.prediction",
+        "monai.networks.nets",
+        "monai.transforms",
+        "bioimageio.core",
+        "onnx",
+        "onnxruntime",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: object, check: bool = True) -> Done:
+    """Run `im2im-zoo ARGUMENTS`."""
+    done = _in_a_process(_im2im_zoo, list(map(str, arguments)))
+    assert not check or done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def verdict_of_core(rdf: Path, weights: str) -> tuple[str, list[str]]:
+    """What bioimageio.core says of a package's weights, and the messages of its warnings."""
+    done = _in_a_process(_test_model, [str(rdf), weights])
+    assert done.returncode == 0, done.stderr
+    status, messages = json.loads(done.stdout.splitlines()[-1])
+    return status, messages
+
+
+def _im2im_zoo(arguments: list[str]) -> None:
+    from im2im_zoo.cli import main
+
+    sys.argv = ["im2im-zoo", *arguments]
+    main()
+
+
+def _test_model(arguments: list[str]) -> None:
+    from bioimageio.core import test_model
+
+    rdf, weights = arguments
+    summary = test_model(rdf, weight_format=weights, determinism="full")  # type: ignore[arg-type]
+    messages = [w.msg for detail in summary.details for w in detail.warnings if w.severity > 20]
+    sys.stdout.write(json.dumps([summary.status, messages]) + "\n")
+
+
+def _in_a_process(target: Callable[[list[str]], None], arguments: list[str]) -> Done:
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "stdout", Path(folder) / "stderr"
+        process = _CONTEXT.Process(target=_with_output_in, args=(files, target, arguments))
+        process.start()
+        process.join()
+        stdout, stderr = (file.read_text(encoding="utf-8") for file in files)
+        return Done(process.exitcode or 0, stdout, stderr)
+
+
+def _with_output_in(
+    files: tuple[Path, Path], target: Callable[[list[str]], Any], arguments: list[str]
+) -> None:
+    """Run a function with stdout and stderr in files, those of the libraries below Python too."""
+    for stream, file in zip((1, 2), files, strict=True):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+    # The streams of the process that was forked are not the files', and know nothing of a command's width or encoding.
+    sys.stdout, sys.stderr = (
+        open(stream, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 open until the process ends
+        for stream in (1, 2)
+    )
+    target(arguments)

@@ -1,0 +1,53 @@
+"""What makes training faster: it is on when it is asked for, and a run is exported and resumed as any other."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from im2im_zoo.errors import TrainingError
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.run import Run, load_framework
+from im2im_zoo.training.speed import check_compiler
+from im2im_zoo.training.train import train
+
+Tiny = Callable[..., Recipe]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
+    return state
+
+
+def test_a_run_of_channels_last_resumes_to_the_same_end(tiny: Tiny, tmp_path: Path) -> None:
+    last = {"network__channels_last": True}
+    unbroken = train(tiny(**last, trainer__max_epochs=2), tmp_path / "unbroken")
+    train(tiny(**last, trainer__max_epochs=1), tmp_path / "resumed")
+    resumed = train(tiny(**last, trainer__max_epochs=2), tmp_path / "resumed", resume=True)
+    expected, found = weights(unbroken), weights(resumed)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_plain_names_and_resumes_to_the_same_end(tiny: Tiny, tmp_path: Path) -> None:
+    compiled = {"network__compile": True, "network__kwargs__dropout": 0.0}
+    plain = train(tiny(network__kwargs__dropout=0.0, trainer__max_epochs=2), tmp_path / "plain")
+    unbroken = train(tiny(**compiled, trainer__max_epochs=2), tmp_path / "unbroken")
+    assert weights(unbroken).keys() == weights(plain).keys()
+    train(tiny(**compiled, trainer__max_epochs=1), tmp_path / "resumed")
+    resumed = train(tiny(**compiled, trainer__max_epochs=2), tmp_path / "resumed", resume=True)
+    for key, value in weights(unbroken).items():
+        torch.testing.assert_close(value, weights(resumed)[key], msg=key)
+    assert plain.metrics[-1]["train_loss"] == pytest.approx(unbroken.metrics[-1]["train_loss"], rel=0.01)
+    image = torch.rand(1, 1, 32, 32)
+    assert load_framework(unbroken).exported_network()(image).shape == image.shape
+
+
+def test_without_a_compiler_it_is_said_before_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(TrainingError, match=r"network\.compile: torch\.compile needs a C\+\+ compiler"):
+        check_compiler()
