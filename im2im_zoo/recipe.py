@@ -179,6 +179,19 @@ class Output(Section):
     postprocessing: tuple[spec.PostprocessingDescr, ...] = Field(
         default=(), description="Operations of the spec that turn the network's output into the result."
     )
+    grouping: Component | None = Field(
+        default=None,
+        description="Function that makes instance labels of the result, which is then dense maps, e.g. "
+        "im2im_zoo.grouping.components.group; its file, which needs numpy only, is shipped in the package.",
+    )
+
+    @model_validator(mode="after")
+    def _only_instances_are_grouped(self) -> Self:
+        if self.grouping is not None and self.task != "instance":
+            raise ValueError(f"grouping makes instance labels, but the task is {self.task}: set task: instance")
+        if self.grouping is not None and not self.grouping.call:
+            raise ValueError("grouping is always called: leave out `call`")
+        return self
 
 
 class Package(Section):

@@ -28,6 +28,8 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
     check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
     check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
     check_augmentations(recipe.data, allow_code)
+    if recipe.output.grouping is not None:
+        check(recipe.output.grouping, "output.grouping", allow_code=allow_code, given=("maps",))
     _check_uses(recipe, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
