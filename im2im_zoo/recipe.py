@@ -47,11 +47,13 @@ class Data(Section):
     """Where the image pairs are, how they pair, how they are split, and how patches are drawn from them."""
 
     path: Path = Field(description="Folder of the images; a CSV file or one image, as `pairing` says.")
-    pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired"] = Field(
+    pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired", "self"] = Field(
         default="folders",
         description="folders: files of the same name in two subfolders; suffixes: one folder, files that differ "
         "in their suffix; csv: a table with a column of paths each; channels: channels of the same files; "
-        "unpaired: two subfolders of any images, of which those of the same name validate.",
+        "unpaired: two subfolders of any images, of which those of the same name validate; self: one subfolder of "
+        "images, which are their own targets. Images of the same name in the subfolder `target`, if there is one, are what "
+        "held-out results are measured against, and train nothing.",
     )
     input: str | None = Field(
         default=None,
@@ -155,7 +157,9 @@ class Input(Section):
 
 
 class Target(Section):
-    """What the network is trained towards: the target images, processed."""
+    """What the network is trained towards: the target images, processed. With `pairing: self` that is the input; then this
+    is of what held-out results are measured against.
+    """
 
     preprocessing: tuple[Preprocessing, ...] = Field(
         default=(),

@@ -72,14 +72,13 @@ def export_run(
     recipe = trained.recipe
     network = load_framework(trained, checkpoint, allow_code).exported_network().eval()
     samples = validation_samples(recipe)
-    say(f"Measuring on {len(samples)} held-out image(s)")
-    result = held_out_evaluation(network, recipe, samples)
-    baselines = {
-        f"{name} {figure}": value
-        for name, evaluation in baseline_evaluations(recipe, samples).items()
-        for figure, value in evaluation.figures.items()
-    }
-    figures, options = result.figures, _Options()
+    measurable = [sample for sample in samples if sample.measurable]
+    if measurable:
+        say(f"Measuring on {len(measurable)} held-out image(s)")
+    else:
+        say("note: nothing is measured: of no held-out image is it known what the result should be")
+    figures, baselines = _measured(network, recipe, measurable)
+    options = _Options()
     if portable:
         made, loss = _made_portable(network, recipe, samples, figures)
         if made.fixed:
@@ -109,6 +108,20 @@ def export_run(
     say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
 
 
+def _measured(
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]"
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """The figures of a network and, each named with its method, those of trivial ones; none without samples."""
+    if not samples:
+        return {}, {}
+    baselines = {
+        f"{name} {figure}": value
+        for name, evaluation in baseline_evaluations(recipe, samples).items()
+        for figure, value in evaluation.figures.items()
+    }
+    return held_out_evaluation(network, recipe, samples).figures, baselines
+
+
 def _made_portable(
     network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", figures: Mapping[str, float]
 ) -> "tuple[Portable, PortableLoss]":
@@ -129,7 +142,7 @@ def _made_portable(
     for sentence in made.fixed:
         say(f"Fixed: {sentence}")
     say("Measuring what that costs on the held-out image(s)")
-    after = held_out_evaluation(made.network, made.recipe, samples).figures
+    after, _ = _measured(made.network, made.recipe, [sample for sample in samples if sample.measurable])
     difference = prediction_difference((network, recipe), (made.network, made.recipe), samples)
     loss = PortableLoss(figures, after, difference)
     say(f"Predictions differ by {difference:.2g} of their standard deviation")

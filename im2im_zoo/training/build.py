@@ -53,6 +53,16 @@ def _check_uses(recipe: Recipe, allow_code: Collection[str]) -> None:
         raise RecipeError(
             f"data.pairing: unpaired: {name} learns from images that belong together; pair them, or use CycleGAN"
         )
+    if recipe.data.pairing == "self" and getattr(method, "uses_targets", True):
+        raise RecipeError(
+            f"data.pairing: self: {name} learns from targets, and would learn to do nothing; give it some, or use "
+            "Noise2Void or Self2Self"
+        )
+    if recipe.data.pairing != "self" and not getattr(method, "uses_targets", True):
+        raise RecipeError(
+            f"data.pairing: {recipe.data.pairing}: {name} learns from the images alone and would pass over their targets; "
+            "say data.pairing: self"
+        )
 
 
 def build_framework(
