@@ -70,7 +70,8 @@ def export_run(
     from im2im_zoo.training.run import load_framework
 
     recipe = trained.recipe
-    network = load_framework(trained, checkpoint, allow_code).exported_network().eval()
+    framework = load_framework(trained, checkpoint, allow_code)
+    network = framework.exported_network().eval()
     samples = validation_samples(recipe)
     measurable = [sample for sample in samples if sample.measurable]
     if measurable:
@@ -97,6 +98,7 @@ def export_run(
         figures=figures,
         baselines=baselines,
         weights=tuple(weights or FORMATS),
+        architecture=framework.exported_architecture(recipe.network),
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from im2im_zoo.components import Component
 from im2im_zoo.errors import TrainingError
 
 Batch = Mapping[str, Tensor]
@@ -40,6 +41,10 @@ class Framework(pl.LightningModule, ABC):
     @abstractmethod
     def exported_network(self) -> nn.Module:
         """The network that maps the model's input to its output, as it goes into a package."""
+
+    def exported_architecture(self, network: Component) -> Component:
+        """What the exported network is built from, given what `network` was built from; a state dict is loaded into it."""
+        return network
 
     def output_channels(self, target_channels: int) -> int:
         """Channels of the exported network's output where the target has `target_channels`; the first are theirs."""

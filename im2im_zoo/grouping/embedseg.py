@@ -107,12 +107,12 @@ def _still(left: NDArray[np.bool_], queue: NDArray[np.intp]) -> Iterator[int]:
             part = part[1:]
 
 
-def _boxed(
-    places: NDArray[np.float32], shape: tuple[int, ...]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _boxed(places: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """An order in which places of a box follow each other, boxes in raster order, and where each box starts."""
     counts = _counts(shape)
-    boxes = np.ravel_multi_index(tuple(_box(places[axis], counts[axis]) for axis in range(len(shape))), counts)
+    boxes = np.ravel_multi_index(
+        tuple(_box(places[axis], counts[axis]) for axis in range(len(shape))), counts
+    )
     order = np.argsort(boxes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(boxes, minlength=int(np.prod(counts))))])
     return order, starts
@@ -124,7 +124,9 @@ def _near(
     """The voxels in all boxes that reach into the ellipsoid where the Gaussian is above one half."""
     counts = _counts(shape)
     reach = sigma * np.sqrt(2 * _HALF) * 1.001  # rounding must not lose a voxel
-    low, high = ([int(_box(at, n)) for at, n in zip(c, counts, strict=True)] for c in (centre - reach, centre + reach))
+    low, high = (
+        [int(_box(at, n)) for at, n in zip(c, counts, strict=True)] for c in (centre - reach, centre + reach)
+    )
     rows = product(*(range(a, b + 1) for a, b in zip(low[:-1], high[:-1], strict=True)))
     first = [np.ravel_multi_index((*row, low[-1]), counts) for row in rows]
     width = high[-1] - low[-1] + 1

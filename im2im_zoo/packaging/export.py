@@ -219,7 +219,7 @@ def _write(
         dump_recipe(_without_folders(work.trained_with or recipe)), encoding="utf-8"
     )
     if "pytorch_state_dict" in weights.files:
-        (folder / "environment.yaml").write_text(_environment(work.architecture), encoding="utf-8")
+        (folder / "environment.yaml").write_text(_environment(work.architecture, work.recipe.network), encoding="utf-8")
     (folder / "README.md").write_text("", encoding="utf-8")
     described = {"figures": figures, "baselines": baselines, "provenance": provenance}
     rdf = describe(recipe, measured, weights, _content(folder), portable=work.portable, **described)  # type: ignore[arg-type]
@@ -355,18 +355,19 @@ def _result_dtype(dtype: Any) -> str:
     return name if name in DTYPES and name != "float64" else "float32"
 
 
-def _environment(architecture: Component) -> str:
-    """A conda environment for the state dict, with the versions of here."""
+def _environment(*components: Component) -> str:
+    """A conda environment for a state dict of components, with the versions of here."""
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
     import torch
 
-    library = architecture.callable.split(".")[0]
-    try:
-        pip = [] if library == "torch" else [f"{library}=={version(library)}"]
-    except PackageNotFoundError:  # its distribution has another name; looking through all of them is slow
-        found = packages_distributions().get(library, [])
-        pip = [f"{distribution}=={version(distribution)}" for distribution in found]
+    pip: list[str] = []
+    for library in {component.callable.split(".")[0] for component in components} - {"torch"}:
+        try:
+            pip.append(f"{library}=={version(library)}")
+        except PackageNotFoundError:  # its distribution has another name; looking through all of them is slow
+            found = packages_distributions().get(library, [])
+            pip += [f"{distribution}=={version(distribution)}" for distribution in found]
     content: dict[str, Any] = {
         "channels": ["conda-forge", "nodefaults"],
         "dependencies": ["python>=3.11", f"pytorch=={torch.__version__.split('+')[0]}", "pip"],

@@ -56,9 +56,7 @@ def everywhere(maps: NDArray[np.float32], seed_threshold: float) -> NDArray[np.i
 @pytest.mark.parametrize(
     ("shape", "step", "radius"), [((61, 80), 16, 6), ((61, 80), 16, 7.9), ((20, 41, 35), 10, 4)]
 )
-def test_objects_that_are_known_come_back_exactly(
-    shape: tuple[int, ...], step: int, radius: float
-) -> None:
+def test_objects_that_are_known_come_back_exactly(shape: tuple[int, ...], step: int, radius: float) -> None:
     labels = discs(shape, step, radius)
     assert labels[..., 0].any(), "no object at the border"
     found = group(perfect(labels))
