@@ -28,6 +28,19 @@ def noisy() -> tuple[Array, Array]:
     return counts(100 + 50 * seen), clean
 
 
+def noisy_counts(dimensions: int, photons: float) -> tuple[Array, Array]:
+    """Photon noise and read noise of one photon, seeded; and the same counts without noise: the two share one scale.
+
+    Args:
+        dimensions: of the image, 2 or 3.
+        photons: in a bright voxel; each is 50 counts, above an offset of 500 which no noise falls below.
+    """
+    bright = relative(_image("img", dimensions)) * photons
+    random = np.random.default_rng(0)
+    seen = random.poisson(bright) + random.normal(0, 1, bright.shape)
+    return counts(500 + 50 * seen), counts(500 + 50 * bright)
+
+
 def blurred() -> tuple[Array, Array]:
     """A wide, long point spread function (Gaussian, sigma 3 planes and 2.5 pixels) with photon noise; and the sharp volume.
 

@@ -20,7 +20,8 @@ class SampleSet:
     """A pair of registered images, and where it is cut into a part for training and a held-out one.
 
     With `unpaired`, an axis and an index, the part for training is cut once more: images are what lies before it,
-    targets what lies behind, so that no target shows what an image shows. The held-out part stays a pair.
+    targets what lies behind, so that no target shows what an image shows. The held-out part stays a pair. With `alone`,
+    the part for training has no targets.
     """
 
     description: str
@@ -28,10 +29,11 @@ class SampleSet:
     held_out: tuple[str, int]
     pair: Callable[[], tuple[Array, Array]]
     unpaired: tuple[str, int] | None = None
+    alone: bool = False
 
 
 def write_set(sample: SampleSet, name: str, folder: Path) -> None:
-    """Write `train/` and `val/`, each with `images/` and `targets/`, in one step: `folder` is whole or is not there."""
+    """Write `train/` and `val/`, each with the `images/` and `targets/` that it has, in one step: `folder` is whole or is not there."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     axis, first = sample.held_out
@@ -43,7 +45,8 @@ def write_set(sample: SampleSet, name: str, folder: Path) -> None:
             across, middle = sample.unpaired
             train = train.isel({across: slice(middle, None) if number else slice(None, middle)})
             train_name = f"{name}_{kind}"  # not a pair: not of one name
-        _write(train, partial / "train" / kind / f"{train_name}.ome.tif")
+        if kind == "images" or not sample.alone:
+            _write(train, partial / "train" / kind / f"{train_name}.ome.tif")
         _write(held_out, partial / "val" / kind / f"{name}.ome.tif")
     partial.rename(folder)
 
