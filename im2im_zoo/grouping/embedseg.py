@@ -28,7 +28,7 @@ def group(
     maps: NDArray[np.float32],
     seed_threshold: float = 0.9,
     foreground_threshold: float = 0.5,
-    smallest: int = 1,
+    min_size: int = 1,
 ) -> NDArray[np.int32]:
     """Labels of the objects, 1..N in raster order of their seeds, 0 for background.
 
@@ -37,7 +37,7 @@ def group(
             seediness, 0 to 1.
         seed_threshold: a seed has more seediness.
         foreground_threshold: voxels with no more seediness are background.
-        smallest: voxels; an object that would have fewer is background.
+        min_size: voxels; an object that would have fewer is background.
 
     Raises:
         ValueError: another number of channels.
@@ -58,7 +58,7 @@ def group(
     # From here on the voxels come box by box.
     voxels, places, sigmas = voxels[order], places[:, order], flat[axes:-1, voxels[order]]
     found, seeds = _objects(
-        places, sigmas, flat[-1, voxels], voxels, shape, starts, seed_threshold, max(smallest, 1)
+        places, sigmas, flat[-1, voxels], voxels, shape, starts, seed_threshold, max(min_size, 1)
     )
     ranks = np.zeros(len(seeds) + 1, np.int32)
     ranks[1:][np.argsort(voxels[seeds])] = np.arange(1, len(seeds) + 1)
@@ -75,7 +75,7 @@ def _objects(
     shape: tuple[int, ...],
     starts: NDArray[np.intp],
     seed_threshold: float,
-    smallest: int,
+    min_size: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """The number of each voxel's object, in the order in which they are found, and the seed of each object."""
     found = np.zeros(len(voxels), np.int32)
@@ -92,7 +92,7 @@ def _objects(
             members = near[(scaled * scaled).sum(0) < 2 * _HALF]
         fresh = members[left[members]]
         left[members] = False
-        if len(fresh) >= smallest and 2 * len(fresh) > len(members):
+        if len(fresh) >= min_size and 2 * len(fresh) > len(members):
             seeds.append(seed)
             found[fresh] = len(seeds)
     return found, np.array(seeds, np.intp)
