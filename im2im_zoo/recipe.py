@@ -103,6 +103,13 @@ class Data(Section):
         description="Random patches drawn from each training image in an epoch; unpaired: in the mean, from each of "
         "the side that has more.",
     )
+    object_patches: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Share of the training patches drawn around an object of the target, each object alike likely; the "
+        "rest lie anywhere. For instance labels.",
+    )
     batch_size: int = Field(default=8, ge=1, description="Patches in a batch.")
     augmentations: tuple[Component, ...] = Field(
         default=(),
@@ -192,7 +199,9 @@ class Output(Section):
     @model_validator(mode="after")
     def _only_instances_are_grouped(self) -> Self:
         if self.grouping is not None and self.task != "instance":
-            raise ValueError(f"grouping makes instance labels, but the task is {self.task}: set task: instance")
+            raise ValueError(
+                f"grouping makes instance labels, but the task is {self.task}: set task: instance"
+            )
         if self.grouping is not None and not self.grouping.call:
             raise ValueError("grouping is always called: leave out `call`")
         return self
@@ -257,6 +266,17 @@ class Recipe(Section):
             raise ValueError(
                 f"data.patch_size has {len(self.data.patch_size)} numbers, but input.axes has the space axes "
                 f"{', '.join(space)}; give one number for each"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objects_are_labelled(self) -> Self:
+        if self.data.object_patches and (
+            self.output.task != "instance" or self.data.pairing in ("unpaired", "self")
+        ):
+            raise ValueError(
+                "data.object_patches needs a target of instance labels for each image, but output.task is "
+                f"{self.output.task} and data.pairing {self.data.pairing}: leave it out"
             )
         return self
 

@@ -78,10 +78,10 @@ def export_run(
         say(f"Measuring on {len(measurable)} held-out image(s)")
     else:
         say("note: nothing is measured: of no held-out image is it known what the result should be")
-    figures, baselines = _measured(network, recipe, measurable)
+    figures, baselines = _measured(network, recipe, measurable, allow_code)
     options = _Options()
     if portable:
-        made, loss = _made_portable(network, recipe, samples, figures)
+        made, loss = _made_portable(network, recipe, samples, figures, allow_code)
         if made.fixed:
             options = {"trained_with": recipe, "portable": made.record(loss)}
             network, recipe, figures = made.network, made.recipe, loss.portable
@@ -111,7 +111,7 @@ def export_run(
 
 
 def _measured(
-    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]"
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", allow_code: Sequence[str]
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """The figures of a network and, each named with its method, those of trivial ones; none without samples."""
     if not samples:
@@ -121,11 +121,15 @@ def _measured(
         for name, evaluation in baseline_evaluations(recipe, samples).items()
         for figure, value in evaluation.figures.items()
     }
-    return held_out_evaluation(network, recipe, samples).figures, baselines
+    return held_out_evaluation(network, recipe, samples, allow_code).figures, baselines
 
 
 def _made_portable(
-    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", figures: Mapping[str, float]
+    network: "nn.Module",
+    recipe: "Recipe",
+    samples: "Sequence[Sample]",
+    figures: Mapping[str, float],
+    allow_code: Sequence[str],
 ) -> "tuple[Portable, PortableLoss]":
     """The portable model, if it is good enough on the held-out images.
 

@@ -1,6 +1,6 @@
 """What a trained network, and what a trivial method, gets on held-out images. Prints nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -13,11 +13,21 @@ if TYPE_CHECKING:
     from im2im_zoo.recipe import Recipe
 
 
-def held_out_evaluation(network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]") -> "Evaluation":
-    """The mean figures of whole-image predictions, against the targets that training used."""
-    from im2im_zoo.packaging import predict_sample
+def held_out_evaluation(
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", allow_code: Collection[str] = ()
+) -> "Evaluation":
+    """The mean figures of whole-image predictions, against the targets that training used.
+
+    Args:
+        allow_code: packages whose code the grouping may import, see `components.resolve`.
+    """
+    from im2im_zoo.packaging import group_function, labels_of, predict_sample
+
+    group = group_function(recipe, allow_code)
 
     def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
+        if group is not None:
+            return labels_of(group, predict_sample(network, recipe, sample))
         # Channels beyond the target's are not what the target says anything about, e.g. a variance.
         return predict_sample(network, recipe, sample).isel(channel=slice(target.sizes["channel"]))
 
@@ -61,7 +71,9 @@ def prediction_difference(
 
 
 def processed_target(recipe: "Recipe", sample: "Sample") -> xr.DataArray:
-    """The target image as training saw it, whole."""
+    """The target image as training saw it, whole; labels that are grouped, as they are, whatever is learnt of them."""
+    if recipe.output.grouping is not None:
+        return sample.target
     from im2im_zoo.processing import fit
 
     return fit(recipe.target.preprocessing, sample.target)(sample.target)
