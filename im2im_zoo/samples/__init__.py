@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from im2im_zoo.errors import DataError
-from im2im_zoo.samples import nuclei, tissue, transmitted_light
+from im2im_zoo.samples import nuclei, tissue, transmitted_light, worms
 from im2im_zoo.samples.sample_set import CYX, YX, ZYX, SampleSet, write_set
 
 __all__ = ["SAMPLES", "SampleSet", "write_samples"]
@@ -51,6 +51,19 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "nuclei_2d": SampleSet(f"{_2D} and their labels.", (YX, YX), ("x", 320), partial(nuclei.labelled, 2)),
         "nuclei_3d": SampleSet(
             f"{_3D} and their labels.", (ZYX, ZYX), ("x", 37), partial(nuclei.labelled, 3)
+        ),
+        "nuclei_instances_2d": SampleSet(
+            f"{_2D} and their labels.", (YX, YX), ("x", 320), partial(nuclei.labelled, 2)
+        ),
+        "nuclei_instances_3d": SampleSet(
+            f"{_3D} and their labels; those that the cut between the parts goes through are left out by cost maps.",
+            (ZYX, ZYX),
+            ("x", 37),
+            partial(nuclei.labelled, 3),
+            cuts_left_out=True,
+        ),
+        "worms_2d": SampleSet(
+            "Worms and their labels (512 x 512), drawn, not imaged.", (YX, YX), ("x", 320), worms.worms
         ),
         "denoising_3d": SampleSet(
             f"{_3D}, with photon and read noise added to the input.", (ZYX, ZYX), ("x", 37), nuclei.noisy
