@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from im2im_zoo.errors import ComponentError
 
-# Convolution, pooling by the maximum and by the mean.
-_LAYERS: dict[int, tuple[Any, Any, Any]] = {
-    2: (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d),
-    3: (nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d),
+# Convolution, pooling by the maximum and by the mean, padding.
+_LAYERS: dict[int, tuple[Any, Any, Any, Any]] = {
+    2: (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ConstantPad2d),
+    3: (nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d, nn.ConstantPad3d),
 }
 _SLOPE = 0.1
 # Of what is kept: a part of the architecture, not of a training.
@@ -76,9 +76,7 @@ class Self2SelfUNet(nn.Module):
         for level in reversed(range(depth)):
             outputs = [2 * features] * 2 if level else [4 * features // 3, 2 * features // 3, channels]
             inputs = [below + (features if level else channels), *outputs[:-1]]
-            kept = [
-                _kept(passes, n, [period // 2**level] * spatial_dims, dropout, drawn) for n in inputs
-            ]
+            kept = [_kept(passes, n, [period // 2**level] * spatial_dims, dropout, drawn) for n in inputs]
             blocks.append(_Block(spatial_dims, inputs, outputs, dropout, kept, last=level == 0))
             below = outputs[-1]
         self.decoder = nn.ModuleList(blocks)
@@ -121,9 +119,10 @@ class _PartialConvolution(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        conv, _, mean = _LAYERS[spatial_dims]
+        conv, _, mean, padding = _LAYERS[spatial_dims]
         self.conv = conv(in_channels, out_channels, 3, padding=1, bias=False)
-        self.mean = mean(3, stride=1, padding=1)
+        # torch's own padding refuses images of two voxels in 3D.
+        self.mean = nn.Sequential(padding(1, 0.0), mean(3, stride=1))
         self.bias = nn.Parameter(torch.zeros(out_channels, *[1] * spatial_dims))
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,9 +183,7 @@ class _DroppedConvolution(nn.Module):
         return output
 
 
-def _kept(
-    passes: int, channels: int, space: list[int], rate: float, generator: torch.Generator
-) -> Tensor:
+def _kept(passes: int, channels: int, space: list[int], rate: float, generator: torch.Generator) -> Tensor:
     """What each pass keeps, true, of a pattern: (pass, channel, (z,) y, x); it leaves each out in the same number of passes."""
     order = torch.rand(passes, channels, *space, generator=generator).argsort(dim=0)
     return order >= round(rate * passes)

@@ -40,6 +40,15 @@ def batch(ndim: int = 2, channels: int = 1, size: int = 16, count: int = 2) -> d
     return {"input": image, "target": image.clone()}
 
 
+def waves(ndim: int) -> dict[str, Tensor]:
+    """Two images of two channels without noise, in which a voxel can be told from those around it."""
+    along = torch.linspace(0, 3, 16 if ndim == 2 else 12)
+    across = torch.stack(torch.meshgrid(*[along] * ndim, indexing="ij")).sum(dim=0)
+    image = torch.stack([torch.sin(across), torch.cos(across), torch.sin(2 * across), torch.cos(across)])
+    image = image.unflatten(0, (2, 2))
+    return {"input": image, "target": image.clone()}
+
+
 def tiny_recipe(kind: str, images: Path, **overrides: object) -> Recipe:
     """A recipe of ours on noisy nuclei, so small that training takes a second; `__` in keywords stands for a dot."""
     name = {"noise2void": "denoising_n2v_2d", "self2self": "denoising_self2self_2d"}[kind]

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 import torch
-from self_supervised_for_tests import KINDS, batch, framework, tiny_recipe
+from self_supervised_for_tests import KINDS, batch, framework, tiny_recipe, waves
 from torch import Tensor, nn
 
 from im2im_zoo.cli.export import export_run
@@ -54,18 +53,16 @@ class Seeing(nn.Module):
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_the_loss_falls_on_a_batch(kind: str, ndim: int) -> None:
     torch.manual_seed(0)
-    method = framework(kind, ndim, channels=2)
-    data = batch(ndim, channels=2)
-    data["target"] = data["target"] + 2  # what it has to learn at least
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    method, data = framework(kind, ndim, channels=2), waves(ndim)
+    optimizer = torch.optim.Adam(method.parameters(), lr=5e-3)
     losses = []
-    for seed in range(15):
+    for seed in range(30):
         loss = loss_of(method, data, seed)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert max(losses[-3:]) < 0.5 * losses[0]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
 
 
@@ -149,10 +146,10 @@ def test_self2self_without_its_network_is_refused() -> None:
 
 
 def test_a_method_and_a_pairing_that_do_not_go_together_are_refused(noisy_nuclei: Path) -> None:
-    with pytest.raises(RecipeError, match="pairing: folders: Noise2Void .* say data.pairing: self"):
+    with pytest.raises(RecipeError, match=r"pairing: folders: Noise2Void .* say data\.pairing: self"):
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, data__pairing="folders"))
     fcn = {"callable": "im2im_zoo.frameworks.fcn.FCN", "kwargs": {}}
-    with pytest.raises(RecipeError, match="pairing: self: FCN learns from targets, .* Noise2Void"):
+    with pytest.raises(RecipeError, match=r"pairing: self: FCN learns from targets, .* Noise2Void"):
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, framework=fcn))
 
 
@@ -176,13 +173,8 @@ def test_what_is_clean_is_measured_against_and_changes_nothing_of_the_training(
     noisy_nuclei: Path, tmp_path: Path
 ) -> None:
     once = train(tiny_recipe("noise2void", noisy_nuclei, trainer__max_epochs=1), tmp_path / "once")
-    export_run(once, tmp_path / "package", weights=("onnx",))
-    with open_package(tmp_path / "package") as package:
-        figures = package.raw["config"]["im2im_zoo"]["figures"]
-        assert figures["psnr"] > 0
     [clean] = (noisy_nuclei / "val" / "targets").iterdir()
-    values, away = tifffile.imread(clean), tmp_path / clean.name
-    clean.rename(away)
+    away = clean.rename(tmp_path / clean.name)
     clean.parent.rmdir()
     try:
         again = train(tiny_recipe("noise2void", noisy_nuclei, trainer__max_epochs=1), tmp_path / "again")
@@ -190,18 +182,20 @@ def test_what_is_clean_is_measured_against_and_changes_nothing_of_the_training(
     finally:
         clean.parent.mkdir()
         away.rename(clean)
-    assert values.std() > 0
     assert all(torch.equal(value, weights(again)[key]) for key, value in weights(once).items())
     assert once.provenance["data"]["sha256"] == again.provenance["data"]["sha256"]
     assert "No figures were measured" in (tmp_path / "unmeasured" / "README.md").read_text()
 
 
-def test_a_package_gives_the_intensities_of_its_input(noisy_nuclei: Path, tmp_path: Path) -> None:
+def test_a_package_gives_the_intensities_of_its_input_and_is_measured_against_what_is_clean(
+    noisy_nuclei: Path, tmp_path: Path
+) -> None:
     run = train(tiny_recipe("self2self", noisy_nuclei, trainer__max_epochs=1), tmp_path / "run")
     export_run(open_run(run.path), tmp_path / "package")
     with open_package(tmp_path / "package") as package:
         assert package.weights == ("onnx", "torchscript", "pytorch_state_dict")
         assert package.raw["inputs"][0]["axes"][2]["size"]["step"] == 4, "the period of its masks"
+        assert package.raw["config"]["im2im_zoo"]["figures"]["psnr"] > 0
     output, image = (np.load(tmp_path / "package" / f"test_{name}.npy") for name in ("output", "input"))
     assert output.mean() == pytest.approx(image.mean(), rel=0.5)
     assert output.mean() > 100
