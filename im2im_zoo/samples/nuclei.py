@@ -31,11 +31,13 @@ def noisy() -> tuple[Array, Array]:
 def noisy_counts(dimensions: int, photons: float) -> tuple[Array, Array]:
     """Photon noise and read noise of one photon, seeded; and the same counts without noise: the two share one scale.
 
+    What is without noise is the real image with its own noise smoothed (sigma 0.7).
+
     Args:
         dimensions: of the image, 2 or 3.
         photons: in a bright voxel; each is 50 counts, above an offset of 500 which no noise falls below.
     """
-    bright = relative(_image("img", dimensions)) * photons
+    bright = ndimage.gaussian_filter(relative(_image("img", dimensions)), 0.7) * photons
     random = np.random.default_rng(0)
     seen = random.poisson(bright) + random.normal(0, 1, bright.shape)
     return counts(500 + 50 * seen), counts(500 + 50 * bright)
