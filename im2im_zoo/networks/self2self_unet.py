@@ -39,7 +39,7 @@ class Self2SelfUNet(nn.Module):
         features: channels of the encoder, 48 in the paper; the decoder has twice as many.
         masked: the probability of a voxel, in each channel on its own, not to be seen.
         dropout: the probability of a feature to be dropped, in the decoder.
-        passes: how many are averaged; 50 in the paper. The time of a prediction is proportional to it, its memory is not.
+        passes: how many are averaged. The time of a prediction is proportional to it, its memory is not.
         period: voxels after which hidden voxels repeat, a multiple of 2 ** `depth`.
     Raises:
         ComponentError: arguments out of range.
