@@ -90,6 +90,12 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
             ("x", 320),
             tissue.glands,
         ),
+        "segmentation_2d_probabilistic": SampleSet(
+            f"{_2D} and a mask of them, each drawn by one of three simulated people.",
+            (YX, YX),
+            ("x", 320),
+            nuclei.drawn_by_several,
+        ),
         "stain_transfer_2d": SampleSet(
             f"{_SECTION}; the target is its haematoxylin alone, by colour deconvolution.",
             (CYX, CYX),

@@ -20,6 +20,24 @@ def labels_first(dimensions: int) -> tuple[Array, Array]:
     return labels, image
 
 
+def drawn_by_several() -> tuple[Array, Array]:
+    """Fluorescence, (512, 512), and a mask of its nuclei: each drawn by one of three people, at random, seeded.
+
+    The people are simulated: one draws as the labels are, one leaves a margin of two pixels out, one takes it in.
+    """
+    image, labels = labelled(2)
+    margins = np.random.default_rng(0).choice([-2, 0, 2], labels.max() + 1)
+    mask = np.zeros(labels.shape, np.uint8)
+    for number, place in enumerate(ndimage.find_objects(np.pad(labels, 3)), 1):
+        if place is None:
+            continue
+        around = tuple(slice(max(0, p.start - 6), max(0, p.stop)) for p in place)
+        inside = labels[around] == number
+        distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+        mask[around] |= (distance + margins[number] > 0).astype(np.uint8)
+    return image, mask
+
+
 def noisy() -> tuple[Array, Array]:
     """Photon noise at about 4 photons in a bright voxel and read noise of one photon, seeded; and the volume itself."""
     clean = _image("img", 3)

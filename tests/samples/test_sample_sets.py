@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import ndimage
 from skimage.color import rgb2hed
 
 from im2im_zoo.data import find_pairs
@@ -114,6 +115,17 @@ def test_glands_are_browner_than_what_is_around_them() -> None:
     assert np.unique(glands).tolist() == [0, 1]
     red_over_blue = section[0].astype(float) - section[2]
     assert red_over_blue[glands == 1].mean() > red_over_blue[glands == 0].mean() + 30
+
+
+def test_about_a_third_of_the_nuclei_are_drawn_smaller_and_a_third_larger() -> None:
+    mask, labels = SAMPLES["segmentation_2d_probabilistic"].pair()[1], SAMPLES["nuclei_2d"].pair()[1]
+    numbers = np.unique(labels)[1:]
+    around = np.where(labels == 0, ndimage.grey_dilation(labels, 3), 0)
+    smaller = ndimage.mean(mask, labels, numbers) < 1
+    larger = ndimage.mean(mask, around, numbers) > 0.9
+    assert 0.2 < smaller.mean() < 0.45
+    assert 0.2 < larger.mean() < 0.45
+    assert not mask[ndimage.distance_transform_edt(labels == 0) >= 2].any()
 
 
 def test_unknown_names_and_folders_that_exist_are_refused(tmp_path: Path) -> None:
