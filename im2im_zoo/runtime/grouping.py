@@ -144,7 +144,8 @@ def group_samples(
         objects = int(labels.max(initial=0))
         if objects > np.iinfo(ours.dtype).max:
             raise PlanError(
-                f"{plan.model}: there are {objects} objects, more than {ours.dtype} has numbers; give a larger --dtype"
+                f"{plan.model}: there are {objects} objects, more than {ours.dtype} has numbers; give a larger "
+                "--dtype, and start over with --restart"
             )
         kept = xr.DataArray(labels, dims=ours.space).isel({a: 0 for a in added if a != "channel"})
         block = kept.expand_dims(list(position)).transpose(*ours.axes).to_numpy()
