@@ -148,7 +148,8 @@ def _made_portable(
     for sentence in made.fixed:
         say(f"Fixed: {sentence}")
     say("Measuring what that costs on the held-out image(s)")
-    after, _ = _measured(made.network, made.recipe, [sample for sample in samples if sample.measurable])
+    measurable = [sample for sample in samples if sample.measurable]
+    after, _ = _measured(made.network, made.recipe, measurable, allow_code)
     difference = prediction_difference((network, recipe), (made.network, made.recipe), samples)
     loss = PortableLoss(figures, after, difference)
     say(f"Predictions differ by {difference:.2g} of their standard deviation")

@@ -53,7 +53,8 @@ class BlindSpots:
 
     def side(self, ndim: int) -> int:
         """Voxels along each axis of the boxes of which each has one predicted voxel."""
-        return round(self.fraction ** (-1 / ndim))
+        side: float = self.fraction ** (-1 / ndim)
+        return round(side)
 
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The voxels to predict: true at each of them, of the shape of the image; each channel has its own.
@@ -73,14 +74,14 @@ class BlindSpots:
                 "each; make data.patch_size or framework.kwargs.masked_fraction larger"
             )
         counts = [-(-n // side) for n in space]
-        on = {"device": image.device}
-        corners = torch.meshgrid(*(side * torch.arange(n, **on) for n in counts), indexing="ij")
-        within = torch.randint(side, (*image.shape[:2], *counts, len(space)), generator=generator, **on)
-        places = within + torch.stack(corners, dim=-1)
+        on = image.device
+        corners = torch.meshgrid(*(side * torch.arange(n, device=on) for n in counts), indexing="ij")
+        shape = (*image.shape[:2], *counts, len(space))
+        places = torch.randint(side, shape, generator=generator, device=on) + torch.stack(corners, dim=-1)
         # A box may reach beyond the end; dropping what lies there keeps all voxels alike likely.
-        inside = (places < torch.tensor(space, **on)).all(dim=-1)
+        inside = (places < torch.tensor(space, device=on)).all(dim=-1)
         first = torch.nonzero(inside)[:, :2]
-        spots = torch.zeros(image.shape, dtype=torch.bool, **on)
+        spots: Tensor = torch.zeros_like(image, dtype=torch.bool)
         spots[(*first.unbind(1), *places[inside].unbind(1))] = True
         return spots
 
@@ -98,7 +99,7 @@ class BlindSpots:
         hidden = self._hidden(spots)
         places = torch.nonzero(hidden)
         offsets = _window(self.radius, image.ndim - 2, image.device)
-        parts = places.split(max(1, _AT_ONCE // len(offsets)))
+        parts = torch.split(places, max(1, _AT_ONCE // len(offsets)))
         values = [self._values(image, hidden, part, offsets, generator) for part in parts]
         return image.masked_scatter(hidden, torch.cat(values))
 

@@ -101,7 +101,8 @@ class Self2SelfUNet(nn.Module):
             number: of the pass whose features are dropped; if negative they are drawn at random.
         """
         visible = image * mask
-        feature, share = visible, mask
+        feature: Tensor = visible
+        share = mask
         skipped = [visible]
         for level, layer in enumerate(self.encoder):
             feature, share = layer(feature, share)
