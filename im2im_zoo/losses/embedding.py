@@ -12,6 +12,8 @@ from im2im_zoo.losses.segments import lovasz_of_segments, mean_of_segments, sum_
 _FARTHEST = 16.6
 # Distances that are held at once while it is looked for which voxels are near which objects.
 _PAIRS = 2**24
+# More than there can be in float32.
+_LABELS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,12 @@ def objects_of(labels: Tensor, weight: Tensor) -> Objects:
     """
     belongs = (labels > 0) & (weight > 0)
     images = torch.arange(len(labels), device=labels.device).unsqueeze(1).expand_as(belongs)[belongs]
-    keys = torch.stack([images, labels[belongs].long()])
-    found, inverse = torch.unique(keys, dim=1, return_inverse=True)
+    # One number for image and label: torch.unique of pairs is a hundred times slower.
+    keys = images * _LABELS + labels[belongs].long()
+    found, inverse = torch.unique(keys, return_inverse=True)
     number = torch.full(labels.shape, -1, dtype=torch.long, device=labels.device)
     number[belongs] = inverse
-    return Objects(number, found[0])
+    return Objects(number, found // _LABELS)
 
 
 def centroids(objects: Objects, coordinates: Tensor) -> Tensor:
