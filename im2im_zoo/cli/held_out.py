@@ -43,6 +43,7 @@ def baseline_evaluations(recipe: "Recipe", samples: "Sequence[Sample]") -> "dict
         methods["Otsu"] = lambda image, target: baselines.otsu_mask(image)
     elif recipe.output.task == "instance":
         methods["Otsu components"] = lambda image, target: baselines.otsu_instances(image)
+        methods["Otsu watershed"] = lambda image, target: baselines.watershed_instances(image)
     else:
         methods["linear fit"] = baselines.linear_fit
         methods["Gaussian filter"] = lambda image, target: baselines.linear_fit(
