@@ -120,7 +120,8 @@ class ProbabilisticUNet(nn.Module):
         self.joined = nn.Sequential(
             nn.ReLU(), conv(features, features, 1), nn.ReLU(), conv(features, out_channels, 1)
         )
-        uniform = torch.quasirandom.SobolEngine(latents, scramble=True, seed=seed).draw(samples)
+        sobol = torch.quasirandom.SobolEngine(latents, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+        uniform: Tensor = sobol.draw(samples)
         normal = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6)).float()
         self.register_buffer("quantiles", normal)
 

@@ -87,7 +87,9 @@ def trained(beta: float, local: bool) -> tuple[Probabilistic, float]:
         loss=nn.BCEWithLogitsLoss(reduction="none"),
         optimizer=partial(torch.optim.Adam, lr=1e-2),
     )
-    metrics = fit(made, [ambiguous() for _ in range(20)], max_epochs=4).callback_metrics
+    # Each of many local latents has to find out for itself that it is worth its divergence.
+    epochs = 12 if local else 4
+    metrics = fit(made, [ambiguous() for _ in range(20)], max_epochs=epochs).callback_metrics
     return made.eval(), float(metrics["val_kl"]) * (64 if local else 1)
 
 
