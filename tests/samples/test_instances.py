@@ -28,8 +28,8 @@ def test_worms_are_long_and_some_are_cut_by_others_that_lie_over_them() -> None:
     assert len(numbers) > 100
     assert sum(n > 1 for n in parts) > 20
     areas = np.bincount(labels.ravel())[numbers]
-    # Of a radius of 5 pixels; one that lies curled up on itself is thicker.
+    # Of a radius of 5 or 6 pixels; one that lies curled up on itself is thicker.
     radii = [ndimage.distance_transform_edt(labels == number).max() for number in numbers]
-    assert np.median(radii) < 6
+    assert np.median(radii) < 7
     assert areas.mean() > 350
     assert image[labels > 0].mean() > 3 * image[labels == 0].mean()
