@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from im2im_zoo.runtime.tile_job import Sink
 
 _DTYPE = "uint32"
-# Alive at once at most: the maps, and as much for what the method makes of them; the labels as it finds them, as it gives
-# them, and as they are written.
-_MAPS_COPIES, _LABELS_COPIES = 2, 4
+# What a call takes at most, in copies of its maps and labels: the maps, and what the methods make of them if all is foreground
+# (measured); the labels as they are found, given and written.
+_MAPS_COPIES, _LABELS_COPIES = 3, 6
 
 
 @dataclass(frozen=True, slots=True)
