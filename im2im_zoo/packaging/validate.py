@@ -186,8 +186,8 @@ def _check_grouping(checks: _Checks) -> None:
         function = grouping.load(package.root, allow_code=checks.allow_code)
         (output,) = package.outputs
         maps = xr.DataArray(np.load(package.path(output.test_tensor)), dims=[str(a.id) for a in output.axes])
-        labels = labels_of(function, maps.isel(batch=0))
-    except PackageError as error:
+        labels = labels_of(function, maps.isel(batch=0) if "batch" in maps.dims else maps)
+    except (PackageError, ValueError, OSError) as error:
         checks.add("error", "grouping", WHERE, str(error))
         return
     checks.measured["grouping"] = {"objects_in_test_output": int(labels.max())}

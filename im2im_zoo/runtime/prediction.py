@@ -190,6 +190,8 @@ def predict(
                 staged.discard()
             if staged and ledger is not None and staged.are_made:
                 figures, resumed = Figures(len(prepared.plan), 0, run.not_finite()), len(prepared.plan)
+                if planned is not None:
+                    planned(prepared.plan, resumed)
             else:
                 figures, resumed = run.execute(prepared, threads=threads, progress=progress, planned=planned)
             if staged:

@@ -121,7 +121,7 @@ def test_labels_go_into_the_ome_zarr_of_the_image(make: Make, image: xr.DataArra
 
 def test_each_time_point_is_grouped_apart(make: Make, movie: xr.DataArray, tmp_path: Path) -> None:
     package = make()
-    done = predict(package, movie, tmp_path / "o.ome.zarr", tile=TILE, halo=8)
+    done = predict(package, movie, tmp_path / "o.ome.zarr", tile=TILE, halo=8, ome_zarr_version="0.4")
     labels = open_image(tmp_path / "o.ome.zarr/labels/instances")
     frames = [expected(package, frame) for frame in movie]
     np.testing.assert_array_equal(labels, np.stack(frames))
