@@ -1,11 +1,11 @@
 """Instance segmentation by embeddings: each voxel points at the centre of its object. Grouping the voxels is not done here."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 
 from im2im_zoo.components import Component
 from im2im_zoo.errors import TrainingError
@@ -149,7 +149,7 @@ class EmbedSeg(Framework):
         loss = self.finite(self._loss(terms), "val_loss")
         self.log("val_loss", loss, batch_size=len(batch["input"]), sync_dist=True)
         self.iou.update(terms.iou)
-        self.log("val_iou", cast(Metric, self.iou), on_step=False, on_epoch=True)
+        self.log("val_iou", self.iou, on_step=False, on_epoch=True)
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its schedule."""
