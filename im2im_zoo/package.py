@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
 
     from im2im_zoo.processing import Operation
+    from im2im_zoo.processing.grouping import Grouping
 
 # The formats that `engines` can run, the preferred first, and the libraries any of which runs them: ONNX runs without torch and
 # without the package's code, TorchScript without its code; a state dict runs the package's own Python.
@@ -104,6 +105,21 @@ class Package:
         try:
             return read_before_rdf(self.raw.get("config"), [str(t.id) for t in self.inputs], self.root)
         except ProcessingError as error:
+            raise PackageError(f"{self.source}: {error}") from error
+
+    @functools.cached_property
+    def grouping(self) -> "Grouping | None":
+        """What makes instance labels of the output, which is then dense maps; it is in `config.im2im_zoo.grouping`.
+
+        Raises:
+            PackageError: it is not written as this program writes it.
+        """
+        from im2im_zoo.processing.grouping import read_grouping
+
+        axes = {str(t.id): [str(axis.id) for axis in t.axes] for t in self.outputs}
+        try:
+            return read_grouping(self.raw.get("config"), axes)
+        except PackageError as error:
             raise PackageError(f"{self.source}: {error}") from error
 
     @property
@@ -273,7 +289,7 @@ def _rdf_in(folder: Path, source: str) -> Path:
 def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
     raw = _read_rdf(rdf, source)
     package = Package(source, rdf.parent.resolve(), _describe(raw, rdf, source), raw, remove)
-    _ = package.before_rdf  # which is refused here if it is not valid
+    _ = package.before_rdf, package.grouping  # which are refused here if they are not valid
     if not package.weights:
         raise PackageError(_no_weights(package))
     return package

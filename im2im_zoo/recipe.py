@@ -47,11 +47,13 @@ class Data(Section):
     """Where the image pairs are, how they pair, how they are split, and how patches are drawn from them."""
 
     path: Path = Field(description="Folder of the images; a CSV file or one image, as `pairing` says.")
-    pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired"] = Field(
+    pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired", "self"] = Field(
         default="folders",
         description="folders: files of the same name in two subfolders; suffixes: one folder, files that differ "
         "in their suffix; csv: a table with a column of paths each; channels: channels of the same files; "
-        "unpaired: two subfolders of any images, of which those of the same name validate.",
+        "unpaired: two subfolders of any images, of which those of the same name validate; self: one subfolder of "
+        "images, which are their own targets. Images of the same name in the subfolder `target`, if there is one, are what "
+        "held-out results are measured against, and train nothing.",
     )
     input: str | None = Field(
         default=None,
@@ -100,6 +102,13 @@ class Data(Section):
         ge=1,
         description="Random patches drawn from each training image in an epoch; unpaired: in the mean, from each of "
         "the side that has more.",
+    )
+    object_patches: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Share of the training patches drawn around an object of the target, each object alike likely; the "
+        "rest lie anywhere. For instance labels.",
     )
     batch_size: int = Field(default=8, ge=1, description="Patches in a batch.")
     augmentations: tuple[Component, ...] = Field(
@@ -165,7 +174,9 @@ class Input(Section):
 
 
 class Target(Section):
-    """What the network is trained towards: the target images, processed."""
+    """What the network is trained towards: the target images, processed. With `pairing: self` that is the input; then this
+    is of what held-out results are measured against.
+    """
 
     preprocessing: tuple[Preprocessing, ...] = Field(
         default=(),
@@ -189,6 +200,21 @@ class Output(Section):
     postprocessing: tuple[spec.PostprocessingDescr, ...] = Field(
         default=(), description="Operations of the spec that turn the network's output into the result."
     )
+    grouping: Component | None = Field(
+        default=None,
+        description="Function that makes instance labels of the result, which is then dense maps, e.g. "
+        "im2im_zoo.grouping.components.group; its file, which needs numpy only, is shipped in the package.",
+    )
+
+    @model_validator(mode="after")
+    def _only_instances_are_grouped(self) -> Self:
+        if self.grouping is not None and self.task != "instance":
+            raise ValueError(
+                f"grouping makes instance labels, but the task is {self.task}: set task: instance"
+            )
+        if self.grouping is not None and not self.grouping.call:
+            raise ValueError("grouping is always called: leave out `call`")
+        return self
 
 
 class Package(Section):
@@ -250,6 +276,17 @@ class Recipe(Section):
             raise ValueError(
                 f"data.patch_size has {len(self.data.patch_size)} numbers, but input.axes has the space axes "
                 f"{', '.join(space)}; give one number for each"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objects_are_labelled(self) -> Self:
+        if self.data.object_patches and (
+            self.output.task != "instance" or self.data.pairing in ("unpaired", "self")
+        ):
+            raise ValueError(
+                "data.object_patches needs a target of instance labels for each image, but output.task is "
+                f"{self.output.task} and data.pairing {self.data.pairing}: leave it out"
             )
         return self
 

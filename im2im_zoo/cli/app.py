@@ -101,7 +101,8 @@ def validate(
     allow_code: Annotated[
         bool,
         typer.Option(
-            "--allow-code", help="Let the package's Python code run (pytorch_state_dict, custom ops)."
+            "--allow-code",
+            help="Let the package's Python code run (pytorch_state_dict, custom ops, a grouping that is not ours).",
         ),
     ] = False,
     json: Json = False,
@@ -185,7 +186,16 @@ def predict(
     rescale: Annotated[
         bool, typer.Option("--rescale", help="Resample to the model's pixel size, and the result back.")
     ] = False,
-    dtype: Annotated[str | None, typer.Option(help="Type of the output; default: the model's.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the output, of labels if there are any; default: the model's.")
+    ] = None,
+    grouping: Annotated[
+        bool,
+        typer.Option(
+            "--grouping/--no-grouping",
+            help="Make instance labels of the maps of a package that says how, or stop at the maps.",
+        ),
+    ] = True,
     ome_zarr: Annotated[
         str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="Version of OME-Zarr to write.")
     ] = None,
@@ -206,7 +216,11 @@ def predict(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Run a package on an image of any size, tile by tile. Stopped, the same command goes on where it was."""
+    """Run a package on an image of any size, tile by tile. Stopped, the same command goes on where it was.
+
+    Instance labels, of a package that groups its maps, are put into an OME-Zarr OUTPUT as labels/instances; any other OUTPUT
+    is the label image.
+    """
     from im2im_zoo.cli.predict import Options, run
 
     options = Options(
@@ -229,6 +243,7 @@ def predict(
         ome_zarr,
         shards,
         allow_code,
+        grouping,
     )
     run(
         package,

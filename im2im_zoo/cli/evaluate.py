@@ -1,6 +1,7 @@
 """`im2im-zoo evaluate`."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -28,7 +29,7 @@ def run(
     if task not in TASKS:
         raise typer.BadParameter(f"{task!r}; say one of {', '.join(TASKS)}", param_hint="--task")
     result = evaluate(
-        open_image(prediction, axes=axes),
+        open_image(_with_labels(prediction) if task == "instance" else prediction, axes=axes),
         open_image(target, axes=target_axes),
         task,
         threshold=threshold,
@@ -38,6 +39,17 @@ def run(
         sys.stdout.write(result.to_json() + "\n")
     else:
         show_evaluation(result)
+
+
+def _with_labels(prediction: str) -> str:
+    """The labels that `predict` has put into an OME-Zarr, if there are any; else the image itself."""
+    from im2im_zoo.processing.grouping import INSTANCES
+
+    labels = Path(prediction) / "labels" / INSTANCES
+    if not labels.is_dir():
+        return prediction
+    say(f"comparing {labels}")
+    return str(labels)
 
 
 def show_evaluation(result: "Evaluation") -> None:

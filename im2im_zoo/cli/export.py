@@ -76,21 +76,21 @@ def export_run(
     from im2im_zoo.training.run import load_framework
 
     recipe = trained.recipe
-    network = load_framework(trained, checkpoint, allow_code).exported_network().eval()
+    framework = load_framework(trained, checkpoint, allow_code)
+    network = framework.exported_network().eval()
     samples = validation_samples(recipe)
-    say(f"Measuring on {len(samples)} held-out image(s)")
     formats = tuple(weights or FORMATS)
     grid = network_grid(network, recipe, samples, formats)
-    code = OwnCode(trained.path, "custom" in allow_code)
-    result = held_out_evaluation(network, recipe, samples, grid, code)
-    baselines = {
-        f"{name} {figure}": value
-        for name, evaluation in baseline_evaluations(recipe, samples, code).items()
-        for figure, value in evaluation.figures.items()
-    }
-    figures, options = result.figures, _Options()
+    code = OwnCode(trained.path, "custom" in allow_code, allow_code)
+    measurable = [sample for sample in samples if sample.measurable]
+    if measurable:
+        say(f"Measuring on {len(measurable)} held-out image(s)")
+    else:
+        say("note: nothing is measured: of no held-out image is it known what the result should be")
+    figures, baselines = _measured(network, recipe, measurable, grid, code)
+    options = _Options()
     if portable:
-        made, loss = _made_portable(network, recipe, samples, grid, figures)
+        made, loss = _made_portable(network, recipe, samples, grid, figures, code)
         if made.fixed:
             options = {"trained_with": recipe, "portable": made.record(loss)}
             network, recipe, figures = made.network, made.recipe, loss.portable
@@ -107,6 +107,7 @@ def export_run(
         figures=figures,
         baselines=baselines,
         weights=formats,
+        architecture=framework.exported_architecture(recipe.network),
         provenance=dict(trained.provenance),
         zip_path=zip_file,
         overwrite=overwrite,
@@ -121,12 +122,27 @@ def export_run(
     say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
 
 
+def _measured(
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid", code: OwnCode
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """The figures of a network and, each named with its method, those of trivial ones; none without samples."""
+    if not samples:
+        return {}, {}
+    baselines = {
+        f"{name} {figure}": value
+        for name, evaluation in baseline_evaluations(recipe, samples, code).items()
+        for figure, value in evaluation.figures.items()
+    }
+    return held_out_evaluation(network, recipe, samples, grid, code).figures, baselines
+
+
 def _made_portable(
     network: "nn.Module",
     recipe: "Recipe",
     samples: "Sequence[Sample]",
     grid: "Grid",
     figures: Mapping[str, float],
+    code: OwnCode,
 ) -> "tuple[Portable, PortableLoss]":
     """The portable model, if it is good enough on the held-out images.
 
@@ -146,7 +162,8 @@ def _made_portable(
         say(f"Fixed: {sentence}")
     say("Measuring what that costs on the held-out image(s)")
     # What is put in front of the network works on single voxels: it changes none of the sizes.
-    after = held_out_evaluation(made.network, made.recipe, samples, grid, OwnCode()).figures
+    measurable = [sample for sample in samples if sample.measurable]
+    after, _ = _measured(made.network, made.recipe, measurable, grid, code)
     difference = prediction_difference((network, recipe), (made.network, made.recipe), samples, grid)
     loss = PortableLoss(figures, after, difference)
     say(f"Predictions differ by {difference:.2g} of their standard deviation")

@@ -1,6 +1,6 @@
 """What a trained network, and what a trivial method, gets on held-out images. Prints nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,21 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnCode:
-    """Where the sources of custom operations are, and whether a person has allowed to run those that are not ours."""
+    """Where the sources of custom operations are, and whether a person has allowed to run those that are not ours.
+
+    `packages`: whose code a grouping may import, see `components.resolve`.
+    """
 
     root: Path | None = None
     allow_code: bool = False
+    packages: Collection[str] = ()
 
 
 def held_out_evaluation(
     network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid", code: OwnCode
 ) -> "Evaluation":
     """The mean figures of whole-image predictions, against the targets that training used."""
-    from im2im_zoo.packaging import predict_sample
+    from im2im_zoo.packaging import group_function, labels_of, predict_sample
+
+    group = group_function(recipe, code.packages)
 
     def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
-        # Channels beyond the target's are not what the target says anything about, e.g. a variance.
         whole = predict_sample(network, recipe, sample, grid=grid, root=code.root, allow_code=code.allow_code)
+        if group is not None:
+            return labels_of(group, whole)
+        # Channels beyond the target's are not what the target says anything about, e.g. a variance.
         return whole.isel(channel=slice(target.sizes["channel"]))
 
     return _mean(recipe, samples, code, predict)
@@ -49,6 +57,7 @@ def baseline_evaluations(
         methods["Otsu"] = lambda image, target: baselines.otsu_mask(image)
     elif recipe.output.task == "instance":
         methods["Otsu components"] = lambda image, target: baselines.otsu_instances(image)
+        methods["Otsu watershed"] = lambda image, target: baselines.watershed_instances(image)
     else:
         methods["linear fit"] = baselines.linear_fit
         methods["Gaussian filter"] = lambda image, target: baselines.linear_fit(
@@ -84,7 +93,9 @@ def prediction_difference(
 
 
 def _processed_target(recipe: "Recipe", sample: "Sample", code: OwnCode) -> xr.DataArray:
-    """The target image as training saw it, whole."""
+    """The target image as training saw it, whole; labels that are grouped, as they are, whatever is learnt of them."""
+    if recipe.output.grouping is not None:
+        return sample.target
     from im2im_zoo.processing import fit
 
     operations, target = recipe.target.preprocessing, sample.target

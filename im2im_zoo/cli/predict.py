@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
-_STAGES = {"statistics": "Statistics", "tiles": "Predicting", "finish": "Finishing"}
+_STAGES = {
+    "statistics": "Statistics",
+    "tiles": "Predicting",
+    "finish": "Finishing",
+    "grouping": "Grouping",
+}
 
 
 def parse_memory(text: str) -> int:
@@ -104,6 +109,7 @@ class Options:
     ome_zarr: str | None
     shards: bool | None
     allow_code: bool
+    grouping: bool
 
 
 def run(
@@ -140,6 +146,7 @@ def run(
             "device": options.device,
             "dtype": options.dtype,
             "rescale": options.rescale,
+            "group": options.grouping,
         }
         main, inputs = _open_images(image, options)
         if plan_only:
@@ -209,6 +216,9 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
     if done.not_finite:
         say(f"warning: {done.not_finite} values of {output} are NaN or infinite: the network failed there")
     names = ", ".join(str(p) for p in done.outputs)
+    if done.labels is not None:
+        within = f", labels in {done.labels}" if done.labels != done.output else ""
+        names += f" with {done.objects} objects{within}"
     say(
         f"Done: {names}: {done.tiles} tile(s) in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
         f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
@@ -226,6 +236,8 @@ def _say_plan(plan: "Plan", resumed: int) -> None:
         say(f"warning: {warning}")
     if plan.blend:
         say(f"warning: tiles are blended, as {plan.halo_note}")
+    if plan.grouping is not None:
+        say(f"then {plan.grouping.grouping.source} groups the whole image into instances")
     if resumed:
         say(f"going on with an unfinished run: {resumed} of {len(plan)} tiles are done")
 
@@ -241,6 +253,8 @@ def result_json(done: "PredictionResult") -> dict[str, Any]:
         "tiles": done.tiles,
         "resumed_tiles": done.resumed,
         "not_finite": done.not_finite,
+        "labels": None if done.labels is None else str(done.labels),
+        "objects": done.objects,
         "peak_bytes": done.peak_bytes,
         "input_bytes": done.input_bytes,
         "output_bytes": done.output_bytes,

@@ -60,11 +60,17 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
         "input": f"{recipe.input.id}: {', '.join(recipe.input.axes)}",
         "preprocessing": [_operation(op) for op in recipe.input.preprocessing],
         "postprocessing": [_operation(op) for op in recipe.output.postprocessing],
+        **_grouping(recipe),
         "data": f"{recipe.data.path} ({recipe.data.pairing}, split by {recipe.data.split})",
         "patches": f"{' x '.join(map(str, recipe.data.patch_size))}, {recipe.data.batch_size} a batch",
         "trainer": dict(recipe.trainer),
         "monitor": f"{recipe.monitor} ({recipe.monitor_mode})",
     }
+
+
+def _grouping(recipe: Recipe) -> dict[str, Any]:
+    component = recipe.output.grouping
+    return {} if component is None else {"grouping": f"{component.callable}, {_text(component.kwargs)}"}
 
 
 def _run(source: str) -> dict[str, Any]:
@@ -100,6 +106,7 @@ def _package(source: str) -> dict[str, Any]:
         "description": model.description,
         "inputs": [_tensor(t, package.before_rdf.get(str(t.id), ())) for t in package.inputs],
         "outputs": [_tensor(t) for t in package.outputs],
+        **({} if package.grouping is None else {"grouping": package.grouping.to_json()}),
         "weights": list(package.weights),
         "license": str(model.license) if model.license else None,
         "authors": [author.name for author in model.authors],

@@ -17,6 +17,9 @@ from im2im_zoo.recipe import Data
 
 Which = Literal["augmentations", "device_augmentations"]
 
+# Of a transform's `mode`: what makes numbers between those of two labels.
+_INTERPOLATING = frozenset({"linear", "bilinear", "trilinear", "bicubic", "area"})
+
 
 class Augmentation:
     """Transforms in a row. A patch and its seeds give the same result each time, in any process.
@@ -80,14 +83,23 @@ def check_augmentations(data: Data, allow_code: Collection[str] = ()) -> None:
 
 
 def build_augmentation(
-    data: Data, which: Which = "augmentations", allow_code: Collection[str] = ()
+    data: Data, which: Which = "augmentations", allow_code: Collection[str] = (), *, labels: bool = False
 ) -> Augmentation | None:
     """The recipe's augmentations, or None if there are none.
+
+    Args:
+        data: of the recipe.
+        which: those in a batch's making, or those on the device.
+        allow_code: see `components.resolve`.
+        labels: the target are instance labels: a transform whose `mode` interpolates by default, and is not given, takes
+            the nearest voxel of target and cost.
 
     Raises:
         ComponentError: as `check_augmentations`, or what a transform refuses.
     """
     components = _checked(data, which, allow_code)
+    if labels:
+        components = {where: _keeping_labels(c, where, allow_code) for where, c in components.items()}
     built = [build(component, where, allow_code=allow_code) for where, component in components.items()]
     return Augmentation(built, f"data.{which}") if built else None
 
@@ -117,6 +129,29 @@ def _filled(component: Component, where: str, data: Data, allow_code: Collection
     return component.model_copy(update={"kwargs": kwargs})
 
 
+def _keeping_labels(component: Component, where: str, allow_code: Collection[str]) -> Component:
+    """The component, and those within it, so that nothing is interpolated but the input."""
+    found = resolve(component.callable, f"{where}.callable", allow_code)
+    kwargs = {
+        k: _labels_kept_within(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()
+    }
+    takes = _parameters(found)
+    usual = takes["mode"].default if "mode" in takes else None
+    if str(getattr(usual, "value", usual)) in _INTERPOLATING and "keys" in kwargs and "mode" not in kwargs:
+        keys = kwargs["keys"]
+        named = [keys] if isinstance(keys, str) else keys
+        kwargs["mode"] = [str(getattr(usual, "value", usual)) if k == "input" else "nearest" for k in named]
+    return component.model_copy(update={"kwargs": kwargs})
+
+
+def _labels_kept_within(value: object, where: str, allow_code: Collection[str]) -> object:
+    if is_component(value):
+        return _keeping_labels(as_component(value, where), where, allow_code)
+    if isinstance(value, list | tuple):
+        return [_labels_kept_within(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
+    return value
+
+
 def _check_some_key(keys: object, where: str) -> None:
     named = [keys] if isinstance(keys, str) else keys
     if isinstance(named, list | tuple) and not {"input", "target"} & set(named):
@@ -131,11 +166,11 @@ def _within(value: object, where: str, data: Data, allow_code: Collection[str]) 
     return value
 
 
-def _parameters(found: Any) -> Collection[str]:
+def _parameters(found: Any) -> Mapping[str, inspect.Parameter]:
     try:
-        return inspect.signature(found).parameters.keys()
+        return inspect.signature(found).parameters
     except (TypeError, ValueError):
-        return ()
+        return {}
 
 
 def _check_takes_dictionary(component: Component, where: str, allow_code: Collection[str]) -> None:

@@ -107,7 +107,9 @@ class ImagePairs(pl.LightningDataModule):
         """Random patches in random order; after each epoch others."""
         data, seed, ready = self._recipe.data, self._recipe.seed, self._ready()
         augment, on_device = self._augmentation("augmentations"), self._on_device is not None
-        drawing = Drawing(data.patch_size, data.patches_per_image, seed, augment, on_device)
+        drawing = Drawing(
+            data.patch_size, data.patches_per_image, seed, augment, on_device, data.object_patches
+        )
         patches: RandomPatches | UnpairedPatches
         if data.pairing == "unpaired":
             patches = UnpairedPatches(ready.inputs, ready.targets, drawing)
@@ -146,7 +148,8 @@ class ImagePairs(pl.LightningDataModule):
             return None
         from im2im_zoo.data.augmentation import build_augmentation  # MONAI takes seconds to import
 
-        return build_augmentation(self._recipe.data, which, self._allow_code)
+        labels = self._recipe.output.task == "instance"
+        return build_augmentation(self._recipe.data, which, self._allow_code, labels=labels)
 
     def _ready(self) -> PreparedPairs:
         if self._prepared is None:

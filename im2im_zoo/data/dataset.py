@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from im2im_zoo.data.patches import Draw, draw_lone_patch, draw_patch, grid, order_of_epoch
+from im2im_zoo.data.objects import boxes_of
+from im2im_zoo.data.patches import Draw, Objects, draw_lone_patch, draw_patch, grid, order_of_epoch
 from im2im_zoo.data.preprocess import Prepared, PreparedImage
 
 Patch = dict[str, Tensor]
@@ -58,6 +59,7 @@ class Drawing:
         seed: the recipe's.
         augment: what is done to each patch.
         device_seeds: whether items carry the seeds of what is done to them later, under `DEVICE_SEEDS`.
+        object_patches: the share of patches that are drawn around an object of the target.
     """
 
     patch_size: tuple[int, ...]
@@ -65,6 +67,7 @@ class Drawing:
     seed: int
     augment: Augment | None = None
     device_seeds: bool = False
+    object_patches: float = 0.0
 
     def finish(self, patch: Patch, draws: Sequence[Draw]) -> Patch:
         """The patch as an item: augmented, and with its seeds."""
@@ -85,6 +88,8 @@ class RandomPatches(Dataset[Patch]):
         self._images = tuple(images)
         self._drawing = drawing
         self._files = MappedFiles()
+        share = drawing.object_patches
+        self._objects = [Objects(boxes_of(image.target), share) if share else None for image in images]
 
     def __len__(self) -> int:
         return len(self._images) * self._drawing.patches_per_image
@@ -92,8 +97,9 @@ class RandomPatches(Dataset[Patch]):
     def __getitem__(self, item: tuple[int, int] | int) -> Patch:
         epoch, index = _item(item, len(self))
         how = self._drawing
-        image = self._images[index // how.patches_per_image]
-        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index)
+        number = index // how.patches_per_image
+        image, objects = self._images[number], self._objects[number]
+        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index, objects)
         return how.finish(_read_pair(self._files, image, draw.corner, how.patch_size), [draw])
 
 

@@ -5,7 +5,7 @@ Everything is decided by names, so the same files give the same pairs in the sam
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from im2im_zoo.data.files import by_stem, hash_content, image_files, is_image_file, list_files, stem_of
@@ -19,12 +19,16 @@ _FOLDERS = ("train", "val")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An input image, its target and its cost map if it has one; the same file if they are channels of it."""
+    """An input image, its target and its cost map if it has one; the same file if they are channels of it.
+
+    With `pairing: self` the target is the input, and `truth` what a result is measured against, where that is known.
+    """
 
     name: str
     input: Path
     target: Path
     cost: Path | None = None
+    truth: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def find_pairs(data: Data, seed: int) -> Pairs:
         _refuse_unsplit_folders(data)
         pairs = split_randomly(_in_folder(data.path, data), data.validation, seed)
     _refuse_shared(pairs)
-    return pairs
+    return replace(pairs, validation=_with_truth(pairs.validation, data)) if data.pairing == "self" else pairs
 
 
 def split_randomly(pairs: Sequence[Pair], fraction: float, seed: int) -> Pairs:
@@ -96,7 +100,7 @@ def _chosen(names: Sequence[str], fraction: float, seed: int, most: int) -> set[
 def hash_pairs(pairs: Pairs) -> str:
     """SHA-256 over the names and contents of all images and over which of them validate.
 
-    It does not depend on where the files are. Each file is read once.
+    It does not depend on where the files are, nor on what results are measured against. Each file is read once.
     """
     known: dict[Path, str] = {}
     lines = []
@@ -157,6 +161,8 @@ def _in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
         input_suffix = "_IM" if data.input is None else data.input
         target_suffix = "_GT" if data.target is None else data.target
         return _pairs(match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost}))
+    if data.pairing == "self":
+        return _pairs(match_folders(folder, {"input": _subfolders(data)["input"], **cost}))
     return _pairs(match_folders(folder, _subfolders(data) | cost))
 
 
@@ -165,7 +171,23 @@ def _subfolders(data: Data) -> dict[Side, str]:
 
 
 def _pairs(matched: Matched) -> tuple[Pair, ...]:
-    return tuple(Pair(name, f["input"], f["target"], f.get("cost")) for name, f in matched.items())
+    return tuple(
+        Pair(name, f["input"], f.get("target", f["input"]), f.get("cost")) for name, f in matched.items()
+    )
+
+
+def _with_truth(pairs: Sequence[Pair], data: Data) -> tuple[Pair, ...]:
+    """The pairs of `pairing: self`, with what lies beside their images to measure results against.
+
+    Raises:
+        DataError: `data.target` names a folder that is not there.
+    """
+    name = _subfolders(data)["target"]
+    folder = data.path / "val" if data.split == "folders" else data.path
+    if data.target is None and not (folder / name).is_dir():
+        return tuple(pairs)
+    known = in_subfolder(folder, "target", name)
+    return tuple(replace(pair, truth=known.get(pair.name)) for pair in pairs)
 
 
 def _unpaired(data: Data, seed: int) -> Pairs:

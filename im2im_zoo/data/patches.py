@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 # One stream of random numbers for each use, so that none depends on how much another draws.
 _ORDER, _PATCH, _LONE = 0, 1, 2
@@ -24,18 +25,41 @@ class Draw:
     device_seed: int
 
 
-def draw_patch(sizes: Sequence[int], patch: Sequence[int], seed: int, epoch: int, index: int) -> Draw:
+@dataclass(frozen=True, slots=True, eq=False)
+class Objects:
+    """Objects around which patches are drawn: `boxes` as `objects.boxes_of` gives them, and the `share` of such patches."""
+
+    boxes: NDArray[np.int64]
+    share: float
+
+
+def draw_patch(
+    sizes: Sequence[int],
+    patch: Sequence[int],
+    seed: int,
+    epoch: int,
+    index: int,
+    objects: Objects | None = None,
+) -> Draw:
     """The patch number `index` of an epoch, a function of the arguments alone, whichever process asks.
 
     Args:
         sizes, patch: voxels of the image and of the patch along the space axes.
         seed: the recipe's.
         epoch, index: from 0.
+        objects: of the image, if some patches are drawn around objects.
 
     Returns:
-        A corner such that the patch lies within the image, all alike likely.
+        A corner such that the patch lies within the image, all alike likely; around an object, all alike likely, the
+        patch's middle is in its box, or as near to it as the image allows.
     """
-    return _draw(np.random.default_rng((seed, _PATCH, epoch, index)), sizes, patch)
+    random = np.random.default_rng((seed, _PATCH, epoch, index))
+    if objects is None or not len(objects.boxes) or random.random() >= objects.share:
+        return _draw(random, sizes, patch)
+    first, behind = objects.boxes[random.integers(len(objects.boxes))]
+    corners = random.integers(first, behind) - np.array(patch) // 2
+    inside = np.clip(corners, 0, np.array(sizes) - patch)
+    return Draw(tuple(map(int, inside)), int(random.integers(_SEEDS)), int(random.integers(_SEEDS)))
 
 
 def draw_lone_patch(

@@ -15,7 +15,7 @@ from im2im_zoo.data.cached_image import Fitter, Image, Plan, plan_file, write
 from im2im_zoo.data.files import identify, stem_of
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.pairing import Pair, Pairs
-from im2im_zoo.data.samples import check_samples, open_sample, open_side
+from im2im_zoo.data.samples import Sample, check_samples, open_sample, open_side
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe
 
@@ -112,13 +112,19 @@ def _open(pairs: Pairs, recipe: Recipe) -> list[_Entry]:
     opened = {side: [open_side(path, recipe, side) for path in paths] for side, paths in lone.items()}
     check_samples(samples, recipe, opened["input"], opened["target"])
     entries: list[_Entry] = [
-        (pair.name, _images(pair, sample.images, known))
+        (pair.name, _images(pair, _to_prepare(sample, recipe), known))
         for pair, sample in zip(everything, samples, strict=True)
     ]
     for side, paths in lone.items():
         for path, array in zip(paths, opened[side], strict=True):
             entries.append((stem_of(path), {side: Image(known(path), array, side)}))
     return entries
+
+
+def _to_prepare(sample: Sample, recipe: Recipe) -> dict[Side, xr.DataArray]:
+    """The images of a pair; where the input is its own target, it is one of them."""
+    own = recipe.data.pairing == "self"
+    return {side: image for side, image in sample.images.items() if not (own and side == "target")}
 
 
 def _images(
@@ -152,7 +158,8 @@ def _prepared(
     made = []
     for name, plan in zip(names[:count], plans[:count], strict=True):
         cost = plan["cost"].file if "cost" in plan else None
-        made.append(Prepared(name, plan["input"].file, plan["target"].file, shape(plan["input"]), cost))
+        target = plan.get("target", plan["input"]).file
+        made.append(Prepared(name, plan["input"].file, target, shape(plan["input"]), cost))
     lone = [plan for entry in plans[count:] for plan in entry.values()]
     inputs, targets = (
         tuple(PreparedImage(plan.file, shape(plan)) for plan in lone if plan.image.side == side)

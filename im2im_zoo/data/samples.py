@@ -1,7 +1,7 @@
 """Images of a pair, opened lazily and laid out as the recipe's input tensor. Nothing is processed here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,15 @@ class Sample:
         input, target: lazy; their dims are the recipe's `input.axes` without batch, their space axes have the
             same sizes; `attrs` and channel names as `open_image` gives them.
         cost: how much each voxel of the target counts, of one channel, if there are cost maps.
+        measurable: whether the target is what the result should be. False with `data.pairing: self`, whose target is the
+            input, where nothing else is known.
     """
 
     name: str
     input: xr.DataArray
     target: xr.DataArray
     cost: xr.DataArray | None = None
+    measurable: bool = True
 
     @property
     def images(self) -> dict[Side, xr.DataArray]:
@@ -54,9 +57,10 @@ def open_sample(pair: Pair, recipe: Recipe) -> Sample:
             channels.
     """
     cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost")
-    sample = Sample(
-        pair.name, open_side(pair.input, recipe, "input"), open_side(pair.target, recipe, "target"), cost
-    )
+    image = open_side(pair.input, recipe, "input")
+    own = recipe.data.pairing == "self" and pair.target == pair.input
+    target = image if own else open_side(pair.target, recipe, "target")
+    sample = Sample(pair.name, image, target, cost, measurable=not own)
     _check_geometry(sample, recipe)
     if cost is not None and cost.sizes["channel"] != 1:
         raise DataError(
@@ -67,8 +71,9 @@ def open_sample(pair: Pair, recipe: Recipe) -> Sample:
 
 
 def validation_samples(recipe: Recipe) -> list[Sample]:
-    """The raw image pairs that validate."""
-    return [open_sample(pair, recipe) for pair in find_pairs(recipe.data, recipe.seed).validation]
+    """The raw image pairs that validate; with `data.pairing: self`, with the images that results are measured against."""
+    pairs = find_pairs(recipe.data, recipe.seed).validation
+    return [open_sample(replace(pair, target=pair.truth or pair.target), recipe) for pair in pairs]
 
 
 def check_samples(

@@ -3,7 +3,14 @@
 Figures: `evaluate`, `mean_evaluation`; the metrics alone are in `regression`, `semantic` and `instance`.
 """
 
-from im2im_zoo.evaluation.baselines import best_gaussian, identity, linear_fit, otsu_instances, otsu_mask
+from im2im_zoo.evaluation.baselines import (
+    best_gaussian,
+    identity,
+    linear_fit,
+    otsu_instances,
+    otsu_mask,
+    watershed_instances,
+)
 from im2im_zoo.evaluation.comparison import TASKS, Evaluation, Task, evaluate, mean_evaluation
 from im2im_zoo.evaluation.curves import Curve, curve_from_rows
 from im2im_zoo.evaluation.panels import Panel, regression_panels, segmentation_panels
@@ -32,5 +39,6 @@ __all__ = [
     "panels_png",
     "regression_panels",
     "segmentation_panels",
+    "watershed_instances",
     "write_report",
 ]

@@ -41,7 +41,8 @@ class Aligned:
 def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: bool = True) -> Aligned:
     """Transpose the prediction to the target's axes, drop axes of size 1 that one lacks, and pair the channels.
 
-    Channels go by name where both images name them and share a name, else by order.
+    Channels go by name where both images name them and share a name, else by order. A channel "X variance" beside a
+    channel "X" of the prediction is not compared.
 
     Args:
         match_channels: False leaves the channel axis alone and compares the other axes (class probabilities).
@@ -54,6 +55,7 @@ def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: boo
         if image.size == 0:
             raise EvaluationError(f"{name}: is empty, it has no voxels ({_shape_text(image)})")
     notes: list[str] = []
+    prediction = _without_variances(prediction, target, notes)
     whole = (prediction, target)
     if match_channels:
         prediction, target = _pair_channels(prediction, target, notes)
@@ -80,6 +82,17 @@ def channel_names(image: xr.DataArray) -> tuple[str, ...]:
     names = tuple(str(n) for n in np.atleast_1d(image.coords["channel"].to_numpy()))
     numbered = image.coords["channel"].dtype.kind in "uif"
     return () if numbered or len(set(names)) < len(names) else names
+
+
+def _without_variances(prediction: xr.DataArray, target: xr.DataArray, notes: list[str]) -> xr.DataArray:
+    """The prediction without those of its channels that are the variance of another, unless the target names them, too."""
+    names = channel_names(prediction)
+    said = [f"{name} variance" for name in names]
+    left = [name for name in names if name in said and name not in channel_names(target)]
+    if not left:
+        return prediction
+    notes.append(f"channels that say how sure the others are were left out: {', '.join(left)}")
+    return _select(prediction, names, [name for name in names if name not in left])
 
 
 def _pair_channels(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from im2im_zoo.components import Component
 from im2im_zoo.errors import TrainingError
 
 Batch = Mapping[str, Tensor]
@@ -30,14 +31,20 @@ class Framework(pl.LightningModule, ABC):
     Attributes:
         uses_cost: whether its loss heeds cost maps; a recipe that has them is refused otherwise.
         uses_pairs: whether input and target of a batch have to belong together, so that unpaired images are refused.
+        uses_targets: whether it learns from targets; if not, it takes `data.pairing: self` and nothing else.
     """
 
     uses_cost: ClassVar[bool] = False
     uses_pairs: ClassVar[bool] = True
+    uses_targets: ClassVar[bool] = True
 
     @abstractmethod
     def exported_network(self) -> nn.Module:
         """The network that maps the model's input to its output, as it goes into a package."""
+
+    def exported_architecture(self, network: Component) -> Component:
+        """What the exported network is built from, given what `network` was built from; a state dict is loaded into it."""
+        return network
 
     def output_channels(self, target_channels: int) -> int:
         """Channels of the exported network's output where the target has `target_channels`; the first are theirs."""

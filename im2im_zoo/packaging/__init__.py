@@ -4,6 +4,7 @@ from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.export import Exported, export_package
 from im2im_zoo.packaging.findings import Finding, ValidationReport
 from im2im_zoo.packaging.geometry import network_grid
+from im2im_zoo.packaging.grouping import group_function, labels_of
 from im2im_zoo.packaging.portable import Portable, PortableLoss, make_portable
 from im2im_zoo.packaging.sample import predict_sample
 from im2im_zoo.packaging.validate import core_verdict, validate_package
@@ -16,6 +17,8 @@ __all__ = [
     "ValidationReport",
     "core_verdict",
     "export_package",
+    "group_function",
+    "labels_of",
     "make_portable",
     "missing_metadata",
     "network_grid",

@@ -15,6 +15,7 @@ from bioimageio.spec.model import v0_5 as spec
 
 from im2im_zoo.packaging.drafts import draft_citations, draft_description, draft_tags
 from im2im_zoo.packaging.geometry import Geometry
+from im2im_zoo.packaging.grouping import describe_grouping, grouping_name
 from im2im_zoo.packaging.weights import OPSET, Weights
 from im2im_zoo.processing import Operation
 from im2im_zoo.processing.before_rdf import split_custom
@@ -229,6 +230,7 @@ def _config(
         "weights_left_out": dict(weights.left_out),
         "provenance": {str(k): _yaml_value(v) for k, v in provenance.items()},
         **_before_rdf(recipe, measured, content),
+        **_grouping(recipe, content),
     }
     theirs: dict[str, Any] = {"model_parameter_count": measured.parameters}
     if measured.tolerance is not None:
@@ -246,10 +248,18 @@ def _before_rdf(recipe: Recipe, measured: Measured, content: Content) -> dict[st
     return {"preprocessing": [of_images]}
 
 
+def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:
+    """What makes labels of the output, for which the RDF has no place either; see `processing.grouping`."""
+    name = grouping_name(recipe)
+    return {} if name is None else {"grouping": _yaml_value(describe_grouping(recipe, content.hashes[name]))}
+
+
 def _custom_files(recipe: Recipe, content: Content) -> list[dict[str, str]]:
-    """The files of custom operations in front of the network: as attachments, readers copy them with the package."""
+    """The files of custom operations in front of the network, and of the grouping: readers copy attachments with the package."""
     custom, _ = split_custom(recipe.input.preprocessing)
     names = [file_name(str(o.source)) for o in custom if o.id == "custom"]
+    if (grouping := grouping_name(recipe)) is not None:
+        names.append(grouping)
     return [content.file(name) for name in dict.fromkeys(names)]
 
 

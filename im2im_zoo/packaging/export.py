@@ -22,6 +22,7 @@ from im2im_zoo.components import Component
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.networks import Call, Grid, as_call
+from im2im_zoo.package import sha256
 from im2im_zoo.packaging.cover import write_cover
 from im2im_zoo.packaging.description import (
     DTYPES,
@@ -34,6 +35,7 @@ from im2im_zoo.packaging.description import (
 )
 from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.geometry import centre, measure_geometry, network_grid
+from im2im_zoo.packaging.grouping import describe_grouping, grouping_file, grouping_name, labels_of
 from im2im_zoo.packaging.readme import write_readme
 from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
@@ -41,6 +43,7 @@ from im2im_zoo.packaging.validate import validate_package
 from im2im_zoo.packaging.weights import FORMATS, Weights, architecture_of, write_weights
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom_code import source_file
+from im2im_zoo.processing.grouping import Grouping
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 
@@ -83,6 +86,14 @@ class _Export:
     portable: Mapping[str, object] | None = None
     grid: Grid | None = None
 
+    @property
+    def grouping(self) -> Grouping | None:
+        """That of the recipe, whose file is in the folder."""
+        name = grouping_name(self.recipe)
+        if name is None:
+            return None
+        return Grouping(**describe_grouping(self.recipe, sha256(self.folder / name)))
+
 
 def export_package(
     network: "nn.Module",
@@ -122,7 +133,7 @@ def export_package(
         overwrite: replace what is at `output` and `zip_path`.
         root: folder of the files of custom operations, and of networks, that are the recipe's own.
         allow_code: consent to run those of operations.
-        trusted: packages whose code the architecture may import, see `components.resolve`.
+        trusted: packages whose code the architecture and the grouping may import, see `components.resolve`.
         trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
             it says of how it became so (`portable.Portable.record`).
         grid: what `network_grid` gives for the network and the weights; measured if it is not given.
@@ -225,7 +236,9 @@ def _write(
         dump_recipe(_without_folders(work.trained_with or recipe)), encoding="utf-8"
     )
     if "pytorch_state_dict" in weights.files:
-        (folder / "environment.yaml").write_text(_environment(work.architecture), encoding="utf-8")
+        (folder / "environment.yaml").write_text(
+            _environment(work.architecture, work.recipe.network), encoding="utf-8"
+        )
     (folder / "README.md").write_text("", encoding="utf-8")
     described = {"figures": figures, "baselines": baselines, "provenance": provenance}
     rdf = describe(recipe, measured, weights, _content(folder), portable=work.portable, **described)  # type: ignore[arg-type]
@@ -292,11 +305,16 @@ def _write_cover(work: _Export, grid: Any, channels: int) -> None:
     raw = run_on_grid(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
     image = sample.input.isel(part)
     result = work.steps.finish(raw, image).isel(batch=0, channel=slice(channels))
+    if work.grouping is not None:
+        result = labels_of(work.grouping.load(work.folder, allow_code=True), result).expand_dims("channel")
     write_cover(work.folder / "cover.png", image, result, work.recipe.output.task)
 
 
 def _copy_custom(work: _Export) -> None:
-    """Copy the files of custom operations into the package."""
+    """Copy the files of custom operations and of the grouping into the package."""
+    grouping = grouping_file(work.recipe, work.packages)
+    if grouping is not None:
+        shutil.copyfile(grouping, work.folder / str(grouping_name(work.recipe)))
     for operation in (*work.recipe.input.preprocessing, *work.recipe.output.postprocessing):
         if operation.id != "custom":
             continue
@@ -306,7 +324,9 @@ def _copy_custom(work: _Export) -> None:
             raise PackageError(str(error)) from error
         target = work.folder / file_name(str(operation.source))
         if target.exists() and target.read_bytes() != path.read_bytes():
-            raise PackageError(f"two custom operations have different files named {target.name}: rename one")
+            raise PackageError(
+                f"two custom operations, or one and the grouping, have different files named {target.name}: rename one"
+            )
         shutil.copyfile(path, target)
 
 
@@ -321,6 +341,8 @@ def _without_folders(recipe: Recipe) -> Recipe:
 
 def _target_channels(work: _Export, target: Any, count: int) -> int:
     """How many of the output's channels are the target's: all, or the first half, whose variances follow."""
+    if work.grouping is not None:  # they are maps
+        return count
     half: int = target.sizes["channel"]
     if count == 2 * half and work.recipe.target.preprocessing:  # it may make channels, e.g. one of each class
         steps = work.steps
@@ -366,18 +388,19 @@ def _result_dtype(dtype: Any) -> str:
     return name if name in DTYPES and name != "float64" else "float32"
 
 
-def _environment(architecture: Component) -> str:
-    """A conda environment for the state dict, with the versions of here."""
+def _environment(*components: Component) -> str:
+    """A conda environment for a state dict of components, with the versions of here."""
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
     import torch
 
-    library = architecture.callable.split(".")[0]
-    try:
-        pip = [] if library == "torch" else [f"{library}=={version(library)}"]
-    except PackageNotFoundError:  # its distribution has another name; looking through all of them is slow
-        found = packages_distributions().get(library, [])
-        pip = [f"{distribution}=={version(distribution)}" for distribution in found]
+    pip: list[str] = []
+    for library in {component.callable.split(".")[0] for component in components} - {"torch"}:
+        try:
+            pip.append(f"{library}=={version(library)}")
+        except PackageNotFoundError:  # its distribution has another name; looking through all of them is slow
+            found = packages_distributions().get(library, [])
+            pip += [f"{distribution}=={version(distribution)}" for distribution in found]
     content: dict[str, Any] = {
         "channels": ["conda-forge", "nodefaults"],
         "dependencies": ["python>=3.11", f"pytorch=={torch.__version__.split('+')[0]}", "pip"],

@@ -32,6 +32,7 @@ def write_readme(
         recipe.package.documentation.strip(),
         _use(recipe, rdf),
         _before_rdf(recipe, rdf),
+        _after_rdf(recipe, rdf),
         _tensors(recipe, rdf),
         _training(recipe, provenance),
         _validation(rdf, figures, baselines, provenance, samples),
@@ -108,6 +109,31 @@ image = np.load("image.npy")  # the whole raw image ({image_type}), axes {", ".j
 ```"""
 
 
+def _after_rdf(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
+    """How to make labels of the maps."""
+    grouping = rdf["config"]["im2im_zoo"].get("grouping")
+    if grouping is None:
+        return ""
+    axes = ", ".join(a for a in recipe.input.axes if a != "batch")
+    module, function = grouping["source"].removesuffix(".py"), grouping["callable"]
+    kwargs = "".join(f", {key}={value!r}" for key, value in grouping["kwargs"].items())
+    return f"""## From maps to objects
+
+The output of this package is maps: what the network says of each voxel. `{grouping["source"]}`, a file of this package that
+needs numpy alone, makes labels of them, a number for each object and 0 for the background. It has to see the whole image at
+once. `im2im-zoo predict` does it by itself: in an OME-Zarr the labels are beside the maps (`result.ome.zarr/labels/instances`),
+any other result is the labels. Everything else (bioimageio.core, Fiji, ilastik, QuPath) gives the maps; in Python, after the
+lines above:
+
+```python
+# with this folder in sys.path
+from {module} import {function}
+
+maps = result.data.transpose("batch", {", ".join(f'"{a}"' for a in recipe.input.axes[1:])}).values[0]  # {axes}; float32
+labels = {function}(maps{kwargs})
+```"""
+
+
 def _names(operations: Sequence[Mapping[str, Any]]) -> str:
     names = [f"`{o['callable']}` (`{o['source']}`)" for o in operations if o["id"] == "custom"]
     return " and ".join(dict.fromkeys(names))
@@ -143,7 +169,7 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
     return f"""## Input and output
 
 - Input `{recipe.input.id}`: {", ".join(recipe.input.axes)}; channels {channels[0]}; {source["data"]["type"]}; {steps[0]}.
-- Output `{recipe.output.id}`: {_TASKS[recipe.output.task]}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.
+- Output `{recipe.output.id}`: {_what(recipe)}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.
 - Sizes in voxels: {sizes}.
 - Pixel size of the training images: {scale or "not known"}. Images of another pixel size should be rescaled.
 - Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_error(ours)}
@@ -154,6 +180,12 @@ def _size(size: int | Mapping[str, int]) -> str:
     if isinstance(size, int):
         return f"{size} and no other (`im2im-zoo predict` cuts larger images into tiles and blends them)"
     return f"{size['min']} + n x {size['step']}"
+def _what(recipe: Recipe) -> str:
+    return (
+        _TASKS[recipe.output.task]
+        if recipe.output.grouping is None
+        else "maps, which are grouped into objects"
+    )
 
 
 def _error(ours: Mapping[str, Any]) -> str:
@@ -187,6 +219,8 @@ def _validation(
 ) -> str:
     images = provenance.get("validation_images", samples)
     lines = ["## Validation"]
+    is_grouped = "grouping" in rdf["config"]["im2im_zoo"]
+    steps = "network, postprocessing and grouping" if is_grouped else "network and postprocessing"
     if figures:
         columns = _columns(figures, baselines)
         head = f"| measure | this model | {' | '.join(columns)}" + (" |" if columns else "")
@@ -200,7 +234,7 @@ def _validation(
         lines.append("\n".join([head.rstrip(), rule, *rows]))
         lines.append(
             f"Measured on held-out images (number: {images}) that were not trained on: the whole image through preprocessing, "
-            "network and postprocessing, compared with its target; the mean over images."
+            f"{steps}, compared with its target; the mean over images."
         )
         if baselines:
             lines.append(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine, open_engine
@@ -20,7 +21,9 @@ from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.package import WEIGHTS_FORMATS, Package, check_hashes, open_package
 from im2im_zoo.packaging.findings import Finding, Severity, ValidationReport, sort_findings
 from im2im_zoo.packaging.format_checks import check_files, check_format, check_metadata
+from im2im_zoo.packaging.grouping import labels_of
 from im2im_zoo.packaging.weights import TOLERANCE, difference
+from im2im_zoo.processing.grouping import WHERE
 from im2im_zoo.reference import Reference, compare, tolerance
 
 
@@ -47,7 +50,7 @@ def validate_package(
     Args:
         source: a folder, a zip, an `rdf.yaml`, or the name of a packaged model.
         weights: formats to run (default: all that can be run here).
-        allow_code: consent to run the package's Python: its state dict's network and custom operations.
+        allow_code: consent to run the package's Python: its state dict's network, custom operations, a grouping of others.
         sizes: besides the test tensors, at which sizes to run and compare the formats: `min + n * step` for each n.
     Returns:
         The report. A package that cannot be opened at all is a report with that error.
@@ -86,6 +89,7 @@ def _check(checks: _Checks, weights: Sequence[str] | None, sizes: Sequence[int])
         checks.add("warning", "not_run", "weights", "not run, because files were changed")
     elif not any(f.code == "missing_file" and "test_tensor" in f.field for f in missing):
         _check_weights(checks, weights, sizes)
+        _check_grouping(checks)
 
 
 def core_verdict(source: str | Path, weights_format: str | None = None) -> ValidationReport:
@@ -164,6 +168,31 @@ def _check_weights(checks: _Checks, weights: Sequence[str] | None, sizes: Sequen
         checks.add("warning", "not_run", "weights", "none of the weight formats was run")
     for n in sizes:
         _check_size(checks, engines, test, n)
+
+
+def _check_grouping(checks: _Checks) -> None:
+    """Group the test output, if the package says how."""
+    package, grouping = checks.package, checks.package.grouping
+    if grouping is None:
+        return
+    if grouping.source not in {str(a.source) for a in package.description.attachments}:
+        message = f"{grouping.source} is not among the attachments, so readers of the format leave it behind: list it there"
+        checks.add("warning", "grouping", WHERE, message)
+    try:
+        if not checks.allow_code and not grouping.is_ours(package.root):
+            message = f"skipped: {grouping.source} is Python code that came with the package; allow it with --allow-code if you trust it"
+            checks.add("info", "skipped", WHERE, message)
+            return
+        function = grouping.load(package.root, allow_code=checks.allow_code)
+        (output,) = package.outputs
+        maps = xr.DataArray(np.load(package.path(output.test_tensor)), dims=[str(a.id) for a in output.axes])
+        labels = labels_of(function, maps.isel(batch=0) if "batch" in maps.dims else maps)
+    except (PackageError, ValueError, OSError) as error:
+        checks.add("error", "grouping", WHERE, str(error))
+        return
+    checks.measured["grouping"] = {"objects_in_test_output": int(labels.max())}
+    if not labels.any():
+        checks.add("info", "grouping", WHERE, f"{grouping.source} finds no object in the test output")
 
 
 def _check_reproduces(checks: _Checks, name: str, engine: Engine, test: Reference) -> None:

@@ -1,10 +1,10 @@
-"""Load a `custom` operation: Python that comes with a package or recipe. The only code here that runs others' code.
+"""Load Python that comes with a package or recipe: `custom` operations, groupings. The only code here that runs others' code.
 
 Three things stand before the first line of it runs: the caller's consent, a source below `root`, and the
 sha256 of the description, where there is one. The bytes that are hashed are the bytes that run.
 
-Files that are byte for byte ours (`processing/custom/`) need no consent, wherever they lie; a recipe names them
-`im2im_zoo/FILE.py`.
+Files that are byte for byte ours (`processing/custom/`, `grouping/`) need no consent, wherever they lie; a recipe names
+those of operations `im2im_zoo/FILE.py`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,18 @@ _PREFIX = "im2im_zoo/"
 @functools.cache
 def our_operations() -> Mapping[str, str]:
     """What each file of ours defines, by its sha256."""
-    files = [path for path in sorted(_OURS.glob("*.py")) if path.stem != "__init__"]
-    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.stem for path in files}
+    return {digest: path.stem for digest, path in _hashed(_OURS)}
+
+
+@functools.cache
+def our_groupings() -> Mapping[str, str]:
+    """What each grouping of ours defines, by its sha256: always `group`."""
+    return {digest: "group" for digest, _ in _hashed(_OURS.parents[1] / "grouping")}
+
+
+def _hashed(folder: Path) -> list[tuple[str, Path]]:
+    files = [path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+    return [(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in files]
 
 
 def source_file(operation: v0_5.CustomProcessingDescr, root: Path | None) -> Path:
@@ -76,26 +86,51 @@ def custom_step(
             fails.
     """
     what = _describe(operation)
-    path = _source_path(what, str(operation.source), root)
-    code = path.read_bytes()
-    digest = hashlib.sha256(code).hexdigest()
-    if not allow_code and our_operations().get(digest) != str(operation.callable):
-        raise ProcessingError(
-            f"{what} runs Python code that came with the package: read it, and allow it (allow_code=True) if you trust it"
-        )
-    if operation.sha256 is not None and str(operation.sha256) != digest:
-        raise ProcessingError(
-            f"{what}: {path} has sha256 {digest}, the description says {operation.sha256}. The file was changed and "
-            "has not been run: get the package again, or write the new sha256 if the change is yours"
-        )
-    factory = getattr(_module(what, code, path), str(operation.callable), None)
-    if not callable(factory):
-        raise ProcessingError(f"{what}: {path} defines no callable of that name")
+    factory = load_callable(
+        what,
+        _source_path(what, str(operation.source), root),
+        str(operation.callable),
+        sha256=None if operation.sha256 is None else str(operation.sha256),
+        ours=our_operations(),
+        allow_code=allow_code,
+    )
     try:
         function = factory(**operation.kwargs)
     except Exception as error:
         raise ProcessingError(f"{what} cannot be made with kwargs {operation.kwargs}: {error!r}") from error
     return Step("custom", CustomFunction(what, function), frozenset(names(image)))
+
+
+def load_callable(
+    what: str, path: Path, name: str, *, sha256: str | None, ours: Mapping[str, str], allow_code: bool
+) -> Callable[..., Any]:
+    """What a file defines under a name.
+
+    Args:
+        what: it is, for messages.
+        path: of the file, which was looked for where it may be.
+        sha256: that the file must have, if it is known.
+        ours: by the sha256 of files that need no consent, the one name in them that needs none.
+        allow_code: consent to any other.
+
+    Raises:
+        ProcessingError: no consent, another sha256, a file that cannot be imported, or no such callable in it.
+    """
+    code = path.read_bytes()
+    digest = hashlib.sha256(code).hexdigest()
+    if not allow_code and ours.get(digest) != name:
+        raise ProcessingError(
+            f"{what} runs Python code that came with the package: read it, and allow it (--allow-code, allow_code=True) if you trust it"
+        )
+    if sha256 is not None and sha256 != digest:
+        raise ProcessingError(
+            f"{what}: {path} has sha256 {digest}, the description says {sha256}. The file was changed and "
+            "has not been run: get the package again, or write the new sha256 if the change is yours"
+        )
+    found = getattr(_module(what, code, path), name, None)
+    if not callable(found):
+        raise ProcessingError(f"{what}: {path} defines no callable of that name")
+    return found  # type: ignore[no-any-return]
 
 
 class CustomFunction:
@@ -139,6 +174,15 @@ def _source_path(what: str, source: str, root: Path | None) -> Path:
         raise ProcessingError(
             f"{what}: no folder is known to look for the file in; pass root, the package's folder"
         )
+    return file_in(what, source, root)
+
+
+def file_in(what: str, source: str, root: Path) -> Path:
+    """Where a file of a package is.
+
+    Raises:
+        ProcessingError: outside of the package's folder, or not there.
+    """
     path = (root / source).resolve()
     if not path.is_relative_to(root.resolve()):
         raise ProcessingError(f"{what} lies outside the package {root}: put the file into the package")

@@ -50,10 +50,20 @@ class Projection:
     statistics: int
     slack: int
     workers: int = 1
+    grouping: int = 0
 
     @property
     def total(self) -> int:
         """The peak: parts that are never alive together count once. Workers have one more process above them."""
+        return max(self._prediction, self.of_grouping)
+
+    @property
+    def of_grouping(self) -> int:
+        """The peak while maps are grouped, when all tiles are done and workers have ended; 0 if they are not."""
+        return int(self.process + _MARGIN * self.grouping + self.slack) if self.grouping else 0
+
+    @property
+    def _prediction(self) -> int:
         tile = self.process + _MARGIN * (self.network + self.arrays) + self.slack
         whole = self.process + _MARGIN * (self.whole + self.statistics) + self.slack
         if self.workers > 1:
@@ -76,6 +86,7 @@ def project(
     whole_bytes: int = 0,
     statistics: bool = True,
     workers: int = 1,
+    grouping: int = 0,
 ) -> Projection:
     """The peak of resident memory of a prediction.
 
@@ -88,6 +99,7 @@ def project(
         whole_bytes: arrays of the whole image that an operation keeps in memory, all copies counted.
         statistics: whether a pass over the image takes any.
         workers: processes that run tiles; above 1, one more leads them.
+        grouping: bytes that the step from maps to labels takes.
     """
     arrays = tile_voxels * (_IN_COPIES * in_values * max(4, in_itemsize) + _OUT_COPIES * 4 * out_values)
     # A tile is decoded from no more chunks than it has voxels for, and one more along each border.
@@ -100,6 +112,7 @@ def project(
         statistics=2 * STATISTICS_BLOCK_BYTES + _CHUNKS_AT_ONCE * chunk_bytes if statistics else 0,
         slack=_SLACK_BYTES,
         workers=workers,
+        grouping=grouping,
     )
 
 

@@ -6,7 +6,7 @@ runs it: tiles may be run in any order, by any number of processes. It is made i
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -15,6 +15,8 @@ import numpy as np
 
 from im2im_zoo.errors import PlanError
 from im2im_zoo.networks.ports import Port
+from im2im_zoo.processing.grouping import INSTANCES
+from im2im_zoo.runtime.grouping import GroupPlan
 from im2im_zoo.runtime.mapping import AxisMap, InputMap, Layout, OutputMap, Role
 from im2im_zoo.runtime.memory import Cost, Projection, bytes_text
 from im2im_zoo.runtime.tiling import Span
@@ -71,6 +73,7 @@ class Plan:
         cost: what the projection rests on.
         workers: processes.
         warnings: what a person should know.
+        grouping: what is made of the only output when all tiles are done, if anything is.
     """
 
     model: str
@@ -90,6 +93,7 @@ class Plan:
     cost: Cost
     workers: int = 1
     warnings: tuple[str, ...] = ()
+    grouping: GroupPlan | None = None
 
     def __len__(self) -> int:
         return math.prod(self._counts)
@@ -313,6 +317,7 @@ class Plan:
             "halo_note": self.halo_note,
             "whole_before": sorted(self.whole_before),
             "whole_after": sorted(self.whole_after),
+            "grouping": None if self.grouping is None else self.grouping.to_json(),
             "workers": self.workers,
             "memory": self.memory.to_json(),
             "memory_measured": self.cost.measured,
@@ -359,7 +364,11 @@ class Plan:
                 "  strategy: tiles overlap and are blended (Gaussian weights); the result is not that of the whole image"
             )
         for output in self.outputs:
-            lines.append(f"output {output.id}: {_shape_text(output)}, {output.dtype}")
+            lines.append(
+                f"output {output.id}: {_shape_text(output.image_axes, output.image_shape)}, {output.dtype}"
+            )
+        if self.grouping is not None:
+            lines += _grouping_lines(self.grouping, self.samples)
         processes = f", {self.workers} processes" if self.workers > 1 else ""
         lines.append(
             f"memory: {bytes_text(self.memory.total)} at most ({sure}), of {bytes_text(self.budget)} allowed{processes}"
@@ -367,9 +376,19 @@ class Plan:
         return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
 
 
-def _shape_text(output: OutputMap) -> str:
-    shape = output.image_shape or ("?",) * len(output.image_axes)
-    return ", ".join(f"{a} {n}" for a, n in zip(output.image_axes, shape, strict=True)) or "one value"
+def _shape_text(axes: Sequence[str], shape: Sequence[int] | None) -> str:
+    sizes = shape or ("?",) * len(axes)
+    return ", ".join(f"{a} {n}" for a, n in zip(axes, sizes, strict=True)) or "one value"
+
+
+def _grouping_lines(grouping: GroupPlan, samples: int) -> list[str]:
+    how, each = grouping.grouping, "" if samples == 1 else f", {samples} times"
+    given = ", ".join(f"{key}={value!r}" for key, value in how.kwargs.items())
+    return [
+        f"then {how.source} groups it, the whole image at once{each}: {how.callable}({given})",
+        f"labels {INSTANCES}: {_shape_text(grouping.axes, grouping.shape)}, {grouping.dtype}; this step takes "
+        f"{bytes_text(grouping.bytes)} for maps and labels",
+    ]
 
 
 def _map_json(m: AxisMap) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from im2im_zoo.errors import PlanError
+from im2im_zoo.runtime.grouping import GroupPlan
 from im2im_zoo.runtime.mapping import AxisMap, Layout, images_by_input, map_axes
 from im2im_zoo.runtime.memory import Cost, Projection, bytes_text, default_budget, project
 from im2im_zoo.runtime.plan import AxisPlan, HaloSource, Plan
@@ -47,6 +48,7 @@ def plan_prediction(
     dtype: str | None = None,
     workers: int = 1,
     whole: bool = False,
+    group: bool = True,
     warnings: Sequence[str] = (),
 ) -> Plan:
     """Plan the prediction of a package on an image.
@@ -63,9 +65,10 @@ def plan_prediction(
         blend: average overlapping tiles, for a network that nothing makes exact; the halo is then a quarter of a tile.
         weights, backend, precision: what runs (default: the first of `package.weights`).
         cost: what the network takes (default: a guess).
-        dtype: of the output images (default: that of the RDF).
+        dtype: of the output images (default: that of the RDF), or of the labels that they are grouped into.
         workers: processes that run tiles.
         whole: one tile for each sample, whatever it takes.
+        group: whether the maps of a package with grouping are grouped.
         warnings: to be kept in the plan.
 
     Raises:
@@ -73,13 +76,18 @@ def plan_prediction(
             what is the least.
     """
     given = images_by_input(package, images)
-    layout = _with_dtype(map_axes(package, given), dtype)
+    layout = map_axes(package, given)
+    grouping = GroupPlan.of(package, layout, dtype) if group else None
+    if grouping is None:
+        layout = _with_dtype(layout, dtype)
     chosen = _weights(package, weights)
     said: HaloSource
     halos, said = _halos(layout.network_axes, halo)
     cost = cost or Cost.guess(package.path(package.weights_entry(chosen)).stat().st_size)
     budget = default_budget() if memory is None else memory
-    fit = _Fit.of(package, layout, given, cost, budget, workers, blend)
+    fit = _Fit.of(package, layout, given, cost, budget, workers, blend, grouping)
+    if not whole:
+        _check_grouping(fit)
     if cuts is not None:
         axes = tuple(_axis_plan(m, **cuts[m.name]) for m in layout.network_axes)
     elif blend and not whole:
@@ -113,7 +121,19 @@ def plan_prediction(
         cost=cost,
         workers=workers,
         warnings=(*warnings, *(_no_halo(axes, said) if cut else ())),
+        grouping=grouping,
     )
+
+
+def _check_grouping(fit: "_Fit") -> None:
+    """Refuse maps that cannot be grouped within the budget, whatever the tiles."""
+    needed = fit.projection_of(0).of_grouping
+    if needed > fit.budget:
+        raise PlanError(
+            f"the memory of {bytes_text(fit.budget)} does not suffice: grouping takes the maps and labels of the whole image at "
+            f"once, {bytes_text(fit.grouping)}, and {bytes_text(needed)} with the process; give at least {needed} bytes with "
+            "--memory, or stop at the maps with --no-grouping"
+        )
 
 
 def _with_dtype(layout: Layout, dtype: str | None) -> Layout:
@@ -142,6 +162,7 @@ class _Fit:
     whole_after: frozenset[str]
     whole_bytes: int
     workers: int
+    grouping: int
 
     @classmethod
     def of(
@@ -153,6 +174,7 @@ class _Fit:
         budget: int,
         workers: int,
         blend: bool,
+        grouping: GroupPlan | None,
     ) -> "_Fit":
         from im2im_zoo.processing import needs_statistics
 
@@ -182,6 +204,7 @@ class _Fit:
             frozenset(after),
             whole,
             workers,
+            0 if grouping is None else grouping.bytes,
         )
 
     def projection(self, axes: Sequence[AxisPlan]) -> Projection:
@@ -197,6 +220,7 @@ class _Fit:
             chunk_bytes=self.chunk_bytes,
             whole_bytes=self.whole_bytes,
             workers=self.workers,
+            grouping=self.grouping,
         )
 
 

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine
 from im2im_zoo.errors import PlanError
-from im2im_zoo.images import open_image, write_image
+from im2im_zoo.images import open_image
 from im2im_zoo.package import Package, open_package
+from im2im_zoo.processing.grouping import INSTANCES, GroupFunction
 from im2im_zoo.runtime.cost import peak_bytes, restart_peak
+from im2im_zoo.runtime.grouping import group_samples
 from im2im_zoo.runtime.mapping import images_by_input, main_input, map_axes
 from im2im_zoo.runtime.memory import Cost
 from im2im_zoo.runtime.outputs import (
@@ -24,7 +26,6 @@ from im2im_zoo.runtime.outputs import (
     main_image,
     output_image,
     output_paths,
-    output_scales,
 )
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.planning import plan_prediction
@@ -32,11 +33,11 @@ from im2im_zoo.runtime.prepare import Halo, Prepared, Settings, prepare
 from im2im_zoo.runtime.rescale import (
     pixel_size_warning,
     resampled,
-    resampled_to,
     rescale_factors,
 )
 from im2im_zoo.runtime.resume import Run, work_folder
 from im2im_zoo.runtime.run import Figures, Progress, run_plan
+from im2im_zoo.runtime.staged import FOLDER, Staged
 
 Image = xr.DataArray | str | Path
 
@@ -55,6 +56,7 @@ class PredictionResult:
         peak_bytes: the largest resident memory of this process while the plan ran.
         input_bytes, output_bytes: of the images, uncompressed.
         reason: why the engine was chosen.
+        labels: the label image, of a package with grouping: within the output or the output itself; `objects` are in it.
     """
 
     outputs: tuple[Path, ...]
@@ -68,6 +70,8 @@ class PredictionResult:
     input_bytes: int
     output_bytes: int
     reason: str = ""
+    labels: Path | None = None
+    objects: int | None = None
 
     @property
     def output(self) -> Path:
@@ -101,6 +105,7 @@ def predict(
     workers: int = 1,
     rescale: bool = False,
     dtype: str | None = None,
+    group: bool = True,
     ome_zarr_version: str | None = None,
     shards: bool | None = None,
     allow_code: bool = False,
@@ -125,10 +130,12 @@ def predict(
         axes, channels: of the main image's file, see `open_image`.
         memory: bytes that all processes may take (default: half of what is available).
         tile, halo, blend, weights, backend, precision, device, dtype, rescale: see `Settings`.
+        group: whether to make instance labels of the output of a package with grouping. They are put into an OME-Zarr of the
+            maps (`labels/instances`); any other output is the label image itself, whose type is `dtype`.
         threads: of the network, within one process.
         workers: processes that run tiles.
         ome_zarr_version, shards: see `Format`.
-        allow_code: whether Python of the package may run (`pytorch_state_dict`, `custom` operations).
+        allow_code: whether Python of the package may run (`pytorch_state_dict`, `custom` operations, a grouping of others).
         overwrite: replace the output if it exists; otherwise that is an error.
         restart: throw away what an earlier run has left unfinished, instead of going on with it.
         progress: called with the stage, the voxels done and all of them.
@@ -149,6 +156,7 @@ def predict(
         dtype,
         rescale,
         Format(ome_zarr_version, shards),
+        group,
     )
     opened = package if isinstance(package, Package) else open_package(package)
     try:
@@ -158,9 +166,9 @@ def predict(
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
         check_free(paths, images.values(), overwrite=overwrite)
         work = work_folder(paths[0])
-        scaled = [work / f"{target.id}.ome.zarr" for target in layout.outputs] if rescale else None
-        folder = work / "model_scale" if scaled else work
-        run = Run(opened, images, scaled or paths, settings, folder, overwrite or rescale, allow_code)
+        staged = Staged.of(opened, layout, paths, work, settings, overwrite=overwrite, allow_code=allow_code)
+        first, folder = (staged.sources, work / FOLDER) if staged else (paths, work)
+        run = Run(opened, images, first, settings, folder, overwrite or staged is not None, allow_code)
         with run.open(restart=restart) as ledger:
             prepared = prepare(
                 opened,
@@ -177,16 +185,20 @@ def predict(
             )
             restart_peak()
             start = time.perf_counter()
-            if scaled and ledger is not None and all(p.exists() for p in scaled):
-                figures, resumed = Figures(len(prepared.plan), 0, 0), len(prepared.plan)
+            objects = None
+            if staged and ledger is None:
+                staged.discard()
+            if staged and ledger is not None and staged.are_made:
+                figures, resumed = Figures(len(prepared.plan), 0, run.not_finite()), len(prepared.plan)
+                if planned is not None:
+                    planned(prepared.plan, resumed)
             else:
                 figures, resumed = run.execute(prepared, threads=threads, progress=progress, planned=planned)
-            if scaled:
-                _put_back(
-                    prepared.plan, scaled, paths, main_image(prepared.plan, originals), settings, overwrite
-                )
+            if staged:
+                objects = staged.deliver(run, prepared.plan, main_image(prepared.plan, originals), progress)
         shutil.rmtree(work, ignore_errors=True)
-        return _result(prepared, figures, paths, time.perf_counter() - start, resumed, images)
+        done = _result(prepared, figures, paths, time.perf_counter() - start, resumed, images)
+        return replace(done, labels=staged.labels, objects=objects) if staged else done
     finally:
         if opened is not package:
             opened.close()
@@ -220,28 +232,6 @@ def plan_with_engine(
         allow_code=allow_code,
         warnings=warnings,
     ).plan
-
-
-def _put_back(
-    plan: Plan,
-    scaled: Sequence[Path],
-    paths: Sequence[Path],
-    original: xr.DataArray,
-    settings: Settings,
-    overwrite: bool,
-) -> None:
-    """Write outputs that were predicted at the model's pixel size on the grid of the image that was given."""
-    for number, (source, path) in enumerate(zip(scaled, paths, strict=True)):
-        target = plan.outputs[number]
-        sizes = {
-            a: max(1, round(original.sizes[a] * scale))
-            for a, scale in output_scales(plan, number).items()
-            if a in target.image_axes and a in original.dims
-        }
-        back = resampled_to(open_image(source), sizes, labels=target.labels)
-        version = settings.format.ome_zarr_version
-        options = {} if version is None else {"ome_zarr_version": version}
-        write_image(back, path, overwrite=overwrite, labels=target.labels, **options)
 
 
 def open_inputs(
@@ -299,10 +289,13 @@ def predict_arrays(
     threads: int | None = None,
     allow_code: bool = False,
     dtype: str | None = None,
+    group: bool = True,
     whole: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, xr.DataArray]:
     """Run a package on images and return the results in memory, by the ids of the outputs.
+
+    The labels of a package with grouping are beside its maps, as `instances`.
 
     Args:
         image: of the main input, or all by input.
@@ -314,7 +307,9 @@ def predict_arrays(
     also says what is raised.
     """
     images = images_by_input(package, image)
-    settings = Settings(tile, halo, blend, weights, backend, precision, device, dtype)
+    settings = Settings(tile, halo, blend, weights, backend, precision, device, dtype, group=group)
+    grouping = package.grouping if group else None
+    function = None if grouping is None else grouping.load(package.root, allow_code=allow_code)
     if whole:
         network = engine or _opened(package, settings, threads, allow_code)
         plan = plan_prediction(
@@ -326,6 +321,7 @@ def predict_arrays(
             cost=cost,
             dtype=dtype,
             whole=True,
+            group=group,
         )
     else:
         prepared = prepare(
@@ -342,23 +338,42 @@ def predict_arrays(
     sinks = [_ArraySink.of(plan, n) for n in range(len(plan.outputs))]
     run_plan(plan, package, network, images, sinks, allow_code=allow_code, progress=progress)
     main = main_image(plan, images)
-    return {o.id: sinks[n].image(plan, n, main) for n, o in enumerate(plan.outputs)}
+    results = {o.id: sinks[n].image(plan, n, main) for n, o in enumerate(plan.outputs)}
+    if function is not None:
+        results[INSTANCES] = _grouped(plan, function, *results.values())
+    return results
 
 
 def predict_array(
     package: Package, image: xr.DataArray | Mapping[str, xr.DataArray], **options: Any
 ) -> xr.DataArray:
-    """Run a package of one output on an image and return the result in memory; see `predict_arrays`.
+    """Run a package of one output on an image and return the result in memory: its labels, if it has a grouping.
+
+    See `predict_arrays` for the options; with `group=False` the maps are returned.
 
     Raises:
         PlanError: the package has several outputs.
     """
     results = predict_arrays(package, image, **options)
+    if INSTANCES in results and package.grouping is not None:
+        return results[INSTANCES]
     if len(results) != 1:
         raise PlanError(
             f"{package.name} has {len(results)} outputs: {', '.join(results)}; use predict_arrays"
         )
     return next(iter(results.values()))
+
+
+def _grouped(plan: Plan, function: GroupFunction, maps: xr.DataArray) -> xr.DataArray:
+    """The labels of maps in memory."""
+    if plan.grouping is None:
+        raise ValueError("a plan without grouping")
+    labels = np.zeros(plan.grouping.shape, plan.grouping.dtype)
+    group_samples(plan, function, maps, _ArraySink(labels, plan.grouping.axes))
+    result = xr.DataArray(labels, dims=plan.grouping.axes, name=INSTANCES, attrs=maps.attrs)
+    if "channel" in plan.grouping.axes and "channel" in maps.coords:
+        result = result.assign_coords(channel=maps["channel"].values)
+    return result
 
 
 def _opened(package: Package, settings: Settings, threads: int | None, allow_code: bool) -> Engine:

@@ -45,6 +45,7 @@ class Settings:
         dtype: of the output images (default: that of the RDF).
         rescale: whether the image is resampled to the pixel size that the model declares, and the result back.
         format: how outputs are written.
+        group: whether the maps of a package with grouping are grouped.
     """
 
     tile: Mapping[str, int] | None = None
@@ -57,6 +58,7 @@ class Settings:
     dtype: str | None = None
     rescale: bool = False
     format: Format = field(default_factory=Format)
+    group: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -137,6 +139,7 @@ def prepare(
         "cost": cost,
         "dtype": settings.dtype,
         "workers": workers,
+        "group": settings.group,
         "warnings": tuple(warnings),
     }
     if decisions is not None:

@@ -6,8 +6,8 @@
         scratch_0.zarr               the network's output, where postprocessing needs all of it
         0_raw.npy                    inputs that are processed whole
 
-Records are `tiles N F` and `finish N F` (tile N of that stage is done, F of its values are not finite) and `level O L B`
-(block B of level L of the pyramid of output O is written).
+Records are `tiles N F` and `finish N F` (tile N of that stage is done, F of its values are not finite), `level O L B`
+(block B of level L of the pyramid of output O is written) and those of what is made of the outputs then (see `staged`).
 """
 
 import shutil
@@ -27,10 +27,11 @@ from im2im_zoo.runtime.cost import set_up_memory
 from im2im_zoo.runtime.executors import run_here, run_in_processes
 from im2im_zoo.runtime.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.ledger import Ledger
-from im2im_zoo.runtime.outputs import Outputs, scratch_chunks
+from im2im_zoo.runtime.outputs import Outputs, main_image, scratch_chunks
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.prepare import Prepared, Settings, decisions_of
 from im2im_zoo.runtime.run import Figures, Progress, Walk, new_scratch
+from im2im_zoo.runtime.staged import FOLDER
 from im2im_zoo.runtime.tile_job import Report, SampleMaker, Scratch, Sink, TileJob
 
 SUFFIX = ".incomplete"
@@ -44,11 +45,7 @@ def work_folder(output: Path) -> Path:
 def unfinished(output: Path) -> Path | None:
     """The folder of an unfinished prediction to this output, if there is one."""
     folder = work_folder(Path(output))
-    return (
-        folder
-        if folder.is_dir() and any(Ledger.exists(f) for f in (folder, folder / "model_scale"))
-        else None
-    )
+    return folder if folder.is_dir() and any(Ledger.exists(f) for f in (folder, folder / FOLDER)) else None
 
 
 @dataclass(slots=True)
@@ -113,7 +110,8 @@ class Run:
                 shutil.rmtree(self.folder)
             self.ledger = Ledger.start(self.folder, self.identity(), decisions_of(prepared))
         ledger = self.ledger
-        finished, reduced, before = _read_records(ledger)
+        records = _Records.of(ledger)
+        finished, reduced, before = records.finished, records.reduced, records.not_finite
         if planned is not None:
             planned(plan, len(finished["tiles"]))
         outputs = Outputs(
@@ -123,7 +121,7 @@ class Run:
             self.folder,
             overwrite=self.overwrite,
             kind=self.settings.format,
-            attributes=_provenance(plan, self.package),
+            attributes=self.provenance(plan),
             reduced=reduced,
             on_reduced=lambda number, level, block: ledger.record(f"level {number} {level} {block}"),
         )
@@ -131,6 +129,36 @@ class Run:
             figures = self._walk(prepared, outputs, finished, threads, progress)
             ledger.flush()
         return Figures(figures.tiles, figures.voxels, figures.not_finite + before), len(finished["tiles"])
+
+    def grouped(self) -> tuple[dict[int, int], list[tuple[int, int]]]:
+        """Of the label image: the objects of each sample that is done, and the blocks of the pyramid (level, block)."""
+        records = _Records.of(self._the_ledger())
+        return records.objects, records.reduced.get(len(self.paths), [])
+
+    def record(self, key: str) -> None:
+        """Count something as done."""
+        self._the_ledger().record(key)
+
+    def flush(self) -> None:
+        """See that what is recorded is on the disk."""
+        self._the_ledger().flush()
+
+    def not_finite(self) -> int:
+        """Values that were not finite, of the tiles that are recorded."""
+        return _Records.of(self._the_ledger()).not_finite
+
+    def main_image(self, plan: Plan) -> xr.DataArray:
+        """The image whose voxels the outputs' are counted in."""
+        return main_image(plan, self.images)
+
+    def provenance(self, plan: Plan) -> dict[str, Any]:
+        """What an output says of how it was made."""
+        return _provenance(plan, self.package)
+
+    def _the_ledger(self) -> Ledger:
+        if self.ledger is None:
+            raise RuntimeError("there is a ledger once a run is executed or gone on with")
+        return self.ledger
 
     def _walk(
         self,
@@ -140,9 +168,7 @@ class Run:
         threads: int | None,
         progress: Progress | None,
     ) -> Figures:
-        plan, ledger = prepared.plan, self.ledger
-        if ledger is None:  # for the type checker: execute has made one
-            raise RuntimeError("no ledger")
+        plan, ledger = prepared.plan, self._the_ledger()
         measured = {
             k.removeprefix("statistics "): v for k, v in ledger.notes.items() if k.startswith("statistics ")
         }
@@ -277,20 +303,39 @@ class _ScratchFolder:
         )
 
 
-def _read_records(ledger: Ledger) -> tuple[dict[str, set[int]], dict[int, list[tuple[int, int]]], int]:
-    """The tiles of each stage, the blocks of the pyramids by output, and the values that were not finite."""
-    finished: dict[str, set[int]] = {"tiles": set(), "finish": set()}
-    reduced: dict[int, list[tuple[int, int]]] = {}
-    not_finite = 0
-    for record in ledger.done:
-        kind, *numbers = record.split()
-        if kind == "level":
-            output, level, block = map(int, numbers)
-            reduced.setdefault(output, []).append((level, block))
-        else:
-            finished[kind].add(int(numbers[0]))
-            not_finite += int(numbers[1])
-    return finished, reduced, not_finite
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What a ledger says is done.
+
+    Attributes:
+        finished: the tiles of each stage.
+        reduced: the blocks of the pyramids (level, block), by output; the label image has the number after the last.
+        not_finite: values of the tiles.
+        objects: of each sample that is grouped.
+    """
+
+    finished: dict[str, set[int]]
+    reduced: dict[int, list[tuple[int, int]]]
+    not_finite: int
+    objects: dict[int, int]
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> "_Records":
+        finished: dict[str, set[int]] = {"tiles": set(), "finish": set()}
+        reduced: dict[int, list[tuple[int, int]]] = {}
+        objects: dict[int, int] = {}
+        not_finite = 0
+        for record in ledger.done:
+            kind, *words = record.split()
+            numbers = [int(word) for word in words]
+            if kind == "level":
+                reduced.setdefault(numbers[0], []).append((numbers[1], numbers[2]))
+            elif kind == "group":
+                objects[numbers[0]] = numbers[1]
+            else:
+                finished[kind].add(numbers[0])
+                not_finite += numbers[1]
+        return cls(finished, reduced, not_finite, objects)
 
 
 def _note_statistics(ledger: Ledger, samples: SampleMaker, sample: int) -> None:

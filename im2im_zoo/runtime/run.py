@@ -28,7 +28,7 @@ from im2im_zoo.runtime.tile_job import (
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-Stage = Literal["statistics", "tiles", "finish"]
+Stage = Literal["statistics", "tiles", "finish", "grouping"]
 Progress = Callable[[Stage, int, int], None]
 Done = Callable[[Stage, int, Report], None]
 # Runs units of a job, calls the function for each that is done, and raises what goes wrong.

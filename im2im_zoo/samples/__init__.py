@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from im2im_zoo.errors import DataError
-from im2im_zoo.samples import nuclei, tissue, transmitted_light
+from im2im_zoo.samples import nuclei, tissue, transmitted_light, worms
 from im2im_zoo.samples.sample_set import CYX, YX, ZYX, SampleSet, write_set
 
 __all__ = ["SAMPLES", "SampleSet", "write_samples"]
@@ -19,11 +19,31 @@ __all__ = ["SAMPLES", "SampleSet", "write_samples"]
 _2D = "Fluorescence of nuclei (512 x 512)"
 _3D = "Fluorescence of nuclei (31 x 61 x 57)"
 _SECTION = "A section of colon glands with haematoxylin and DAB (512 x 512, RGB)"
+_THROUGH_FOCUS_2D = SampleSet(
+    f"{_2D}; the input is a simulated through-focus stack of 5 planes.",
+    (CYX, YX),
+    ("x", 320),
+    transmitted_light.through_focus_2d,
+)
 _THROUGH_FOCUS = SampleSet(
     f"{_3D}; the input is a simulated stack through focus in transmitted light.",
     (ZYX, ZYX),
     ("x", 37),
     transmitted_light.through_focus_3d,
+)
+_NOISY_2D = SampleSet(
+    f"{_2D} with photon and read noise added; without it only of the held-out part.",
+    (YX, YX),
+    ("x", 320),
+    partial(nuclei.noisy_counts, 2, 20.0),
+    alone=True,
+)
+_NOISY_3D = replace(
+    _NOISY_2D,
+    description=f"{_3D} with photon and read noise added; without it only of the held-out part.",
+    axes=(ZYX, ZYX),
+    held_out=("x", 37),
+    pair=partial(nuclei.noisy_counts, 3, 20.0),
 )
 
 SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
@@ -32,18 +52,30 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "nuclei_3d": SampleSet(
             f"{_3D} and their labels.", (ZYX, ZYX), ("x", 37), partial(nuclei.labelled, 3)
         ),
+        "nuclei_instances_2d": SampleSet(
+            f"{_2D} and their labels.", (YX, YX), ("x", 320), partial(nuclei.labelled, 2)
+        ),
+        "nuclei_instances_3d": SampleSet(
+            f"{_3D} and their labels; those that the cut between the parts goes through are left out by cost maps.",
+            (ZYX, ZYX),
+            ("x", 37),
+            partial(nuclei.labelled, 3),
+            cuts_left_out=True,
+        ),
+        "worms_2d": SampleSet(
+            "Worms and their labels (512 x 512), drawn, not imaged.", (YX, YX), ("x", 320), worms.worms
+        ),
         "denoising_3d": SampleSet(
             f"{_3D}, with photon and read noise added to the input.", (ZYX, ZYX), ("x", 37), nuclei.noisy
         ),
+        "denoising_n2v_2d": _NOISY_2D,
+        "denoising_n2v_3d": _NOISY_3D,
+        "denoising_self2self_2d": _NOISY_2D,
         "modality_transfer_3d": SampleSet(
             f"{_3D}; the input is blurred and has photon noise.", (ZYX, ZYX), ("x", 37), nuclei.blurred
         ),
-        "labelfree_2d": SampleSet(
-            f"{_2D}; the input is a simulated through-focus stack of 5 planes.",
-            (CYX, YX),
-            ("x", 320),
-            transmitted_light.through_focus_2d,
-        ),
+        "labelfree_2d": _THROUGH_FOCUS_2D,
+        "labelfree_2d_diffusion": _THROUGH_FOCUS_2D,
         "labelfree_3d": _THROUGH_FOCUS,
         "labelfree_3d_pix2pix": _THROUGH_FOCUS,
         "labelfree_3d_cyclegan": replace(
@@ -57,6 +89,12 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
             (CYX, YX),
             ("x", 320),
             tissue.glands,
+        ),
+        "segmentation_2d_probabilistic": SampleSet(
+            f"{_2D} and a mask of them, each drawn by one of three simulated people.",
+            (YX, YX),
+            ("x", 320),
+            nuclei.drawn_by_several,
         ),
         "stain_transfer_2d": SampleSet(
             f"{_SECTION}; the target is its haematoxylin alone, by colour deconvolution.",
@@ -102,7 +140,7 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
 
 
 def write_samples(name: str, folder: Path) -> Path:
-    """Write the sample images of a recipe: `train/` and `val/`, each with `images/` and `targets/`.
+    """Write the sample images of a recipe: `train/` and `val/`, each with `images/` and, if they have any, `targets/`.
 
     Args:
         name: one of `SAMPLES`.

@@ -20,12 +20,45 @@ def labels_first(dimensions: int) -> tuple[Array, Array]:
     return labels, image
 
 
+def drawn_by_several() -> tuple[Array, Array]:
+    """Fluorescence, (512, 512), and a mask of its nuclei: each drawn by one of three people, at random, seeded.
+
+    The people are simulated: one draws as the labels are, one leaves a margin of two pixels out, one takes it in.
+    """
+    image, labels = labelled(2)
+    margins = np.random.default_rng(0).choice([-2, 0, 2], labels.max() + 1)
+    mask = np.zeros(labels.shape, np.uint8)
+    for number, place in enumerate(ndimage.find_objects(np.pad(labels, 3)), 1):
+        if place is None:
+            continue
+        around = tuple(slice(max(0, p.start - 6), max(0, p.stop)) for p in place)
+        inside = labels[around] == number
+        distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+        mask[around] |= (distance + margins[number] > 0).astype(np.uint8)
+    return image, mask
+
+
 def noisy() -> tuple[Array, Array]:
     """Photon noise at about 4 photons in a bright voxel and read noise of one photon, seeded; and the volume itself."""
     clean = _image("img", 3)
     random = np.random.default_rng(0)
     seen = random.poisson(relative(clean) * 4) + random.normal(0, 1, clean.shape)
     return counts(100 + 50 * seen), clean
+
+
+def noisy_counts(dimensions: int, photons: float) -> tuple[Array, Array]:
+    """Photon noise and read noise of one photon, seeded; and the same counts without noise: the two share one scale.
+
+    What is without noise is the real image with its own noise smoothed (sigma 0.7).
+
+    Args:
+        dimensions: of the image, 2 or 3.
+        photons: in a bright voxel; each is 50 counts, above an offset of 500 which no noise falls below.
+    """
+    bright = ndimage.gaussian_filter(relative(_image("img", dimensions)), 0.7) * photons
+    random = np.random.default_rng(0)
+    seen = random.poisson(bright) + random.normal(0, 1, bright.shape)
+    return counts(500 + 50 * seen), counts(500 + 50 * bright)
 
 
 def blurred() -> tuple[Array, Array]:

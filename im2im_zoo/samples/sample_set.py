@@ -20,7 +20,9 @@ class SampleSet:
     """A pair of registered images, and where it is cut into a part for training and a held-out one.
 
     With `unpaired`, an axis and an index, the part for training is cut once more: images are what lies before it,
-    targets what lies behind, so that no target shows what an image shows. The held-out part stays a pair.
+    targets what lies behind, so that no target shows what an image shows. The held-out part stays a pair. With `alone`,
+    the part for training has no targets. With `cuts_left_out` there are cost maps that leave out the labelled objects which the cut
+    between the two parts goes through.
     """
 
     description: str
@@ -28,10 +30,12 @@ class SampleSet:
     held_out: tuple[str, int]
     pair: Callable[[], tuple[Array, Array]]
     unpaired: tuple[str, int] | None = None
+    alone: bool = False
+    cuts_left_out: bool = False
 
 
 def write_set(sample: SampleSet, name: str, folder: Path) -> None:
-    """Write `train/` and `val/`, each with `images/` and `targets/`, in one step: `folder` is whole or is not there."""
+    """Write `train/` and `val/`, each with the `images/`, `targets/` and `costs/` that it has, in one step: `folder` is whole or is not there."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     axis, first = sample.held_out
@@ -43,8 +47,14 @@ def write_set(sample: SampleSet, name: str, folder: Path) -> None:
             across, middle = sample.unpaired
             train = train.isel({across: slice(middle, None) if number else slice(None, middle)})
             train_name = f"{name}_{kind}"  # not a pair: not of one name
-        _write(train, partial / "train" / kind / f"{train_name}.ome.tif")
+        if kind == "images" or not sample.alone:
+            _write(train, partial / "train" / kind / f"{train_name}.ome.tif")
         _write(held_out, partial / "val" / kind / f"{name}.ome.tif")
+        if sample.cuts_left_out and kind == "targets":
+            cut = np.intersect1d(train.isel({axis: -1}), held_out.isel({axis: 0}))
+            for part, labels in (("train", train), ("val", held_out)):
+                counted = ~labels.isin(cut[cut > 0])
+                _write(counted.astype(np.uint8), partial / part / "costs" / f"{name}.ome.tif")
     partial.rename(folder)
 
 

@@ -28,6 +28,8 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
     check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
     check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
     check_augmentations(recipe.data, allow_code)
+    if recipe.output.grouping is not None:
+        check(recipe.output.grouping, "output.grouping", allow_code=allow_code, given=("maps",))
     _check_uses(recipe, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
@@ -50,6 +52,16 @@ def _check_uses(recipe: Recipe, allow_code: Collection[str]) -> None:
     if recipe.data.pairing == "unpaired" and getattr(method, "uses_pairs", True):
         raise RecipeError(
             f"data.pairing: unpaired: {name} learns from images that belong together; pair them, or use CycleGAN"
+        )
+    if recipe.data.pairing == "self" and getattr(method, "uses_targets", True):
+        raise RecipeError(
+            f"data.pairing: self: {name} learns from targets, and would learn to do nothing; give it some, or use "
+            "Noise2Void or Self2Self"
+        )
+    if recipe.data.pairing != "self" and not getattr(method, "uses_targets", True):
+        raise RecipeError(
+            f"data.pairing: {recipe.data.pairing}: {name} learns from the images alone and would pass over their targets; "
+            "say data.pairing: self"
         )
 
 

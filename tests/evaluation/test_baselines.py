@@ -5,7 +5,15 @@ from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
 
 from im2im_zoo.errors import EvaluationError
-from im2im_zoo.evaluation import best_gaussian, evaluate, identity, linear_fit, otsu_instances, otsu_mask
+from im2im_zoo.evaluation import (
+    best_gaussian,
+    evaluate,
+    identity,
+    linear_fit,
+    otsu_instances,
+    otsu_mask,
+    watershed_instances,
+)
 from im2im_zoo.evaluation.regression import mse
 
 
@@ -90,3 +98,27 @@ def test_a_sigma_of_zero_is_refused(volume):
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(EvaluationError, match="NaN"):
         otsu_mask(xr.DataArray([[np.nan, 1.0]], dims=("y", "x")))
+
+
+def test_a_watershed_parts_discs_that_touch_and_numbers_them():
+    y, x = np.mgrid[:40, :60]
+    discs = [(y - 20) ** 2 + (x - centre) ** 2 < 100 for centre in (15, 33)]
+    crumb = (y < 2) & (x > 57)
+    image = xr.DataArray(np.where(discs[0] | discs[1] | crumb, 100.0, 1.0), dims=("y", "x"))
+    assert otsu_instances(image, smallest=10).max() == 1
+    found = watershed_instances(image, smallest=10)
+    assert found.dtype == np.int32
+    target = image.copy(data=np.where(discs[0], 1, np.where(discs[1], 2, 0)))
+    assert evaluate(found, target, "instance").figures["ap@0.50"] == 1
+    assert watershed_instances(image).max() == 3
+
+
+def test_a_watershed_heeds_the_spacing_of_planes():
+    z, y, x = np.mgrid[:9, :30, :30]
+    balls = [4 * (z - 4) ** 2 + (y - 15) ** 2 + (x - centre) ** 2 < 64 for centre in (8, 21)]
+    image = xr.DataArray((balls[0] | balls[1]) * 100.0, dims=("z", "y", "x"))
+    assert watershed_instances(image, spacing=(2, 1, 1)).max() == 2
+
+
+def test_a_watershed_of_a_constant_image_finds_nothing():
+    assert not watershed_instances(xr.DataArray(np.ones((9, 9)), dims=("y", "x"))).to_numpy().any()

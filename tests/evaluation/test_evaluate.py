@@ -50,6 +50,16 @@ def test_channels_are_matched_by_name_when_both_are_named(noisy):
     assert result.flat()["pearson[actin]"] == result.channels["actin"]["pearson"]
 
 
+def test_a_channel_that_says_how_sure_another_is_is_left_out_and_said_to_be(noisy):
+    p, t = noisy
+    prediction = image(np.stack([p, abs(p)]), ("channel", "y", "x"), ["dna", "dna variance"])
+    result = evaluate(prediction, image(t, ("y", "x")), "regression")
+    assert result.figures["pearson"] == pytest.approx(pearson(p, t))
+    assert result.notes == ("channels that say how sure the others are were left out: dna variance",)
+    both = image(np.stack([t, t]), ("channel", "y", "x"), ["dna", "dna variance"])
+    assert set(evaluate(prediction, both, "regression").channels) == {"dna", "dna variance"}
+
+
 def test_one_named_channel_finds_its_target_among_several(noisy):
     p, t = noisy
     target = image(np.stack([np.zeros_like(t), t]), ("channel", "y", "x"), ["dna", "actin"])

@@ -105,6 +105,14 @@ def erfnet() -> Path:
 def residual_generator(blocks: int) -> Path:
     wide = Layer(7, padding=3)
     return (wide, HALVE, HALVE, *2 * blocks * (CONV,), DOUBLE3, DOUBLE3, wide)
+def blur_pool_unet(depth: int) -> Path:
+    """A maximum of 2, then two means of 2, the last with a stride of 2, lie around a pair of voxels: a window of 4."""
+    two = (CONV, CONV)
+    return (*two, *depth * (Layer(4, 2, padding=1), *two), *depth * (DOUBLE, *two))
+
+
+def self2self_unet(depth: int) -> Path:
+    return (CONV, *depth * (CONV, POOL), CONV, *depth * (DOUBLE, CONV, CONV), CONV)
 
 
 def _spatial(ndim: int, **kwargs: Any) -> dict[str, Any]:
@@ -168,6 +176,21 @@ def _of(ndim: int) -> list[Architecture]:
             ndim,
             (4,) * ndim,
             ndim * (dynunet((1, 2, 2), (3, 3, 3)),),
+            slow=ndim == 3,
+        ),
+        Architecture(
+            OURS + "blur_pool_unet.BlurPoolUNet",
+            _spatial(ndim, features=2),
+            ndim,
+            (4,) * ndim,
+            ndim * (blur_pool_unet(2),),
+        ),
+        Architecture(
+            OURS + "self2self_unet.Self2SelfUNet",
+            {"spatial_dims": ndim, "depth": 2, "features": 3, "passes": 3, "period": 8},
+            ndim,
+            (8,) * ndim,
+            ndim * (self2self_unet(2),),
             slow=ndim == 3,
         ),
         Architecture(

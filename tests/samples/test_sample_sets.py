@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import ndimage
 from skimage.color import rgb2hed
 
 from im2im_zoo.data import find_pairs
@@ -12,6 +13,7 @@ from im2im_zoo.recipe_file import load_recipe, recipe_names
 from im2im_zoo.samples import SAMPLES, write_samples
 
 PAIRED = [name for name, sample in SAMPLES.items() if sample.unpaired is None]
+ALONE = [name for name, sample in SAMPLES.items() if sample.alone]
 UNPAIRED = [name for name, sample in SAMPLES.items() if sample.unpaired is not None]
 
 
@@ -41,12 +43,33 @@ def test_a_recipe_finds_its_sample_images(name: str, tmp_path: Path) -> None:
 def test_both_parts_together_are_the_whole_image(name: str, tmp_path: Path) -> None:
     folder = write_samples(name, tmp_path / "images")
     axis, first = SAMPLES[name].held_out
-    for kind in ("images", "targets"):
+    for kind in ("images",) if name in ALONE else ("images", "targets"):
         parts = [written(folder, part, kind) for part in ("train", "val")]
         assert parts[0].sizes[axis] == first
         expected = whole(name, kind)
         np.testing.assert_array_equal(np.concatenate(parts, axis=expected.dims.index(axis)), expected)
         assert parts[0].dtype == expected.dtype
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_images_without_targets_have_clean_ones_beside_the_held_out_part_alone(
+    name: str, tmp_path: Path
+) -> None:
+    folder = write_samples(name, tmp_path / "images")
+    assert [path.name for path in (folder / "train").iterdir()] == ["images"]
+    axis, first = SAMPLES[name].held_out
+    expected = whole(name, "targets").isel({axis: slice(first, None)})
+    np.testing.assert_array_equal(written(folder, "val", "targets"), expected)
+
+
+def test_added_noise_has_the_mean_of_what_is_clean_and_the_variance_of_photons_and_read_noise() -> None:
+    noisy, clean = (image.astype(float) for image in SAMPLES["denoising_n2v_2d"].pair())
+    photons = (clean - 500) / 50
+    for low, high in ((0, 1), (2, 4), (6, 12)):
+        level = (photons >= low) & (photons < high)
+        noise = (noisy - clean)[level] / 50
+        assert abs(noise.mean()) < 0.03
+        assert noise.var() == pytest.approx(photons[level].mean() + 1, rel=0.05)
 
 
 @pytest.mark.parametrize("name", UNPAIRED)
@@ -92,6 +115,17 @@ def test_glands_are_browner_than_what_is_around_them() -> None:
     assert np.unique(glands).tolist() == [0, 1]
     red_over_blue = section[0].astype(float) - section[2]
     assert red_over_blue[glands == 1].mean() > red_over_blue[glands == 0].mean() + 30
+
+
+def test_about_a_third_of_the_nuclei_are_drawn_smaller_and_a_third_larger() -> None:
+    mask, labels = SAMPLES["segmentation_2d_probabilistic"].pair()[1], SAMPLES["nuclei_2d"].pair()[1]
+    numbers = np.unique(labels)[1:]
+    around = np.where(labels == 0, ndimage.grey_dilation(labels, 3), 0)
+    smaller = ndimage.mean(mask, labels, numbers) < 1
+    larger = ndimage.mean(mask, around, numbers) > 0.9
+    assert 0.2 < smaller.mean() < 0.45
+    assert 0.2 < larger.mean() < 0.45
+    assert not mask[ndimage.distance_transform_edt(labels == 0) >= 2].any()
 
 
 def test_unknown_names_and_folders_that_exist_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""The network of Self2Self: partial convolutions, dropout, and the average of several passes as its output. No training.
+
+What is random in the paper's prediction, the voxels that a pass does not see and the features that it drops, is drawn once, when
+the network is made, and kept with its weights. So a network gives the same for the same image, in every format.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from im2im_zoo.errors import ComponentError
+
+# Convolution, pooling by the maximum and by the mean, padding.
+_LAYERS: dict[int, tuple[Any, Any, Any, Any]] = {
+    2: (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ConstantPad2d),
+    3: (nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d, nn.ConstantPad3d),
+}
+_SLOPE = 0.1
+# Of what is kept: a part of the architecture, not of a training.
+_SEED = 0
+_RANDOM = -1
+
+
+class Self2SelfUNet(nn.Module):
+    """The network of Quan et al. 2020 (doi:10.1109/CVPR42600.2020.00196), in 2D and 3D.
+
+    `forward` is the average of `passes` passes, each of which sees only some voxels. Which ones, and which features it drops,
+    repeats along the image every `period` voxels, so that a tile that begins at a multiple of it sees what the whole image
+    sees. Every voxel is hidden, and every feature dropped, in the same number of passes.
+
+    Sizes are multiples of `period`; no layer reaches everywhere, so tiles with a halo are exact.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: of the image; the output has as many.
+        depth: how often the image is halved; 5 in the paper.
+        features: channels of the encoder, 48 in the paper; the decoder has twice as many.
+        masked: the probability of a voxel, in each channel on its own, not to be seen.
+        dropout: the probability of a feature to be dropped, in the decoder.
+        passes: how many are averaged. The time of a prediction is proportional to it, its memory is not.
+        period: voxels after which hidden voxels repeat, a multiple of 2 ** `depth`.
+    Raises:
+        ComponentError: arguments out of range.
+    """
+
+    seen: Tensor
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        channels: int = 1,
+        depth: int = 5,
+        features: int = 48,
+        masked: float = 0.3,
+        dropout: float = 0.3,
+        passes: int = 50,
+        period: int = 32,
+    ) -> None:
+        super().__init__()
+        _check(spatial_dims, depth, passes, period, masked, dropout)
+        self.masked = masked
+        self.passes = passes
+        drawn = torch.Generator().manual_seed(_SEED)
+        self.register_buffer("seen", _kept(passes, channels, [period] * spatial_dims, masked, drawn))
+        widths = [channels, *[features] * (depth + 1)]
+        self.encoder = nn.ModuleList(
+            _PartialConvolution(spatial_dims, widths[level], widths[level + 1]) for level in range(depth + 1)
+        )
+        self.bottom = _PartialConvolution(spatial_dims, features, features)
+        self.pool = _LAYERS[spatial_dims][1](2)
+        self.up = nn.Upsample(scale_factor=2, mode="nearest")
+        blocks = []
+        below = features
+        for level in reversed(range(depth)):
+            outputs = [2 * features] * 2 if level else [4 * features // 3, 2 * features // 3, channels]
+            inputs = [below + (features if level else channels), *outputs[:-1]]
+            kept = [_kept(passes, n, [period // 2**level] * spatial_dims, dropout, drawn) for n in inputs]
+            blocks.append(_Block(spatial_dims, inputs, outputs, dropout, kept, last=level == 0))
+            below = outputs[-1]
+        self.decoder = nn.ModuleList(blocks)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The denoised image, (batch, channel, (z,) y, x); sizes are kept."""
+        output = self.one_pass(image, self.mask(0, image), 0)
+        for number in range(1, self.passes):
+            output = output + self.one_pass(image, self.mask(number, image), number)
+        return output / self.passes
+
+    def mask(self, number: int, image: Tensor) -> Tensor:
+        """The voxels that a pass sees, 1, and those that it does not, 0: (1, channel, (z,) y, x), of an image's size."""
+        return _repeated(self.seen[number], image)
+
+    def one_pass(self, image: Tensor, mask: Tensor, number: int = _RANDOM) -> Tensor:
+        """What is predicted of a part of the voxels.
+
+        Args:
+            image: (batch, channel, (z,) y, x), sizes multiples of 2 ** `depth`.
+            mask: 1 for a voxel that is seen, 0 for one that is not; broadcastable to the image.
+            number: of the pass whose features are dropped; if negative they are drawn at random.
+        """
+        visible = image * mask
+        feature: Tensor = visible
+        share = mask
+        skipped = [visible]
+        for level, layer in enumerate(self.encoder):
+            feature, share = layer(feature, share)
+            if level > 0:
+                feature, share = self.pool(feature), self.pool(share)
+                skipped.append(feature)
+        feature, share = self.bottom(feature, share)
+        for level, block in enumerate(self.decoder):
+            feature = block(torch.cat([self.up(feature), skipped[len(skipped) - 2 - level]], 1), number)
+        return feature
+
+
+class _PartialConvolution(nn.Module):
+    """A 3-convolution of what is seen, made up for what is not (Liu et al. 2018, arXiv:1804.07723), and a leaky ReLU."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        conv, _, mean, padding = _LAYERS[spatial_dims]
+        self.conv = conv(in_channels, out_channels, 3, padding=1, bias=False)
+        # torch's own padding refuses images of two voxels in 3D.
+        self.mean = nn.Sequential(padding(1, 0.0), mean(3, stride=1))
+        self.bias = nn.Parameter(torch.zeros(out_channels, *[1] * spatial_dims))
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and a mask of one channel of those that know something."""
+        share = self.mean(mask.mean(dim=1, keepdim=True))
+        known = (share > 0).to(share.dtype)
+        feature = (self.conv(image * mask) / share.clamp(min=1e-6) + self.bias) * known
+        return F.leaky_relu(feature, _SLOPE), known
+
+
+class _Block(nn.Module):
+    """Convolutions of features some of which are dropped; a leaky ReLU behind each but the last of the network."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        inputs: list[int],
+        outputs: list[int],
+        rate: float,
+        kept: list[Tensor],
+        last: bool,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _DroppedConvolution(spatial_dims, n, m, rate, k)
+            for n, m, k in zip(inputs, outputs, kept, strict=True)
+        )
+        self.last = last
+
+    def forward(self, feature: Tensor, number: int) -> Tensor:
+        for index, layer in enumerate(self.layers):
+            feature = layer(feature, number)
+            if not self.last or index < len(self.layers) - 1:
+                feature = F.leaky_relu(feature, _SLOPE)
+        return feature
+
+
+class _DroppedConvolution(nn.Module):
+    """A 3-convolution of features of which some are dropped, as they are in a pass or at random."""
+
+    kept: Tensor
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, out_channels: int, rate: float, kept: Tensor
+    ) -> None:
+        super().__init__()
+        self.conv = _LAYERS[spatial_dims][0](in_channels, out_channels, 3, padding=1)
+        self.rate = rate
+        self.share = float(kept[:, 0].float().mean())
+        self.register_buffer("kept", kept)
+
+    def forward(self, feature: Tensor, number: int) -> Tensor:
+        if number < 0:
+            feature = F.dropout(feature, self.rate, training=True)
+        else:
+            feature = feature * _repeated(self.kept[number], feature) / self.share
+        output: Tensor = self.conv(feature)
+        return output
+
+
+def _kept(passes: int, channels: int, space: list[int], rate: float, generator: torch.Generator) -> Tensor:
+    """What each pass keeps, true, of a pattern: (pass, channel, (z,) y, x); it leaves each out in the same number of passes."""
+    order = torch.rand(passes, channels, *space, generator=generator).argsort(dim=0)
+    return order >= round(rate * passes)
+
+
+def _repeated(pattern: Tensor, like: Tensor) -> Tensor:
+    """A pattern (channel, (z,) y, x) side by side until it has the size of an image: (1, channel, (z,) y, x)."""
+    repeats = [1, 1]
+    for axis in range(1, pattern.ndim):
+        repeats.append(like.shape[axis + 1] // pattern.shape[axis])
+    return pattern.to(like.dtype).unsqueeze(0).repeat(repeats)
+
+
+def _check(spatial_dims: int, depth: int, passes: int, period: int, masked: float, dropout: float) -> None:
+    if spatial_dims not in _LAYERS:
+        raise ComponentError(f"Self2SelfUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)")
+    if depth < 1 or period < 2**depth or period % 2**depth:
+        raise ComponentError(
+            f"Self2SelfUNet: depth is {depth} and period {period}; give how often the image is halved, 1 or more, and a "
+            "multiple of 2 ** depth"
+        )
+    if not 0 < masked < 1 or not 0 <= dropout < 1:
+        raise ComponentError(
+            f"Self2SelfUNet: masked is {masked} and dropout {dropout}; both are probabilities below 1, and masked is above 0"
+        )
+    if round(masked * passes) < 1 or round(max(masked, dropout) * passes) >= passes:
+        raise ComponentError(
+            f"Self2SelfUNet: in {passes} passes, {masked} of them cannot hide, or {dropout} of them drop, each voxel and "
+            "leave some; give more passes"
+        )

@@ -1,0 +1,126 @@
+"""A small U-Net that is told a time, for denoising diffusion, whose norms see one voxel only. The network only: no sampling."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from im2im_zoo.errors import ComponentError
+
+# Convolution, transposed convolution.
+_LAYERS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
+_LONGEST = 10000.0  # of the periods of the time's code, in times
+
+
+class ChannelNorm(nn.Module):
+    """Each voxel's channels at zero mean and unit variance: layer norm over the channels, as ConvNeXt has it
+    (Liu et al. 2022, arXiv:2201.03545).
+
+    The U-Nets of diffusion have group norm instead, which takes statistics of the whole image: a tile would then give
+    something else than the image that it is cut from.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(batch, channel, (z,) y, x) to the same shape."""
+        last = image.ndim - 1
+        normal = F.layer_norm(image.permute(0, *range(2, last + 1), 1), (self.channels,))
+        return normal.permute(0, last, *range(1, last))
+
+
+class TimedUNet(nn.Module):
+    """The U-Net of denoising diffusion (Ho et al. 2020, arXiv:2006.11239; Dhariwal and Nichol 2021, arXiv:2105.05233),
+    small, in 2D and 3D.
+
+    At each level a residual block of two 3-convolutions on the way down and one on the way up; between levels
+    2-convolutions of stride 2 and their transposes. The time scales and shifts the features within each block. Unlike
+    theirs it has no attention, and `ChannelNorm` in the place of group norm: no layer reaches everywhere, so tiles with a
+    halo are exact. Sizes are multiples of 2 ** (levels - 1).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels, out_channels: of the input and the output.
+        features: channels of each level, the finest first.
+    Raises:
+        ComponentError: another number of dimensions, or no level.
+    """
+
+    periods: Tensor
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, out_channels: int, features: Sequence[int] = (32, 64, 128)
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in _LAYERS:
+            raise ComponentError(f"TimedUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)")
+        if not features or min(features) < 2:
+            raise ComponentError(
+                f"TimedUNet: features are {list(features)}; give one or more levels of two or more"
+            )
+        conv, transposed = _LAYERS[spatial_dims]
+        code, told = 2 * features[0], 4 * features[0]
+        waves = torch.exp(-math.log(_LONGEST) * torch.arange(features[0]) / features[0])
+        self.register_buffer("periods", waves, persistent=False)
+        self.tell = nn.Sequential(nn.Linear(code, told), nn.SiLU(), nn.Linear(told, told), nn.SiLU())
+        self.first = conv(in_channels, features[0], 3, padding=1)
+        self.before = nn.ModuleList(_Block(spatial_dims, f, f, told) for f in features)
+        self.down = nn.ModuleList(
+            conv(finer, coarser, 2, stride=2) for finer, coarser in itertools.pairwise(features)
+        )
+        self.up = nn.ModuleList(
+            transposed(coarser, finer, 2, stride=2) for finer, coarser in itertools.pairwise(features)
+        )
+        self.after = nn.ModuleList(_Block(spatial_dims, 2 * f, f, told) for f in features[:-1])
+        self.last = nn.Sequential(
+            ChannelNorm(features[0]), nn.SiLU(), _still(conv(features[0], out_channels, 3, padding=1))
+        )
+
+    def forward(self, image: Tensor, times: Tensor) -> Tensor:
+        """The output for (batch, channel, (z,) y, x) and the times (batch,); sizes are kept."""
+        angles = times.float()[:, None] * self.periods
+        told = self.tell(torch.cat([torch.cos(angles), torch.sin(angles)], 1))
+        current, skipped = self.first(image), []
+        for block, down in zip(self.before, self.down, strict=False):
+            skipped.append(block(current, told))
+            current = down(skipped[-1])
+        current = self.before[-1](current, told)
+        for block, up in zip(reversed(self.after), reversed(self.up), strict=True):
+            current = block(torch.cat([skipped.pop(), up(current)], 1), told)
+        output: Tensor = self.last(current)
+        return output
+
+
+class _Block(nn.Module):
+    """A residual block whose second norm is scaled and shifted by what is told of the time; at first it does nothing."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, told: int) -> None:
+        super().__init__()
+        conv = _LAYERS[spatial_dims][0]
+        self.enter = nn.Sequential(
+            ChannelNorm(in_channels), nn.SiLU(), conv(in_channels, out_channels, 3, padding=1)
+        )
+        self.norm = ChannelNorm(out_channels)
+        self.leave = nn.Sequential(nn.SiLU(), _still(conv(out_channels, out_channels, 3, padding=1)))
+        self.tell = nn.Linear(told, 2 * out_channels)
+        self.skip = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, 1)
+        self.shape = (-1, out_channels) + (1,) * spatial_dims
+
+    def forward(self, image: Tensor, told: Tensor) -> Tensor:
+        scale, shift = (part.reshape(self.shape) for part in self.tell(told).chunk(2, 1))
+        within = self.norm(self.enter(image)) * (1 + scale) + shift
+        output: Tensor = self.skip(image) + self.leave(within)
+        return output
+
+
+def _still(convolution: Any) -> Any:
+    """The convolution, giving 0."""
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    return convolution

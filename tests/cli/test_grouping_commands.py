@@ -1,0 +1,106 @@
+"""A recipe whose maps are grouped, the whole way through the commands."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from im2im_zoo.images import open_image
+from im2im_zoo.recipe_file import load_recipe
+
+if TYPE_CHECKING:
+    from conftest import Cli
+
+TINY = ("--network.kwargs.features=[4, 4, 8, 8, 8, 4]", "--data.patch_size=[64, 64]", "--data.batch_size=4")
+GROUPING = "{callable: im2im_zoo.grouping.components.group, kwargs: {threshold: 0.5, min_size: 4}}"
+
+
+@pytest.fixture(scope="module")
+def grouped(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of a network for masks, trained a little, whose components are the objects."""
+    from im2im_zoo.cli.export import export_run
+    from im2im_zoo.cli.train import parse_overrides
+    from im2im_zoo.training.train import train
+
+    folder = tmp_path_factory.mktemp("grouped")
+    overrides = parse_overrides((*TINY, "--output.task=instance", f"--output.grouping={GROUPING}"))
+    recipe = load_recipe("nuclei_2d", [*overrides, ("data.path", str(images)), ("trainer.max_epochs", 6)])
+    export_run(train(recipe, folder / "run"), folder / "package", weights=["torchscript"])
+    return folder / "package"
+
+
+@pytest.fixture(scope="module")
+def image(images: Path) -> Path:
+    return next((images / "val" / "images").iterdir())
+
+
+def test_its_held_out_figures_are_those_of_objects(grouped: Path) -> None:
+    readme = (grouped / "README.md").read_text()
+    assert "| mean_ap |" in readme
+    assert "network, postprocessing and grouping" in readme
+
+
+def test_it_is_validated_shown_and_planned(cli: "Cli", grouped: Path, image: Path, tmp_path: Path) -> None:
+    assert json.loads(cli("validate", grouped, "--json").out)["sound"]
+    shown = json.loads(cli("show", grouped, "--json").out)
+    assert shown["grouping"]["source"] == "components.py"
+    plan = cli("predict", grouped, image, tmp_path / "o.ome.zarr", "--plan").out
+    assert "components.py groups it, the whole image at once: group(threshold=0.5, min_size=4)" in plan
+    assert "labels instances" in plan
+    plan = cli("predict", grouped, image, tmp_path / "o.ome.zarr", "--plan", "--no-grouping").out
+    assert "components.py" not in plan
+    assert not (tmp_path / "o.ome.zarr").exists()
+
+
+def test_its_labels_are_written_and_evaluated(
+    cli: "Cli", grouped: Path, image: Path, images: Path, tmp_path: Path
+) -> None:
+    target = next((images / "val" / "targets").iterdir())
+    figures = []
+    for name in ("o.ome.zarr", "o.ome.tif"):
+        done = cli("predict", grouped, image, tmp_path / name, "--json")
+        assert done.code == 0, done.err
+        result = json.loads(done.out)
+        assert result["objects"] == open_image(result["labels"]).to_numpy().max() > 0
+        assert f"with {result['objects']} objects" in done.err
+        evaluated = cli("evaluate", tmp_path / name, target, "--task", "instance", "--json")
+        figures.append(json.loads(evaluated.out)["figures"])
+    assert figures[0] == figures[1]
+    assert figures[0]["objects_predicted"] == result["objects"]
+    assert cli("predict", grouped, image, tmp_path / "maps.ome.zarr", "--no-grouping").code == 0
+    maps = open_image(tmp_path / "maps.ome.zarr")
+    np.testing.assert_array_equal(maps, open_image(tmp_path / "o.ome.zarr"))
+    assert maps.dtype == np.float32
+    assert not (tmp_path / "maps.ome.zarr" / "labels").exists()
+
+
+def test_what_cannot_be_grouped_is_said_in_a_sentence(
+    cli: "Cli", grouped: Path, image: Path, tmp_path: Path
+) -> None:
+    file = grouped / "components.py"
+    before = file.read_text()
+    try:
+        file.write_text(before + "\n")
+        done = cli("predict", grouped, image, tmp_path / "o.ome.zarr", "--allow-code")
+        assert "has not been run" in done.err
+        file.unlink()
+        missing = cli("predict", grouped, image, tmp_path / "o.ome.zarr")
+        assert "there is no file" in missing.err
+        assert (done.code, missing.code) == (1, 1)
+        assert "Traceback" not in done.err + missing.err
+    finally:
+        file.write_text(before)
+
+
+def test_too_little_memory_for_the_labels_is_said_with_what_would_do(
+    cli: "Cli", grouped: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.npy"
+    np.lib.format.open_memmap(large, "w+", np.uint8, (24000, 24000)).flush()
+    done = cli("predict", grouped, large, tmp_path / "o.ome.zarr", "--axes", "yx", "--memory", "2GB")
+    assert done.code == 1
+    assert "grouping takes the maps and labels of the whole image at once" in done.err
+    assert "--no-grouping" in done.err
+    assert not (tmp_path / "o.ome.zarr.incomplete").exists()
