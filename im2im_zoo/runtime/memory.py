@@ -26,12 +26,14 @@ class Cost:
         call: of any call, however small.
         per_voxel: of a call, for each voxel of the tile (all channels together), activations and all.
         measured: whether it was measured on this machine, or is the guess that is made without a network.
+        voxels: of the largest tile that it was measured with; 0 if that is not known.
     """
 
     process: int
     call: int
     per_voxel: float
     measured: bool = True
+    voxels: int = 0
 
     @classmethod
     def guess(cls, weights_bytes: int) -> "Cost":

@@ -10,7 +10,7 @@ Measuring takes seconds, so that what was found is kept in the user's cache, by 
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,7 @@ def measure_overlap(
     engine: Engine,
     axes: Sequence[NetworkAxis],
     *,
+    uncut: Collection[str] = (),
     exact: bool = False,
     allow_code: bool = False,
     sample: Sample | None = None,
@@ -80,6 +81,7 @@ def measure_overlap(
     Args:
         engine: the open network.
         axes: those that it may be run at several sizes along; along those that an output does not have nothing is cut.
+        uncut: names of those along which one tile is enough, so that it does not matter how far the network reaches.
         exact: take the receptive field: then tiles give what the whole gives, up to rounding.
         allow_code: whether Python of the package may run, in the preprocessing of the test tensors.
         sample: what the halo is measured on (default: the package's test tensors and tolerance, if it has any).
@@ -92,7 +94,7 @@ def measure_overlap(
         sample = _test_tensors(package, engine.weights_format, allow_code)
     if sample is not None:
         sample = Sample(_given(package, axes, sample.inputs), sample.agree)
-    measurement = _Measurement(package, engine, tuple(axes), sample, exact)
+    measurement = _Measurement(package, engine, tuple(axes), tuple(sorted(uncut)), sample, exact)
     file = cache_file("overlap", measurement.key(), cache)
     known = _known(file)
     if known is not None:
@@ -140,13 +142,14 @@ class _Measurement:
     package: "Package"
     engine: Engine
     axes: tuple[NetworkAxis, ...]
+    uncut: tuple[str, ...]
     sample: Sample | None
     exact: bool
 
     @property
     def cut(self) -> tuple[NetworkAxis, ...]:
         """The axes along which tiles may be cut."""
-        return tuple(a for a in self.axes if None not in a.outputs)
+        return tuple(a for a in self.axes if None not in a.outputs and a.name not in self.uncut)
 
     def key(self) -> str:
         """Differs wherever the result could."""
@@ -154,7 +157,7 @@ class _Measurement:
         entry = self.package.weights_entry(engine.weights_format)
         weights = str(entry.sha256 or sha256(self.package.path(entry)))
         what = [engine.weights_format, engine.backend, engine.precision, engine.device]
-        parts = [_VERSION, weights, *what, library_version(engine.backend), self.exact, self.axes]
+        parts = [_VERSION, weights, *what, library_version(engine.backend), self.exact, self.axes, self.uncut]
         digest.update(
             repr([*parts, declared_halo(self.package, self.axes), self.sample and self.sample.agree]).encode()
         )

@@ -8,6 +8,8 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
@@ -17,7 +19,7 @@ from im2im_zoo.errors import PlanError
 from im2im_zoo.package import sha256
 from im2im_zoo.runtime.cache import cache_file, read_cache, write_cache
 from im2im_zoo.runtime.choice import open_network
-from im2im_zoo.runtime.cost import measure_cost, resident_bytes, set_up_memory
+from im2im_zoo.runtime.cost import measure_cost, measure_larger, resident_bytes, set_up_memory
 from im2im_zoo.runtime.mapping import AxisMap, Layout, map_axes
 from im2im_zoo.runtime.memory import Cost, default_budget
 from im2im_zoo.runtime.outputs import Format
@@ -27,6 +29,9 @@ from im2im_zoo.runtime.planning import plan_prediction
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
+
+# A tile of so many times the voxels of the largest that was measured is not planned: a larger one is measured first.
+_FAR = 8
 
 Halo = int | Mapping[str, int] | Literal["auto", "declared", "exact"]
 
@@ -129,14 +134,13 @@ def prepare(
     if decisions is not None and cost is None:
         # A process is a little larger another time; the tiles were chosen for what was measured then.
         cost = Cost(**decisions["cost"])
-    cost = cost or _cost(package, engine, layout, budget, threads)
+    measured = None if cost is not None else _Measured(package, engine, layout, budget, threads)
     options: dict[str, Any] = {
         "memory": budget,
         "tile": settings.tile,
         "weights": engine.weights_format,
         "backend": engine.backend,
         "precision": engine.precision,
-        "cost": cost,
         "dtype": settings.dtype,
         "workers": workers,
         "group": settings.group,
@@ -144,14 +148,24 @@ def prepare(
     }
     if decisions is not None:
         again = {k: decisions[k] for k in ("cuts", "halo_source", "halo_note", "blend")}
-        return Prepared(plan_prediction(package, images, **options, **again), engine, reason)
-    if settings.tile is None and settings.blend is not True:
-        single = _at_once(package, images, options)
-        if single is not None:
-            return Prepared(single, engine, reason)
-    found = _overlap_options(package, engine, layout, settings, allow_code)
-    options |= found | {"warnings": (*warnings, *found.get("warnings", ()))}
-    return Prepared(plan_prediction(package, images, **options), engine, reason)
+        return Prepared(plan_prediction(package, images, **options, **again, cost=cost), engine, reason)
+
+    @cache
+    def overlap() -> dict[str, Any]:
+        found = _overlap_options(package, engine, layout, settings, allow_code)
+        return found | {"warnings": (*warnings, *found.get("warnings", ()))}
+
+    def planned(cost: Cost) -> Plan:
+        if settings.tile is None and settings.blend is not True:
+            single = _at_once(package, images, options | {"cost": cost})
+            if single is not None:
+                return single
+        return plan_prediction(package, images, **options | overlap() | {"cost": cost})
+
+    plan = planned(cost or measured.cost())
+    while measured is not None and plan.tile_voxels > _FAR * plan.cost.voxels:
+        plan = planned(measured.cost(plan.tile_voxels // _FAR))
+    return Prepared(plan, engine, reason)
 
 
 def decisions_of(prepared: Prepared) -> dict[str, Any]:
@@ -181,26 +195,59 @@ def _at_once(
     return replace(plan, halo_source="none", halo_note="no tile is cut") if fits else None
 
 
-def _cost(package: "Package", engine: Engine, layout: Layout, budget: int, threads: int | None) -> Cost:
-    """What the network takes, measured once for a package on a machine and kept in the user's cache."""
-    entry = package.weights_entry(engine.weights_format)
-    sizes = [(m.name, m.role, m.grid, m.size if m.role == "whole" else None) for m in layout.network_axes]
-    parts = [
-        str(entry.sha256 or sha256(package.path(entry))),
-        (engine.weights_format, library_version(engine.backend), engine.precision, engine.device, threads),
-        (platform.machine(), platform.processor(), os.cpu_count()),
-        (sizes, [(i.id, i.axes, i.given, i.sizes.get("channel")) for i in layout.inputs]),
-    ]
-    file = cache_file("cost", hashlib.sha256(repr(parts).encode()).hexdigest())
-    known = read_cache(file)
-    if known is not None and set(known) == {"kept", "call", "per_voxel"}:
-        return Cost(resident_bytes() + int(known["kept"]), int(known["call"]), float(known["per_voxel"]))
-    before = resident_bytes()
-    cost = measure_cost(engine, layout, budget=budget)
-    # What the runs set up in the process once, which one that does not measure has still before it.
-    kept = max(0, cost.process - before)
-    write_cache(file, {"kept": kept, "call": cost.call, "per_voxel": cost.per_voxel})
-    return cost
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a network takes, measured once for a package on a machine and kept in the user's cache."""
+
+    package: "Package"
+    engine: Engine
+    layout: Layout
+    budget: int
+    threads: int | None
+
+    def cost(self, voxels: int = 0) -> Cost:
+        """What it takes, measured with tiles of that many voxels too."""
+        known = read_cache(self._file)
+        if known is None or set(known) != {"kept", "call", "per_voxel", "voxels"}:
+            before = resident_bytes()
+            found = measure_cost(self.engine, self.layout, budget=self.budget)
+            # What the runs set up in the process once, which one that does not measure has still before it.
+            known = self._keep(found, max(0, found.process - before))
+        kept = int(known["kept"])
+        found = Cost(
+            resident_bytes() + kept,
+            int(known["call"]),
+            float(known["per_voxel"]),
+            voxels=int(known["voxels"]),
+        )
+        if voxels > found.voxels:
+            found = measure_larger(self.engine, self.layout, found, voxels)
+            self._keep(found, kept)
+        return found
+
+    def _keep(self, cost: Cost, kept: int) -> dict[str, Any]:
+        content = {"kept": kept, "call": cost.call, "per_voxel": cost.per_voxel, "voxels": cost.voxels}
+        write_cache(self._file, content)
+        return content
+
+    @property
+    def _file(self) -> Path:
+        engine, layout = self.engine, self.layout
+        entry = self.package.weights_entry(engine.weights_format)
+        sizes = [(m.name, m.role, m.grid, m.size if m.role == "whole" else None) for m in layout.network_axes]
+        parts = [
+            str(entry.sha256 or sha256(self.package.path(entry))),
+            (
+                engine.weights_format,
+                library_version(engine.backend),
+                engine.precision,
+                engine.device,
+                self.threads,
+            ),
+            (platform.machine(), platform.processor(), os.cpu_count()),
+            (sizes, [(i.id, i.axes, i.given, i.sizes.get("channel")) for i in layout.inputs]),
+        ]
+        return cache_file("cost", hashlib.sha256(repr(parts).encode()).hexdigest())
 
 
 def _overlap_options(
@@ -215,6 +262,7 @@ def _overlap_options(
         package,
         engine,
         [m.network for m in layout.network_axes if m.network is not None],
+        uncut=[m.name for m in layout.network_axes if _fits_one_tile(m)],
         exact=settings.halo == "exact",
         allow_code=allow_code,
     )
@@ -232,12 +280,17 @@ def _overlap_options(
     return {"halo": halo, "halo_source": source, "halo_note": overlap.note, "warnings": warnings}
 
 
+def _fits_one_tile(axis: AxisMap) -> bool:
+    """Whether the image is no larger than the one size that the network takes."""
+    return axis.grid is not None and axis.grid.fixed and axis.size + 2 * axis.crop <= axis.grid.minimum
+
+
 def _leaves_nothing(axis: AxisMap, halo: int) -> bool:
     """Whether a halo leaves no voxel of a tile of a network that takes one size only, in an image that is larger."""
     grid = axis.grid
     return (
         grid is not None
         and grid.fixed
-        and axis.size + 2 * axis.crop > grid.minimum
+        and not _fits_one_tile(axis)
         and 2 * max(halo, axis.crop) + 1 > grid.minimum
     )

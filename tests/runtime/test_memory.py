@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.images import write_image
 from im2im_zoo.runtime.cost import peak_of
+from im2im_zoo.runtime.prepare import Settings, prepare
 
 MIB = 1024**2
 
@@ -92,6 +94,31 @@ def test_an_image_16_times_larger_takes_less_than_a_tenth_more_memory(nuclei_2d,
         output = tmp_path / f"{times}_result.ome.zarr"
         peaks.append(measured(package, image, output, 700 * MIB, "onnx", "onnxruntime", 768)["peak"])
     assert peaks[1] < 1.1 * peaks[0], peaks
+
+
+class Hungry:
+    """A network that takes 16 times the memory for each voxel of a tile above a million, as libraries do that change their way."""
+
+    weights_format, backend, precision, device = "onnx", "none", "float32", "cpu"
+
+    def __call__(self, inputs: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.float32]]:
+        (array,) = inputs
+        assert array is not None
+        copies = 64 if array.size > 2**20 else 4
+        held = np.ones(copies * array.size, np.float32)
+        return [array * held[0]]
+
+
+def test_a_tile_far_larger_than_was_measured_is_measured_before_it_is_planned(unet_2d, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    image = {"raw": xr.DataArray(np.zeros((4096, 4096), np.uint16), dims=("y", "x"))}
+    memory = 2048 * MIB
+    for _ in ("measured", "from the cache"):
+        plan = prepare(unet_2d, image, Settings(halo="declared"), memory=memory, engine=Hungry()).plan
+        assert plan.tile_voxels > 2**20
+        assert plan.cost.voxels * 8 >= plan.tile_voxels
+        assert plan.memory.network > 64 * 4 * plan.tile_voxels
+        assert plan.memory.total <= memory
 
 
 def test_the_peak_of_a_call_is_seen_even_if_the_memory_is_given_back():

@@ -109,6 +109,19 @@ def test_a_test_tensor_too_small_to_show_the_halo_leaves_the_reach(unet: Package
     assert "too small" in overlap.note
 
 
+def test_how_far_the_network_reaches_does_not_matter_along_an_axis_that_no_tile_cuts(tmp_path: Path) -> None:
+    """A stack of as many planes as the network takes: only that no halo is enough along y is told."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, (1, 129), padding=(0, 64))).eval()
+    package = open_package(build_package(tmp_path / "package", network, halo=4))
+    y, x = axes_of()
+    axes = [y, dataclasses.replace(x, minimum=96, fixed=True)]
+    options: dict[str, Any] = {"sample": sample(1, 1, 96, 96), "cache": tmp_path}
+    assert measure_overlap(package, ModuleEngine(network), axes, **options).is_global
+    overlap = measure_overlap(package, ModuleEngine(network), axes, uncut=["x"], **options)
+    assert not overlap.is_global
+    assert overlap.halo == {"y": 4, "x": 0}
+
+
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_network_that_normalises_over_the_image_is_global(
     normalising: tuple[Package, nn.Module], tmp_path: Path, exact: bool
