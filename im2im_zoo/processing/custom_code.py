@@ -81,7 +81,7 @@ def custom_step(
     digest = hashlib.sha256(code).hexdigest()
     if not allow_code and our_operations().get(digest) != str(operation.callable):
         raise ProcessingError(
-            f"{what} runs Python code that came with the package: read it, and allow it (allow_code=True) if you trust it"
+            f"{what} runs Python code that came with the package: read it, and allow it with --allow-code (allow_code=True) if you trust it"
         )
     if operation.sha256 is not None and str(operation.sha256) != digest:
         raise ProcessingError(
