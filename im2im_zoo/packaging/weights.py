@@ -219,7 +219,7 @@ def _write_state_dict(work: _Writing) -> dict[str, Any]:
 
     if work.component is None:
         raise _LeftOutError("it is not known what the network was built from")
-    described = _architecture(work)
+    described = _architecture(work, work.component)
     try:
         rebuilt = build(work.component, "network", allow_code=work.allow_code).eval()
         rebuilt.load_state_dict(work.network.state_dict(), strict=True)
@@ -247,10 +247,8 @@ def architecture_of(described: Mapping[str, Any]) -> Any:
         return kind.model_validate(described)
 
 
-def _architecture(work: _Writing) -> dict[str, Any]:
+def _architecture(work: _Writing, component: Component) -> dict[str, Any]:
     """The RDF's description of a network that is built from a library, or a file of its own, with plain arguments."""
-    component = work.component
-    assert component is not None, "looked at by the caller"
     nested = [k for k, v in component.kwargs.items() if _has_component(v)]
     if nested or not component.call:
         raise _LeftOutError(

@@ -120,7 +120,7 @@ def load_callable(
     digest = hashlib.sha256(code).hexdigest()
     if not allow_code and ours.get(digest) != name:
         raise ProcessingError(
-            f"{what} runs Python code that came with the package: read it, and allow it (--allow-code, allow_code=True) if you trust it"
+            f"{what} runs Python code that came with the package: read it, and allow it with --allow-code (allow_code=True) if you trust it"
         )
     if sha256 is not None and sha256 != digest:
         raise ProcessingError(

@@ -37,8 +37,8 @@ def check_custom_code(recipe: Recipe, root: Path | None, allow_code: Collection[
 
 def find_modules(root: Path | None, allow_code: Collection[str]) -> None:
     """Let the modules beside a recipe be imported that a person has allowed by name."""
-    if _modules(root, allow_code) and str(root) not in sys.path:
-        sys.path.append(str(root))
+    for folder in {str(path.parent) for path in _modules(root, allow_code)} - set(sys.path):
+        sys.path.append(folder)
 
 
 def own_files(recipe: Recipe, root: Path | None, allow_code: Collection[str]) -> dict[str, Path]:
