@@ -295,6 +295,17 @@ def test_the_maps_alone_do_not_go_on_with_what_is_to_be_grouped(
     assert not work_folder(output).exists()
 
 
+def test_a_folder_with_something_else_in_it_is_not_removed(
+    make: Make, image: xr.DataArray, tmp_path: Path
+) -> None:
+    package, folder = make(), work_folder(tmp_path / "o.tif")
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(ImageError, match=r"in the way.*precious\.txt"):
+        predict(package, image, tmp_path / "o.tif")
+    assert (folder / "precious.txt").exists()
+
+
 # What is refused
 
 
