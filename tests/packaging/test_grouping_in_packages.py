@@ -15,6 +15,7 @@ from PIL import Image
 
 from im2im_zoo.errors import ComponentError, PackageError, RecipeError
 from im2im_zoo.grouping import components
+from im2im_zoo.networks import Grid
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 from im2im_zoo.recipe import Recipe
@@ -76,7 +77,7 @@ def test_the_package_is_sound_without_consent_and_holds_what_it_needs(grouped: P
 
 def test_the_output_of_the_rdf_is_the_maps(grouped: Path, pair_2d: Pair) -> None:
     recipe = grouping_recipe()
-    maps = predict_sample(network_of(recipe), recipe, pair_2d)
+    maps = predict_sample(network_of(recipe), recipe, pair_2d, grid=Grid((2, 2), (2, 2)))
     results = predict_arrays(open_package(grouped), pair_2d.input, whole=True)
     np.testing.assert_allclose(results["result"], maps, atol=1e-5)
     assert np.load(grouped / "test_output.npy").dtype == np.float32

@@ -223,6 +223,7 @@ def test_maps_too_large_to_be_grouped_are_refused_before_anything_is_computed(
 # Stopped on the way
 
 
+@pytest.mark.slow
 def test_stopped_while_grouping_it_goes_on_with_the_labels_and_runs_no_tile_again(
     make: Make, movie: xr.DataArray, tmp_path: Path
 ) -> None:
