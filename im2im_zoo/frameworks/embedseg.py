@@ -126,7 +126,7 @@ class EmbedSeg(Framework):
             )
         weight = torch.ones_like(labels) if cost is None else cost[:, 0].flatten(1)
         axes = len(self._maps["voxel_size"])
-        offsets, raw_sigma, seediness = raw.float().flatten(2).split([axes, self._sigmas, 1], 1)
+        offsets, raw_sigma, seediness = torch.split(raw.float().flatten(2), [axes, self._sigmas, 1], 1)
         coordinates = coordinates_of(target.shape[2:], self._maps["voxel_size"], offsets)
         places = coordinates + self._maps["grid"] * torch.tanh(offsets)
         embedding = Embedding(places, raw_sigma, torch.sigmoid(seediness[:, 0]))

@@ -101,10 +101,8 @@ def medoids(objects: Objects, coordinates: Tensor) -> Tensor:
     found = []
     for number, image in enumerate(objects.image.tolist()):
         positions = coordinates.T[objects.number[image] == number]
-        rows = max(_PAIRS // len(positions), 1)
-        # Not by matrix products, which round so much that another voxel would win.
-        exact = "donot_use_mm_for_euclid_dist"
-        sums = [torch.cdist(part, positions, compute_mode=exact).sum(1) for part in positions.split(rows)]
+        parts = torch.split(positions, max(_PAIRS // positions.numel(), 1))
+        sums = [torch.linalg.vector_norm(part[:, None] - positions, dim=-1).sum(1) for part in parts]
         found.append(positions[torch.cat(sums).argmin()])
     return torch.stack(found) if found else coordinates.new_zeros(0, len(coordinates))
 
@@ -173,7 +171,7 @@ def _near(
     size = places.shape[-1]
     for image in range(len(places)):
         members = (objects.image == image).nonzero().squeeze(1)
-        for some in members.split(max(_PAIRS // size, 1)):
+        for some in torch.split(members, max(_PAIRS // size, 1)):
             far = centres.new_zeros(len(some), size)
             for axis in range(centres.shape[1]):
                 difference = places[image, axis] - centres[some, axis, None]

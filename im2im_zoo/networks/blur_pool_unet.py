@@ -43,9 +43,13 @@ class BlurPoolUNet(nn.Module):
     ) -> None:
         super().__init__()
         if spatial_dims not in _LAYERS:
-            raise ComponentError(f"BlurPoolUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)")
+            raise ComponentError(
+                f"BlurPoolUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)"
+            )
         if depth < 1:
-            raise ComponentError(f"BlurPoolUNet: depth is {depth}; give how often the image is halved, 1 or more")
+            raise ComponentError(
+                f"BlurPoolUNet: depth is {depth}; give how often the image is halved, 1 or more"
+            )
         entering = [in_channels, *(features * 2**level for level in range(depth))]
         body: nn.Module = _two_convolutions(spatial_dims, entering[depth], features * 2**depth)
         for level in reversed(range(depth)):

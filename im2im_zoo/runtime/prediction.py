@@ -167,6 +167,8 @@ def predict(
         check_free(paths, images.values(), overwrite=overwrite)
         work = work_folder(paths[0])
         staged = Staged.of(opened, layout, paths, work, settings, overwrite=overwrite, allow_code=allow_code)
+        if staged and not restart:
+            staged.check_work(work)
         first, folder = (staged.sources, work / FOLDER) if staged else (paths, work)
         run = Run(opened, images, first, settings, folder, overwrite or staged is not None, allow_code)
         with run.open(restart=restart) as ledger:

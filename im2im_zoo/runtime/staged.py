@@ -4,6 +4,7 @@
         model_scale/                 the ledger, and what else the run of the tiles needs (see `resume`)
         result.ome.zarr              the maps when their tiles are done, and within it the labels when these are
         out.ome.zarr                 the same, where the output is no image of its own, or is resampled
+        image_scale/                 both, resampled back
 
 Labels are written one position of the loops after the other, each recorded as `group N O` (position N is done, it has O
 objects); so what is done is not done again. The maps stay where labels are a part of them: in an OME-Zarr. Of any other
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from im2im_zoo.runtime.resume import Run
     from im2im_zoo.runtime.run import Progress
 
-FOLDER = "model_scale"
+FOLDER, _IMAGE_SCALE = "model_scale", "image_scale"
 # What labels may be written to region by region.
 _ENDINGS = (".zarr", ".tif", ".tiff", ".npy")
 
@@ -93,6 +94,20 @@ class Staged:
         """Whether the tiles of all outputs are done."""
         return all(source.exists() for source in self.sources)
 
+    def check_work(self, work: Path) -> None:
+        """Refuse a folder in which something else is, as the unfinished prediction of the outputs alone.
+
+        Raises:
+            ImageError: what is in the way.
+        """
+        ours = {FOLDER, _IMAGE_SCALE, *(source.name for source in self.sources)}
+        others = sorted(p.name for p in work.iterdir() if p.name not in ours) if work.is_dir() else []
+        if others:
+            raise ImageError(
+                f"{work} is in the way: it holds something else than this prediction ({', '.join(others[:5])}); go on with what "
+                "made it, move it away, or remove it with --restart"
+            )
+
     def discard(self) -> None:
         """Remove what an earlier run has made, which is not gone on with."""
         for source in self.sources:
@@ -128,8 +143,8 @@ class Staged:
         [source], [path] = self.sources, self.paths
         objects, labels = _group(run, plan, self.function, source, progress), source / "labels" / INSTANCES
         if self.settings.rescale and _holds_labels(path):
-            (source.parent / "image_scale").mkdir(exist_ok=True)
-            whole = source.parent / "image_scale" / path.name
+            (source.parent / _IMAGE_SCALE).mkdir(exist_ok=True)
+            whole = source.parent / _IMAGE_SCALE / path.name
             discard(whole)
             self._back(plan, 0, source, whole, original)
             self._back(plan, 0, labels, whole / "labels" / INSTANCES, original)

@@ -26,7 +26,7 @@ def grouped(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("grouped")
     overrides = parse_overrides((*TINY, "--output.task=instance", f"--output.grouping={GROUPING}"))
-    recipe = load_recipe("nuclei_2d", [*overrides, ("data.path", str(images)), ("trainer.max_epochs", 6)])
+    recipe = load_recipe("nuclei_2d", [*overrides, ("data.path", str(images)), ("trainer.max_epochs", 3)])
     export_run(train(recipe, folder / "run"), folder / "package", weights=["torchscript"])
     return folder / "package"
 
@@ -46,10 +46,11 @@ def test_it_is_validated_shown_and_planned(cli: "Cli", grouped: Path, image: Pat
     assert json.loads(cli("validate", grouped, "--json").out)["sound"]
     shown = json.loads(cli("show", grouped, "--json").out)
     assert shown["grouping"]["source"] == "components.py"
-    plan = cli("predict", grouped, image, tmp_path / "o.ome.zarr", "--plan").out
+    planned = ("predict", grouped, image, tmp_path / "o.ome.zarr", "--plan", "--halo", "declared")
+    plan = cli(*planned).out
     assert "components.py groups it, the whole image at once: group(threshold=0.5, min_size=4)" in plan
     assert "labels instances" in plan
-    plan = cli("predict", grouped, image, tmp_path / "o.ome.zarr", "--plan", "--no-grouping").out
+    plan = cli(*planned, "--no-grouping").out
     assert "components.py" not in plan
     assert not (tmp_path / "o.ome.zarr").exists()
 

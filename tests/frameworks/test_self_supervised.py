@@ -191,9 +191,8 @@ def test_a_package_gives_the_intensities_of_its_input_and_is_measured_against_wh
     noisy_nuclei: Path, tmp_path: Path
 ) -> None:
     run = train(tiny_recipe("self2self", noisy_nuclei, trainer__max_epochs=1), tmp_path / "run")
-    export_run(open_run(run.path), tmp_path / "package")
+    export_run(open_run(run.path), tmp_path / "package", weights=("onnx",))
     with open_package(tmp_path / "package") as package:
-        assert package.weights == ("onnx", "torchscript", "pytorch_state_dict")
         assert package.raw["inputs"][0]["axes"][2]["size"]["step"] == 4, "the period of its masks"
         assert package.raw["config"]["im2im_zoo"]["figures"]["psnr"] > 0
     output, image = (np.load(tmp_path / "package" / f"test_{name}.npy") for name in ("output", "input"))

@@ -12,15 +12,15 @@ import pytest
 import yaml
 from packaging_samples import Pair, network_of, tiny_recipe
 from PIL import Image
-from scipy import ndimage
 
-import im2im_zoo.grouping.components as components
 from im2im_zoo.errors import ComponentError, PackageError, RecipeError
+from im2im_zoo.grouping import components
+from im2im_zoo.networks import Grid
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe, make_recipe
-from im2im_zoo.runtime import predict_array
+from im2im_zoo.runtime import predict_array, predict_arrays
 
 KWARGS = {"threshold": 0.0, "min_size": 2}
 OTHERS = "def group(maps, channel=0):\n    return (maps[channel] > 0).astype('uint8')\n"
@@ -77,14 +77,12 @@ def test_the_package_is_sound_without_consent_and_holds_what_it_needs(grouped: P
 
 def test_the_output_of_the_rdf_is_the_maps(grouped: Path, pair_2d: Pair) -> None:
     recipe = grouping_recipe()
-    maps = predict_sample(network_of(recipe), recipe, pair_2d)
-    package = open_package(grouped)
-    np.testing.assert_allclose(predict_array(package, pair_2d.input, group=False), maps, atol=1e-5)
+    maps = predict_sample(network_of(recipe), recipe, pair_2d, grid=Grid((2, 2), (2, 2)))
+    results = predict_arrays(open_package(grouped), pair_2d.input, whole=True)
+    np.testing.assert_allclose(results["result"], maps, atol=1e-5)
     assert np.load(grouped / "test_output.npy").dtype == np.float32
-    labels = predict_array(package, pair_2d.input, group=True)
-    wanted, _ = ndimage.label(predict_array(package, pair_2d.input, group=False)[0] > 0)
     np.testing.assert_array_equal(
-        labels > 0, np.isin(wanted, np.flatnonzero(np.bincount(wanted.ravel()) > 1)[1:])
+        results["instances"], components.group(results["result"].to_numpy(), **KWARGS)
     )
 
 

@@ -223,6 +223,7 @@ def test_maps_too_large_to_be_grouped_are_refused_before_anything_is_computed(
 # Stopped on the way
 
 
+@pytest.mark.slow
 def test_stopped_while_grouping_it_goes_on_with_the_labels_and_runs_no_tile_again(
     make: Make, movie: xr.DataArray, tmp_path: Path
 ) -> None:
@@ -293,6 +294,17 @@ def test_the_maps_alone_do_not_go_on_with_what_is_to_be_grouped(
     done = predict(package, image, output, group=False, restart=True)
     assert (done.labels, done.objects) == (None, None)
     assert not work_folder(output).exists()
+
+
+def test_a_folder_with_something_else_in_it_is_not_removed(
+    make: Make, image: xr.DataArray, tmp_path: Path
+) -> None:
+    package, folder = make(), work_folder(tmp_path / "o.tif")
+    folder.mkdir()
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(ImageError, match=r"in the way.*precious\.txt"):
+        predict(package, image, tmp_path / "o.tif")
+    assert (folder / "precious.txt").exists()
 
 
 # What is refused
