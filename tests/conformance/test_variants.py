@@ -53,7 +53,7 @@ def test_the_readme_lists_the_networks_and_normalisations_of_the_paper() -> None
 
 
 @pytest.mark.parametrize("arguments", lines(), ids=named)
-def test_it_trains_and_its_package_has_all_weight_formats(
+def test_it_trains_and_its_package_has_all_weight_formats_or_says_why_not(
     arguments: list[str], stacks: Path, tmp_path: Path
 ) -> None:
     at = arguments.index("--output")
@@ -65,4 +65,7 @@ def test_it_trains_and_its_package_has_all_weight_formats(
     predicted, raw = open_image(tmp_path / "out.ome.zarr"), open_image(image)
     assert all(predicted.sizes[axis] == raw.sizes[axis] for axis in "zyx")
     with open_package(tmp_path / "package") as package:
-        assert set(package.weights) == {"onnx", "torchscript", "pytorch_state_dict"}
+        left_out = package.raw["config"]["im2im_zoo"]["weights_left_out"]
+        assert {*package.weights, *left_out} == {"onnx", "torchscript", "pytorch_state_dict"}
+    # SwinUNETR's deepest level has four voxels here, by whose spread it divides: ONNX Runtime may differ by too much.
+    assert set(left_out) <= ({"onnx"} if named(arguments) == "swin_unetr" else set())

@@ -31,8 +31,13 @@ def test_a_run_of_channels_last_resumes_to_the_same_end(tiny: Tiny, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_compiled_run_has_plain_names_and_resumes_to_the_same_end(tiny: Tiny, tmp_path: Path) -> None:
-    compiled = {"network__compile": True, "network__kwargs__dropout": 0.0}
-    plain = train(tiny(network__kwargs__dropout=0.0, trainer__max_epochs=2), tmp_path / "plain")
+    # Not the recipe's BasicUNet: torch 2.13 compiles the gradient of its padding wrongly.
+    fnet = {
+        "callable": "im2im_zoo.networks.fnet.FNet",
+        "kwargs": {"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "depth": 2, "features": 4},
+    }
+    compiled = {"network": fnet | {"compile": True}}
+    plain = train(tiny(network=fnet, trainer__max_epochs=2), tmp_path / "plain")
     unbroken = train(tiny(**compiled, trainer__max_epochs=2), tmp_path / "unbroken")
     assert weights(unbroken).keys() == weights(plain).keys()
     train(tiny(**compiled, trainer__max_epochs=1), tmp_path / "resumed")
