@@ -55,7 +55,7 @@ def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: boo
         if image.size == 0:
             raise EvaluationError(f"{name}: is empty, it has no voxels ({_shape_text(image)})")
     notes: list[str] = []
-    prediction = _without_variances(prediction, target, notes)
+    prediction = without_variances(prediction, target, notes)
     whole = (prediction, target)
     if match_channels:
         prediction, target = _pair_channels(prediction, target, notes)
@@ -84,7 +84,7 @@ def channel_names(image: xr.DataArray) -> tuple[str, ...]:
     return () if numbered or len(set(names)) < len(names) else names
 
 
-def _without_variances(prediction: xr.DataArray, target: xr.DataArray, notes: list[str]) -> xr.DataArray:
+def without_variances(prediction: xr.DataArray, target: xr.DataArray, notes: list[str]) -> xr.DataArray:
     """The prediction without those of its channels that are the variance of another, unless the target names them, too."""
     names = channel_names(prediction)
     said = [f"{name} variance" for name in names]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.errors import EvaluationError
 from im2im_zoo.evaluation import instance, regression, semantic
-from im2im_zoo.evaluation.alignment import Aligned, align, channel_names
+from im2im_zoo.evaluation.alignment import Aligned, align, channel_names, without_variances
 
 Task = Literal["regression", "semantic", "instance"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -107,7 +107,8 @@ def evaluate(
         return _evaluate_regression(align(prediction, target), data_range)
     if task == "instance":
         return _evaluate_instance(align(prediction, target), iou_thresholds)
-    probabilities = prediction.sizes.get("channel", 1) > 1 and target.sizes.get("channel", 1) == 1
+    classified = without_variances(prediction, target, [])
+    probabilities = classified.sizes.get("channel", 1) > 1 and target.sizes.get("channel", 1) == 1
     if probabilities or classes is not None:
         return _evaluate_classes(prediction, target, classes, probabilities)
     return _evaluate_masks(align(prediction, target), threshold)
@@ -217,7 +218,8 @@ def _evaluate_classes(
         per_image.append(
             {**semantic.mean_class_figures(per_class[-1]), "accuracy": semantic.accuracy(matrix)}
         )
-    names = _class_names(prediction, count) if probabilities else [f"class {k}" for k in range(count)]
+    named = without_variances(prediction, target, [])
+    names = _class_names(named, count) if probabilities else [f"class {k}" for k in range(count)]
     definitions = {
         k: v if k == "accuracy" else f"{v} {semantic.CLASS_MEAN}" for k, v in semantic.DEFINITIONS.items()
     }

@@ -60,6 +60,13 @@ def test_a_channel_that_says_how_sure_another_is_is_left_out_and_said_to_be(nois
     assert set(evaluate(prediction, both, "regression").channels) == {"dna", "dna variance"}
 
 
+def test_a_probability_and_its_variance_are_no_two_classes(noisy):
+    mask = noisy[1] > noisy[1].mean()
+    with_variance = np.stack([np.where(mask, 0.6, 0.4), np.ones_like(mask) * 0.9])
+    prediction = image(with_variance, ("channel", "y", "x"), ["nucleus", "nucleus variance"])
+    assert evaluate(prediction, image(mask, ("y", "x")), "semantic").figures["dice"] == 1
+
+
 def test_one_named_channel_finds_its_target_among_several(noisy):
     p, t = noisy
     target = image(np.stack([np.zeros_like(t), t]), ("channel", "y", "x"), ["dna", "actin"])
