@@ -138,7 +138,7 @@ def _keeping_labels(component: Component, where: str, allow_code: Collection[str
     takes = _parameters(found)
     usual = takes["mode"].default if "mode" in takes else None
     if str(getattr(usual, "value", usual)) in _INTERPOLATING and "keys" in kwargs and "mode" not in kwargs:
-        keys = kwargs["keys"]
+        keys: Any = kwargs["keys"]
         named = [keys] if isinstance(keys, str) else keys
         kwargs["mode"] = [str(getattr(usual, "value", usual)) if k == "input" else "nearest" for k in named]
     return component.model_copy(update={"kwargs": kwargs})

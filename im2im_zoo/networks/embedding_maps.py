@@ -43,9 +43,11 @@ class EmbeddingMaps(nn.Module):
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(network, str):
-            network = build(Component(callable=network, kwargs=dict(kwargs or {})), "network")
-        self.network = network
+        self.network = (
+            build(Component(callable=network, kwargs=dict(kwargs or {})), "network")
+            if isinstance(network, str)
+            else network
+        )
         self.axes = len(voxel_size)
         self.sigmas = 1 if isotropic else self.axes
         scales = [[grid / size for size in voxel_size], [math.log(sigma / size) for size in voxel_size]]

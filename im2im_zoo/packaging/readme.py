@@ -180,6 +180,8 @@ def _size(size: int | Mapping[str, int]) -> str:
     if isinstance(size, int):
         return f"{size} and no other (`im2im-zoo predict` cuts larger images into tiles and blends them)"
     return f"{size['min']} + n x {size['step']}"
+
+
 def _what(recipe: Recipe) -> str:
     return (
         _TASKS[recipe.output.task]

@@ -134,7 +134,6 @@ def prepare(
     if decisions is not None and cost is None:
         # A process is a little larger another time; the tiles were chosen for what was measured then.
         cost = Cost(**decisions["cost"])
-    measured = None if cost is not None else _Measured(package, engine, layout, budget, threads)
     options: dict[str, Any] = {
         "memory": budget,
         "tile": settings.tile,
@@ -162,8 +161,11 @@ def prepare(
                 return single
         return plan_prediction(package, images, **options | overlap() | {"cost": cost})
 
-    plan = planned(cost or measured.cost())
-    while measured is not None and plan.tile_voxels > _FAR * plan.cost.voxels:
+    if cost is not None:
+        return Prepared(planned(cost), engine, reason)
+    measured = _Measured(package, engine, layout, budget, threads)
+    plan = planned(measured.cost())
+    while plan.tile_voxels > _FAR * plan.cost.voxels:
         plan = planned(measured.cost(plan.tile_voxels // _FAR))
     return Prepared(plan, engine, reason)
 

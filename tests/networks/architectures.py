@@ -105,6 +105,8 @@ def erfnet() -> Path:
 def residual_generator(blocks: int) -> Path:
     wide = Layer(7, padding=3)
     return (wide, HALVE, HALVE, *2 * blocks * (CONV,), DOUBLE3, DOUBLE3, wide)
+
+
 def blur_pool_unet(depth: int) -> Path:
     """A maximum of 2, then two means of 2, the last with a stride of 2, lie around a pair of voxels: a window of 4."""
     two = (CONV, CONV)
