@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,9 +61,7 @@ def baseline_evaluations(
         methods["Otsu watershed"] = lambda image, target: baselines.watershed_instances(image)
     else:
         methods["linear fit"] = baselines.linear_fit
-        methods["Gaussian filter"] = lambda image, target: baselines.linear_fit(
-            baselines.best_gaussian(baselines.linear_fit(image, target), target), target
-        )
+        methods["Gaussian filter"] = partial(baselines.best_gaussian, fitted=True)
     return {name: _mean(recipe, samples, code, _on_input(method)) for name, method in methods.items()}
 
 

@@ -142,12 +142,13 @@ def linear_fit(image: xr.DataArray, target: xr.DataArray) -> xr.DataArray:
 
 
 def best_gaussian(
-    image: xr.DataArray, target: xr.DataArray, sigmas: Sequence[float] = SIGMAS
+    image: xr.DataArray, target: xr.DataArray, sigmas: Sequence[float] = SIGMAS, *, fitted: bool = False
 ) -> xr.DataArray:
     """The input after a Gaussian filter over the space axes, of the sigma with the least mean squared error.
 
     Args:
         sigmas: candidates in voxels, the same along every space axis; the unfiltered input is no candidate.
+        fitted: put what is filtered through `linear_fit` before it is compared, where intensities mean something else.
     Returns:
         float32, axes of the target; `attrs["sigma"]` is the sigma taken, one for the whole image.
     Raises:
@@ -164,6 +165,8 @@ def best_gaussian(
     best, best_sigma, least = source, math.nan, math.inf
     for sigma in sigmas:
         smooth = gaussian_filter(source, sigma=sigma, axes=space)
+        if fitted:
+            smooth = linear_fit(pair.prediction.copy(data=smooth), pair.target).to_numpy()
         error = pair_sums(smooth, truth).mse()
         if math.isnan(best_sigma) or error < least:
             best, best_sigma, least = smooth, sigma, error

@@ -85,6 +85,18 @@ def test_the_best_sigma_is_taken(volume):
     assert better > evaluate(identity(noisy), volume, "regression").figures["psnr"]
 
 
+def test_the_sigma_of_a_fitted_gaussian_is_that_of_the_least_error_after_the_fit(volume):
+    """Of an image in other units, and noisy: what a fit before the filter would leave of it is too little to be smoothed."""
+    noise = np.random.default_rng(0).normal(0, 400, volume.shape)
+    other = volume.copy(data=(100 + 10 * (volume.to_numpy() + noise)).astype(np.float32))
+    sigmas = (0.5, 1.0, 2.0, 4.0)
+    by_hand = [linear_fit(best_gaussian(other, volume, sigmas=(s,)), volume) for s in sigmas]
+    errors = [mse(f.to_numpy(), volume.to_numpy()) for f in by_hand]
+    result = best_gaussian(other, volume, sigmas=sigmas, fitted=True)
+    assert result.attrs["sigma"] == sigmas[int(np.argmin(errors))]
+    np.testing.assert_allclose(result.to_numpy(), by_hand[int(np.argmin(errors))].to_numpy(), rtol=1e-5)
+
+
 def test_the_filter_leaves_channels_apart(volume):
     two = xr.concat([volume, xr.zeros_like(volume)], dim="channel").astype(np.float32)
     assert not best_gaussian(two, two, sigmas=(2.0,)).to_numpy()[1].any()
