@@ -139,7 +139,7 @@ def _keeping_labels(component: Component, where: str, allow_code: Collection[str
     usual = takes["mode"].default if "mode" in takes else None
     if str(getattr(usual, "value", usual)) in _INTERPOLATING and "keys" in kwargs and "mode" not in kwargs:
         keys = kwargs["keys"]
-        named = [keys] if isinstance(keys, str) else keys
+        named = keys if isinstance(keys, list | tuple) else [keys]
         kwargs["mode"] = [str(getattr(usual, "value", usual)) if k == "input" else "nearest" for k in named]
     return component.model_copy(update={"kwargs": kwargs})
 

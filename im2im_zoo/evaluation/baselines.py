@@ -94,14 +94,14 @@ def watershed_instances(
         values = _values(image, place).astype(np.float64)
         steps = np.ones(values.ndim) if spacing is None else np.asarray(spacing)
         smooth = ndimage.gaussian_filter(values, smoothing / steps)
-        mask = smooth > level * threshold_otsu(smooth)
+        mask = smooth > level * threshold_otsu(smooth)  # type: ignore[no-untyped-call]
         depth = ndimage.gaussian_filter(
             ndimage.distance_transform_edt(mask, sampling=steps), smoothing / 2 / steps
         )
-        peaks = peak_local_max(depth, min_distance=separation, labels=mask.astype(int), exclude_border=False)
+        peaks = peak_local_max(depth, min_distance=separation, labels=mask.astype(int), exclude_border=False)  # type: ignore[no-untyped-call]
         markers = np.zeros(values.shape, dtype=np.int32)
         markers[tuple(peaks.T)] = range(1, len(peaks) + 1)
-        found = watershed(-depth, markers, mask=mask)
+        found = watershed(-depth, markers, mask=mask)  # type: ignore[no-untyped-call]
         keep = np.bincount(found.ravel(), minlength=len(peaks) + 1) >= smallest
         keep[0] = False
         labels[place] = np.where(keep, np.cumsum(keep), 0)[found]

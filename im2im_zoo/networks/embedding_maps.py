@@ -44,8 +44,10 @@ class EmbeddingMaps(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(network, str):
-            network = build(Component(callable=network, kwargs=dict(kwargs or {})), "network")
-        self.network = network
+            component = Component(callable=network, kwargs=dict(kwargs or {}))
+            self.network: nn.Module = build(component, "network")
+        else:
+            self.network = network
         self.axes = len(voxel_size)
         self.sigmas = 1 if isotropic else self.axes
         scales = [[grid / size for size in voxel_size], [math.log(sigma / size) for size in voxel_size]]
