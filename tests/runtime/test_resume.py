@@ -164,7 +164,7 @@ def test_stopped_before_the_first_tile_nothing_is_left(unet_2d, image, tmp_path,
 
 
 @pytest.fixture
-def stopped(unet_2d, image, tmp_path) -> dict[str, object]:
+def stopped(unet_2d, image, tmp_path, heeds_interrupts) -> dict[str, object]:
     """The arguments of a prediction that was killed on its way."""
     common = {
         "package": unet_2d.root,
@@ -174,7 +174,7 @@ def stopped(unet_2d, image, tmp_path) -> dict[str, object]:
         "output": tmp_path / "out.ome.zarr",
         "weights": "torchscript",
     }
-    assert run(tmp_path, **common, stop_after=25, by="SIGINT").returncode != 0
+    assert run(tmp_path, heeds_interrupts, **common, stop_after=25, by="SIGINT").returncode != 0
     assert unfinished(tmp_path / "out.ome.zarr")
     return common
 
@@ -206,7 +206,7 @@ def test_another_image_or_package_is_refused(stopped, image, unet_2d, folder, tm
         predict(**(stopped | {"package": path}))
 
 
-def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d):
+def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d, heeds_interrupts):
     image = tmp_path / "image.tif"
     write_image(xr.DataArray(nuclei_2d[0][:230, :250], dims=("y", "x")), image)
     common = {
@@ -216,7 +216,7 @@ def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d
         "halo": 16,
         "output": tmp_path / "out.tif",
     }
-    assert run(tmp_path, **common, stop_after=12, by="SIGINT").returncode != 0
+    assert run(tmp_path, heeds_interrupts, **common, stop_after=12, by="SIGINT").returncode != 0
     write_image(xr.DataArray(nuclei_2d[0][1:231, :250], dims=("y", "x")), image, overwrite=True)
     with pytest.raises(PlanError, match=r"modified|voxels"):
         predict(**common)
