@@ -296,11 +296,14 @@ def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep from people what they can do nothing about: that torch's exporters for today's consumers are old."""
+    import torch
+
     with warnings.catch_warnings():
         for pattern in (r".*torch\.jit", r".*legacy TorchScript-based ONNX", r".*dynamo"):
             for category in (DeprecationWarning, FutureWarning, UserWarning):
                 warnings.filterwarnings("ignore", message=pattern, category=category)
         # Values that depend on the size are looked for by running the result at other sizes.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", module=r"torch\.onnx|torch\.jit|monai")
         warnings.filterwarnings("ignore", message=".*(Converting a tensor|Iterating over a tensor)")
         yield
