@@ -139,7 +139,7 @@ def test_the_loss_falls_on_one_overfitted_batch(name: str, tmp_path: Path) -> No
     command("samples", name, "--output", tmp_path / "images")
     train = (
         *("train", name, f"--data.path={tmp_path / 'images'}", "--output", tmp_path / "run"),
-        *("--data.patches_per_image=2", "--data.batch_size=2", "--data.augmentations=[]"),
+        *("--data.patches_per_image=4", "--data.batch_size=4", "--data.augmentations=[]"),
         *("--trainer.overfit_batches=1", "--framework.kwargs.scheduler=null"),
     )
     # Most have learned a batch after a few steps; the others get as many as it takes.
