@@ -303,7 +303,7 @@ def _quiet() -> Iterator[None]:
             for category in (DeprecationWarning, FutureWarning, UserWarning):
                 warnings.filterwarnings("ignore", message=pattern, category=category)
         # Values that depend on the size are looked for by running the result at other sizes.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", module=r"torch\.onnx|torch\.jit|monai")
         warnings.filterwarnings("ignore", message=".*(Converting a tensor|Iterating over a tensor)")
         yield
