@@ -62,6 +62,8 @@ def measure_cost(engine: Engine, layout: Layout, *, budget: int | None = None) -
         # A library may choose another algorithm for the larger tile: never below what the larger run took.
         per_voxel = max((large_peak - peak) / (larger - voxels), 0.8 * large_peak / larger)
         call = max(0.0, large_peak - per_voxel * larger)
+    # What the runs have freed is not the process's.
+    give_back()
     return Cost(resident_bytes(), int(call + 16 * MIB), _SAFETY * per_voxel, voxels=most)
 
 

@@ -67,7 +67,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, nuclei_2d) -> Path:
     ("weights", "backend", "memory"),
     [
         ("onnx", "onnxruntime", 600 * MIB),
-        ("torchscript", "torch", 850 * MIB),
+        ("torchscript", "torch", 1000 * MIB),
         ("onnx", "openvino", 700 * MIB),
     ],
 )
