@@ -19,6 +19,8 @@ from im2im_zoo.processing.sources import Source, check_finite, kept_sizes, over_
 
 _BRICK = 32
 _MAX_BRICKS = 2**18
+# Values of bricks that are summed at once.
+_AT_ONCE = 2**16
 
 
 def mean_and_std(
@@ -74,13 +76,42 @@ def _brick_moments(
         values = source.transform(piece).transpose(*kept, *reduced)
         numbers = values.to_numpy()
         rows = tuple(slice(start[a], start[a] + values.sizes[a]) for a in kept)
-        for part in regions({a: values.sizes[a] for a in reduced}, brick):
-            mean, square = _moments(numbers[(slice(None),) * len(kept) + tuple(part.values())], len(kept))
-            at = rows + tuple((start[a] + p.start) // brick[a] for a, p in part.items())
-            means[at], squares[at] = mean, square
+        for part in regions({a: values.sizes[a] for a in reduced}, _side_by_side(brick)):
+            at = rows + tuple(
+                slice((start[a] + p.start) // brick[a], -(-(start[a] + p.stop) // brick[a]))
+                for a, p in part.items()
+            )
+            inside = numbers[(slice(None),) * len(kept) + tuple(part.values())]
+            mean, square = _of_bricks(inside, len(kept), brick)
+            means[at], squares[at] = mean.reshape(means[at].shape), square.reshape(means[at].shape)
     check_finite(source, np.isfinite(squares).all())
     shape = (*kept.values(), -1)
     return n.reshape(-1), means.reshape(shape), squares.reshape(shape)
+
+
+def _side_by_side(brick: Mapping[str, int]) -> dict[str, int]:
+    """Some bricks along the last axis: numpy is called for all of them at once, and their values stay in the processor's cache."""
+    if not brick:
+        return {}
+    last = list(brick)[-1]
+    return {**brick, last: brick[last] * max(1, _AT_ONCE // math.prod(brick.values()))}
+
+
+def _of_bricks(
+    values: NDArray[Any], kept: int, brick: Mapping[str, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means and summed squared deviations of bricks side by side (kept axes ..., bricks); what is left of the axis is one, too."""
+    last = list(brick.values())[-1] if brick else 1
+    whole = values.shape[-1] // last
+    found = []
+    if brick and whole:
+        parted = values[..., : whole * last].reshape(*values.shape[:-1], whole, last)
+        found.append(_moments(np.moveaxis(parted, -2, kept), kept + 1))
+    if not brick or values.shape[-1] % last:
+        rest = values[..., whole * last :] if brick else values
+        found.append(_moments(np.expand_dims(rest, kept), kept + 1))
+    mean, square = (np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
+    return mean, square
 
 
 def _moments(values: NDArray[Any], kept: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -22,8 +22,8 @@ from im2im_zoo.engines import Engine, backends, library_version, open_engine
 from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.package import sha256
 from im2im_zoo.reference import Reference, compare, reference_of, tolerance
+from im2im_zoo.runtime.allocator import set_up_memory
 from im2im_zoo.runtime.cache import cache_file, read_cache, write_cache
-from im2im_zoo.runtime.cost import set_up_memory
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package

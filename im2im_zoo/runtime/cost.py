@@ -4,9 +4,7 @@ Linux tells the exact peak of a call (its high-water mark can be reset); elsewhe
 resident memory. What is measured is turned into a projection in `memory`.
 """
 
-import ctypes
 import math
-import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine
+from im2im_zoo.runtime.allocator import give_back
 from im2im_zoo.runtime.mapping import AxisMap, Layout
 from im2im_zoo.runtime.memory import MIB, Cost
 
@@ -27,11 +26,6 @@ _LARGE_VOXELS = 256 * 1024
 _MANY_VOXELS = 2 * 1024**2
 # The high-water mark counts pages that a call touches again as free of charge.
 _SAFETY = 1.15
-# Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-# Above all chunks of files, which come and go by thousands; below tiles and a network's activations.
-_LARGE_BLOCK = 8 * 1024**2
-_KEPT_BYTES = 16 * 1024**2
 
 
 def measure_cost(engine: Engine, layout: Layout, *, budget: int | None = None) -> Cost:
@@ -96,35 +90,6 @@ def peak_of(call: Callable[[], object]) -> int:
         call()
         return max(0, _high_water() - before)
     return _sampled_peak(call) - before
-
-
-def give_back() -> None:
-    """Give freed memory back to the system, where it can."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-
-
-def set_up_memory() -> None:
-    """Have memory of large arrays go back to the system when they are freed, and come from it in huge pages, where it can.
-
-    Left alone, glibc comes to keep blocks of up to 32 MiB for later, and tiles between them leave gaps: a run was
-    measured at 660 MiB that takes 365 MiB so. It holds for the process, from the first prediction on. Smaller blocks, and a
-    few MiB of them, are kept: reading an image's chunks took twice the time with them given back as well. All threads take
-    theirs from one arena: with one for each thread, as glibc has it, what each keeps added up to 90 MiB over some hundred tiles.
-
-    What goes back has to be cleared again by the system when it is next asked for, page by page: torch was measured to take
-    half of its time for that. Of huge pages there are few: 1.7 times faster, in the same memory. (torch looks at the
-    variable when it first allocates anything.)
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-            mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-            mallopt(_M_ARENA_MAX, 1)
 
 
 def restart_peak() -> None:

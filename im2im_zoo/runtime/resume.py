@@ -23,7 +23,7 @@ import xarray as xr
 from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.errors import ImageError
 from im2im_zoo.package import Package, open_package, sha256
-from im2im_zoo.runtime.cost import set_up_memory
+from im2im_zoo.runtime.allocator import set_up_memory
 from im2im_zoo.runtime.executors import run_here, run_in_processes
 from im2im_zoo.runtime.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.ledger import Ledger

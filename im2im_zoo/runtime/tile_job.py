@@ -21,6 +21,7 @@ from im2im_zoo.errors import PackageError
 from im2im_zoo.images import open_image
 from im2im_zoo.processing import Pipeline, fit
 from im2im_zoo.processing.requirements import passes
+from im2im_zoo.runtime.allocator import NowAndThen
 from im2im_zoo.runtime.mapping import InputMap
 from im2im_zoo.runtime.memory import STATISTICS_BLOCK_BYTES
 from im2im_zoo.runtime.plan import Plan, Tile
@@ -225,6 +226,7 @@ class TileJob:
         self._engine = engine
         self._sinks = sinks
         self._scratch = scratch
+        self._now_and_then = NowAndThen()
 
     def read(self, unit: int) -> Tensors:
         """The network's inputs for a tile."""
@@ -262,6 +264,7 @@ class TileJob:
                 self._scratch[number][(sample, *region)] = kept
             else:
                 report = _sum(report, self._finished(tile, number, values))
+        self._now_and_then.give_back()
         return report
 
     def _finished(self, tile: Tile, number: int, values: NDArray[Any]) -> Report:

@@ -85,7 +85,7 @@ def test_the_peak_stays_below_the_projection_and_the_budget(
 
 @pytest.mark.slow
 def test_an_image_16_times_larger_takes_hardly_more_memory(nuclei_2d, tmp_path):
-    """Of a network that takes little, so that what the rest takes stands out; in the same tiles. Measured: 1.04 to 1.14 times.
+    """Of a network that takes little, so that what the rest takes stands out; in the same tiles. Measured: 1.04 to 1.07 times.
 
     More tiles, more often many copies of them that happen to be alive at once.
     """
@@ -96,7 +96,7 @@ def test_an_image_16_times_larger_takes_hardly_more_memory(nuclei_2d, tmp_path):
         image = repeated(nuclei_2d[0], times, tmp_path / f"{times}.ome.zarr")
         output = tmp_path / f"{times}_result.ome.zarr"
         found.append(measured(package, image, output, 700 * MIB, "onnx", "onnxruntime", 768))
-    assert found[1]["peak"] < 1.25 * found[0]["peak"], found
+    assert found[1]["peak"] < 1.1 * found[0]["peak"], found
     assert found[1]["total"] < 1.01 * found[0]["total"]
 
 
