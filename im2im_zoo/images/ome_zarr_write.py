@@ -21,8 +21,9 @@ from im2im_zoo.images.target import NewImage, blocks, check_same
 VERSIONS = ("0.4", "0.5")
 ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
 
-# Bytes of a reduced level that are made at a time; what they are made of is up to eight times as much.
-_PIECE = 4 * 2**20
+# Bytes of a reduced level that are made at a time, or what one chunk of the level before gives; what they are made of is up to
+# eight times as much.
+_PIECE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,8 @@ class OmeZarrTarget:
         fine, level = self._open[number - 1].array, self._levels[number]
         bounds = self._finished.bounds(number, block)
         made = np.empty([k.stop - k.start for k in bounds], self._image.dtype)
-        for piece in blocks(made.shape, self._chunks[number], made.dtype.itemsize, _PIECE):
+        sides = tuple(max(1, c // s) for c, s in zip(self._chunks[number - 1], level.step, strict=True))
+        for piece in blocks(made.shape, sides, made.dtype.itemsize, _PIECE):
             source = tuple(
                 slice((b.start + p.start) * f, min((b.start + p.stop) * f, n))
                 for b, p, f, n in zip(bounds, piece, level.step, fine.shape, strict=True)
