@@ -1,4 +1,6 @@
-"""Open a bioimage.io model package from a folder, a zip, an RDF file or a name; it runs and fetches nothing.
+"""Open a bioimage.io model package from a folder, a zip, an RDF file, a name or an address; it runs nothing.
+
+Only an address that is given as such is fetched (`remote_package`); nothing that a package names is.
 
 What the package says is read by bioimageio.spec (formats 0.4 and 0.5, the former upgraded), without its file
 and network checks: a dead link of a weight format that is not used does not matter. What matters is asked of
@@ -22,6 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from im2im_zoo.errors import PackageError, ProcessingError
+from im2im_zoo.remote_package import fetch_package, is_address
 from im2im_zoo.resources import packaged_models
 from im2im_zoo.unzip import ZipLimits, extract_zip
 
@@ -191,12 +194,13 @@ def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Pack
 
     Args:
         source: a folder, a `.zip`, an `rdf.yaml` or `bioimageio.yaml`, or the name of a packaged model,
-            optionally with its version (`nuclei_2d` or `nuclei_2d/0.1.0`; default: the newest).
+            optionally with its version (`nuclei_2d` or `nuclei_2d/0.1.0`; default: the newest); or an address, `https://...`
+            or `bioimage.io/NAME`, which is downloaded into the user's cache.
         limits: what a zip may unpack to.
 
     Raises:
-        PackageError: not a package, a field of the RDF is invalid, no file of its weights is there, or a zip
-            that is not safe to extract.
+        PackageError: not a package, a field of the RDF is invalid, no file of its weights is there, a zip
+            that is not safe to extract, or an address that cannot be fetched.
     """
     path = _find(source)
     if path.is_dir():
@@ -242,9 +246,14 @@ def sha256(path: Path) -> str:
 
 
 def _find(source: str | Path) -> Path:
+    if is_address(source):
+        return fetch_package(str(source))
     path = Path(source).expanduser()
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        raise PackageError(f"{str(source)[:200]!r} is no path: {error}") from error
     models = packaged_models()
     if isinstance(source, str) and not path.is_absolute() and ".." not in path.parts:
         named = models / source
