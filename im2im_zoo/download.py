@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _ATTEMPTS = 3
-_CHUNK = 1024 * 1024
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -234,7 +233,7 @@ class _Entry:
         )  # weak ones do not do
         self.notes.write_text(json.dumps({**self._read_notes(), "partial": same}), encoding="utf-8")
         with self.partial.open("ab" if have else "wb") as writer:
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():
                 have += len(chunk)
                 self._check_size(have)
                 writer.write(chunk)
