@@ -14,7 +14,12 @@ MAX_BYTES = 4 * 1024**3
 
 
 def read_npy(path: Path, *, limit: int = MAX_BYTES) -> NDArray[Any]:
-    """The array of a `.npy` file.
+    """The array of a `.npy` file, in memory and in C order. Arguments and errors are those of `map_npy`."""
+    return np.array(map_npy(path, limit=limit), order="C", subok=False)
+
+
+def map_npy(path: Path, *, limit: int = MAX_BYTES) -> NDArray[Any]:
+    """The array of a `.npy` file, of which only the header is read yet.
 
     Args:
         limit: largest size of the file in bytes.
@@ -29,8 +34,8 @@ def read_npy(path: Path, *, limit: int = MAX_BYTES) -> NDArray[Any]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # of sizes that overflow, which are refused
             # Mapping the file checks its length before anything is allocated, and refuses Python objects.
-            mapped = np.lib.format.open_memmap(path, mode="r")
-            return np.array(mapped, order="C")
+            mapped: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+            return mapped
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise PackageError(

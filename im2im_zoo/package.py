@@ -165,6 +165,11 @@ class Package:
             raise PackageError(f"{self.source}: the RDF names {text}, which is outside the package")
         return path
 
+    @property
+    def rdf(self) -> Path:
+        """The RDF's file."""
+        return _rdf_in(self.root, self.source)
+
     def close(self) -> None:
         """Remove the folder that a zip was extracted to. Does nothing for a package that is a folder."""
         if self._remove is not None:
