@@ -15,10 +15,10 @@ from typing import Any
 from im2im_zoo.engines.onnx_file import read_asks
 from im2im_zoo.errors import PackageError
 
-# Operators of TorchScript that reach beyond their tensors: files, other processes, raw addresses.
-_TORCH_OPERATORS = ("save", "from_file", "load", "load_tensor", "data_ptr", "resize_storage_bytes_")
+# Operators of TorchScript that write and read files.
+_TORCH_OPERATORS = ("save", "from_file")
 _BETWEEN = r"(?:[\s\\]|\#[^\n]*\n)*"
-_TORCH_CALL = re.compile(rf"\.{_BETWEEN}({'|'.join(_TORCH_OPERATORS)})\b{_BETWEEN}\(")
+_TORCH_CALL = re.compile(rf"\.{_BETWEEN}({'|'.join(_TORCH_OPERATORS)})\b")
 _TORCH_NAMESPACE = re.compile(rf"\bops{_BETWEEN}\.{_BETWEEN}(\w+)")
 _NAMESPACES = frozenset({"aten", "prim", "prims", "quantized", "_quantized", "onnx", "torchvision"})
 _TORCH_CLASS = re.compile(rf"\btorch{_BETWEEN}\.{_BETWEEN}classes{_BETWEEN}\.{_BETWEEN}(\w+)")
@@ -95,7 +95,7 @@ def _vet_torchscript(path: Path) -> None:
                 raise _refuse(
                     path,
                     "torchscript",
-                    f"its code calls {found[1]!r}, which reaches beyond the network; export it anew",
+                    f"its code uses {found[1]!r}, which reads or writes files; export it anew",
                 )
             others = set(_TORCH_NAMESPACE.findall(text)) - _NAMESPACES
             others |= {f"classes.{n}" for n in set(_TORCH_CLASS.findall(text)) - _CLASSES}
