@@ -11,6 +11,7 @@ from typing import Any, Literal
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.packaging.checks import Checks
 from im2im_zoo.packaging.findings import CoreVerdict, Finding, Severity, ValidationReport, sort_findings
+from im2im_zoo.packaging.format_checks import described_with_files
 
 Outcome = Literal["passed", "failed", "not run"]
 # Of ours, those that say of weights that they are not what the package says.
@@ -34,7 +35,7 @@ def core_verdict(source: str | Path, weights_format: str | None = None) -> Valid
         weights_format: the format to test (default: all).
     """
     with open_package(source) as package:
-        return ValidationReport(str(source), sort_findings(_tested(package, weights_format)))
+        return ValidationReport(str(source), sort_findings(_tested(package.rdf.resolve(), weights_format)))
 
 
 def check_core(checks: Checks, ran: Collection[str]) -> None:
@@ -53,7 +54,7 @@ def check_core(checks: Checks, ran: Collection[str]) -> None:
         if name not in ran or (name == "pytorch_state_dict" and not checks.allow_code):
             checks.core.append(CoreVerdict(name, "not run", ours, "not asked: it was not run here, either"))
             continue
-        errors = [f for f in _tested(package, name) if f.severity == "error"]
+        errors = [f for f in _tested_offline(package, name) if f.severity == "error"]
         core: Outcome = "failed" if errors else "passed"
         reason = " ".join(errors[0].message.split())[:400] if errors else ""
         checks.core.append(CoreVerdict(name, core, ours, reason))
@@ -88,14 +89,25 @@ def _has_custom(package: Package) -> bool:
     return any(str(op.id) == "custom" for op in operations)
 
 
-def _tested(package: Package, weights_format: str | None) -> list[Finding]:
+def _tested_offline(package: Package, weights_format: str) -> list[Finding]:
+    """What it says of a description that it does not look up people and links of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            description = described_with_files(package)
+        except Exception as error:  # noqa: BLE001 what it makes of broken files may be anything
+            return [Finding("error", "core", "", f"bioimageio.spec raises {type(error).__name__}: {error}")]
+        gc.collect()
+    return _tested(description, weights_format)
+
+
+def _tested(source: Any, weights_format: str | None) -> list[Finding]:
     from bioimageio.core import test_model
 
-    rdf = package.rdf.resolve()
     with warnings.catch_warnings(), TemporaryDirectory(prefix="im2im_zoo_") as folder, chdir(folder):
         warnings.simplefilter("ignore")  # of its libraries; its own are in the summary
         try:
-            summary = test_model(rdf, weight_format=weights_format)  # type: ignore[arg-type]
+            summary = test_model(source, weight_format=weights_format)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 its tests of a broken package may raise anything
             return [Finding("error", "core", "", f"bioimageio.core raises {type(error).__name__}: {error}")]
         found = _findings_of_core(summary)

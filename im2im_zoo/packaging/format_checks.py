@@ -67,17 +67,31 @@ def check_format(package: Package, *, files: bool = True) -> list[Finding]:
     said = _read(package, dict(package.raw), files=False)
     if not files:
         return said
+    of_files = _read(package, _anonymous(package), files=True)
+    return said + [f for f in of_files if f.severity == "error" or f.field.startswith(_ABOUT_FILES)]
+
+
+def described_with_files(package: Package) -> Any:
+    """The description as bioimageio.spec makes it when it looks at all files, without people; nothing is asked of the network.
+
+    Raises:
+        Exception: anything, of broken files.
+    """
+    return _described(package, _anonymous(package), files=True)
+
+
+def _anonymous(package: Package) -> dict[str, Any]:
+    """The RDF without people, whom bioimageio.spec would look up at GitHub."""
     anonymous = copy.deepcopy(dict(package.raw))
     anonymous.pop("maintainers", None)
     for people in (anonymous.get("authors"), anonymous.get("packaged_by")):
         for person in people if isinstance(people, list) else ():
             if isinstance(person, dict):
                 person.pop("github_user", None)
-    of_files = _read(package, anonymous, files=True)
-    return said + [f for f in of_files if f.severity == "error" or f.field.startswith(_ABOUT_FILES)]
+    return anonymous
 
 
-def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
+def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
     from bioimageio.spec import ValidationContext, build_description
 
     context = ValidationContext(
@@ -89,11 +103,15 @@ def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding
         update_hashes=files,
         progressbar=False,
     )
+    return build_description(copy.deepcopy(raw), context=context, format_version="latest")
+
+
+def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
     with warnings.catch_warnings():
         # bioimageio.spec 0.5.12 leaves open the files that it hashes, and one for each error's text.
         warnings.simplefilter("ignore", ResourceWarning)
         try:
-            description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+            description = _described(package, raw, files=files)
         except Exception as error:  # noqa: BLE001 what it makes of broken files may be anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return [Finding("error", "format", "", f"bioimageio.spec cannot check it: {reason}")]

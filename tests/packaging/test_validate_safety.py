@@ -3,6 +3,7 @@
 import shutil
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def test_objects_in_a_test_tensor_are_not_unpickled(
 def test_a_cover_of_a_huge_size_is_unsafe_and_not_decoded(copy: Path) -> None:
     content = bytearray((copy / "cover.png").read_bytes())
     content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     replace(copy, "cover.png", bytes(content))
     report = validate_package(copy)
     assert ("unsafe", "covers[0]") in [(f.code, f.field) for f in report.of("error")]
