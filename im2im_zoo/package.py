@@ -160,7 +160,13 @@ class Package:
                 f"{self.source}: {text} is not inside the package and nothing is fetched from the network; "
                 "download the complete package"
             )
-        path = (self.root / text).resolve()
+        try:
+            path = (self.root / text).resolve()
+            path.exists()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
+            raise PackageError(
+                f"{self.source}: the RDF names {text[:200]!r}, which is no path: {error}"
+            ) from error
         if not path.is_relative_to(self.root.resolve()):
             raise PackageError(f"{self.source}: the RDF names {text}, which is outside the package")
         return path
@@ -321,8 +327,10 @@ def _read_rdf(rdf: Path, source: str) -> dict[str, Any]:
         values = _count_values(raw, {})
     except RecursionError as error:
         raise PackageError(f"{source}: {rdf.name} is nested too deeply: that is no RDF") from error
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (YAMLError, UnicodeDecodeError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise PackageError(f"{source}: {rdf.name} is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise PackageError(f"{source}: {rdf.name} cannot be read: {error}") from error
     if values > _MAX_RDF_VALUES:
         raise PackageError(
             f"{source}: {rdf.name} has more than {_MAX_RDF_VALUES} values, aliases (*) written out: that is no RDF"
@@ -361,7 +369,11 @@ def _describe(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":
     with warnings.catch_warnings():
         # It also warns of what it guesses in formats that knew less; validation is where to be told of that.
         warnings.simplefilter("ignore")
-        description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+        try:
+            description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+        except Exception as error:  # what the upgrade of an old format makes of broken ones may be anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise PackageError(f"{source}: {rdf.name} is not valid; bioimageio.spec says {reason}") from error
     if isinstance(description, InvalidDescr) or not isinstance(description, ModelDescr):
         summary = description.validation_summary
         errors = [e for detail in summary.details for e in detail.errors] if summary else []

@@ -68,7 +68,8 @@ def validate_package(
                 if pictures and not checks.has("refused", "unsafe"):
                     checks.pictures += pictures_of(package)
         except (Im2ImError, MemoryError) as error:  # what no check expects is still about the package
-            checks.add("error", "refused", "", str(error) or "checking it takes more memory than there is")
+            reason = str(error) or "it takes more memory than there is"
+            checks.add("error", "not_run", "", f"the rest was not checked: {reason}")
         return ValidationReport(
             str(source),
             sort_findings(checks.findings),

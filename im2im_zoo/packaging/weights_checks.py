@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine, open_engine
-from im2im_zoo.errors import PackageError, ProcessingError
+from im2im_zoo.errors import Im2ImError, PackageError
 from im2im_zoo.package import WEIGHTS_FORMATS
 from im2im_zoo.packaging.checks import Checks, fits
 from im2im_zoo.packaging.declared_sizes import declared_shape, off_grid_shape, resized, wrong_size
@@ -24,11 +24,15 @@ Engines = Mapping[str, Engine]
 def prepared_tensors(checks: Checks) -> Reference | None:
     """The test tensors, prepared for the network; a finding if they cannot be."""
     try:
-        return Reference.of(checks.package, allow_code=checks.allow_code)
-    except (PackageError, ProcessingError, ValueError, OSError) as error:
-        message = f"the test tensors cannot be processed: {' '.join(str(error).split())}"
-        checks.add("error", "test_tensor", "inputs", message)
-        return None
+        test = Reference.of(checks.package, allow_code=checks.allow_code)
+        if all(array is None or array.size for array in test.inputs):
+            return test
+        error: Exception = PackageError("one of them has no voxels")
+    except (Im2ImError, ValueError, OSError) as caught:
+        error = caught
+    message = f"the test tensors cannot be processed: {' '.join(str(error).split())}"
+    checks.add("error", "test_tensor", "inputs", message)
+    return None
 
 
 def open_engines(checks: Checks, weights: Sequence[str] | None, safe: Collection[str]) -> dict[str, Engine]:
@@ -80,7 +84,7 @@ def check_test_tensors(checks: Checks, engines: dict[str, Engine], test: Referen
             outputs = engine(test.inputs)
             _check_reproduces(checks, name, outputs, test)
             _check_repeatable(checks, name, outputs, engine(test.inputs))
-        except (PackageError, ProcessingError, MemoryError) as error:
+        except (Im2ImError, MemoryError) as error:
             checks.add("error", "weights", f"weights.{name}", str(error) or "the memory does not suffice")
             engines.pop(name)
 

@@ -149,9 +149,10 @@ def _code(folder: Path, data: st.DataObject) -> None:
             rdf["weights"] = {"pytorch_state_dict": rdf["weights"]["pytorch_state_dict"]}
             rdf["weights"]["pytorch_state_dict"].pop("parent", None)
         else:
-            added = {"grouping": {**code, "output": "out"}, "before": {"raw": [{"id": "custom", **code}]}}[
-                where
-            ]
+            added = {
+                "grouping": {**code, "output": "out"},
+                "before": [{"tensor": "raw", "operations": [{"id": "custom", **code}]}],
+            }[where]
             rdf["config"] = {"im2im_zoo": {{"before": "preprocessing"}.get(where, where): added}}
         rdf["attachments"] = [{"source": "mine.py", "sha256": sha256}]
     except (KeyError, TypeError, IndexError, AttributeError):
