@@ -42,6 +42,10 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
 
+        def do_HEAD(self) -> None:
+            state.asked.append((self.path, "HEAD"))
+            self.answer(200 if self.path in state.files else 404, Content_Length="0")
+
         def do_GET(self) -> None:
             state.asked.append((self.path, self.headers.get("Range", "")))
             if self.path in state.redirects:

@@ -79,7 +79,7 @@ def _subjects(report: ValidationReport) -> str:
         notes = [escape(n.message) for n in report.notes if n.subject == subject]
         number = sum(f.subject == subject for f in report.findings)
         notes += [f"{_count(number, 'finding')} above"] if number else []
-        text = "".join(f"<p>{note}</p>" for note in notes) or '<p class="soft">not checked</p>'
+        text = "".join(f"<p>{note}</p>" for note in notes)
         rows.append(
             f'<tr><th scope="row">{SUBJECTS[subject]}</th><td><span class="mark {verdict.split()[0]}">{_WORDS[verdict]}</span>'
             f"</td><td>{text}</td></tr>"

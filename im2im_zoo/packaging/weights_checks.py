@@ -50,8 +50,11 @@ def open_engines(checks: Checks, weights: Sequence[str] | None, safe: Collection
         if name not in safe or (weights is not None and name not in weights):
             continue
         if name == "pytorch_state_dict" and not checks.allow_code:
+            code = getattr(package.weights_entry(name), "architecture", None)
+            where = getattr(code, "source", None) or getattr(code, "import_from", "?")
             message = (
-                "skipped: runs Python code that the package names; allow it with --allow-code if you trust it"
+                f"skipped: it runs Python code, {getattr(code, 'callable', '?')!r} of {str(where)!r}; allow it with --allow-code if "
+                "you trust it"
             )
             checks.add("info", "skipped", f"weights.{name}", message)
             continue
