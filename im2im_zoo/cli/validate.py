@@ -98,5 +98,5 @@ def show_report(report: "ValidationReport") -> None:
             for v in report.consumers
         ]
         print_table(columns, lines)
-    verdict = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
-    results.print(f"{report.source} is {verdict}, {len(report.of('warning'))} warning(s)", markup=False)
+    said = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
+    results.print(f"{report.source} is {said}, {len(report.of('warning'))} warning(s)", markup=False)

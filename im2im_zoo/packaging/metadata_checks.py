@@ -24,7 +24,7 @@ def check_metadata(package: Package) -> list[Finding]:
 
     if not description.authors:
         warn("authors", "authors", "nobody is named: list who made the model, {name, affiliation, orcid}")
-    if not any(getattr(p, "github_user", None) for p in (*description.maintainers, *description.authors)):
+    elif not any(getattr(p, "github_user", None) for p in (*description.maintainers, *description.authors)):
         warn(
             "maintainers",
             "maintainers",

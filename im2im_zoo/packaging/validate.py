@@ -118,7 +118,7 @@ def _check_description(checks: Checks) -> None:
     # Ours say what to do about a missing field; the format's say that it is missing.
     said = {f.field.split("[")[0] for f in metadata} | {f.field for f in metadata}
     formal = check_format(package, files=not checks.has("missing_file", "hash", "unsafe"))
-    formal = [f for f in formal if f.severity == "error" or f.field not in said]
+    formal = [f for f in formal if f.severity == "error" or not (f.field in said or _names(f, said))]
     checks.findings += [*formal, *metadata]
     if not checks.has("missing_file", "hash"):
         checks.note("files", f"{len({s for _, s in files_of(package)})} files are there and unchanged")
@@ -129,6 +129,11 @@ def _check_description(checks: Checks) -> None:
         checks.note(
             "metadata", "authors, maintainers, citation, licence, tags, cover and documentation are there"
         )
+
+
+def _names(finding: Finding, fields: Collection[str]) -> bool:
+    """Whether a finding about the whole RDF is about one of these fields."""
+    return not finding.field and any(f"`{field}`" in finding.message for field in fields)
 
 
 def _check_weights(

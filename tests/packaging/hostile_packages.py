@@ -1,6 +1,7 @@
 """A sound package whose Python would leave a mark, and ways to break it: what the fuzz of packages is made of."""
 
 import hashlib
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,7 @@ def build_base(folder: Path, canary: Path) -> Path:
     rdf = yaml.safe_load((folder / "rdf.yaml").read_text())
     rdf["inputs"][0]["test_tensor"] = {"source": "test_input.npy"}
     rdf["outputs"][0]["test_tensor"] = {"source": "test_output.npy"}
-    rdf["documentation"] = "README.md"
+    rdf["documentation"] = {"source": "README.md"}
     (folder / "rdf.yaml").write_text(yaml.safe_dump(rehashed(folder, rdf), sort_keys=False))
     return folder
 
@@ -106,7 +107,9 @@ def spoil_zip(folder: Path, path: Path, data: st.DataObject) -> None:
             name = file.name
             if data.draw(st.integers(0, 7)) == 0:
                 name = data.draw(st.sampled_from(NAMES))
-            archive.writestr(zipfile.ZipInfo(name or "x"), file.read_bytes())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of names that are there twice
+                archive.writestr(zipfile.ZipInfo(name or "x"), file.read_bytes())
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(0, 3), "flips")):
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))

@@ -171,6 +171,7 @@ def test_only_the_asked_formats_are_run(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
+        (lambda rdf: rdf.pop("authors"), "authors"),
         (lambda rdf: rdf["authors"][0].pop("github_user"), "maintainers"),
         (lambda rdf: rdf.update(description="A model."), "description"),
         (lambda rdf: rdf["weights"]["onnx"].pop("sha256"), "unhashed"),
@@ -187,13 +188,6 @@ def test_metadata_that_is_missing_is_a_warning(copy: Path, change: Callable[[dic
     report = validate_package(copy)
     assert report.sound
     assert {f.code for f in report.of("warning")} == {code}
-
-
-def test_nobody_named_is_a_warning_and_so_is_nobody_to_ask(copy: Path) -> None:
-    edit(copy, lambda rdf: rdf.pop("authors"))
-    report = validate_package(copy)
-    assert report.sound
-    assert {f.code for f in report.of("warning")} == {"authors", "maintainers"}
 
 
 def test_a_licence_that_restricts_use_is_a_remark(copy: Path) -> None:
