@@ -142,7 +142,10 @@ def validate(
 @app.command()
 def predict(
     package: Annotated[
-        str, typer.Argument(help="Package: folder, zip or rdf.yaml, or name of a packaged model.")
+        str,
+        typer.Argument(
+            help="Package: folder, zip or rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
+        ),
     ],
     image: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr, (OME-)TIFF, PNG or .npy image.")],
     output: Annotated[

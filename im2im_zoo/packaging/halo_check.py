@@ -19,6 +19,7 @@ from im2im_zoo.reference import Reference, tolerance
 
 # Seconds that probing may take along one axis.
 _BUDGET = 10.0
+_LARGEST_STEP = 32
 
 
 def check_halo(checks: Checks, engine: Engine, test: Reference) -> None:
@@ -111,9 +112,14 @@ def _axes(package: Package) -> list[NetworkAxis] | None:
         if any(port is None for port in outputs):
             return None
         fixed = isinstance(size, int)
-        least, step = (size, 1) if isinstance(size, int) else (size.min, size.step)
+        # A network of one size does not say what it is pooled by: tiles are moved by what divides its size.
+        least, step = (size, _fixed_step(size)) if isinstance(size, int) else (size.min, size.step)
         found.append(NetworkAxis(str(axis.id), least, step, fixed, (Port(dim),), tuple(outputs)))
     return found or None
+
+
+def _fixed_step(size: int) -> int:
+    return min(size & -size, _LARGEST_STEP)
 
 
 def _port(output: Any, tensor: Any, axis: Any) -> Port | None:

@@ -132,8 +132,8 @@ def _check_description(checks: Checks) -> None:
 
 
 def _names(finding: Finding, fields: Collection[str]) -> bool:
-    """Whether a finding about the whole RDF is about one of these fields."""
-    return not finding.field and any(f"`{field}`" in finding.message for field in fields)
+    """Whether a finding that is listed elsewhere is about one of these fields."""
+    return any(f"`{field}`" in finding.message for field in fields)
 
 
 def _check_weights(
