@@ -1,4 +1,6 @@
-"""Open a bioimage.io model package from a folder, a zip, an RDF file or a name; it runs and fetches nothing.
+"""Open a bioimage.io model package from a folder, a zip, an RDF file, a name or an address; it runs nothing.
+
+Only an address that is given as such is fetched (`remote_package`); nothing that a package names is.
 
 What the package says is read by bioimageio.spec (formats 0.4 and 0.5, the former upgraded), without its file
 and network checks: a dead link of a weight format that is not used does not matter. What matters is asked of
@@ -22,6 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from im2im_zoo.errors import PackageError, ProcessingError
+from im2im_zoo.remote_package import fetch_package, is_address
 from im2im_zoo.resources import packaged_models
 from im2im_zoo.unzip import ZipLimits, extract_zip
 
@@ -157,10 +160,21 @@ class Package:
                 f"{self.source}: {text} is not inside the package and nothing is fetched from the network; "
                 "download the complete package"
             )
-        path = (self.root / text).resolve()
+        try:
+            path = (self.root / text).resolve()
+            path.exists()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
+            raise PackageError(
+                f"{self.source}: the RDF names {text[:200]!r}, which is no path: {error}"
+            ) from error
         if not path.is_relative_to(self.root.resolve()):
             raise PackageError(f"{self.source}: the RDF names {text}, which is outside the package")
         return path
+
+    @property
+    def rdf(self) -> Path:
+        """The RDF's file."""
+        return _rdf_in(self.root, self.source)
 
     def close(self) -> None:
         """Remove the folder that a zip was extracted to. Does nothing for a package that is a folder."""
@@ -191,12 +205,13 @@ def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Pack
 
     Args:
         source: a folder, a `.zip`, an `rdf.yaml` or `bioimageio.yaml`, or the name of a packaged model,
-            optionally with its version (`nuclei_2d` or `nuclei_2d/0.1.0`; default: the newest).
+            optionally with its version (`nuclei_2d` or `nuclei_2d/0.1.0`; default: the newest); or an address, `https://...`
+            or `bioimage.io/NAME`, which is downloaded into the user's cache.
         limits: what a zip may unpack to.
 
     Raises:
-        PackageError: not a package, a field of the RDF is invalid, no file of its weights is there, or a zip
-            that is not safe to extract.
+        PackageError: not a package, a field of the RDF is invalid, no file of its weights is there, a zip
+            that is not safe to extract, or an address that cannot be fetched.
     """
     path = _find(source)
     if path.is_dir():
@@ -242,9 +257,14 @@ def sha256(path: Path) -> str:
 
 
 def _find(source: str | Path) -> Path:
+    if is_address(source):
+        return fetch_package(str(source))
     path = Path(source).expanduser()
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        raise PackageError(f"{str(source)[:200]!r} is no path: {error}") from error
     models = packaged_models()
     if isinstance(source, str) and not path.is_absolute() and ".." not in path.parts:
         named = models / source
@@ -307,8 +327,10 @@ def _read_rdf(rdf: Path, source: str) -> dict[str, Any]:
         values = _count_values(raw, {})
     except RecursionError as error:
         raise PackageError(f"{source}: {rdf.name} is nested too deeply: that is no RDF") from error
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (YAMLError, UnicodeDecodeError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise PackageError(f"{source}: {rdf.name} is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise PackageError(f"{source}: {rdf.name} cannot be read: {error}") from error
     if values > _MAX_RDF_VALUES:
         raise PackageError(
             f"{source}: {rdf.name} has more than {_MAX_RDF_VALUES} values, aliases (*) written out: that is no RDF"
@@ -347,7 +369,11 @@ def _describe(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":
     with warnings.catch_warnings():
         # It also warns of what it guesses in formats that knew less; validation is where to be told of that.
         warnings.simplefilter("ignore")
-        description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+        try:
+            description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+        except Exception as error:  # what the upgrade of an old format makes of broken ones may be anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise PackageError(f"{source}: {rdf.name} is not valid; bioimageio.spec says {reason}") from error
     if isinstance(description, InvalidDescr) or not isinstance(description, ModelDescr):
         summary = description.validation_summary
         errors = [e for detail in summary.details for e in detail.errors] if summary else []

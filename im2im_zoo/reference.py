@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from im2im_zoo.array_file import read_npy
 from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.package import Package
 from im2im_zoo.processing import fit
@@ -154,5 +155,4 @@ def _read_input(package: Package, tensor: Any) -> xr.DataArray:
 
 
 def _load(package: Package, source: object) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(package.path(source), allow_pickle=False)
-    return array
+    return read_npy(package.path(source))

@@ -1,12 +1,26 @@
 """Extract a zip that may be hostile: regular files below one folder, of a bounded size, and nothing else."""
 
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from im2im_zoo.errors import PackageError
+
+# What zipfile and its decompressors raise of damaged files.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ def extract_zip(path: Path, folder: Path, limits: ZipLimits) -> None:
                 # zipfile reads no more than the declared size, which was checked.
                 with archive.open(entry) as reader, target.open("xb") as writer:
                     shutil.copyfileobj(reader, writer, 1024**2)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+    except _DAMAGED as error:
         raise PackageError(
             f"{path}: the zip cannot be extracted: {error}; download or build it anew"
         ) from error

@@ -95,7 +95,10 @@ def export(
 @app.command()
 def validate(
     package: Annotated[
-        str, typer.Argument(help="Package: folder, zip or rdf.yaml, or name of a packaged model.")
+        str,
+        typer.Argument(
+            help="Package: folder, zip or rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
+        ),
     ],
     weights: Weights = None,
     allow_code: Annotated[
@@ -105,18 +108,44 @@ def validate(
             help="Let the package's Python code run (pytorch_state_dict, custom ops, a grouping that is not ours).",
         ),
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write one self-contained page, with pictures."),
+    ] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Ask the network whether the links of the RDF lead anywhere.")
+    ] = False,
+    core: Annotated[
+        bool, typer.Option("--core/--no-core", help="Ask bioimageio.core, too, and say where it disagrees.")
+    ] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
     json: Json = False,
 ) -> None:
-    """Check a package: format, hashes, and test tensors reproduced in each weight format. Exit 0: sound, 1: not."""
+    """Check a package: files, safety, format, metadata, and what its weights give. Exit 0: sound, 1: not, 2: wrong usage.
+
+    Each finding has a code, which docs/validate.md explains.
+    """
     from im2im_zoo.cli.validate import run
 
-    run(package, weights, allow_code, json)
+    run(
+        package,
+        weights,
+        allow_code,
+        as_json=json,
+        html=html,
+        links=links,
+        core=core,
+        strict=strict,
+    )
 
 
 @app.command()
 def predict(
     package: Annotated[
-        str, typer.Argument(help="Package: folder, zip or rdf.yaml, or name of a packaged model.")
+        str,
+        typer.Argument(
+            help="Package: folder, zip or rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
+        ),
     ],
     image: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr, (OME-)TIFF, PNG or .npy image.")],
     output: Annotated[

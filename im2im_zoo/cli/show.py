@@ -8,6 +8,7 @@ from im2im_zoo.cli.console import print_json, print_table
 from im2im_zoo.errors import Im2ImError, RecipeError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import load_recipe, recipe_names
+from im2im_zoo.remote_package import is_address
 
 
 def run(source: str, as_json: bool) -> None:
@@ -37,7 +38,7 @@ def describe(source: str) -> dict[str, Any]:
     try:
         return _package(source)
     except Im2ImError as error:
-        if path.exists():
+        if is_address(source) or path.exists():
             raise
         raise RecipeError(
             f"{source!r} is no package, run or recipe; recipes: {', '.join(recipe_names())}"

@@ -14,26 +14,89 @@ if TYPE_CHECKING:
     from im2im_zoo.packaging import ValidationReport
 
 
-def run(source: str, weights: Sequence[str] | None, allow_code: bool, as_json: bool) -> None:
-    """Validate a package; exit with 1 if it is not sound."""
-    if not Path(source).exists() and not (packaged_models() / source).exists():
-        raise typer.BadParameter(f"there is no {source!r}; give a package's folder, zip or rdf.yaml")
+def run(
+    source: str,
+    weights: Sequence[str] | None,
+    allow_code: bool,
+    *,
+    as_json: bool = False,
+    html: Path | None = None,
+    links: bool = False,
+    core: bool = True,
+    strict: bool = False,
+) -> None:
+    """Validate a package; exit with 1 if it is not sound, or, if `strict`, has warnings."""
+    from im2im_zoo.remote_package import is_address
+
+    if not (is_address(source) or _is_there(source)):
+        raise typer.BadParameter(
+            f"there is no {source!r}; give a package's folder, zip or rdf.yaml, or its address"
+        )
+    if html is not None and not html.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {html.parent} to write {html.name} into")
     from im2im_zoo.packaging import validate_package
 
     say(f"Validating {source}")
-    report = validate_package(source, weights=tuple(weights) if weights else None, allow_code=allow_code)
+    report = validate_package(
+        source,
+        weights=tuple(weights) if weights else None,
+        allow_code=allow_code,
+        links=links,
+        core=core,
+        pictures=html is not None,
+    )
+    if html is not None:
+        _write_page(report, html)
     if as_json:
         sys.stdout.write(report.to_json() + "\n")
     else:
         show_report(report)
-    if not report.sound:
+    if not report.sound or (strict and report.of("warning")):
         raise typer.Exit(1)
 
 
+def _is_there(source: str) -> bool:
+    try:
+        return Path(source).expanduser().exists() or (packaged_models() / source).exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return False
+
+
+def _write_page(report: "ValidationReport", path: Path) -> None:
+    from im2im_zoo.errors import PackageError
+    from im2im_zoo.packaging.validation_page import validation_page
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(validation_page(report), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise PackageError(f"{path} cannot be written: {error}") from error
+    say(f"{path} has the page")
+
+
 def show_report(report: "ValidationReport") -> None:
-    """Print the findings and the verdict."""
-    rows = [(f.severity, f.field, f.message) for f in report.findings]
+    """Print what was checked, the findings and the verdict."""
+    from im2im_zoo.packaging.finding_codes import SUBJECTS
+
+    rows = []
+    for subject, verdict in report.verdicts().items():
+        notes = [n.message for n in report.notes if n.subject == subject]
+        if verdict != "not checked":
+            rows.append((SUBJECTS[subject], verdict, "; ".join(notes)))
     if rows:
-        print_table(("", "where", "what"), rows)
-    verdict = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
-    results.print(f"{report.source} is {verdict}, {len(report.of('warning'))} warning(s)", markup=False)
+        print_table(("checked", "", ""), rows)
+        results.print()
+    found = [(f.severity, f.code, f.field, f.message) for f in report.findings]
+    if found:
+        print_table(("", "code", "where", "what"), found)
+    if report.consumers:
+        columns = ("program", "weights", "verdict", "why", "what to change")
+        lines = [
+            (f"{v.consumer} {v.version}", v.weights_format, v.verdict, v.reason, v.change)
+            for v in report.consumers
+        ]
+        print_table(columns, lines)
+    said = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
+    results.print(f"{report.source} is {said}, {len(report.of('warning'))} warning(s)", markup=False)

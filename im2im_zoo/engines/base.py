@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from im2im_zoo.engines.vetting import vet_weights
 from im2im_zoo.errors import PackageError
 
 # Which libraries run a format, the preferred first where nothing is measured.
@@ -73,7 +74,8 @@ def open_engine(
         weights_format: one of `BACKENDS`.
         weights: the file.
         architecture: the spec's description of the network's source, for `pytorch_state_dict`.
-        root: folder of the package, in which the architecture's file lies (default: that of the weights).
+        root: folder of the package, in which the architecture's file lies and all that weights may name (default: that of the
+            weights).
         allow_code: whether Python code of the package, or of a library that it names, may run.
         device: `cpu`, `cuda`, `cuda:<number>` or `mps`.
         threads: threads within one call (default: as the library chooses).
@@ -82,8 +84,8 @@ def open_engine(
         description: the spec's whole description of the model, for Keras and TensorFlow.
 
     Raises:
-        PackageError: a format that cannot be run, a file that cannot be loaded, a device that is not there, or
-            code that would have to run without consent.
+        PackageError: a format that cannot be run, a file that cannot be loaded or would do more than compute (`vetting`), a
+            device that is not there, or code that would have to run without consent.
     """
     if not weights.is_file():
         raise PackageError(
@@ -94,6 +96,7 @@ def open_engine(
     if precision not in PRECISIONS:
         raise PackageError(f"precision {precision!r}: use one of {', '.join(PRECISIONS)}")
     chosen = _backend(weights_format, weights, backend, device)
+    vet_weights(weights_format, weights, root=root, allow_code=allow_code)
     if chosen == "openvino":
         from im2im_zoo.engines.openvino import OpenVinoEngine
 

@@ -142,7 +142,12 @@ def _from_file(architecture: Any, root: Path) -> Callable[..., Any]:
         ) from error
 
 
-def _load_weights(network: "torch.nn.Module", weights: Path) -> None:
+def read_state_dict(weights: Path) -> dict[str, Any]:
+    """The numbers of a state dict by their names; runs nothing that the file holds.
+
+    Raises:
+        PackageError: it holds anything else, or is damaged.
+    """
     import torch
 
     try:
@@ -154,6 +159,11 @@ def _load_weights(network: "torch.nn.Module", weights: Path) -> None:
         ) from error
     if not isinstance(state, dict):
         raise PackageError(f"{weights}: the file holds {type(state).__name__}, no state dict")
+    return state
+
+
+def _load_weights(network: "torch.nn.Module", weights: Path) -> None:
+    state = read_state_dict(weights)
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -1,31 +1,61 @@
-"""Checks of a package's RDF and files against the format and the rules of bioimage.io. Runs no weights."""
+"""Checks of a package's RDF and files against the format: that they are there, unchanged, and as bioimageio.spec wants them."""
 
 import copy
 import gc
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from im2im_zoo.package import Package
-from im2im_zoo.packaging.drafts import tag_categories
+from im2im_zoo.errors import PackageError
+from im2im_zoo.package import Package, check_hashes
 from im2im_zoo.packaging.findings import Finding, Severity
 
-_COVER_BYTES = 500_000
 _ABOUT_FILES = ("inputs", "outputs", "weights", "documentation", "attachments")
 
 
+def files_of(package: Package) -> list[tuple[str, str]]:
+    """Every file that the RDF names, as (field, source); those of `config` are left out, which may hold anything."""
+    return list(_files(package.description.model_dump(mode="json", exclude_none=True), ""))
+
+
 def check_files(package: Package) -> list[Finding]:
-    """An error for each file that the RDF names and the package does not have."""
+    """A finding for each file that the RDF names and the package does not have, or has no hash of.
+
+    Files that lie outside the package are a matter of safety, and not said here.
+    """
     found = []
-    for where, source in _files(package.description.model_dump(mode="json", exclude_none=True), ""):
+    for where, source in files_of(package):
         if "://" in source:
-            found.append(
-                Finding("warning", "remote_file", where, f"{source} is not in the package and not checked")
-            )
-        elif not package.path(source).is_file():
-            found.append(Finding("error", "missing_file", where, f"the file {source} is missing"))
-    return [f for f in found if f.severity == "error"]
+            message = f"{source} is not in the package, so it was not checked: put the file into the package"
+            found.append(Finding("warning", "remote_file", where, message))
+            continue
+        try:
+            if not package.path(source).exists():
+                message = f"the file {source} is missing: add it, or take the field out of the RDF"
+                found.append(Finding("error", "missing_file", where, message))
+        except (PackageError, OSError, ValueError):
+            continue
+    for name in package.formats():
+        if package.weights_entry(name).sha256 is None:
+            message = "its SHA-256 is not given, so that a change would not be noticed: add `sha256`"
+            found.append(Finding("warning", "unhashed", f"weights.{name}", message))
+    return found
+
+
+def check_unchanged(package: Package) -> list[Finding]:
+    """An error for each file whose SHA-256 is not the one that the RDF gives."""
+    fields = {source: where for where, source in reversed(list(_files(dict(package.raw), "", config=True)))}
+    fields |= {source: where for where, source in reversed(files_of(package))}
+    return [
+        Finding(
+            "error",
+            "hash",
+            fields.get(file, file),
+            f"the SHA-256 of {file} is {actual}, the RDF gives {expected}: the file was changed; get the package again, or "
+            "give the new hash if the change is yours",
+        )
+        for file, expected, actual in check_hashes(package)
+    ]
 
 
 def check_format(package: Package, *, files: bool = True) -> list[Finding]:
@@ -37,15 +67,31 @@ def check_format(package: Package, *, files: bool = True) -> list[Finding]:
     said = _read(package, dict(package.raw), files=False)
     if not files:
         return said
-    anonymous = copy.deepcopy(dict(package.raw))
-    anonymous.pop("maintainers", None)
-    for person in (*(anonymous.get("authors") or ()), *(anonymous.get("packaged_by") or ())):
-        person.pop("github_user", None)
-    of_files = _read(package, anonymous, files=True)
+    of_files = _read(package, _anonymous(package), files=True)
     return said + [f for f in of_files if f.severity == "error" or f.field.startswith(_ABOUT_FILES)]
 
 
-def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
+def described_with_files(package: Package) -> Any:
+    """The description as bioimageio.spec makes it when it looks at all files, without people; nothing is asked of the network.
+
+    Raises:
+        Exception: anything, of broken files.
+    """
+    return _described(package, _anonymous(package), files=True)
+
+
+def _anonymous(package: Package) -> dict[str, Any]:
+    """The RDF without people, whom bioimageio.spec would look up at GitHub."""
+    anonymous = copy.deepcopy(dict(package.raw))
+    anonymous.pop("maintainers", None)
+    for people in (anonymous.get("authors"), anonymous.get("packaged_by")):
+        for person in people if isinstance(people, list) else ():
+            if isinstance(person, dict):
+                person.pop("github_user", None)
+    return anonymous
+
+
+def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
     from bioimageio.spec import ValidationContext, build_description
 
     context = ValidationContext(
@@ -57,10 +103,19 @@ def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding
         update_hashes=files,
         progressbar=False,
     )
+    return build_description(copy.deepcopy(raw), context=context, format_version="latest")
+
+
+def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
     with warnings.catch_warnings():
         # bioimageio.spec 0.5.12 leaves open the files that it hashes, and one for each error's text.
         warnings.simplefilter("ignore", ResourceWarning)
-        found = _findings(build_description(copy.deepcopy(raw), context=context, format_version="latest"))
+        try:
+            description = _described(package, raw, files=files)
+        except Exception as error:  # noqa: BLE001 what it makes of broken files may be anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return [Finding("error", "format", "", f"bioimageio.spec cannot check it: {reason}")]
+        found = _findings(description)
         gc.collect()
     return found
 
@@ -77,90 +132,18 @@ def _findings(description: Any) -> list[Finding]:
     return found
 
 
-def check_metadata(package: Package) -> list[Finding]:
-    """Warnings for what bioimage.io asks of a model and the format does not enforce."""
-    description = package.description
-    found = []
-
-    def warn(code: str, where: str, message: str) -> None:
-        found.append(Finding("warning", code, where, message))
-
-    if not description.authors:
-        warn("authors", "authors", "nobody is named: list who made the model, {name, affiliation, orcid}")
-    if not description.cite:
-        warn("cite", "cite", "nothing to cite: list {text, doi} of the work that describes the model")
-    if description.license is None:
-        warn(
-            "license",
-            "license",
-            "no licence, so nobody may use it: give an SPDX identifier such as MIT or CC-BY-4.0",
-        )
-    if not description.tags:
-        warn("tags", "tags", "no tags: nobody will find it; give one of each of bioimage.io's categories")
-    else:
-        # bioimageio.spec 0.5.12 means to warn of this and does not.
-        missing = [c for c, tags in tag_categories().items() if not set(tags) & set(description.tags)]
-        if missing:
-            known = "; ".join(f"{c}: {', '.join(tag_categories()[c])}" for c in missing)
-            warn("tags", "tags", f"add one tag of each of bioimage.io's categories: {known}")
-    if not package.raw.get("covers"):
-        warn("cover", "covers", "no cover: add a png of 2:1 or 1:1 below 500 KB that shows input and result")
-    for cover in package.raw.get("covers") or ():
-        found += _check_cover(package, cover)
-    found += _check_documentation(package)
-    return found
-
-
-def _check_cover(package: Package, cover: object) -> list[Finding]:
-    from PIL import Image, UnidentifiedImageError
-
-    source = str(cover.get("source") if isinstance(cover, Mapping) else cover)
-    if "://" in source or source.endswith(".svg") or not package.path(source).is_file():
-        return []
-    path, found = package.path(source), []
-    if path.stat().st_size > _COVER_BYTES:
-        message = f"{source} has {path.stat().st_size} bytes: bioimage.io wants less than 500 KB"
-        found.append(Finding("warning", "cover", "covers", message))
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (UnidentifiedImageError, OSError) as error:
-        return [*found, Finding("error", "cover", "covers", f"{source} is no image: {error}")]
-    if not any(abs(width / height - ratio) < 0.05 for ratio in (1, 2)):
-        message = f"{source} is {width} x {height}: bioimage.io wants a width of once or twice the height"
-        found.append(Finding("warning", "cover", "covers", message))
-    return found
-
-
-def _check_documentation(package: Package) -> list[Finding]:
-    documentation = package.description.documentation
-    if documentation is None:
-        message = "there is none: add a README.md that says what the model was trained on and how well it did"
-        return [Finding("warning", "documentation", "documentation", message)]
-    source = str(documentation.source)
-    if "://" in source or not package.path(source).is_file():
-        return []
-    text = package.path(source).read_text(encoding="utf-8", errors="replace")
-    if not re.search(r"#.*[vV]alidation", text):
-        message = (
-            f"{source} has no heading `## Validation`: say how well the model did, on what, measured how"
-        )
-        return [Finding("warning", "documentation", "documentation", message)]
-    return []
-
-
-def _files(value: Any, where: str) -> Iterator[tuple[str, str]]:
+def _files(value: Any, where: str, *, config: bool = False) -> Iterator[tuple[str, str]]:
     """Every file that a description names, with its field."""
     if isinstance(value, Mapping):
         if isinstance(value.get("source"), str):
             yield where, value["source"]
         for key, inner in value.items():
             # `config` may hold anything; its keys are no files.
-            if key != "config" or where:
-                yield from _files(inner, f"{where}.{key}".lstrip("."))
+            if key != "config" or where or config:
+                yield from _files(inner, f"{where}.{key}".lstrip("."), config=config)
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
-            yield from _files(inner, f"{where}[{i}]")
+            yield from _files(inner, f"{where}[{i}]", config=config)
 
 
 def _addresses(value: Any) -> Iterator[str]:

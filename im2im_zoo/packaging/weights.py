@@ -289,8 +289,8 @@ def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
     """Largest difference as a fraction of the largest expected value; infinite for another shape or NaN."""
     if result.shape != expected.shape:
         return float("inf")
-    worst = float(np.abs(result.astype(np.float64) - expected).max())
-    return worst / (float(np.abs(expected).max()) or 1.0) if np.isfinite(worst) else float("inf")
+    worst = float(np.abs(result.astype(np.float64) - expected).max(initial=0.0))
+    return worst / (float(np.abs(expected).max(initial=0.0)) or 1.0) if np.isfinite(worst) else float("inf")
 
 
 @contextmanager

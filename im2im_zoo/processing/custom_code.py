@@ -183,10 +183,14 @@ def file_in(what: str, source: str, root: Path) -> Path:
     Raises:
         ProcessingError: outside of the package's folder, or not there.
     """
-    path = (root / source).resolve()
+    try:
+        path = (root / source).resolve()
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
+        raise ProcessingError(f"{what}: {source[:200]!r} is no path: {error}") from error
     if not path.is_relative_to(root.resolve()):
         raise ProcessingError(f"{what} lies outside the package {root}: put the file into the package")
-    if not path.is_file():
+    if not there:
         raise ProcessingError(f"{what}: there is no file {path}")
     return path
 

@@ -126,6 +126,21 @@ def test_show_describes_a_package_a_run_and_a_recipe(cli: "Cli", tiny_run: Path,
     assert json.loads(cli("show", "nuclei_2d", "--json").out)["kind"] == "recipe"
 
 
+def test_a_validation_is_written_as_a_page_and_warnings_count_if_asked(
+    cli: "Cli", tiny_package: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    done = cli("validate", tiny_package, "--no-core", "--html", page)
+    assert done.code == 0
+    assert "Determinism" in done.out
+    assert "data:image/png;base64," in page.read_text(encoding="utf-8")
+    warned = json.loads(cli("validate", tiny_package, "--no-core", "--json").out)
+    has_warnings = any(f["severity"] == "warning" for f in warned["findings"])
+    assert cli("validate", tiny_package, "--no-core", "--strict").code == int(has_warnings)
+    assert cli("validate", tiny_package, "--html", tmp_path / "no" / "page.html").code == 2
+    assert cli("validate", "http://example.com/model.zip").code == 1
+
+
 def test_a_sound_package_validates_in_each_form(cli: "Cli", tiny_package: Path) -> None:
     for source in (tiny_package, tiny_package.with_suffix(".zip")):
         done = cli("validate", source, "--json", "--allow-code")

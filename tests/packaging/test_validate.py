@@ -78,7 +78,9 @@ def test_altered_weights_are_found_and_not_run(copy: Path, form: Callable[[Path]
 def test_an_altered_test_tensor_is_found_by_its_hash(copy: Path) -> None:
     array = np.load(copy / "test_output.npy")
     np.save(copy / "test_output.npy", array * 0.9)
-    assert [(f.code, f.field) for f in validate_package(copy).of("error")] == [("hash", "test_output.npy")]
+    assert [(f.code, f.field) for f in validate_package(copy).of("error")] == [
+        ("hash", "outputs[0].test_tensor")
+    ]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=["folder", "zip", "rdf"])
@@ -156,6 +158,7 @@ def test_state_dict_is_skipped_without_consent_and_run_with_it(copy: Path) -> No
         ("info", "skipped", "weights.pytorch_state_dict")
     ]
     assert "--allow-code" in skipped.findings[0].message
+    assert any("is a plain state dict" in n.message for n in skipped.notes)
     assert validate_package(copy, allow_code=True).findings == ()
 
 
@@ -169,6 +172,9 @@ def test_only_the_asked_formats_are_run(copy: Path) -> None:
     ("change", "code"),
     [
         (lambda rdf: rdf.pop("authors"), "authors"),
+        (lambda rdf: rdf["authors"][0].pop("github_user"), "maintainers"),
+        (lambda rdf: rdf.update(description="A model."), "description"),
+        (lambda rdf: rdf["weights"]["onnx"].pop("sha256"), "unhashed"),
         (lambda rdf: rdf.pop("cite"), "cite"),
         (lambda rdf: rdf.pop("license"), "license"),
         (lambda rdf: rdf.pop("covers"), "cover"),
@@ -182,6 +188,20 @@ def test_metadata_that_is_missing_is_a_warning(copy: Path, change: Callable[[dic
     report = validate_package(copy)
     assert report.sound
     assert {f.code for f in report.of("warning")} == {code}
+
+
+def test_a_licence_that_restricts_use_is_a_remark(copy: Path) -> None:
+    edit(copy, lambda rdf: rdf.update(license="CC-BY-NC-4.0"))
+    found = [f for f in validate_package(copy).of("info") if f.code == "license"]
+    assert "does not allow commercial use" in found[0].message
+
+
+def test_a_cover_that_is_no_picture_is_an_error_of_the_cover(copy: Path) -> None:
+    (copy / "cover.png").write_bytes(b"no picture")
+    rehash(copy)
+    errors = validate_package(copy).of("error")
+    assert {f.code for f in errors} <= {"cover", "format"}
+    assert [f.field for f in errors if f.code == "cover"] == ["covers[0]"]
 
 
 def test_documentation_without_validation_and_a_cover_of_another_shape_are_warnings(copy: Path) -> None:
