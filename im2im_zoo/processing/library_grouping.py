@@ -1,0 +1,259 @@
+"""Groupings that the format names: `stardist_postprocessing` and `cellpose_flow_dynamics`, done by these libraries themselves.
+
+Both are extras (`pip install 'im2im_zoo[stardist]'`). They take the network's maps of a whole image and change its shape, so they
+are no steps of a pipeline: the output tensor is taken for the maps (`maps_tensor`), and the operation is the package's grouping,
+as one by a file is (`grouping`). What is called, with what, is what bioimageio.core calls.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.errors import PackageError
+from im2im_zoo.processing.group_function import GroupFunction
+
+if TYPE_CHECKING:
+    from bioimageio.spec.model import v0_5
+
+LIBRARIES: Mapping[str, str] = {"stardist_postprocessing": "stardist", "cellpose_flow_dynamics": "cellpose"}
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryGrouping:
+    """What makes the labels, by a library.
+
+    Attributes:
+        operation: the format's name of it.
+        output: the id of the output tensor, which is taken for the maps.
+        kwargs: of the operation.
+        scale: voxels of the labels for one of the maps, by axis, where it is not 1 (StarDist's grid).
+    """
+
+    operation: str
+    output: str
+    kwargs: Mapping[str, Any]
+    scale: Mapping[str, int]
+
+    @property
+    def source(self) -> str:
+        """The library."""
+        return LIBRARIES[self.operation]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the version of the library that is installed, if it is."""
+        try:
+            version = importlib.metadata.version(self.source)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+        return {
+            "source": self.source,
+            "version": version,
+            "callable": self.operation,
+            "kwargs": dict(self.kwargs),
+            "output": self.output,
+            "scale": dict(self.scale),
+        }
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the library can be found."""
+        return importlib.util.find_spec(self.source) is not None
+
+    def is_ours(self, root: Path) -> bool:
+        """Whether it runs without consent: always, as no code of the package's is run."""
+        return True
+
+    def load(self, root: Path, *, allow_code: bool) -> GroupFunction:
+        """The function, ready to be called; `root` and `allow_code` are not needed, as for a grouping by a file.
+
+        Raises:
+            PackageError: the library is not installed, and which extra installs it.
+        """
+        make = {"stardist_postprocessing": _stardist, "cellpose_flow_dynamics": _cellpose}[self.operation]
+        try:
+            function = make(dict(self.kwargs))
+        except ImportError as error:
+            raise PackageError(
+                f"the output {self.output} is grouped by {self.operation}, which needs the library {self.source}, and that cannot "
+                f"be imported here ({error}): pip install 'im2im_zoo[{self.source}]', or stop at the maps with --no-grouping"
+            ) from error
+        space = [a for a in ("z", "y", "x") if a in self.scale]
+        return GroupFunction(self.operation, function, {}, tuple(self.scale[a] for a in space) or None)
+
+
+def library_grouping(tensors: "Sequence[v0_5.OutputTensorDescr]") -> LibraryGrouping | None:
+    """The grouping by a library that an RDF's output names, or None.
+
+    Raises:
+        PackageError: it is not the last operation of the only output, or its output cannot be what the operation makes.
+    """
+    found = [(t, op) for t in tensors for op in t.postprocessing if op.id in LIBRARIES]
+    if not found:
+        return None
+    tensor, operation = found[0]
+    what = f"the {operation.id} of the output {tensor.id}"
+    if len(tensors) > 1 or len(found) > 1:
+        raise PackageError(f"{what}: a package that groups its maps has one output, and groups it once")
+    behind = [op.id for op in tensor.postprocessing[_place(tensor) + 1 :] if op.id != "ensure_dtype"]
+    if behind:
+        raise PackageError(
+            f"{what} is followed by {', '.join(behind)}; labels can be followed by ensure_dtype alone"
+        )
+    space = _space(what, tensor)
+    kwargs = {k: v for k, v in operation.kwargs.model_dump(mode="python").items() if v is not None}
+    if operation.id == "stardist_postprocessing":
+        scale = dict(zip(space, map(int, kwargs["grid"]), strict=False))
+        if len(kwargs["grid"]) != len(space):
+            raise PackageError(f"{what}: its grid {kwargs['grid']} is not of the axes {', '.join(space)}")
+        return LibraryGrouping(
+            operation.id, str(tensor.id), kwargs, scale if set(scale.values()) != {1} else {}
+        )
+    if kwargs["do_3D"] != ("z" in space):
+        raise PackageError(
+            f"{what}: do_3D is {kwargs['do_3D']}, and the output has the axes {', '.join(space)}; volumes need do_3D, planes must not have it"
+        )
+    return LibraryGrouping(operation.id, str(tensor.id), kwargs, {})
+
+
+def maps_tensor(tensor: "v0_5.OutputTensorDescr") -> "v0_5.OutputTensorDescr":
+    """The output tensor as the network gives it: that of the RDF where no library groups it, else its maps.
+
+    The maps have the operation's channels, the labels' sizes divided by its grid, and what the RDF does before the operation.
+    """
+    from bioimageio.spec.model import v0_5
+
+    place = _place(tensor)
+    if place == len(tensor.postprocessing):
+        return tensor
+    grouping = library_grouping([tensor])
+    if grouping is None:
+        raise ValueError("an operation that is no grouping")
+    axes = [_maps_axis(a, grouping) for a in tensor.axes]
+    data = v0_5.IntervalOrRatioDataDescr(type="float32")
+    return tensor.model_copy(
+        update={"axes": axes, "data": data, "postprocessing": list(tensor.postprocessing[:place])}
+    )
+
+
+def _place(tensor: "v0_5.OutputTensorDescr") -> int:
+    """The number of the grouping among the operations; how many there are if there is none."""
+    return next(
+        (i for i, op in enumerate(tensor.postprocessing) if op.id in LIBRARIES), len(tensor.postprocessing)
+    )
+
+
+def _space(what: str, tensor: "v0_5.OutputTensorDescr") -> tuple[str, ...]:
+    """The space axes of the tensor in the order z, y, x."""
+    axes = [str(a.id) for a in tensor.axes]
+    if "channel" not in axes or not {"y", "x"} <= set(axes) <= {"batch", "channel", "z", "y", "x"}:
+        raise PackageError(f"{what} has the axes {', '.join(axes)}; it must have batch, channel, (z,) y, x")
+    return tuple(a for a in ("z", "y", "x") if a in axes)
+
+
+def _channels(grouping: LibraryGrouping, three: bool) -> list[str]:
+    if grouping.operation == "stardist_postprocessing":
+        return ["probability", *(f"distance{n}" for n in range(grouping.kwargs["n_rays"]))]
+    return [*(["flow_z"] if three else []), "flow_y", "flow_x", "cell_probability"]
+
+
+def _maps_axis(axis: Any, grouping: LibraryGrouping) -> Any:
+    if axis.type == "channel":
+        three = bool(grouping.kwargs.get("do_3D"))
+        return axis.model_copy(update={"channel_names": _channels(grouping, three)})
+    grid = grouping.scale.get(str(axis.id), 1)
+    if grid == 1:
+        return axis
+    size, where = axis.size, f"the output {grouping.output}'s size along {axis.id}"
+    if isinstance(size, int):
+        if size % grid:
+            raise PackageError(f"{where}, {size}, cannot be divided by StarDist's grid of {grid}")
+        size = size // grid
+    elif hasattr(size, "axis_id"):
+        if size.offset % grid:
+            raise PackageError(
+                f"{where} has an offset, {size.offset}, that StarDist's grid of {grid} does not divide"
+            )
+        size = size.model_copy(update={"offset": size.offset // grid})
+    change = {"size": size, "scale": axis.scale * grid}
+    if getattr(axis, "halo", 0):
+        change["halo"] = -(-int(axis.halo) // grid)
+    return axis.model_copy(update=change)
+
+
+def _stardist(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """Non-maximum suppression of star-convex polygons (Schmidt et al. 2018) or polyhedra (Weigert et al. 2020)."""
+    stardist = _imported("stardist")
+    relabel = _imported("stardist.matching").relabel_sequential
+    grid, three = tuple(options["grid"]), len(options["grid"]) == 3
+    found = {
+        "grid": grid,
+        "b": options["b"],
+        "prob_thresh": options["prob_threshold"],
+        "nms_thresh": options["nms_threshold"],
+    }
+    if three:
+        rays = stardist.Rays_GoldenSpiral(options["n_rays"], anisotropy=tuple(options["anisotropy"]))
+
+    def group(maps: NDArray[np.float32]) -> NDArray[Any]:
+        probability, distances = maps[0], np.moveaxis(maps[1:], 0, -1)
+        shape = tuple(n * g for n, g in zip(probability.shape, grid, strict=True))
+        if not three:
+            points, sure, far = stardist.non_maximum_suppression(distances, probability, **found)
+            labels: NDArray[Any] = stardist.polygons_to_label(far, points, prob=sure, shape=shape)
+            return labels
+        points, sure, far = stardist.non_maximum_suppression_3d(distances, probability, rays, **found)
+        if not len(points):  # which the library's drawing does not take
+            return np.zeros(shape, np.int32)
+        drawn = stardist.polyhedron_to_label(
+            far,
+            points,
+            rays=rays,
+            prob=sure,
+            shape=shape,
+            overlap_label=options.get("overlap_label"),
+            verbose=False,
+        )
+        # A label for where objects overlap may be negative, for "none".
+        labels = relabel(np.maximum(drawn, 0))[0]
+        return labels
+
+    return group
+
+
+def _cellpose(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """Voxels follow the flows to the centres of their objects (Stringer et al. 2021)."""
+    dynamics, utils = _imported("cellpose.dynamics"), _imported("cellpose.utils")
+
+    def group(maps: NDArray[np.float32]) -> NDArray[Any]:
+        labels = dynamics.compute_masks(
+            np.array(maps[:-1]),  # the library writes into what it is given
+            np.array(maps[-1]),
+            cellprob_threshold=options["cellprob_threshold"],
+            flow_threshold=options["flow_threshold"],
+            do_3D=options["do_3D"],
+        )
+        # Its type has room for no more than the objects there are; filling holes numbers them anew.
+        found: NDArray[Any] = utils.fill_holes_and_remove_small_masks(
+            labels.astype(np.uint32), min_size=options["min_size"]
+        )
+        return found
+
+    return group
+
+
+def _imported(name: str) -> Any:
+    """A library's module; how warnings look, which StarDist changes for all, is as it was."""
+    style = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module(name)
+    warnings.formatwarning = style
+    return module
