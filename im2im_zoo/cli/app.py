@@ -259,8 +259,8 @@ def predict(
 
 @app.command()
 def evaluate(
-    prediction: Annotated[str, typer.Argument(help="Predicted image.")],
-    target: Annotated[str, typer.Argument(help="Image of the truth.")],
+    prediction: Annotated[str, typer.Argument(help="Predicted image, or a folder of them.")],
+    target: Annotated[str, typer.Argument(help="Image of the truth, or a folder of them.")],
     task: Annotated[str, typer.Option(metavar="regression|semantic|instance", help="What is compared.")],
     axes: Annotated[
         str | None,
@@ -275,12 +275,23 @@ def evaluate(
         float | None,
         typer.Option(help="Data range of PSNR and SSIM; default: maximum - minimum of the target."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="Also write a page with pictures of the objects: matched, missed, split, merged.",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="What the labels are of, to be shown in the report.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare a prediction with the truth."""
+    """Compare a prediction with the truth; of two folders, the images of the same names, each and pooled."""
     from im2im_zoo.cli.evaluate import run
 
-    run(prediction, target, task, axes, target_axes, threshold, data_range, json)
+    run(prediction, target, task, axes, target_axes, threshold, data_range, report, image, json)
 
 
 @app.command()

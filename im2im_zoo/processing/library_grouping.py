@@ -222,8 +222,7 @@ def _stardist(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDA
             verbose=False,
         )
         # A label for where objects overlap may be negative, for "none".
-        labels = relabel(np.maximum(drawn, 0))[0]
-        return labels
+        return relabel(np.maximum(drawn, 0))[0]
 
     return group
 
