@@ -196,6 +196,14 @@ def predict(
             help="Make instance labels of the maps of a package that says how, or stop at the maps.",
         ),
     ] = True,
+    objects: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--objects",
+            metavar="FILE",
+            help="Also write the labels' objects: a table (.csv, .parquet) or outlines (.geojson); may be repeated.",
+        ),
+    ] = None,
     ome_zarr: Annotated[
         str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="Version of OME-Zarr to write.")
     ] = None,
@@ -244,6 +252,7 @@ def predict(
         shards,
         allow_code,
         grouping,
+        objects or [],
     )
     run(
         package,
@@ -292,6 +301,30 @@ def evaluate(
     from im2im_zoo.cli.evaluate import run
 
     run(prediction, target, task, axes, target_axes, threshold, data_range, report, image, json)
+
+
+@app.command()
+def objects(
+    labels: Annotated[
+        str, typer.Argument(help="Label image, or an OME-Zarr that `predict` has put labels into.")
+    ],
+    outputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Table (.csv, .parquet) or outlines (.geojson) to write."),
+    ],
+    image: Annotated[
+        str | None, typer.Option("--image", help="What the labels are of, for mean intensities.")
+    ] = None,
+    axes: Annotated[str | None, typer.Option(help="Axes of the labels, if the file does not say.")] = None,
+    image_axes: Annotated[
+        str | None, typer.Option(help="Axes of the image, if the file does not say.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure the objects of a label image of any size: positions, sizes, mean intensities, outlines."""
+    from im2im_zoo.cli.objects import run
+
+    run(labels, outputs, image, axes, image_axes, overwrite)
 
 
 @app.command()

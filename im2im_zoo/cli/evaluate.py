@@ -40,7 +40,7 @@ def run(
     results = []
     pairs = _pairs(prediction, target, image)
     for one, other, shown in pairs:
-        predicted = open_image(_with_labels(one) if task == "instance" else one, axes=axes)
+        predicted = open_image(with_labels(one) if task == "instance" else one, axes=axes)
         truth = open_image(other, axes=target_axes)
         results.append(evaluate(predicted, truth, task, threshold=threshold, data_range=data_range))
         if len(pairs) > 1:
@@ -106,7 +106,7 @@ def _pictures(prediction: Any, target: Any, image: str | None, most: int) -> "li
     return worst_windows(prediction, target, None if image is None else open_image(image), most=most)
 
 
-def _with_labels(prediction: str) -> str:
+def with_labels(prediction: str) -> str:
     """The labels that `predict` has put into an OME-Zarr, if there are any; else the image itself."""
     from im2im_zoo.processing.grouping import INSTANCES
 

@@ -232,13 +232,16 @@ def _cellpose(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDA
     dynamics, utils = _imported("cellpose.dynamics"), _imported("cellpose.utils")
 
     def group(maps: NDArray[np.float32]) -> NDArray[Any]:
-        labels = dynamics.compute_masks(
-            np.array(maps[:-1]),  # the library writes into what it is given
-            np.array(maps[-1]),
-            cellprob_threshold=options["cellprob_threshold"],
-            flow_threshold=options["flow_threshold"],
-            do_3D=options["do_3D"],
-        )
+        with warnings.catch_warnings():
+            # torch tells whoever makes a sparse tensor that it is not checked.
+            warnings.simplefilter("ignore", UserWarning)
+            labels = dynamics.compute_masks(
+                np.array(maps[:-1]),  # the library writes into what it is given
+                np.array(maps[-1]),
+                cellprob_threshold=options["cellprob_threshold"],
+                flow_threshold=options["flow_threshold"],
+                do_3D=options["do_3D"],
+            )
         # Its type has room for no more than the objects there are; filling holes numbers them anew.
         found: NDArray[Any] = utils.fill_holes_and_remove_small_masks(
             labels.astype(np.uint32), min_size=options["min_size"]
