@@ -4,7 +4,7 @@ Any size of image: it is read in parts, and what is kept is a row an object.
 """
 
 from im2im_zoo.objects.files import FORMATS, check_objects_path, write_objects
-from im2im_zoo.objects.outlines import outlines
+from im2im_zoo.objects.geojson import outlines
 from im2im_zoo.objects.table import object_table
 
 __all__ = ["FORMATS", "check_objects_path", "object_table", "outlines", "write_objects"]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from im2im_zoo.errors import EvaluationError
 from im2im_zoo.images.atomic import make_whole
-from im2im_zoo.objects.outlines import outlines
+from im2im_zoo.objects.geojson import outlines
 from im2im_zoo.objects.table import object_table
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from label_scenes import components, disc, scenes
 from matplotlib.path import Path as Outline
 
-import im2im_zoo.objects.outlines as module
+import im2im_zoo.objects.geojson as module
 from im2im_zoo.errors import EvaluationError
 from im2im_zoo.objects import object_table, outlines, write_objects
-from im2im_zoo.objects.outlines import polygons
+from im2im_zoo.objects.geojson import polygons
 
 
 def drawn(features: list[dict], shape: tuple[int, ...]) -> np.ndarray:
