@@ -119,7 +119,11 @@ def with_labels(prediction: str) -> str:
 
 def show_evaluation(result: "Evaluation") -> None:
     """Print the figures as a table with their definitions."""
-    rows = [(name, value, _definition(result, name)) for name, value in result.flat().items()]
+    rows, said = [], ""
+    for name, value in result.flat().items():
+        meaning = _definition(result, name)
+        rows.append((name, value, "" if meaning == said else meaning))
+        said = meaning
     print_table(("metric", "value", "definition"), rows)
     settings = ", ".join(f"{name}: {value}" for name, value in result.settings.items())
     for note in (*([settings] if settings else []), *result.notes):

@@ -172,10 +172,9 @@ def _compact(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]
         renumber[ids] = np.arange(len(ids)) + 1
         return renumber[flat.astype(np.intp)], ids.astype(np.int64), areas[ids].astype(np.int64)
     found, inverse, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    inverse = inverse.astype(np.int32)
-    if found[0] == 0:
-        return inverse, found[1:].astype(np.int64), counts[1:].astype(np.int64)
-    return inverse + 1, found.astype(np.int64), counts.astype(np.int64)
+    first = int(found[0] == 0)
+    compact = (inverse + (1 - first)).astype(np.int32)
+    return compact, found[first:].astype(np.int64), counts[first:].astype(np.int64)
 
 
 def _joint_counts(

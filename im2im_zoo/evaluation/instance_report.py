@@ -17,7 +17,7 @@ from im2im_zoo.evaluation.panels import Panel
 from im2im_zoo.evaluation.report import Report, Sample, figure_label, format_figure, headlines
 from im2im_zoo.processing.blocks import regions
 
-WINDOW = 384  # pixels of a picture's sides
+WINDOW = 384  # pixels of a picture's sides, at most
 _HEADLINES = ("ap@0.50", "f1@0.50", "panoptic_quality@0.50", "aggregated_jaccard")
 _SHOWN = ("ap@0.50", "f1@0.50", "aggregated_jaccard", "splits", "merges", "objects_predicted", "objects_true")
 # Rows of the table of images: the page is for people.
@@ -60,7 +60,7 @@ def worst_windows(
     found: list[tuple[int, int, _Window]] = []
     for place, name, p, t in align(prediction, target).lazy_images():
         states = object_states(overlaps_of(p, t))
-        sides = {str(a): min(n, WINDOW) if a in ("y", "x") else 1 for a, n in p.sizes.items()}
+        sides = {str(a): -(-n // -(-n // WINDOW)) if a in ("y", "x") else 1 for a, n in p.sizes.items()}
         for region in regions({str(a): n for a, n in p.sizes.items()}, sides):
             labels = as_labels(p.isel(region).to_numpy(), name), as_labels(t.isel(region).to_numpy(), name)
             # The number decides between equals, so that no images are compared.

@@ -289,12 +289,14 @@ def _draw_objects(
     prediction: NDArray[Any], target: NDArray[Any], states: ObjectStates | None, factor: int
 ) -> tuple[RGB, list[str], tuple[tuple[tuple[int, int, int], str], ...]]:
     """A colour for each state of objects, dark where two of the same image meet."""
-    here = object_states(overlaps(prediction, target))
+    known = states or object_states(overlaps(prediction, target))
     palette = np.array([(0, 0, 0), ONLY_PREDICTION, ONLY_TARGET, AGREE, SPLIT, MERGED], dtype=np.uint8)
-    rgb = palette[_every((states or here).paint(prediction, target), factor)]
+    rgb = palette[_every(known.paint(prediction, target), factor)]
     rgb[_every(borders(prediction, target), factor)] //= 3
-    matched, false, missed, split, merged = here.counts
+    matched, false, missed, split, merged = known.counts
     how = f"in this view {matched} matched, {false} false, {missed} missed objects; {split} split, {merged} that merge others"
+    if states is not None:
+        how = "judged by the whole objects"
     colours = (AGREE, ONLY_PREDICTION, ONLY_TARGET, SPLIT, MERGED)
     words = ("matched (IoU ≥ 0.5)", "predicted, no match (FP)", "missed (FN)", "split", "merged")
     return rgb, [how], tuple(zip(colours, words, strict=True))

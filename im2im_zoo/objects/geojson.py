@@ -55,11 +55,13 @@ def polygons(mask: NDArray[np.bool_]) -> list[list[Ring]]:
 
     Voxels that touch at their corners are of one part.
     """
-    from skimage.measure import find_contours, points_in_poly
+    from skimage.measure import find_contours
 
-    found = find_contours(np.pad(mask, 1).astype(np.float32), 0.5, fully_connected="high")
+    found = find_contours(  # type: ignore[no-untyped-call]
+        np.pad(mask, 1).astype(np.float32), 0.5, fully_connected="high"
+    )
     # One voxel of padding; and voxel k reaches from k to k + 1.
-    rings = [ring[:, ::-1] - 0.5 for ring in found]
+    rings = [_corners(ring[:, ::-1] - 0.5) for ring in found]
     areas = np.array([_area(ring) for ring in rings])
     if not len(areas):
         return []
@@ -68,7 +70,7 @@ def polygons(mask: NDArray[np.bool_]) -> list[list[Ring]]:
     outer = [k for k in range(len(rings)) if areas[k] * sign > 0]
     parts = {k: [rings[k]] for k in outer}
     for k in set(range(len(rings))) - set(outer):
-        around = [o for o in outer if points_in_poly(rings[k][:1], rings[o])[0]]
+        around = [o for o in outer if _contains(rings[o], rings[k][:1])]
         parts[min(around, key=lambda o: abs(areas[o]))].append(rings[k])
     return [[ring.tolist() for ring in part] for part in parts.values()]
 
@@ -107,6 +109,21 @@ def _features(
 def _among(label: int, ids: NDArray[np.int64]) -> bool:
     at = int(np.searchsorted(ids, label))
     return at < len(ids) and int(ids[at]) == int(label)
+
+
+def _corners(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A closed ring without the points at which it goes straight on; steps are of half voxels, so that this is exact."""
+    steps = np.diff(ring, axis=0)
+    before = np.roll(steps, 1, axis=0)
+    turns = steps[:, 0] * before[:, 1] != steps[:, 1] * before[:, 0]
+    kept = ring[:-1][turns]
+    return np.concatenate([kept, kept[:1]])
+
+
+def _contains(ring: NDArray[np.float64], point: NDArray[np.float64]) -> bool:
+    from skimage.measure import points_in_poly
+
+    return bool(points_in_poly(point, ring)[0])  # type: ignore[no-untyped-call]
 
 
 def _area(ring: NDArray[np.float64]) -> float:

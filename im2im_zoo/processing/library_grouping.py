@@ -47,6 +47,11 @@ class LibraryGrouping:
         """The library."""
         return LIBRARIES[self.operation]
 
+    @property
+    def callable(self) -> str:
+        """The operation."""
+        return self.operation
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the version of the library that is installed, if it is."""
         try:
@@ -108,7 +113,7 @@ def library_grouping(tensors: "Sequence[v0_5.OutputTensorDescr]") -> LibraryGrou
             f"{what} is followed by {', '.join(behind)}; labels can be followed by ensure_dtype alone"
         )
     space = _space(what, tensor)
-    kwargs = {k: v for k, v in operation.kwargs.model_dump(mode="python").items() if v is not None}
+    kwargs = {k: v for k, v in dict(operation.kwargs).items() if v is not None}
     if operation.id == "stardist_postprocessing":
         scale = dict(zip(space, map(int, kwargs["grid"]), strict=False))
         if len(kwargs["grid"]) != len(space):
@@ -222,7 +227,7 @@ def _stardist(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDA
             verbose=False,
         )
         # A label for where objects overlap may be negative, for "none".
-        return relabel(np.maximum(drawn, 0))[0]
+        return np.asarray(relabel(np.maximum(drawn, 0))[0])
 
     return group
 

@@ -345,7 +345,7 @@ def predict_arrays(
     main = main_image(plan, images)
     results = {o.id: sinks[n].image(plan, n, main) for n, o in enumerate(plan.outputs)}
     if function is not None:
-        results[INSTANCES] = _grouped(plan, function, *results.values(), main)
+        results[INSTANCES] = _grouped(plan, function, next(iter(results.values())), main)
     return results
 
 

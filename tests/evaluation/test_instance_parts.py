@@ -170,7 +170,7 @@ def test_the_report_shows_the_windows_where_most_is_wrong(
         write_image(one, tmp_path / f"{name}.ome.zarr", labels=True)
     pair = open_image(tmp_path / "p.ome.zarr"), open_image(tmp_path / "t.ome.zarr")
     (sample,) = worst_windows(*pair, image, most=1)
-    assert sample.title == "p.ome.zarr: y 384 to 512, x 384 to 512"
+    assert sample.title == "p.ome.zarr: y 256 to 512, x 256 to 512"
     assert [p.title for p in sample.panels] == ["image", "true objects", "predicted objects", "comparison"]
     path = write_report(tmp_path / "r.html", instance_report("Nuclei", evaluate(*pair, "instance"), [sample]))
     text = path.read_text()
