@@ -120,18 +120,19 @@ class Package:
     def grouping(self) -> "AnyGrouping | None":
         """What makes instance labels of the output, which is then dense maps.
 
-        It is in `config.im2im_zoo.grouping`, or an operation of the output that a library does.
+        It is in `config.im2im_zoo.grouping`, or an operation of the output that a library does, or in `config.stardist`.
 
         Raises:
             PackageError: it is not written as this program writes it, or cannot be done.
         """
         from im2im_zoo.processing.grouping import read_grouping
-        from im2im_zoo.processing.library_grouping import library_grouping
+        from im2im_zoo.processing.library_grouping import exported_by_stardist, library_grouping
 
         axes = {str(t.id): [str(axis.id) for axis in t.axes] for t in self.outputs}
         try:
             by_file = read_grouping(self.raw.get("config"), axes)
-            return by_file or library_grouping(self.description.outputs)
+            named = by_file or library_grouping(self.description.outputs)
+            return named or exported_by_stardist(self.raw.get("config"), self.description.outputs)
         except PackageError as error:
             raise PackageError(f"{self.source}: {error}") from error
 

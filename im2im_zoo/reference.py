@@ -116,7 +116,7 @@ class Reference:
     def _grouped(self, maps: xr.DataArray) -> NDArray[Any]:
         """A result as the RDF describes it: what a library groups is labels there."""
         grouping, values = self.package.grouping, maps.to_numpy()
-        if not isinstance(grouping, LibraryGrouping):
+        if not isinstance(grouping, LibraryGrouping) or not grouping.named:
             return values
         function = grouping.load(self.package.root, allow_code=self.allow_code)
         space = [a for a in ("z", "y", "x") if a in maps.dims]

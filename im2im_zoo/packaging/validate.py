@@ -206,6 +206,8 @@ def _check_library(checks: _Checks, grouping: LibraryGrouping) -> None:
     except PackageError as error:
         checks.add("info", "skipped", "outputs[0].postprocessing", str(error))
         return
+    if not grouping.named:
+        return
     (output,) = checks.package.outputs
     labels = np.load(checks.package.path(output.test_tensor))
     checks.measured["grouping"] = {"objects_in_test_output": len(np.unique(labels[labels != 0]))}
@@ -214,7 +216,7 @@ def _check_library(checks: _Checks, grouping: LibraryGrouping) -> None:
 def _check_reproduces(checks: _Checks, name: str, engine: Engine, test: Reference) -> None:
     """Compare a format's result with the test output, within the tolerance that the package declares."""
     grouping = checks.package.grouping
-    if isinstance(grouping, LibraryGrouping) and not grouping.is_installed:
+    if isinstance(grouping, LibraryGrouping) and grouping.named and not grouping.is_installed:
         return  # `_check_library` says so
     results = test.finish(engine(test.inputs))
     for tensor_id, expected in test.expected.items():

@@ -1,5 +1,7 @@
 """Groupings that the format names: `stardist_postprocessing` and `cellpose_flow_dynamics`, done by these libraries themselves.
 
+Packages that StarDist itself exports do not name the operation, but have what it takes in `config.stardist`; they are grouped alike.
+
 Both are extras (`pip install 'im2im_zoo[stardist]'`). They take the network's maps of a whole image and change its shape, so they
 are no steps of a pipeline: the output tensor is taken for the maps (`maps_tensor`), and the operation is the package's grouping,
 as one by a file is (`grouping`). What is called, with what, is what bioimageio.core calls.
@@ -35,12 +37,14 @@ class LibraryGrouping:
         output: the id of the output tensor, which is taken for the maps.
         kwargs: of the operation.
         scale: voxels of the labels for one of the maps, by axis, where it is not 1 (StarDist's grid).
+        named: whether the RDF names the operation, so that its output, and the test tensor, are the labels.
     """
 
     operation: str
     output: str
     kwargs: Mapping[str, Any]
     scale: Mapping[str, int]
+    named: bool = True
 
     @property
     def source(self) -> str:
@@ -126,6 +130,41 @@ def library_grouping(tensors: "Sequence[v0_5.OutputTensorDescr]") -> LibraryGrou
             f"{what}: do_3D is {kwargs['do_3D']}, and the output has the axes {', '.join(space)}; volumes need do_3D, planes must not have it"
         )
     return LibraryGrouping(operation.id, str(tensor.id), kwargs, {})
+
+
+def exported_by_stardist(
+    config: object, tensors: "Sequence[v0_5.OutputTensorDescr]"
+) -> LibraryGrouping | None:
+    """The grouping of a package that StarDist exported, whose output is the maps; None if it is none, or of another kind.
+
+    Args:
+        config: of the RDF, plain.
+    """
+    theirs = config.get("stardist") if isinstance(config, Mapping) else None
+    network = theirs.get("config") if isinstance(theirs, Mapping) else None
+    thresholds = theirs.get("thresholds") if isinstance(theirs, Mapping) else None
+    if not isinstance(network, Mapping) or not isinstance(thresholds, Mapping) or len(tensors) != 1:
+        return None
+    space = tuple(a for a in ("z", "y", "x") if a in [str(axis.id) for axis in tensors[0].axes])
+    channels = next((len(a.channel_names) for a in tensors[0].axes if a.type == "channel"), 0)
+    grid, rays = network.get("grid"), network.get("n_rays")
+    # Networks that tell classes apart give more channels, and other rays than the golden spiral are not the operation's.
+    spiral = network.get("rays_json") or {"name": "Rays_GoldenSpiral", "kwargs": {}}
+    if not isinstance(rays, int) or channels != rays + 1 or spiral.get("name") != "Rays_GoldenSpiral":
+        return None
+    if not isinstance(grid, Sequence) or len(grid) != len(space) or not {"prob", "nms"} <= set(thresholds):
+        return None
+    kwargs = {
+        "prob_threshold": float(thresholds["prob"]),
+        "nms_threshold": float(thresholds["nms"]),
+        "n_rays": rays,
+        "grid": tuple(map(int, grid)),
+        "b": 2,  # what StarDist does if nothing is said
+    }
+    if len(space) == 3:
+        kwargs["anisotropy"] = tuple(spiral["kwargs"].get("anisotropy") or (1.0, 1.0, 1.0))
+    scale = {a: int(g) for a, g in zip(space, grid, strict=True)} if set(grid) != {1} else {}
+    return LibraryGrouping("stardist_postprocessing", str(tensors[0].id), kwargs, scale, named=False)
 
 
 def maps_tensor(tensor: "v0_5.OutputTensorDescr") -> "v0_5.OutputTensorDescr":

@@ -102,13 +102,13 @@ def star_maps(labels: np.ndarray) -> xr.DataArray:
 def flow_maps(labels: np.ndarray) -> xr.DataArray:
     """Five times the direction to each object's centre, and how sure it is that there is one."""
     at = np.indices(labels.shape).astype(float)
-    maps = np.full((3, *labels.shape), -5.0)
-    maps[:2] = 0
+    maps = np.zeros((labels.ndim + 1, *labels.shape))
+    maps[-1] = -5
     for number in range(1, labels.max() + 1):
         inside = labels == number
         way = np.stack([a[inside].mean() - a[inside] for a in at])
-        maps[:2, inside] = 5 * way / np.maximum(np.linalg.norm(way, axis=0), 1)
-        maps[2, inside] = 5
+        maps[:-1, inside] = 5 * way / np.maximum(np.linalg.norm(way, axis=0), 1)
+        maps[-1, inside] = 5
     return image_of(maps.astype(np.float32))
 
 
@@ -207,6 +207,48 @@ def _tested(opened: Package, maps: np.ndarray, labels: np.ndarray) -> Any:
     rdf["outputs"][0]["test_tensor"] = {"source": "out.npy"}
     (opened.root / "rdf.yaml").write_text(yaml.safe_dump(rdf, sort_keys=False))
     return validate_package(opened.root)
+
+
+@stardist
+def test_a_package_that_stardist_exported_is_grouped_by_its_thresholds(tmp_path: Path) -> None:
+    import yaml
+
+    truth = spheres((66, 81), 7, 20)
+    maps = star_maps(truth)
+    named = package(tmp_path / "a", RAYS + 1, [star(grid=2, b=2)], grid=2)
+    names = [f"map{n}" for n in range(RAYS + 1)]
+    space = [output_axis(a, follows("raw", a), scale=2.0, halo=2) for a in ("y", "x")]
+    opened = build_model(
+        tmp_path / "b",
+        OnGrid(RAYS + 1, 2, 2),
+        [
+            tensor_in(
+                "raw",
+                [
+                    tensor_axis("batch"),
+                    tensor_axis("channel", names),
+                    *(tensor_axis(a, (16, 4)) for a in "yx"),
+                ],
+            )
+        ],
+        [tensor_out("maps", [output_axis("batch"), output_axis("channel", names), *space])],
+    )
+    rdf = yaml.safe_load((opened / "rdf.yaml").read_text())
+    rdf["config"] = {
+        "stardist": {"config": {"n_rays": RAYS, "grid": [2, 2]}, "thresholds": {"prob": 0.4, "nms": 0.3}}
+    }
+    (opened / "rdf.yaml").write_text(yaml.safe_dump(rdf, sort_keys=False))
+    labels = predict_array(open_package(opened), maps)
+    np.testing.assert_array_equal(labels, predict_array(named, maps))
+    assert (labels.shape, labels.to_numpy().max()) == (truth.shape, truth.max())
+
+
+@cellpose
+def test_volumes_of_flows_lead_to_the_objects(tmp_path: Path) -> None:
+    truth = spheres((24, 44, 44), 7, 20)
+    maps = flow_maps(truth)
+    labels = predict_array(package(tmp_path, 4, [flow(do_3D=True)], ndim=3), maps)
+    assert average_precision(labels.to_numpy(), truth, [0.8])[0.8] == 1
 
 
 def test_the_extra_that_is_missing_is_named_and_the_maps_can_be_had(tmp_path: Path) -> None:
