@@ -48,6 +48,12 @@ class Grouping:
         """Labels have the voxels of the maps."""
         return {}
 
+    @property
+    def copies(self) -> tuple[int, int]:
+        """What a call takes at most, in copies of its maps and labels: the maps, and what our methods make of them if all is
+        foreground (measured); the labels as they are found, given and written."""
+        return 3, 6
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)

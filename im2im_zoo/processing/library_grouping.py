@@ -72,6 +72,12 @@ class LibraryGrouping:
         }
 
     @property
+    def copies(self) -> tuple[int, int]:
+        """What a call takes at most, in copies of its maps and labels, measured where all is foreground: of StarDist 0.9.2 890 bytes
+        a voxel with 32 rays, of Cellpose 4.2.1 510 bytes in 2D."""
+        return (7, 6) if self.operation == "stardist_postprocessing" else (40, 10)
+
+    @property
     def is_installed(self) -> bool:
         """Whether the library can be found."""
         return importlib.util.find_spec(self.source) is not None

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from im2im_zoo.runtime.tile_job import Sink
 
 _DTYPE = "uint32"
-# What a call takes at most, in copies of its maps and labels: the maps, and what the methods make of them if all is foreground
-# (measured); the labels as they are found, given and written.
-_MAPS_COPIES, _LABELS_COPIES = 3, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class GroupPlan:
             for a, n in zip(maps.image_axes, maps.image_shape, strict=True)
             if a != "channel" or "channel" not in maps.axes
         }
-        scale = package.grouping.scale
+        scale, copies = package.grouping.scale, package.grouping.copies
         shape |= {m.name: labels_size(m, scale[m.name]) for m in layout.network_axes if m.name in scale}
         voxels = math.prod(int(maps.sizes[a] or 1) for a in space_axes(maps.axes))
         of_maps, of_labels = 4 * int(maps.sizes.get("channel") or 1), 4
@@ -80,7 +77,7 @@ class GroupPlan:
             tuple(shape),
             tuple(shape.values()),
             _labels_dtype(dtype),
-            voxels * (_MAPS_COPIES * of_maps + _LABELS_COPIES * of_labels * math.prod(scale.values())),
+            voxels * (copies[0] * of_maps + copies[1] * of_labels * math.prod(scale.values())),
         )
 
     def to_json(self) -> dict[str, Any]:
