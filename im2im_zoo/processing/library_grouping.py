@@ -7,20 +7,16 @@ are no steps of a pipeline: the output tensor is taken for the maps (`maps_tenso
 as one by a file is (`grouping`). What is called, with what, is what bioimageio.core calls.
 """
 
-import importlib
 import importlib.metadata
 import importlib.util
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from im2im_zoo.errors import PackageError
 from im2im_zoo.processing.group_function import GroupFunction
+from im2im_zoo.processing.library_calls import group_by_cellpose, group_by_stardist
 
 if TYPE_CHECKING:
     from bioimageio.spec.model import v0_5
@@ -92,7 +88,9 @@ class LibraryGrouping:
         Raises:
             PackageError: the library is not installed, and which extra installs it.
         """
-        make = {"stardist_postprocessing": _stardist, "cellpose_flow_dynamics": _cellpose}[self.operation]
+        make = {"stardist_postprocessing": group_by_stardist, "cellpose_flow_dynamics": group_by_cellpose}[
+            self.operation
+        ]
         try:
             function = make(dict(self.kwargs))
         except ImportError as error:
@@ -236,76 +234,3 @@ def _maps_axis(axis: Any, grouping: LibraryGrouping) -> Any:
     if getattr(axis, "halo", 0):
         change["halo"] = -(-int(axis.halo) // grid)
     return axis.model_copy(update=change)
-
-
-def _stardist(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """Non-maximum suppression of star-convex polygons (Schmidt et al. 2018) or polyhedra (Weigert et al. 2020)."""
-    stardist = _imported("stardist")
-    relabel = _imported("stardist.matching").relabel_sequential
-    grid, three = tuple(options["grid"]), len(options["grid"]) == 3
-    found = {
-        "grid": grid,
-        "b": options["b"],
-        "prob_thresh": options["prob_threshold"],
-        "nms_thresh": options["nms_threshold"],
-    }
-    if three:
-        rays = stardist.Rays_GoldenSpiral(options["n_rays"], anisotropy=tuple(options["anisotropy"]))
-
-    def group(maps: NDArray[np.float32]) -> NDArray[Any]:
-        probability, distances = maps[0], np.moveaxis(maps[1:], 0, -1)
-        shape = tuple(n * g for n, g in zip(probability.shape, grid, strict=True))
-        if not three:
-            points, sure, far = stardist.non_maximum_suppression(distances, probability, **found)
-            labels: NDArray[Any] = stardist.polygons_to_label(far, points, prob=sure, shape=shape)
-            return labels
-        points, sure, far = stardist.non_maximum_suppression_3d(distances, probability, rays, **found)
-        if not len(points):  # which the library's drawing does not take
-            return np.zeros(shape, np.int32)
-        drawn = stardist.polyhedron_to_label(
-            far,
-            points,
-            rays=rays,
-            prob=sure,
-            shape=shape,
-            overlap_label=options.get("overlap_label"),
-            verbose=False,
-        )
-        # A label for where objects overlap may be negative, for "none".
-        return np.asarray(relabel(np.maximum(drawn, 0))[0])
-
-    return group
-
-
-def _cellpose(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """Voxels follow the flows to the centres of their objects (Stringer et al. 2021)."""
-    dynamics, utils = _imported("cellpose.dynamics"), _imported("cellpose.utils")
-
-    def group(maps: NDArray[np.float32]) -> NDArray[Any]:
-        with warnings.catch_warnings():
-            # torch tells whoever makes a sparse tensor that it is not checked.
-            warnings.simplefilter("ignore", UserWarning)
-            labels = dynamics.compute_masks(
-                np.array(maps[:-1]),  # the library writes into what it is given
-                np.array(maps[-1]),
-                cellprob_threshold=options["cellprob_threshold"],
-                flow_threshold=options["flow_threshold"],
-                do_3D=options["do_3D"],
-            )
-        # Its type has room for no more than the objects there are; filling holes numbers them anew.
-        found: NDArray[Any] = utils.fill_holes_and_remove_small_masks(
-            labels.astype(np.uint32), min_size=options["min_size"]
-        )
-        return found
-
-    return group
-
-
-def _imported(name: str) -> Any:
-    """A library's module; how warnings look, which StarDist changes for all, is as it was."""
-    style = warnings.formatwarning
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = importlib.import_module(name)
-    warnings.formatwarning = style
-    return module
