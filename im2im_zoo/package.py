@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
 
     from im2im_zoo.processing import Operation
-    from im2im_zoo.processing.grouping import Grouping
+    from im2im_zoo.processing.grouping import AnyGrouping
 
 # The formats that `engines` can run, the preferred first, and the libraries any of which runs them: ONNX runs without torch and
 # without the package's code, TorchScript without its code; a state dict runs the package's own Python.
@@ -89,10 +89,19 @@ class Package:
         """The input tensors."""
         return tuple(self.description.inputs)
 
-    @property
+    @functools.cached_property
     def outputs(self) -> "tuple[OutputTensorDescr, ...]":
-        """The output tensors."""
-        return tuple(self.description.outputs)
+        """The output tensors; one that a library groups (StarDist, Cellpose) is the maps that the network gives, not the labels.
+
+        Raises:
+            PackageError: the RDF's labels cannot be made of any maps.
+        """
+        from im2im_zoo.processing.library_grouping import maps_tensor
+
+        try:
+            return tuple(maps_tensor(t) for t in self.description.outputs)
+        except PackageError as error:
+            raise PackageError(f"{self.source}: {error}") from error
 
     @functools.cached_property
     def before_rdf(self) -> "Mapping[str, tuple[Operation, ...]]":
@@ -111,17 +120,22 @@ class Package:
             raise PackageError(f"{self.source}: {error}") from error
 
     @functools.cached_property
-    def grouping(self) -> "Grouping | None":
-        """What makes instance labels of the output, which is then dense maps; it is in `config.im2im_zoo.grouping`.
+    def grouping(self) -> "AnyGrouping | None":
+        """What makes instance labels of the output, which is then dense maps.
+
+        It is in `config.im2im_zoo.grouping`, or an operation of the output that a library does, or in `config.stardist`.
 
         Raises:
-            PackageError: it is not written as this program writes it.
+            PackageError: it is not written as this program writes it, or cannot be done.
         """
         from im2im_zoo.processing.grouping import read_grouping
+        from im2im_zoo.processing.library_grouping import exported_by_stardist, library_grouping
 
         axes = {str(t.id): [str(axis.id) for axis in t.axes] for t in self.outputs}
         try:
-            return read_grouping(self.raw.get("config"), axes)
+            by_file = read_grouping(self.raw.get("config"), axes)
+            named = by_file or library_grouping(self.description.outputs)
+            return named or exported_by_stardist(self.raw.get("config"), self.description.outputs)
         except PackageError as error:
             raise PackageError(f"{self.source}: {error}") from error
 
@@ -309,7 +323,7 @@ def _rdf_in(folder: Path, source: str) -> Path:
 def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
     raw = _read_rdf(rdf, source)
     package = Package(source, rdf.parent.resolve(), _describe(raw, rdf, source), raw, remove)
-    _ = package.before_rdf, package.grouping  # which are refused here if they are not valid
+    _ = package.before_rdf, package.outputs, package.grouping  # which are refused here if they are not valid
     if not package.weights:
         raise PackageError(_no_weights(package))
     return package

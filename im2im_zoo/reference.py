@@ -15,6 +15,7 @@ from im2im_zoo.array_file import read_npy
 from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.package import Package
 from im2im_zoo.processing import fit
+from im2im_zoo.processing.library_grouping import LibraryGrouping
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,27 @@ class Reference:
                 allow_code=self.allow_code,
                 root=self.package.root,
             )
-            results[str(tensor.id)] = pipeline(image).transpose(*axes).to_numpy()
+            results[str(tensor.id)] = self._grouped(pipeline(image).transpose(*axes))
         return results
+
+    def _grouped(self, maps: xr.DataArray) -> NDArray[Any]:
+        """A result as the RDF describes it: what a library groups is labels there."""
+        grouping, values = self.package.grouping, maps.to_numpy()
+        if not isinstance(grouping, LibraryGrouping) or not grouping.named:
+            return values
+        function = grouping.load(self.package.root, allow_code=self.allow_code)
+        space = [a for a in ("z", "y", "x") if a in maps.dims]
+        each = maps if "batch" in maps.dims else maps.expand_dims("batch")
+        labels = np.stack(
+            [
+                function(np.ascontiguousarray(m, np.float32))
+                for m in each.transpose("batch", "channel", *space)
+            ]
+        )
+        whole = xr.DataArray(labels[:, None], dims=("batch", "channel", *space))
+        (tensor,) = self.package.description.outputs
+        kept = whole if "batch" in maps.dims else whole.isel(batch=0)
+        return kept.transpose(*maps.dims).to_numpy().astype(tensor.dtype)
 
 
 def reference_of(package: Package, *, allow_code: bool = False) -> Reference | None:

@@ -225,6 +225,14 @@ def predict(
             help="Make instance labels of the maps of a package that says how, or stop at the maps.",
         ),
     ] = True,
+    objects: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--objects",
+            metavar="FILE",
+            help="Also write the labels' objects: a table (.csv, .parquet) or outlines (.geojson); may be repeated.",
+        ),
+    ] = None,
     ome_zarr: Annotated[
         str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="Version of OME-Zarr to write.")
     ] = None,
@@ -273,6 +281,7 @@ def predict(
         shards,
         allow_code,
         grouping,
+        objects or [],
     )
     run(
         package,
@@ -288,8 +297,8 @@ def predict(
 
 @app.command()
 def evaluate(
-    prediction: Annotated[str, typer.Argument(help="Predicted image.")],
-    target: Annotated[str, typer.Argument(help="Image of the truth.")],
+    prediction: Annotated[str, typer.Argument(help="Predicted image, or a folder of them.")],
+    target: Annotated[str, typer.Argument(help="Image of the truth, or a folder of them.")],
     task: Annotated[str, typer.Option(metavar="regression|semantic|instance", help="What is compared.")],
     axes: Annotated[
         str | None,
@@ -304,12 +313,47 @@ def evaluate(
         float | None,
         typer.Option(help="Data range of PSNR and SSIM; default: maximum - minimum of the target."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="Also write a page with pictures of the objects: matched, missed, split, merged.",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="What the labels are of, to be shown in the report.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compare a prediction with the truth."""
+    """Compare a prediction with the truth; of two folders, the images of the same names, each and pooled."""
     from im2im_zoo.cli.evaluate import run
 
-    run(prediction, target, task, axes, target_axes, threshold, data_range, json)
+    run(prediction, target, task, axes, target_axes, threshold, data_range, report, image, json)
+
+
+@app.command()
+def objects(
+    labels: Annotated[
+        str, typer.Argument(help="Label image, or an OME-Zarr that `predict` has put labels into.")
+    ],
+    outputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Table (.csv, .parquet) or outlines (.geojson) to write."),
+    ],
+    image: Annotated[
+        str | None, typer.Option("--image", help="What the labels are of, for mean intensities.")
+    ] = None,
+    axes: Annotated[str | None, typer.Option(help="Axes of the labels, if the file does not say.")] = None,
+    image_axes: Annotated[
+        str | None, typer.Option(help="Axes of the image, if the file does not say.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure the objects of a label image of any size: positions, sizes, mean intensities, outlines."""
+    from im2im_zoo.cli.objects import run
+
+    run(labels, outputs, image, axes, image_axes, overwrite)
 
 
 @app.command()

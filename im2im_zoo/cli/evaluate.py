@@ -1,15 +1,19 @@
 """`im2im-zoo evaluate`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from im2im_zoo.cli.console import print_table, say
 
 if TYPE_CHECKING:
-    from im2im_zoo.evaluation import Evaluation
+    from im2im_zoo.evaluation import Evaluation, Sample
+
+# Images of a folder that a report shows, one window each.
+_PICTURED = 8
 
 
 def run(
@@ -20,28 +24,89 @@ def run(
     target_axes: str | None,
     threshold: float,
     data_range: float | None,
+    report: Path | None,
+    image: str | None,
     as_json: bool,
 ) -> None:
-    """Evaluate two images and print the figures."""
-    from im2im_zoo.evaluation import TASKS, evaluate
+    """Evaluate two images, or all of two folders, and print the figures."""
+    from im2im_zoo.evaluation import TASKS, evaluate, mean_evaluation
     from im2im_zoo.images import open_image
 
     if task not in TASKS:
         raise typer.BadParameter(f"{task!r}; say one of {', '.join(TASKS)}", param_hint="--task")
-    result = evaluate(
-        open_image(_with_labels(prediction) if task == "instance" else prediction, axes=axes),
-        open_image(target, axes=target_axes),
-        task,
-        threshold=threshold,
-        data_range=data_range,
-    )
+    if task != "instance" and (report is not None or image is not None):
+        raise typer.BadParameter("is of --task instance", param_hint="--report, --image")
+    samples: list[Sample] = []
+    results = []
+    pairs = _pairs(prediction, target, image)
+    for one, other, shown in pairs:
+        predicted = open_image(with_labels(one) if task == "instance" else one, axes=axes)
+        truth = open_image(other, axes=target_axes)
+        results.append(evaluate(predicted, truth, task, threshold=threshold, data_range=data_range))
+        if len(pairs) > 1:
+            results[-1] = _named(results[-1], Path(one).name)
+        if report is not None and len(samples) < _PICTURED:
+            samples += _pictures(predicted, truth, shown, most=4 if len(pairs) == 1 else 1)
+    result = mean_evaluation(results) if len(results) > 1 else results[0]
+    if report is not None:
+        from im2im_zoo.evaluation import instance_report, write_report
+
+        title = f"{Path(prediction).name} against {Path(target).name}"
+        say(f"wrote {write_report(report, instance_report(title, result, samples))}")
     if as_json:
         sys.stdout.write(result.to_json() + "\n")
     else:
         show_evaluation(result)
 
 
-def _with_labels(prediction: str) -> str:
+def _pairs(prediction: str, target: str, image: str | None) -> list[tuple[str, str, str | None]]:
+    """What is compared: two images, or those of two folders that have one name; and what they are of."""
+    folders = [Path(p) for p in (prediction, target) if _is_folder(p)]
+    if not folders:
+        return [(prediction, target, image)]
+    if len(folders) == 1 or (image is not None and not _is_folder(image)):
+        raise typer.BadParameter("give images, or folders of images, of all of them")
+    ours, theirs = _by_name(folders[0]), _by_name(folders[1])
+    images = _by_name(Path(image)) if image is not None else {}
+    alone = sorted(ours.keys() ^ theirs.keys())
+    if alone or not ours:
+        raise typer.BadParameter(
+            f"{folders[0]} and {folders[1]} must hold images of the same names (without endings); "
+            + (f"only one has {', '.join(alone[:5])}" if alone else "there are none")
+        )
+    return [(ours[name], theirs[name], images.get(name)) for name in sorted(ours)]
+
+
+def _is_folder(path: str) -> bool:
+    return Path(path).is_dir() and ".zarr" not in path.lower()
+
+
+def _by_name(folder: Path) -> dict[str, str]:
+    from im2im_zoo.images import image_suffixes
+
+    endings = sorted(image_suffixes().readable, key=len, reverse=True)
+    found = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((e for e in endings if path.name.lower().endswith(e)), None)
+        if ending is not None:
+            found[path.name[: -len(ending)]] = str(path)
+    return found
+
+
+def _named(result: "Evaluation", name: str) -> "Evaluation":
+    """The figures of each image under the name of its file; that of labels within an OME-Zarr says nothing."""
+    per_image = tuple((", ".join([name, *n.split(", ")[1:]]), figures) for n, figures in result.per_image)
+    return replace(result, per_image=per_image)
+
+
+def _pictures(prediction: Any, target: Any, image: str | None, most: int) -> "list[Sample]":
+    from im2im_zoo.evaluation import worst_windows
+    from im2im_zoo.images import open_image
+
+    return worst_windows(prediction, target, None if image is None else open_image(image), most=most)
+
+
+def with_labels(prediction: str) -> str:
     """The labels that `predict` has put into an OME-Zarr, if there are any; else the image itself."""
     from im2im_zoo.processing.grouping import INSTANCES
 
@@ -54,7 +119,11 @@ def _with_labels(prediction: str) -> str:
 
 def show_evaluation(result: "Evaluation") -> None:
     """Print the figures as a table with their definitions."""
-    rows = [(name, value, _definition(result, name)) for name, value in result.flat().items()]
+    rows, said = [], ""
+    for name, value in result.flat().items():
+        meaning = _definition(result, name)
+        rows.append((name, value, "" if meaning == said else meaning))
+        said = meaning
     print_table(("metric", "value", "definition"), rows)
     settings = ", ".join(f"{name}: {value}" for name, value in result.settings.items())
     for note in (*([settings] if settings else []), *result.notes):

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from im2im_zoo.axes import axes_letters
 from im2im_zoo.cli.console import print_json, progress, quantity, results, say
 
 if TYPE_CHECKING:
+    from im2im_zoo.package import Package
     from im2im_zoo.runtime import Plan, PredictionResult
     from im2im_zoo.runtime.prepare import Halo
 
@@ -110,6 +112,7 @@ class Options:
     shards: bool | None
     allow_code: bool
     grouping: bool
+    objects: Sequence[Path]
 
 
 def run(
@@ -149,6 +152,7 @@ def run(
             "group": options.grouping,
         }
         main, inputs = _open_images(image, options)
+        _check_objects(opened, options, overwrite)
         if plan_only:
             from im2im_zoo.runtime.prediction import plan_with_engine
 
@@ -167,8 +171,33 @@ def run(
             **chosen,
             **shared,
         )
+        if options.objects and done.labels is not None:
+            from im2im_zoo.cli.objects import write_all
+            from im2im_zoo.images import open_image
+
+            npy = done.labels.suffix == ".npy"
+            made = open_image(
+                done.labels,
+                axes=axes_letters(done.plan.grouping.axes) if npy and done.plan.grouping else None,
+            )
+            write_all(made, options.objects, main, overwrite)
     if as_json:
         print_json(result_json(done))
+
+
+def _check_objects(package: "Package", options: Options, overwrite: bool) -> None:
+    """Refuse objects that there will be none of, or no place for, before anything is computed."""
+    if not options.objects:
+        return
+    from im2im_zoo.objects import check_objects_path
+
+    if package.grouping is None or not options.grouping:
+        raise typer.BadParameter(
+            "needs labels, which this prediction does not make; measure a label image with `im2im-zoo objects`",
+            param_hint="--objects",
+        )
+    for path in options.objects:
+        check_objects_path(path, overwrite=overwrite)
 
 
 def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:

@@ -13,6 +13,7 @@ from im2im_zoo.evaluation.baselines import (
 )
 from im2im_zoo.evaluation.comparison import TASKS, Evaluation, Task, evaluate, mean_evaluation
 from im2im_zoo.evaluation.curves import Curve, curve_from_rows
+from im2im_zoo.evaluation.instance_report import instance_report, worst_windows
 from im2im_zoo.evaluation.panels import Panel, regression_panels, segmentation_panels
 from im2im_zoo.evaluation.plots import panel_figure, panels_png
 from im2im_zoo.evaluation.report import Headline, Report, Sample, headlines, write_report
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "headlines",
     "identity",
+    "instance_report",
     "linear_fit",
     "mean_evaluation",
     "otsu_instances",
@@ -40,5 +42,6 @@ __all__ = [
     "regression_panels",
     "segmentation_panels",
     "watershed_instances",
+    "worst_windows",
     "write_report",
 ]

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -31,11 +32,25 @@ class Aligned:
 
     def images(self) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.generic]]]:
         """(channel, prediction, target) for each channel of each image, space axes only, as numpy."""
-        outer = [a for a in self.target.dims if a in _IMAGE_AXES or a == "channel"]
+        for where, _, p, t in self.lazy_images():
+            yield where.get("channel", 0), p.to_numpy(), t.to_numpy()
+
+    def lazy_images(self) -> Iterator[tuple[dict[str, int], str, xr.DataArray, xr.DataArray]]:
+        """(place, name, prediction, target) for each channel of each image, space axes only; what is lazy stays lazy.
+
+        The name is that of the prediction's file, if it is known, with the place along other axes.
+        """
+        outer = [str(a) for a in self.target.dims if a in _IMAGE_AXES or a == "channel"]
+        source = Path(str(self.prediction.attrs.get("source", "image"))).name
         for place in itertools.product(*(range(self.target.sizes[a]) for a in outer)):
             where = dict(zip(outer, place, strict=True))
-            p, t = (a.isel(where).to_numpy() for a in (self.prediction, self.target))
-            yield where.get("channel", 0), p, t
+            said = [
+                f"{a} {n}" if a != "channel" else self.channels[n]
+                for a, n in where.items()
+                if self.target.sizes[a] > 1
+            ]
+            p, t = (a.isel(where) for a in (self.prediction, self.target))
+            yield where, ", ".join([source, *said]), p, t
 
 
 def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: bool = True) -> Aligned:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -12,16 +12,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.errors import EvaluationError
-from im2im_zoo.evaluation import instance, regression, semantic
+from im2im_zoo.evaluation import contingency, instance_evaluation, regression, semantic
 from im2im_zoo.evaluation.alignment import Aligned, align, channel_names, without_variances
+from im2im_zoo.evaluation.instance import THRESHOLDS
 
 Task = Literal["regression", "semantic", "instance"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Figures = Mapping[str, float]
 _NONE: Mapping[str, Figures] = MappingProxyType({})
-# Counts are summed over images and channels; everything else is a mean.
-_COUNTS = ("tp@", "fp@", "fn@", "objects_")
-_DETAIL_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class Evaluation:
         settings: what the figures depend on: threshold, data range ...
         notes: what was assumed.
         images: over how many images (pairs, and positions along batch, index or time) the mean was taken.
+        per_image: name -> figures of each image and channel, of instances alone.
+        sums: what the pooled figures are made of, likewise.
     """
 
     task: Task
@@ -45,6 +45,8 @@ class Evaluation:
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     images: int = 1
+    per_image: tuple[tuple[str, Figures], ...] = ()
+    sums: tuple[instance_evaluation.Sums, ...] = ()
 
     def flat(self) -> dict[str, float]:
         """All figures in one mapping: "pearson" is the mean, "pearson[GFP]" that of one channel."""
@@ -61,6 +63,7 @@ class Evaluation:
             "images": self.images,
             "figures": _finite(self.figures),
             "channels": {name: _finite(figures) for name, figures in self.channels.items()},
+            "per_image": [{"image": name, "figures": _finite(figures)} for name, figures in self.per_image],
             "not_finite": {k: str(v) for k, v in flat.items() if not math.isfinite(v)},
             "settings": dict(self.settings),
             "definitions": dict(self.definitions),
@@ -77,7 +80,7 @@ def evaluate(
     threshold: float = 0.5,
     data_range: float | None = None,
     classes: int | None = None,
-    iou_thresholds: Sequence[float] = instance.THRESHOLDS,
+    iou_thresholds: Sequence[float] = THRESHOLDS,
 ) -> Evaluation:
     """Compare a prediction with its target.
 
@@ -136,15 +139,18 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
                 "evaluate the same channels of all images"
             )
     weights = [e.images for e in evaluations]
-    return Evaluation(
+    together = Evaluation(
         task=first.task,
-        figures=_combine([e.figures for e in evaluations], weights),
+        figures=_combine([_of_images(e.figures) for e in evaluations], weights),
         channels={c: _combine([e.channels[c] for e in evaluations], weights) for c in first.channels},
         definitions=first.definitions,
         settings=first.settings,
         notes=tuple(dict.fromkeys(note for e in evaluations for note in e.notes)),
         images=sum(weights),
+        per_image=tuple(one for e in evaluations for one in e.per_image),
+        sums=tuple(one for e in evaluations for one in e.sums),
     )
+    return _with_pooled(together)
 
 
 def _evaluate_regression(pair: Aligned, data_range: float | None) -> Evaluation:
@@ -212,7 +218,7 @@ def _evaluate_classes(
     per_class: list[dict[int, dict[str, float]]] = []
     for _, p, t in pair.images():
         matrix = semantic.confusion(
-            instance.as_labels(p, "prediction"), instance.as_labels(t, "target"), count
+            contingency.as_labels(p, "prediction"), contingency.as_labels(t, "target"), count
         )
         per_class.append(semantic.class_figures(matrix))
         per_image.append(
@@ -235,46 +241,33 @@ def _evaluate_classes(
 
 
 def _evaluate_instance(pair: Aligned, thresholds: Sequence[float]) -> Evaluation:
-    levels = sorted({*map(float, thresholds), _DETAIL_THRESHOLD})
-    results = [
-        (channel, instance_figures(instance.overlaps(p, t), levels)) for channel, p, t in pair.images()
+    levels = sorted({*map(float, thresholds), instance_evaluation.HALF})
+    sums: list[tuple[int, str, instance_evaluation.Sums]] = [
+        (place.get("channel", 0), name, instance_evaluation.sums_of(contingency.overlaps_of(p, t), levels))
+        for place, name, p, t in pair.lazy_images()
     ]
+    results = [(channel, instance_evaluation.figures_of(one)) for channel, _, one in sums]
     names = results[0][1] if results else {}
-    definitions = {name: _instance_definition(name, levels) for name in names}
+    definitions = {name: instance_evaluation.definition(name, levels) for name in names}
     settings = {"matching": "one to one, IoU at or above the threshold, most pairs first, then largest IoU"}
-    return _assemble("instance", pair, results, definitions, settings)
+    made = _assemble("instance", pair, results, definitions, settings)
+    return _with_pooled(
+        replace(
+            made,
+            per_image=tuple((w, instance_evaluation.figures_of(s)) for _, w, s in sums),
+            sums=tuple(s for _, _, s in sums),
+        )
+    )
 
 
-def instance_figures(found: instance.Overlaps, thresholds: Sequence[float]) -> dict[str, float]:
-    """AP at each threshold and their mean; F1, precision, recall, quality and counts at 0.5; foreground figures."""
-    matchings = {level: instance.match(found, level) for level in thresholds}
-    half = matchings.get(_DETAIL_THRESHOLD) or instance.match(found, _DETAIL_THRESHOLD)
-    at = f"@{_DETAIL_THRESHOLD:.2f}"
-    foreground = semantic.PixelCounts(
-        tp=found.shared, fp=found.total_p - found.shared, fn=found.total_t - found.shared
-    ).figures()
-    return {
-        "mean_ap": float(np.mean([m.ap for m in matchings.values()])),
-        **{f"ap@{level:.2f}": m.ap for level, m in matchings.items()},
-        f"f1{at}": half.f1,
-        f"precision{at}": half.precision,
-        f"recall{at}": half.recall,
-        f"matched_iou{at}": half.matched_iou,
-        f"panoptic_quality{at}": half.panoptic_quality,
-        f"tp{at}": float(half.tp),
-        f"fp{at}": float(half.fp),
-        f"fn{at}": float(half.fn),
-        "objects_predicted": float(half.tp + half.fp),
-        "objects_true": float(half.tp + half.fn),
-        "foreground_dice": foreground["dice"],
-        "foreground_iou": foreground["iou"],
-    }
-
-
-def _instance_definition(name: str, levels: Sequence[float]) -> str:
-    if name == "mean_ap":
-        return f"Mean of AP over the IoU thresholds {', '.join(f'{v:.2f}' for v in levels)}."
-    return instance.DEFINITIONS[name.partition("@")[0]]
+def _with_pooled(made: Evaluation) -> Evaluation:
+    """The evaluation with what its images give together, if they are several and sums of them are known."""
+    pooled = instance_evaluation.pooled_figures(made.sums)
+    levels = list(made.sums[0].matched) if made.sums else []
+    said = {name: instance_evaluation.definition(name, levels) for name in pooled}
+    return replace(
+        made, figures={**_of_images(made.figures), **pooled}, definitions=dict(made.definitions) | said
+    )
 
 
 def _assemble(
@@ -307,11 +300,15 @@ def _combine(figures: Sequence[Figures], weights: Sequence[int] | None = None) -
     combined: dict[str, float] = {}
     for name in figures[0] if figures else ():
         pairs = [(f[name], w) for f, w in zip(figures, shares, strict=True) if not math.isnan(f[name])]
-        if name.startswith(_COUNTS):
+        if instance_evaluation.is_count(name):
             combined[name] = math.fsum(v for v, _ in pairs)
         else:
             combined[name] = _weighted_mean(pairs)
     return combined
+
+
+def _of_images(figures: Figures) -> Figures:
+    return {k: v for k, v in figures.items() if not k.startswith(instance_evaluation.POOLED)}
 
 
 def _weighted_mean(pairs: Iterable[tuple[float, int]]) -> float:

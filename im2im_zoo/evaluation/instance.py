@@ -1,34 +1,49 @@
-"""Figures for instance labels: AP, F1, precision, recall and counts at IoU thresholds. Arrays only: no axes, no files.
+"""Figures for instance labels: AP, F1, panoptic quality, aggregated Jaccard, splits and merges. No images: overlaps in.
 
-Overlaps are kept sparse: only pairs of objects that touch each other cost anything, so that an image of 10^5 objects is
-compared in seconds.
+Which objects overlap is counted in `contingency`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.errors import EvaluationError
+from im2im_zoo.evaluation.contingency import Overlaps, as_labels, overlaps
+
+__all__ = ["Matching", "Overlaps", "as_labels", "average_precision", "match", "overlaps"]
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
-_CHUNK = 1 << 22
+# A part of an object, or what it was merged with, is not worth the word if all but the largest fill less of it than this.
+_LEAST_SHARE = 0.1
 
 DEFINITIONS: dict[str, str] = {
     "ap": (
         "Average precision at an IoU threshold as in StarDist and the 2018 Data Science Bowl, TP / (TP + FP + FN) over "
         "objects, each predicted object matched to at most one true object with IoU ≥ threshold. "
-        "1 when neither image has an object. Mean per image, never pooled."
+        "1 when neither image has an object. Mean per image; `pooled_ap` is of the counts of all images."
     ),
     "mean_ap": "Mean of AP over the IoU thresholds 0.50, 0.55 ... 0.95.",
-    "f1": "F1 over objects at an IoU threshold, 2 TP / (2 TP + FP + FN).",
+    "f1": "F1 over objects at an IoU threshold, 2 TP / (2 TP + FP + FN): the recognition quality RQ of Kirillov et al. 2019.",
     "precision": "TP / (TP + FP) over objects at an IoU threshold.",
     "recall": "TP / (TP + FN) over objects at an IoU threshold.",
-    "matched_iou": "Mean IoU of the matched pairs of objects; undefined without any.",
-    "panoptic_quality": "Sum of the IoU of matched pairs / (TP + FP/2 + FN/2) (Kirillov et al. 2019).",
+    "matched_iou": "Mean IoU of the matched pairs of objects, the segmentation quality SQ; undefined without any.",
+    "panoptic_quality": "PQ = SQ x RQ, the sum of the IoU of matched pairs / (TP + FP/2 + FN/2) (Kirillov et al. 2019).",
+    "aggregated_jaccard": (
+        "AJI (Kumar et al. 2017): each true object with the predicted one of the largest IoU (of equals, the lowest label); voxels "
+        "of their intersections / voxels of their unions, and of true objects without any and predicted ones that were not taken. "
+        "1 when neither image has an object."
+    ),
+    "splits": (
+        "True objects in which more than half of each of two or more predicted objects lies, which without the largest fill "
+        "at least a tenth of it."
+    ),
+    "merges": (
+        "Predicted objects in which more than half of each of two or more true objects lies, which without the largest fill "
+        "at least a tenth of it."
+    ),
     "tp": "Objects matched.",
     "fp": "Predicted objects without a match.",
     "fn": "True objects without a match.",
@@ -37,27 +52,6 @@ DEFINITIONS: dict[str, str] = {
     "foreground_dice": "Dice over pixels of any object against background (= F1 over pixels).",
     "foreground_iou": "IoU over pixels of any object against background.",
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Overlaps:
-    """Pairs of objects that share pixels, and the objects' ids.
-
-    Attributes:
-        ids_p, ids_t: label of each predicted and true object, sorted, without 0.
-        rows, columns: (pairs,) index of the true and of the predicted object of each pair.
-        iou: (pairs,) intersection over union, in (0, 1].
-        shared, total_p, total_t: pixels in both foregrounds, and in each.
-    """
-
-    ids_p: NDArray[np.int64]
-    ids_t: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    iou: NDArray[np.float64]
-    shared: int
-    total_p: int
-    total_t: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,35 +105,6 @@ class Matching:
         return float(self.iou.sum()) / total if total else 1.0
 
 
-def overlaps(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Overlaps:
-    """Objects of two label images (one shape, whole numbers, 0 = background) and the IoU of those that touch.
-
-    Time and memory grow with pixels plus touching pairs, never with objects times objects.
-
-    Raises:
-        EvaluationError: the shapes differ, or labels that are negative or not whole numbers.
-    """
-    if prediction.shape != target.shape:
-        raise EvaluationError(
-            f"prediction labels have shape {prediction.shape}, target {target.shape}: they must be the same"
-        )
-    p, ids_p, area_p = _compact(as_labels(prediction, "prediction"))
-    t, ids_t, area_t = _compact(as_labels(target, "target"))
-    common = _joint_counts(t, p, (len(area_t), len(area_p)))
-    rows, columns, shared = common.row.astype(np.int64), common.col.astype(np.int64), common.data
-    union = area_t[rows] + area_p[columns] - shared
-    return Overlaps(
-        ids_p=ids_p,
-        ids_t=ids_t,
-        rows=rows,
-        columns=columns,
-        iou=shared / union,
-        shared=int(shared.sum()),
-        total_p=int(area_p.sum()),
-        total_t=int(area_t.sum()),
-    )
-
-
 def match(found: Overlaps, threshold: float = 0.5) -> Matching:
     """Match objects one to one where IoU >= `threshold`: as many pairs as can be, and of those the largest sum of IoU.
 
@@ -166,6 +131,62 @@ def match(found: Overlaps, threshold: float = 0.5) -> Matching:
     return Matching(threshold, tp, len(found.ids_p) - tp, len(found.ids_t) - tp, pairs, iou[chosen])
 
 
+def aggregated_jaccard_sums(found: Overlaps) -> tuple[int, int]:
+    """Intersection and union of the aggregated Jaccard index (Kumar et al. 2017, doi:10.1109/TMI.2017.2677499); see `DEFINITIONS`."""
+    order = np.lexsort((found.columns, -found.iou, found.rows))
+    first = np.unique(found.rows[order], return_index=True)[1]
+    best = order[first]
+    rows, columns = found.rows[best], found.columns[best]
+    common = int(found.common[best].sum())
+    union = int(found.areas_t[rows].sum() + found.areas_p[columns].sum()) - common
+    union += found.total_t - int(found.areas_t[rows].sum())
+    return common, union + found.total_p - int(found.areas_p[np.unique(columns)].sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """Objects of one image that several of the other lie in.
+
+    Attributes:
+        wholes: (n,) their labels.
+        pairs: (k, 2) labels of each of them and of each that lies in it.
+    """
+
+    wholes: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+
+def splits(found: Overlaps) -> Parts:
+    """True objects that are split into several predicted ones; see `DEFINITIONS`."""
+    within = 2 * found.common > found.areas_p[found.columns]
+    return _parts(found.rows, found.columns, within, found, (found.ids_t, found.ids_p), found.areas_t)
+
+
+def merges(found: Overlaps) -> Parts:
+    """Predicted objects in which several true ones are merged; see `DEFINITIONS`."""
+    within = 2 * found.common > found.areas_t[found.rows]
+    return _parts(found.columns, found.rows, within, found, (found.ids_p, found.ids_t), found.areas_p)
+
+
+def _parts(
+    wholes: NDArray[np.int64],
+    parts: NDArray[np.int64],
+    within: NDArray[np.bool_],
+    found: Overlaps,
+    ids: tuple[NDArray[np.int64], NDArray[np.int64]],
+    areas: NDArray[np.int64],
+) -> Parts:
+    """Those of `wholes` that at least two of `parts` are within, as indices of the pairs of overlaps."""
+    wholes, parts, common = wholes[within], parts[within], found.common[within]
+    total, largest = np.zeros(len(areas), np.int64), np.zeros(len(areas), np.int64)
+    np.add.at(total, wholes, common)
+    np.maximum.at(largest, wholes, common)
+    several = np.bincount(wholes, minlength=len(areas)) >= 2
+    enough = several & (total - largest >= _LEAST_SHARE * areas)
+    pairs = np.stack([ids[0][wholes], ids[1][parts]], axis=1)[enough[wholes]]
+    return Parts(ids[0][enough], pairs)
+
+
 def average_precision(
     prediction: NDArray[np.generic],
     target: NDArray[np.generic],
@@ -180,63 +201,6 @@ def average_precision(
     """
     found = overlaps(prediction, target)
     return {threshold: match(found, threshold).ap for threshold in thresholds}
-
-
-def as_labels(labels: NDArray[Any], name: str) -> NDArray[Any]:
-    """Labels as whole numbers, not negative.
-
-    Raises:
-        EvaluationError: fractions, negative numbers, NaN or infinity; `name` says of what.
-    """
-    if labels.dtype.kind == "f":
-        fractions = np.asarray(labels, dtype=np.float64)
-        whole = np.isfinite(fractions) & (fractions == np.round(fractions))
-        if not whole.all():
-            raise EvaluationError(
-                f"{name}: instance labels must be whole numbers, but this image of {labels.dtype} holds "
-                f"{fractions[~whole].flat[0]:g}; turn probabilities into labels first, or evaluate as 'semantic'"
-            )
-        labels = labels.astype(np.int64)
-    elif labels.dtype.kind == "b":
-        labels = labels.astype(np.uint8)
-    elif labels.dtype.kind not in "ui":
-        raise EvaluationError(f"{name}: labels must be whole numbers, not {labels.dtype}")
-    if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
-        raise EvaluationError(
-            f"{name}: holds the label {labels.min()}; labels count from 1, and 0 is background"
-        )
-    return labels
-
-
-def _compact(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-    """Flat labels renumbered to 0..n without gaps, the labels 1..n had, and the pixels of each."""
-    flat = labels.ravel()
-    top = int(flat.max()) if flat.size else 0
-    if top < 2 * flat.size + (1 << 16):  # counting beats sorting unless labels are huge and scattered
-        areas = np.zeros(top + 1, dtype=np.int64)
-        for part in _parts(flat.size):
-            areas += np.bincount(flat[part].astype(np.int64), minlength=top + 1)
-        ids = np.flatnonzero(areas[1:]) + 1
-        renumber = np.zeros(top + 1, dtype=np.int32)
-        renumber[ids] = np.arange(len(ids)) + 1
-        return renumber[flat.astype(np.intp)], ids.astype(np.int64), areas[ids]
-    ids, inverse, areas = np.unique(flat, return_inverse=True, return_counts=True)
-    inverse = inverse.astype(np.int32)
-    if ids[0] == 0:
-        return inverse, ids[1:].astype(np.int64), areas[1:].astype(np.int64)
-    return inverse + 1, ids.astype(np.int64), areas.astype(np.int64)
-
-
-def _joint_counts(t: NDArray[Any], p: NDArray[Any], shape: tuple[int, int]) -> Any:
-    """Shared pixels of every touching pair of compact labels, as a sparse (true, predicted) COO array."""
-    from scipy.sparse import coo_array
-
-    total = coo_array(shape, dtype=np.int64).tocsr()
-    for part in _parts(t.size):
-        both = (t[part] > 0) & (p[part] > 0)
-        where = (t[part][both] - 1, p[part][both] - 1)
-        total = total + coo_array((np.ones(len(where[0]), dtype=np.int64), where), shape=shape).tocsr()
-    return total.tocoo()
 
 
 def _assign(
@@ -262,8 +226,3 @@ def _assign(
     partner = np.full(n, -1, dtype=np.int64)
     partner[matched_rows] = matched_columns
     return np.flatnonzero(partner[r] == c)
-
-
-def _parts(size: int) -> Iterator[slice]:
-    for start in range(0, size, _CHUNK):
-        yield slice(start, start + _CHUNK)

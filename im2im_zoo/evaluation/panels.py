@@ -9,8 +9,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.errors import EvaluationError
-from im2im_zoo.evaluation import instance, semantic
+from im2im_zoo.evaluation import semantic
 from im2im_zoo.evaluation.alignment import align, channel_names
+from im2im_zoo.evaluation.contingency import as_labels, overlaps
+from im2im_zoo.evaluation.object_states import ObjectStates, borders, object_states
 
 Kind = Literal["intensity", "labels", "mask", "error", "overlap", "matches"]
 View = Literal["auto", "max", "middle"]
@@ -21,6 +23,7 @@ PERCENTILES = (0.5, 99.5)
 LONGEST = 768  # pixels of a rendered panel's longer side
 # Okabe & Ito 2008: told apart with every kind of colour vision, and by lightness in grey print.
 AGREE, ONLY_PREDICTION, ONLY_TARGET = (222, 222, 222), (230, 120, 0), (40, 140, 230)
+SPLIT, MERGED = (0, 158, 115), (204, 121, 167)
 _CHANNEL_COLOURS = ((255, 255, 255), (255, 0, 255), (0, 255, 0), (0, 190, 255), (255, 190, 0), (255, 60, 60))
 
 
@@ -37,6 +40,7 @@ class Panel:
         target: the truth, for the last three kinds.
         contrast: values shown as black and white; default: percentiles 0.5 and 99.5 of each channel.
         view: how z is shown: "max" projection or "middle" plane; "auto": max for intensities, else middle.
+        states: of the objects of "matches", if these are parts of a larger image; default: of what is shown.
     """
 
     title: str
@@ -46,6 +50,7 @@ class Panel:
     target: xr.DataArray | None = None
     contrast: tuple[float, float] | None = None
     view: View = "auto"
+    states: ObjectStates | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +249,7 @@ def _draw_comparison(
         return _draw_error(_reduce(image, factor)[0] - _reduce(target, factor)[0], panel.contrast)
     own, truth = image.to_numpy()[0], target.to_numpy()[0]
     if panel.kind == "labels":
-        labels = instance.as_labels(own, panel.title)
+        labels = as_labels(own, panel.title)
         return (
             _colour_labels(_every(labels, factor)),
             [f"{_count(labels)} objects in view, a colour each"],
@@ -258,10 +263,7 @@ def _draw_comparison(
         states, how = _pixel_states(_foreground(own), (truth > 0).astype(np.uint8))
         words = ("both", "prediction only (FP)", "target only (FN)")
     else:
-        states, how = _object_states(
-            instance.as_labels(own, "prediction"), instance.as_labels(truth, "target")
-        )
-        words = ("matched (IoU ≥ 0.5)", "predicted, no match (FP)", "missed (FN)")
+        return _draw_objects(as_labels(own, "prediction"), as_labels(truth, "target"), panel.states, factor)
     palette = np.array([(0, 0, 0), ONLY_PREDICTION, ONLY_TARGET, AGREE], dtype=np.uint8)
     legend = tuple(zip((AGREE, ONLY_PREDICTION, ONLY_TARGET), words, strict=True))
     return palette[_every(states, factor)], [how], legend
@@ -283,14 +285,21 @@ def _pixel_states(prediction: NDArray[np.uint8], target: NDArray[np.uint8]) -> t
     return prediction + 2 * target, f"Dice of this view {semantic.dice(prediction, target):.3f}"
 
 
-def _object_states(prediction: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
-    """0 background, 1 predicted object without a match, 2 missed object, 3 matched; matched in the plane shown."""
-    matching = instance.match(instance.overlaps(prediction, target), 0.5)
-    states = np.where(target > 0, np.uint8(2), np.uint8(0))
-    states[np.isin(target, matching.pairs[:, 0])] = 3
-    states[(prediction > 0) & ~np.isin(prediction, matching.pairs[:, 1])] = 1
-    states[np.isin(prediction, matching.pairs[:, 1])] = 3
-    return states, f"in this view {matching.tp} matched, {matching.fp} false, {matching.fn} missed objects"
+def _draw_objects(
+    prediction: NDArray[Any], target: NDArray[Any], states: ObjectStates | None, factor: int
+) -> tuple[RGB, list[str], tuple[tuple[tuple[int, int, int], str], ...]]:
+    """A colour for each state of objects, dark where two of the same image meet."""
+    known = states or object_states(overlaps(prediction, target))
+    palette = np.array([(0, 0, 0), ONLY_PREDICTION, ONLY_TARGET, AGREE, SPLIT, MERGED], dtype=np.uint8)
+    rgb = palette[_every(known.paint(prediction, target), factor)]
+    rgb[_every(borders(prediction, target), factor)] //= 3
+    matched, false, missed, split, merged = known.counts
+    how = f"in this view {matched} matched, {false} false, {missed} missed objects; {split} split, {merged} that merge others"
+    if states is not None:
+        how = "judged by the whole objects"
+    colours = (AGREE, ONLY_PREDICTION, ONLY_TARGET, SPLIT, MERGED)
+    words = ("matched (IoU ≥ 0.5)", "predicted, no match (FP)", "missed (FN)", "split", "merged")
+    return rgb, [how], tuple(zip(colours, words, strict=True))
 
 
 def _foreground(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from im2im_zoo.errors import EvaluationError
 from im2im_zoo.evaluation.comparison import Evaluation
 from im2im_zoo.evaluation.curves import Curve, curve_svg
 from im2im_zoo.evaluation.files import write_atomically
+from im2im_zoo.evaluation.instance_evaluation import POOLED
 from im2im_zoo.evaluation.panels import Panel, Rendered, render, scale_bar
 from im2im_zoo.evaluation.plots import png_bytes
 
@@ -35,9 +36,12 @@ LABELS: Mapping[str, str] = {
     "accuracy": "Accuracy",
     "mean_ap": "Mean AP",
     "ap": "AP",
-    "f1": "F1",
-    "matched_iou": "IoU of matches",
-    "panoptic_quality": "Panoptic quality",
+    "f1": "F1 (recognition quality RQ)",
+    "matched_iou": "IoU of matches (segmentation quality SQ)",
+    "panoptic_quality": "Panoptic quality PQ",
+    "aggregated_jaccard": "Aggregated Jaccard AJI",
+    "splits": "Split objects",
+    "merges": "Objects that merge others",
     "tp": "Matched objects (TP)",
     "fp": "False objects (FP)",
     "fn": "Missed objects (FN)",
@@ -46,7 +50,7 @@ LABELS: Mapping[str, str] = {
     "foreground_dice": "Dice of foreground",
     "foreground_iou": "IoU of foreground",
 }
-_COUNTS = ("tp", "fp", "fn", "objects_predicted", "objects_true")
+_COUNTS = ("tp", "fp", "fn", "splits", "merges", "objects_predicted", "objects_true")
 _BOUNDED = frozenset(LABELS) - {"psnr", "mse", "mae", "nrmse", *_COUNTS}
 
 
@@ -114,13 +118,15 @@ def headlines(evaluations: Mapping[str, Evaluation], figures: tuple[str, ...]) -
 
 def figure_label(figure: str) -> str:
     """Name of a figure for people: "ap@0.50" -> "AP at IoU 0.50"."""
+    if figure.startswith(POOLED):
+        return f"{figure_label(figure.removeprefix(POOLED))}, pooled"
     base, _, level = figure.partition("@")
     return LABELS.get(base, base) + (f" at IoU {level}" if level else "")
 
 
 def format_figure(figure: str, value: float) -> str:
     """A figure's value for people: counts whole, PSNR in dB, the rest with three or four digits."""
-    base = figure.partition("@")[0].partition("[")[0]
+    base = figure.removeprefix(POOLED).partition("@")[0].partition("[")[0]
     if math.isnan(value):
         return "undefined"
     if math.isinf(value):

@@ -7,6 +7,7 @@ package's test image and crops of it whole; whether a consumer's own tiling is r
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from im2im_zoo.array_file import read_npy
@@ -31,6 +32,7 @@ from im2im_zoo.packaging.weights_checks import (
     prepared_tensors,
 )
 from im2im_zoo.processing.grouping import WHERE, GroupFunction
+from im2im_zoo.processing.library_grouping import LibraryGrouping
 
 
 def validate_package(
@@ -160,6 +162,9 @@ def _check_grouping(checks: Checks) -> None:
     package, grouping = checks.package, checks.package.grouping
     if grouping is None:
         return
+    if isinstance(grouping, LibraryGrouping):
+        _check_library(checks, grouping)
+        return
     if grouping.source not in {str(a.source) for a in package.description.attachments}:
         message = f"{grouping.source} is not among the attachments, so readers of the format leave it behind: list it there"
         checks.add("warning", "grouping", WHERE, message)
@@ -178,6 +183,20 @@ def _check_grouping(checks: Checks) -> None:
         checks.note("grouping", f"{grouping.source} finds {found} objects in the test output")
     else:
         checks.add("info", "grouping", WHERE, f"{grouping.source} finds no object in the test output")
+
+
+def _check_library(checks: Checks, grouping: LibraryGrouping) -> None:
+    """Whether the library that groups the maps is here; what it makes is the test output, which is compared above."""
+    try:
+        grouping.load(checks.package.root, allow_code=checks.allow_code)
+    except PackageError as error:
+        checks.add("info", "skipped", "outputs[0].postprocessing", str(error))
+        return
+    if not grouping.named:
+        return
+    (output,) = checks.package.outputs
+    labels = read_npy(checks.package.path(output.test_tensor))
+    checks.measured["grouping"] = {"objects_in_test_output": len(np.unique(labels[labels != 0]))}
 
 
 def _objects(package: Package, function: GroupFunction) -> int:

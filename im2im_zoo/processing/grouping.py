@@ -9,17 +9,16 @@ and is done last, on the whole of an image at one time point; the RDF's output i
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from im2im_zoo.axes import SPACE
 from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.processing.custom_code import file_in, load_callable, our_groupings
+from im2im_zoo.processing.group_function import GroupFunction as GroupFunction
+from im2im_zoo.processing.library_grouping import LibraryGrouping
 
 WHERE = "config.im2im_zoo.grouping"
 # What the labels are called, beside the outputs and within an OME-Zarr.
@@ -44,6 +43,17 @@ class Grouping:
     output: str
     kwargs: Mapping[str, Any]
 
+    @property
+    def scale(self) -> Mapping[str, int]:
+        """Labels have the voxels of the maps."""
+        return {}
+
+    @property
+    def copies(self) -> tuple[int, int]:
+        """What a call takes at most, in copies of its maps and labels: the maps, and what our methods make of them if all is
+        foreground (measured); the labels as they are found, given and written."""
+        return 3, 6
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
@@ -56,7 +66,7 @@ class Grouping:
         """
         return our_groupings().get(hashlib.sha256(self._file(root).read_bytes()).hexdigest()) == self.callable
 
-    def load(self, root: Path, *, allow_code: bool) -> "GroupFunction":
+    def load(self, root: Path, *, allow_code: bool) -> GroupFunction:
         """The function, ready to be called.
 
         Args:
@@ -98,39 +108,6 @@ class Grouping:
             raise PackageError(str(error)) from error
 
 
-@dataclass(frozen=True, slots=True)
-class GroupFunction:
-    """Calls the file's function and checks what it gives; `what` names it in messages."""
-
-    what: str
-    function: Callable[..., Any]
-    kwargs: Mapping[str, Any]
-
-    def __call__(self, maps: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        """The labels ((z,) y, x), 0 background, of maps (channel, (z,) y, x), which the function may not write into.
-
-        Raises:
-            PackageError: the function fails, or gives no labels of that shape.
-        """
-        maps = maps.view()
-        maps.flags.writeable = False
-        try:
-            labels = np.asarray(self.function(maps, **self.kwargs))
-        except Exception as error:
-            raise PackageError(
-                f"{self.what} failed on maps of shape {maps.shape}: {type(error).__name__}: {error}"
-            ) from error
-        if labels.shape != maps.shape[1:]:
-            raise PackageError(
-                f"{self.what} made labels of shape {labels.shape} of maps of shape {maps.shape}: it must give {maps.shape[1:]}"
-            )
-        if labels.dtype.kind not in "iu" or (labels.dtype.kind == "i" and labels.min(initial=0) < 0):
-            raise PackageError(
-                f"{self.what} made {labels.dtype} values from {labels.min(initial=0)}: labels are integers, 0 and above"
-            )
-        return labels
-
-
 def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Grouping | None:
     """The grouping of a package's `config`, or None if it has none.
 
@@ -160,3 +137,7 @@ def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Group
             f"{WHERE}: the output {output} has the axes {', '.join(outputs[output])}; maps have batch, channel, (z,) y, x"
         )
     return Grouping(source, sha256, callable_, output, {str(k): v for k, v in kwargs.items()})
+
+
+# By a file of the package, or by a library that the format names.
+AnyGrouping = Grouping | LibraryGrouping

@@ -29,7 +29,8 @@ Operation: TypeAlias = (
 )
 """Any pre- or postprocessing operation of the spec; the spec's own class is the only description of it."""
 
-_UNSUPPORTED = {"stardist_postprocessing", "cellpose_flow_dynamics"}
+# Done last, on the whole of a package's maps (`library_grouping`); they are no steps of a pipeline.
+_GROUPINGS = {"stardist_postprocessing", "cellpose_flow_dynamics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,10 @@ def check_operations(operations: Sequence[Operation], axes: Sequence[str]) -> No
     """
     for number, operation in enumerate(operations, 1):
         where = label(number, operation)
-        if operation.id in _UNSUPPORTED:
+        if operation.id in _GROUPINGS:
             raise ProcessingError(
-                f"{where}: not supported yet; take it out, and run StarDist or Cellpose itself on the network's output"
+                f"{where}: makes labels of whole maps, so it can only be the last operation of a package's output; in a recipe, name "
+                "a grouping (`output.grouping`) instead"
             )
         axis = getattr(getattr(operation, "kwargs", None), "axis", None)
         check_axes(where, () if axis is None else (str(axis),), axes)

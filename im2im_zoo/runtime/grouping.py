@@ -14,8 +14,8 @@ import xarray as xr
 
 from im2im_zoo.axes import space_axes
 from im2im_zoo.errors import PlanError
-from im2im_zoo.processing.grouping import INSTANCES, GroupFunction, Grouping
-from im2im_zoo.runtime.mapping import Layout
+from im2im_zoo.processing.grouping import INSTANCES, AnyGrouping, GroupFunction
+from im2im_zoo.runtime.mapping import AxisMap, Layout
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from im2im_zoo.runtime.tile_job import Sink
 
 _DTYPE = "uint32"
-# What a call takes at most, in copies of its maps and labels: the maps, and what the methods make of them if all is foreground
-# (measured); the labels as they are found, given and written.
-_MAPS_COPIES, _LABELS_COPIES = 3, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class GroupPlan:
         bytes: of the memory that a call takes at most.
     """
 
-    grouping: Grouping
+    grouping: AnyGrouping
     space: tuple[str, ...]
     axes: tuple[str, ...]
     shape: tuple[int, ...]
@@ -70,6 +67,8 @@ class GroupPlan:
             for a, n in zip(maps.image_axes, maps.image_shape, strict=True)
             if a != "channel" or "channel" not in maps.axes
         }
+        scale, copies = package.grouping.scale, package.grouping.copies
+        shape |= {m.name: labels_size(m, scale[m.name]) for m in layout.network_axes if m.name in scale}
         voxels = math.prod(int(maps.sizes[a] or 1) for a in space_axes(maps.axes))
         of_maps, of_labels = 4 * int(maps.sizes.get("channel") or 1), 4
         return cls(
@@ -78,7 +77,7 @@ class GroupPlan:
             tuple(shape),
             tuple(shape.values()),
             _labels_dtype(dtype),
-            voxels * (_MAPS_COPIES * of_maps + _LABELS_COPIES * of_labels),
+            voxels * (copies[0] * of_maps + copies[1] * of_labels * math.prod(scale.values())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +90,12 @@ class GroupPlan:
             "dtype": self.dtype,
             "bytes": self.bytes,
         }
+
+
+def labels_size(axis: AxisMap, scale: int) -> int:
+    """Voxels of the labels along an axis of the network, which has `scale` of them for one of the maps."""
+    port = None if axis.network is None else axis.network.outputs[0]
+    return axis.size if port is None else int(axis.size * port.scale * scale)
 
 
 def _labels_dtype(dtype: str | None) -> str:
@@ -148,6 +153,8 @@ def group_samples(
                 "--dtype, and start over with --restart"
             )
         kept = xr.DataArray(labels, dims=ours.space).isel({a: 0 for a in added if a != "channel"})
+        # Of a coarser grid, the last map's voxel may reach beyond the image.
+        kept = kept.isel({a: slice(n) for a, n in zip(ours.axes, ours.shape, strict=True) if a in kept.dims})
         block = kept.expand_dims(list(position)).transpose(*ours.axes).to_numpy()
         region = {a: slice(0, n) for a, n in zip(ours.axes, ours.shape, strict=True)}
         region |= {a: slice(p, p + 1) for a, p in position.items()}

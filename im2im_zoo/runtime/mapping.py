@@ -14,6 +14,7 @@ Sizes are counted in voxels of the reference: the input tensor whose size along 
 How an axis appears in each tensor (its place, scale and offset) is a `Port`; `tensor_sizes` reads them from the RDF.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -364,7 +365,8 @@ def _output_map(
             )
         axis = by_name.get(name)
         port = None if axis is None or axis.network is None else axis.network.outputs[number]
-        sizes[name] = length if port is None or axis is None else int(axis.size * port.scale)
+        whole = math.ceil if tensor.rounds_up else int
+        sizes[name] = length if port is None or axis is None else whole(axis.size * port.scale)
         if sizes[name] == 0:
             raise PlanError(
                 f"{package.name}: {axis.size if axis else 0} voxels along {name} give no voxel of the output {tensor.id}"

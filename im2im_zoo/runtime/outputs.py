@@ -26,6 +26,8 @@ _CHUNK = {2: 1024, 3: 128}
 _SHARDED_CHUNK = {2: 512, 3: 64}
 _SHARD = {2: 4096, 3: 512}
 _MANY_CHUNKS = 10_000
+# The number, in place of an output's, of the labels that are made of the only one.
+LABELS = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +272,14 @@ def output_translation(plan: Plan, number: int, image: xr.DataArray) -> dict[str
 
 
 def output_scales(plan: Plan, number: int) -> dict[str, float]:
-    """Voxels of an output for one of the main input, by the axes that both have."""
+    """Voxels of an output (or of `LABELS`) for one of the main input, by the axes that both have."""
     reference = next(i for i, source in enumerate(plan.inputs) if source.given)
     scales = {m.name: 1.0 for m in plan.loops}
     for name, (inputs, outputs) in plan.ports.items():
         source, target = inputs[reference], outputs[number]
         if source is not None and target is not None:
-            scales[name] = float(target.scale / source.scale)
+            finer = plan.grouping.grouping.scale.get(name, 1) if number == LABELS and plan.grouping else 1
+            scales[name] = float(target.scale / source.scale) * finer
     return scales
 
 

@@ -21,11 +21,14 @@ from im2im_zoo.runtime.grouping import group_samples
 from im2im_zoo.runtime.mapping import images_by_input, main_input, map_axes
 from im2im_zoo.runtime.memory import Cost
 from im2im_zoo.runtime.outputs import (
+    LABELS,
     Format,
     check_free,
     main_image,
     output_image,
     output_paths,
+    output_pixel_size,
+    output_translation,
 )
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.planning import plan_prediction
@@ -342,7 +345,7 @@ def predict_arrays(
     main = main_image(plan, images)
     results = {o.id: sinks[n].image(plan, n, main) for n, o in enumerate(plan.outputs)}
     if function is not None:
-        results[INSTANCES] = _grouped(plan, function, *results.values())
+        results[INSTANCES] = _grouped(plan, function, next(iter(results.values())), main)
     return results
 
 
@@ -366,13 +369,17 @@ def predict_array(
     return next(iter(results.values()))
 
 
-def _grouped(plan: Plan, function: GroupFunction, maps: xr.DataArray) -> xr.DataArray:
+def _grouped(plan: Plan, function: GroupFunction, maps: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """The labels of maps in memory."""
     if plan.grouping is None:
         raise ValueError("a plan without grouping")
     labels = np.zeros(plan.grouping.shape, plan.grouping.dtype)
     group_samples(plan, function, maps, _ArraySink(labels, plan.grouping.axes))
     result = xr.DataArray(labels, dims=plan.grouping.axes, name=INSTANCES, attrs=maps.attrs)
+    result.attrs |= {"pixel_size_um": output_pixel_size(plan, LABELS, image)}
+    result.attrs.pop("translation_um", None)
+    if translation := output_translation(plan, LABELS, image):
+        result.attrs["translation_um"] = translation
     if "channel" in plan.grouping.axes and "channel" in maps.coords:
         result = result.assign_coords(channel=maps["channel"].values)
     return result

@@ -28,7 +28,7 @@ from im2im_zoo.package import Package
 from im2im_zoo.processing.grouping import INSTANCES, GroupFunction
 from im2im_zoo.runtime.grouping import group_samples
 from im2im_zoo.runtime.mapping import Layout
-from im2im_zoo.runtime.outputs import output_pixel_size, output_scales, output_translation, storage
+from im2im_zoo.runtime.outputs import LABELS, output_pixel_size, output_scales, output_translation, storage
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.prepare import Settings
 from im2im_zoo.runtime.rescale import resampled_to
@@ -167,7 +167,7 @@ class Staged:
         labels = target.labels or source.parent.name == "labels"
         sizes = {
             a: max(1, round(original.sizes[a] * scale))
-            for a, scale in output_scales(plan, number).items()
+            for a, scale in output_scales(plan, LABELS if source.parent.name == "labels" else number).items()
             if a in target.image_axes and a in original.dims
         }
         self._write(resampled_to(open_image(source), sizes, labels=labels), path, labels=labels)
@@ -234,8 +234,8 @@ def _writer(
         axes=ours.axes,
         shape=ours.shape,
         dtype=ours.dtype,
-        pixel_size_um=output_pixel_size(plan, 0, image),
-        translation_um=output_translation(plan, 0, image),
+        pixel_size_um=output_pixel_size(plan, LABELS, image),
+        translation_um=output_translation(plan, LABELS, image),
         time_step_s=image.attrs.get("time_step_s") if "time" in ours.axes else None,
         chunks=chunks,
         shards=shards,

@@ -29,7 +29,8 @@ _LARGEST_RATIO = 64
 class Tensor:
     """One tensor of a package: its axes by their names in `AXES`, and what each is in the RDF.
 
-    `lengths`: sizes that do not follow an axis, one an axis; None where they do, or depend on the data.
+    `lengths`: sizes that do not follow an axis, one an axis; None where they do, or depend on the data. `rounds_up`: whether
+    a last voxel that is not whole counts, as in maps on a coarser grid of which labels are made.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Tensor:
     dtype: str
     labels: bool
     spec: Any
+    rounds_up: bool = False
 
     def axis(self, name: str) -> Any:
         """The spec's description of an axis."""
@@ -124,7 +126,12 @@ def _tensor(package: "Package", spec: Any) -> Tensor:
     dtype = str(np.dtype(str(spec.dtype)))
     named = hasattr(spec.data, "values") if not isinstance(spec.data, Sequence) else False
     labels = np.dtype(dtype).kind in "iu" and (named or np.dtype(dtype).itemsize >= 4)
-    return Tensor(str(spec.id), names, lengths, channels, dtype, labels, spec)
+    coarse = (
+        package.grouping is not None
+        and package.grouping.output == str(spec.id)
+        and bool(package.grouping.scale)
+    )
+    return Tensor(str(spec.id), names, lengths, channels, dtype, labels, spec, coarse)
 
 
 def _name(package: "Package", tensor: Any, axis: Any) -> str:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 
-from im2im_zoo.images import open_image
+from im2im_zoo.images import open_image, write_image
 from im2im_zoo.recipe_file import load_recipe
 
 if TYPE_CHECKING:
@@ -105,3 +107,43 @@ def test_too_little_memory_for_the_labels_is_said_with_what_would_do(
     assert "grouping takes the maps and labels of the whole image at once" in done.err
     assert "--no-grouping" in done.err
     assert not (tmp_path / "o.ome.zarr.incomplete").exists()
+
+
+def test_its_objects_are_written_with_the_labels(
+    cli: "Cli", grouped: Path, image: Path, tmp_path: Path
+) -> None:
+    command = ["predict", grouped, image, tmp_path / "o.ome.zarr", "--json"]
+    command += ["--objects", tmp_path / "o.csv", "--objects", tmp_path / "o.geojson"]
+    done = cli(*command)
+    assert done.code == 0, done.err
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert (
+        len(table)
+        == json.loads(done.out)["objects"]
+        == len(json.loads((tmp_path / "o.geojson").read_text())["features"])
+    )
+    assert table["mean"].min() > 0
+    refused = cli(
+        "predict", grouped, image, tmp_path / "p.ome.zarr", "--no-grouping", "--objects", tmp_path / "p.csv"
+    )
+    assert refused.code == 2
+    assert "needs labels" in refused.err
+    assert not (tmp_path / "p.ome.zarr").exists()
+
+
+def test_folders_of_labels_are_evaluated_each_and_pooled(cli: "Cli", tmp_path: Path) -> None:
+    for folder, name, value in [("p", "a", 1), ("p", "b", 0), ("t", "a", 1), ("t", "b", 2)]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        labels = np.zeros((20, 20), np.uint16)
+        labels[4:9, 4:9] = value
+        write_image(xr.DataArray(labels, dims=("y", "x")), tmp_path / folder / f"{name}.ome.tif", labels=True)
+    command = ["evaluate", tmp_path / "p", tmp_path / "t", "--task", "instance"]
+    done = cli(*command, "--json", "--report", tmp_path / "r.html")
+    result = json.loads(done.out)
+    assert [one["image"] for one in result["per_image"]] == ["a.ome.tif", "b.ome.tif"]
+    assert (result["figures"]["ap@0.50"], result["figures"]["pooled_recall@0.50"]) == (0.5, 0.5)
+    assert "b.ome.tif" in (tmp_path / "r.html").read_text()
+    (tmp_path / "t" / "b.ome.tif").unlink()
+    lost = cli(*command)
+    assert lost.code == 2
+    assert "only one has b" in lost.err

@@ -268,8 +268,11 @@ def test_batch_may_be_named_though_images_have_none() -> None:
 @pytest.mark.parametrize(
     ("operation", "message"),
     [
-        (v0_5.CellposeFlowDynamicsDescr.model_construct(id="cellpose_flow_dynamics"), "not supported yet"),
-        (v0_5.StardistPostprocessingDescr.model_construct(id="stardist_postprocessing"), "not supported yet"),
+        (v0_5.CellposeFlowDynamicsDescr.model_construct(id="cellpose_flow_dynamics"), "the last operation"),
+        (
+            v0_5.StardistPostprocessingDescr.model_construct(id="stardist_postprocessing"),
+            "the last operation",
+        ),
         (op("clip", min=3.0, max=2.0), "lower limit 3.0 is not below"),
         (op("clip", min_percentile=60, max_percentile=50), "lower limit 60.0"),
         (op("zero_mean_unit_variance", axes=[]), "empty list"),

@@ -1,0 +1,83 @@
+"""Objects into a file: a table as CSV or Parquet, outlines as GeoJSON; whole or not at all."""
+
+import importlib.util
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from im2im_zoo.errors import EvaluationError
+from im2im_zoo.images.atomic import make_whole
+from im2im_zoo.objects.geojson import outlines
+from im2im_zoo.objects.table import object_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = (".csv", ".parquet", ".geojson")
+
+
+def check_objects_path(path: Path, *, overwrite: bool) -> None:
+    """Refuse a path that objects cannot be written to, before anything is computed.
+
+    Raises:
+        EvaluationError: another ending, no such folder, something that is there, or a library that is missing.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise EvaluationError(
+            f"{path}: objects are written as {', '.join(FORMATS)}; give it one of these endings"
+        )
+    if not path.parent.is_dir():
+        raise EvaluationError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise EvaluationError(f"{path}: exists already; choose another path, or replace it with --overwrite")
+    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise EvaluationError(
+            f"{path}: Parquet is written by pyarrow, which is not installed: pip install 'im2im_zoo[parquet]', or write a .csv"
+        )
+
+
+def write_objects(
+    labels: xr.DataArray, path: str | Path, image: xr.DataArray | None = None, *, overwrite: bool = False
+) -> int:
+    """Measure the objects of a label image, and write the table (`.csv`, `.parquet`) or the outlines (`.geojson`).
+
+    Args:
+        labels, image: see `object_table`.
+        path: its ending says the format.
+        overwrite: replace what is there.
+
+    Returns:
+        How many objects there are.
+
+    Raises:
+        EvaluationError: see `check_objects_path` and `object_table`, or a file that cannot be written.
+    """
+    target = Path(path)
+    check_objects_path(target, overwrite=overwrite)
+    table = object_table(labels, image)
+    try:
+        make_whole(target, lambda partial: _write(table, labels, partial, target.suffix.lower()))
+    except OSError as error:
+        raise EvaluationError(f"{target}: cannot be written: {error.strerror or error}") from error
+    return len(table)
+
+
+def _write(table: "pd.DataFrame", labels: xr.DataArray, path: Path, ending: str) -> None:
+    if ending == ".csv":
+        table.to_csv(path, index=False, lineterminator="\n")
+    elif ending == ".parquet":
+        table.to_parquet(path, engine="pyarrow", index=False)
+    else:
+        _write_features(outlines(labels, table), path)
+
+
+def _write_features(features: Iterable[dict[str, Any]], path: Path) -> None:
+    """One feature a line, as they come."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for number, feature in enumerate(features):
+            file.write(("," if number else "") + "\n" + json.dumps(feature, allow_nan=False))
+        file.write("\n]}\n")
