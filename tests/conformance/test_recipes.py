@@ -64,9 +64,9 @@ ONLY_IN_2D = {
         (
             *IN_3D,
             "--framework.kwargs.discriminator.kwargs.discriminator.kwargs.num_layers_d=1",
-            "--network.kwargs.in_channels=1",
-            "--network.kwargs.out_channels=1",
-            "--network.kwargs.features=[4, 4, 8, 8, 8, 4]",
+            # The recipe's network sees further than small volumes are large.
+            "--network.callable=im2im_zoo.networks.fnet.FNet",
+            "--network.kwargs={spatial_dims: 3, in_channels: 1, out_channels: 1, depth: 2, features: 4}",
             "--input.channels=null",
             "--input.preprocessing.0.kwargs.gain=1e-3",
             "--target.preprocessing.0.kwargs.gain=1e-3",
