@@ -1,5 +1,6 @@
 """`im2im-zoo predict`."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -252,7 +253,24 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
         f"Done: {names}: {done.tiles} tile(s) in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
         f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
     )
+    if done.objects == 0:
+        say(_no_objects(package, allow_code=options.get("allow_code", False)))
     return done
+
+
+def _no_objects(package: Any, *, allow_code: bool) -> str:
+    """What to try where the grouping of a package has found nothing: its parameters, with defaults, that leave things out."""
+    function = package.grouping.load(package.root, allow_code=allow_code)
+    given = {
+        name: function.kwargs.get(name, parameter.default)
+        for name, parameter in inspect.signature(function.function).parameters.items()
+        if "threshold" in name or name == "min_size"
+    }
+    lower = ", ".join(f"{name} ({value})" for name, value in given.items()) or "what leaves objects out"
+    return (
+        f"warning: no object was found; if there are any in the image, lower {lower} in config.im2im_zoo.grouping.kwargs of "
+        "the package's rdf.yaml, and look at the maps, which --no-grouping writes"
+    )
 
 
 def _say_plan(plan: "Plan", resumed: int) -> None:

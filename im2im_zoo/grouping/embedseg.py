@@ -52,13 +52,17 @@ def group(
     shape = maps.shape[1:]
     flat = maps.reshape(len(maps), -1)
     voxels = np.flatnonzero(flat[-1] > foreground_threshold)
-    voxels = voxels[np.isfinite(flat[:, voxels]).all(0)]
-    places = flat[:axes, voxels] + np.stack(np.unravel_index(voxels, shape)).astype(np.float32)
-    order, starts = _boxed(places, shape)
+    values = flat.take(voxels, axis=1)
+    finite = np.isfinite(values).all(0)
+    if not finite.all():
+        voxels, values = voxels[finite], values[:, finite]
+    values[:axes] += np.stack(np.unravel_index(voxels, shape))
+    order, starts = _boxed(values[:axes], shape)
     # From here on the voxels come box by box.
-    voxels, places, sigmas = voxels[order], places[:, order], flat[axes:-1, voxels[order]]
+    voxels, values = voxels[order], values.take(order, axis=1)
+    places, sigmas, seediness = values[:axes], values[axes:-1], values[-1]
     found, seeds = _objects(
-        places, sigmas, flat[-1, voxels], voxels, shape, starts, seed_threshold, max(min_size, 1)
+        places, sigmas, seediness, voxels, shape, starts, seed_threshold, max(min_size, 1)
     )
     ranks = np.zeros(len(seeds) + 1, np.int32)
     ranks[1:][np.argsort(voxels[seeds])] = np.arange(1, len(seeds) + 1)
@@ -82,14 +86,17 @@ def _objects(
     left = np.ones(len(voxels), bool)
     seeds: list[int] = []
     # The surest first; of equals, the first in raster order.
-    queue = np.lexsort((voxels, -seediness))
-    queue = queue[: np.count_nonzero(seediness > seed_threshold)]
+    sure = np.flatnonzero(seediness > seed_threshold)
+    queue = sure[np.lexsort((voxels[sure], -seediness[sure]))]
     for seed in _still(left, queue):
         centre, sigma = places[:, seed], np.maximum(sigmas[:, seed], _SMALLEST_SIGMA)
         near = _near(centre, sigma, shape, starts)
+        distance = np.zeros(len(near), np.float32)
         with np.errstate(over="ignore"):  # infinitely far is far
-            scaled = (places[:, near] - centre[:, None]) / sigma[:, None]
-            members = near[(scaled * scaled).sum(0) < 2 * _HALF]
+            for axis in range(len(centre)):
+                scaled = (places[axis].take(near) - centre[axis]) / sigma[axis]
+                distance += scaled * scaled
+        members = near[distance < 2 * _HALF]
         fresh = members[left[members]]
         left[members] = False
         if len(fresh) >= min_size and 2 * len(fresh) > len(members):
@@ -124,9 +131,8 @@ def _near(
     """The voxels in all boxes that reach into the ellipsoid where the Gaussian is above one half."""
     counts = _counts(shape)
     reach = sigma * np.sqrt(2 * _HALF) * 1.001  # rounding must not lose a voxel
-    low, high = (
-        [int(_box(at, n)) for at, n in zip(c, counts, strict=True)] for c in (centre - reach, centre + reach)
-    )
+    ends = np.stack([centre - reach, centre + reach])
+    low, high = _box(ends, np.array(counts)).tolist()
     rows = product(*(range(a, b + 1) for a, b in zip(low[:-1], high[:-1], strict=True)))
     first = [np.ravel_multi_index((*row, low[-1]), counts) for row in rows]
     width = high[-1] - low[-1] + 1
@@ -137,6 +143,6 @@ def _counts(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-size // _BOX) for size in shape)
 
 
-def _box(places: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """The box of each place along one axis; those outside the image are in the outermost."""
+def _box(places: NDArray[np.float32], count: int | NDArray[np.intp]) -> NDArray[np.intp]:
+    """The box of each place along its axis; those outside the image are in the outermost."""
     return np.clip(np.floor(places / _BOX), 0, count - 1).astype(np.intp)

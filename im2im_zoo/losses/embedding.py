@@ -193,5 +193,7 @@ def _iou(found: Tensor, inside: Tensor, weight: Tensor, near: Tensor, count: int
 
 def coordinates_of(shape: Sequence[int], voxel_size: Sequence[float], like: Tensor) -> Tensor:
     """Where each voxel of an image of `shape` is, (axis, voxel), in the unit of `voxel_size`, from 0."""
-    along = [torch.arange(n, device=like.device) * size for n, size in zip(shape, voxel_size, strict=True)]
+    along = [
+        torch.arange(n, device=like.device) * float(size) for n, size in zip(shape, voxel_size, strict=True)
+    ]
     return torch.stack(torch.meshgrid(*along, indexing="ij")).flatten(1).to(like.dtype)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from im2im_zoo.errors import DataError
-from im2im_zoo.samples import nuclei, tissue, transmitted_light, worms
+from im2im_zoo.samples import nuclei, organelles, tissue, transmitted_light, worms
 from im2im_zoo.samples.sample_set import CYX, YX, ZYX, SampleSet, write_set
 
 __all__ = ["SAMPLES", "SampleSet", "write_samples"]
@@ -45,6 +45,14 @@ _NOISY_3D = replace(
     held_out=("x", 37),
     pair=partial(nuclei.noisy_counts, 3, 20.0),
 )
+_ORGANELLES = SampleSet(
+    "Organelles, drawn into real nuclei (46 x 122 x 114), and labels that have one number for all of a nucleus; "
+    "nuclei that the cut between the parts goes through are left out by cost maps.",
+    (ZYX, ZYX),
+    ("x", 74),
+    organelles.organelles,
+    cuts_left_out=True,
+)
 
 SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
     {
@@ -65,12 +73,19 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "worms_2d": SampleSet(
             "Worms and their labels (512 x 512), drawn, not imaged.", (YX, YX), ("x", 320), worms.worms
         ),
+        "organelles_semantic_3d": _ORGANELLES,
+        "organelles_instances_3d": _ORGANELLES,
         "denoising_3d": SampleSet(
             f"{_3D}, with photon and read noise added to the input.", (ZYX, ZYX), ("x", 37), nuclei.noisy
         ),
         "denoising_n2v_2d": _NOISY_2D,
         "denoising_n2v_3d": _NOISY_3D,
         "denoising_self2self_2d": _NOISY_2D,
+        "denoising_structn2v_2d": replace(
+            _NOISY_2D,
+            description=f"{_2D} with photon and read noise and short lines along x added; without noise only of the held-out part.",
+            pair=partial(nuclei.noisy_counts, 2, 20.0, lines=2.0),
+        ),
         "modality_transfer_3d": SampleSet(
             f"{_3D}; the input is blurred and has photon noise.", (ZYX, ZYX), ("x", 37), nuclei.blurred
         ),

@@ -46,7 +46,7 @@ def noisy() -> tuple[Array, Array]:
     return counts(100 + 50 * seen), clean
 
 
-def noisy_counts(dimensions: int, photons: float) -> tuple[Array, Array]:
+def noisy_counts(dimensions: int, photons: float, lines: float = 0.0) -> tuple[Array, Array]:
     """Photon noise and read noise of one photon, seeded; and the same counts without noise: the two share one scale.
 
     What is without noise is the real image with its own noise smoothed (sigma 0.7).
@@ -54,10 +54,15 @@ def noisy_counts(dimensions: int, photons: float) -> tuple[Array, Array]:
     Args:
         dimensions: of the image, 2 or 3.
         photons: in a bright voxel; each is 50 counts, above an offset of 500 which no noise falls below.
+        lines: standard deviation, in photons, of further noise that each voxel shares with those up to 4 before and behind
+            it along x, as of a detector that is slower than the scan.
     """
     bright = ndimage.gaussian_filter(relative(_image("img", dimensions)), 0.7) * photons
     random = np.random.default_rng(0)
     seen = random.poisson(bright) + random.normal(0, 1, bright.shape)
+    if lines:
+        # The mean of five has a fifth of their variance.
+        seen += ndimage.uniform_filter1d(random.normal(0, lines * 5**0.5, bright.shape), 5)
     return counts(500 + 50 * seen), counts(500 + 50 * bright)
 
 

@@ -1,6 +1,7 @@
 """A recipe whose maps are grouped, the whole way through the commands."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,23 @@ def test_its_labels_are_written_and_evaluated(
     np.testing.assert_array_equal(maps, open_image(tmp_path / "o.ome.zarr"))
     assert maps.dtype == np.float32
     assert not (tmp_path / "maps.ome.zarr" / "labels").exists()
+
+
+def test_where_no_object_is_found_it_is_said_what_could_be_lowered(
+    cli: "Cli", grouped: Path, image: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "package"
+    shutil.copytree(grouped, copy)
+    rdf = copy / "rdf.yaml"
+    text = rdf.read_text()
+    rdf.write_text(text.replace("threshold: 0.5", "threshold: 1.5"))
+    assert rdf.read_text() != text
+    done = cli("predict", copy, image, tmp_path / "o.ome.tif", "--json")
+    assert done.code == 0, "none may be right"
+    assert json.loads(done.out)["objects"] == 0
+    assert "lower threshold (1.5), min_size (4) in config.im2im_zoo.grouping.kwargs" in done.err
+    some = cli("predict", grouped, image, tmp_path / "some.ome.tif")
+    assert "no object" not in some.err
 
 
 def test_what_cannot_be_grouped_is_said_in_a_sentence(

@@ -1,4 +1,5 @@
-"""Every recipe, the whole way through the command line: train, resume, export, validate, predict, evaluate."""
+"""Every recipe, and every framework in 2D and 3D, the whole way through the command line: train, resume, export, validate,
+predict, evaluate."""
 
 import json
 import zipfile
@@ -12,14 +13,91 @@ from commands import command, verdict_of_core
 
 from im2im_zoo.images import open_image
 from im2im_zoo.package import open_package
-from im2im_zoo.recipe_file import load_recipe, recipe_names
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import recipe_names
 from im2im_zoo.runtime import open_network, predict_array
 from im2im_zoo.training.run import open_run
 
 pytestmark = pytest.mark.slow
 FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
-# What is made of a recipe is made once: all its tests go to the same worker of pytest.
-RECIPES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(recipe_names())]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe, the sample images that it is run on, and what is changed of it."""
+
+    recipe: str
+    samples: str
+    changes: tuple[str, ...] = ()
+
+
+# Predictions that are means of many evaluations take as many times as long; fewer, by a smaller network, are as much of a mean.
+FEWER = {
+    "denoising_self2self_2d": ("--network.kwargs.passes=3",),
+    "labelfree_2d_diffusion": ("--network.kwargs.samples=2", "--network.kwargs.features=[6, 12, 24]"),
+}
+IN_3D = (
+    "--network.kwargs.spatial_dims=3",
+    "--data.patch_size=[16, 16, 16]",
+    "--data.augmentations=[]",
+    "--input.axes=[batch, channel, z, y, x]",
+)
+# Frameworks whose recipe is 2D, on volumes.
+ONLY_IN_2D = {
+    "diffusion_3d": Case(
+        "labelfree_2d_diffusion",
+        "labelfree_3d",
+        (
+            *IN_3D,
+            "--network.kwargs.in_channels=1",
+            "--network.kwargs.features=[4, 8]",
+            "--network.kwargs.samples=2",
+            "--network.kwargs.steps=1",
+            "--network.kwargs.period=8",
+            "--input.preprocessing.0.kwargs.axes=[z, y, x]",
+            "--target.preprocessing.0.kwargs.axes=[z, y, x]",
+        ),
+    ),
+    "pix2pixhd_3d": Case(
+        "stain_transfer_2d",
+        "modality_transfer_3d",
+        (
+            *IN_3D,
+            "--framework.kwargs.discriminator.kwargs.discriminator.kwargs.num_layers_d=1",
+            # The recipe's network sees further than small volumes are large.
+            "--network.callable=im2im_zoo.networks.fnet.FNet",
+            "--network.kwargs={spatial_dims: 3, in_channels: 1, out_channels: 1, depth: 2, features: 4}",
+            "--input.channels=null",
+            "--input.preprocessing.0.kwargs.gain=1e-3",
+            "--target.preprocessing.0.kwargs.gain=1e-3",
+            "--output.channels=null",
+        ),
+    ),
+    "probabilistic_3d": Case(
+        "segmentation_2d_probabilistic",
+        "nuclei_3d",
+        (
+            *IN_3D,
+            "--network.kwargs.depth=2",
+            "--network.kwargs.features=4",
+            "--network.kwargs.samples=4",
+            "--input.preprocessing.0.kwargs.axes=[channel, z, y, x]",
+        ),
+    ),
+    "self2self_3d": Case(
+        "denoising_self2self_2d",
+        "denoising_n2v_3d",
+        (
+            *IN_3D,
+            "--network.kwargs.depth=2",
+            "--network.kwargs.passes=3",
+            "--network.kwargs.period=8",
+        ),
+    ),
+}
+CASES = {name: Case(name, name, FEWER.get(name, ())) for name in sorted(recipe_names())} | ONLY_IN_2D
+# What is made of a case is made once: all its tests go to the same worker of pytest.
+PARAMETERS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CASES]
 # Generator and discriminator learn against each other: what falls is the part of the generator's loss that has a target.
 # pix2pixHD has none, as its features change with the discriminators: its error is taken of the held-out patches.
 FALLING = {
@@ -36,22 +114,26 @@ def avoidable(messages: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Made:
-    """What the commands made of one recipe."""
+    """What the commands made of one case."""
 
-    name: str
     images: Path
     run: Path
     package: Path
 
+    @property
+    def recipe(self) -> Recipe:
+        """As it was trained."""
+        return open_run(self.run).recipe
 
-@pytest.fixture(scope="module", params=RECIPES)
+
+@pytest.fixture(scope="module", params=PARAMETERS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    name = str(request.param)
-    folder = tmp_path_factory.mktemp(name)
-    made = Made(name, folder / "images", folder / "run", folder / "package")
-    command("samples", name, "--output", made.images)
+    case = CASES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    made = Made(folder / "images", folder / "run", folder / "package")
+    command("samples", case.samples, "--output", made.images)
     short = ("--data.patches_per_image=8", "--data.batch_size=4", "--trainer.limit_val_batches=2")
-    train = ("train", name, f"--data.path={made.images}", *short, "--output", made.run)
+    train = ("train", case.recipe, f"--data.path={made.images}", *case.changes, *short, "--output", made.run)
     command(*train, "--trainer.max_epochs=1")
     command(*train, "--trainer.max_epochs=2", "--resume")
     command("export", made.run, "--output", made.package, "--zip", folder / "package.zip")
@@ -86,7 +168,7 @@ def test_bioimageio_core_finds_nothing_wrong(made: Made, weights: str) -> None:
 
 
 def test_tiles_give_what_the_whole_image_gives_or_are_said_not_to(made: Made) -> None:
-    recipe = load_recipe(made.name)
+    recipe = made.recipe
     axes = "".join({"channel": "c"}.get(a, a) for a in recipe.input.axes if a != "batch")
     shape = {"y": 512, "x": 500} if len(recipe.space) == 2 else {"z": 61, "y": 90, "x": 120}
     held_out = open_image(next((made.images / "val" / "images").iterdir()))
@@ -128,17 +210,25 @@ def test_a_prediction_is_evaluated_against_its_target(made: Made) -> None:
     target = next((made.images / "val" / "targets").iterdir())
     output = made.package.parent / "out.ome.zarr"
     command("predict", made.package, image, output)
-    task = load_recipe(made.name).output.task
+    task = made.recipe.output.task
     figures = json.loads(command("evaluate", output, target, "--task", task, "--json").stdout)["figures"]
     assert all(np.isfinite(v) for v in figures.values() if v is not None)
     assert {"regression": "pearson", "semantic": "dice", "instance": "mean_ap"}[task] in figures
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_the_loss_falls_on_one_overfitted_batch(name: str, tmp_path: Path) -> None:
-    command("samples", name, "--output", tmp_path / "images")
+    case = CASES[name]
+    command("samples", case.samples, "--output", tmp_path / "images")
     train = (
-        *("train", name, f"--data.path={tmp_path / 'images'}", "--output", tmp_path / "run"),
+        *(
+            "train",
+            case.recipe,
+            *case.changes,
+            f"--data.path={tmp_path / 'images'}",
+            "--output",
+            tmp_path / "run",
+        ),
         *("--data.patches_per_image=4", "--data.batch_size=4", "--data.augmentations=[]"),
         *("--trainer.overfit_batches=1", "--framework.kwargs.scheduler=null"),
     )

@@ -39,7 +39,7 @@ def blocks(*shape: int) -> Tensor:
 SPACES: list[tuple[tuple[int, ...], dict[str, Any]]] = [
     ((24, 32), {"voxel_size": [1.0, 1.0]}),
     ((24, 32), {"voxel_size": [0.2, 0.1], "isotropic": True}),
-    ((5, 24, 32), {"voxel_size": [0.3, 0.1, 0.1]}),
+    ((5, 24, 32), {"voxel_size": [2.5, 1, 1]}),
     ((5, 24, 32), {"voxel_size": [3.0, 1.0, 1.0], "isotropic": True}),
 ]
 

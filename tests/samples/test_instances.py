@@ -33,3 +33,16 @@ def test_worms_are_long_and_some_are_cut_by_others_that_lie_over_them() -> None:
     assert np.median(radii) < 7
     assert areas.mean() > 350
     assert image[labels > 0].mean() > 2 * image[labels == 0].mean()
+
+
+def test_organelles_are_several_in_most_nuclei_and_lie_within_them() -> None:
+    image, labels = SAMPLES["organelles_instances_3d"].pair()
+    nuclei = ndimage.zoom(SAMPLES["nuclei_3d"].pair()[1], (1.5, 2, 2), order=0)
+    np.testing.assert_array_equal(labels[labels > 0], nuclei[labels > 0])
+    numbers = np.unique(labels)[1:]
+    parts = [ndimage.label(labels == number, np.ones((3, 3, 3)))[1] for number in numbers]
+    assert len(numbers) == len(np.unique(nuclei)) - 1
+    assert np.mean(np.array(parts) > 1) > 0.7
+    within = (nuclei > 0) & (labels == 0)
+    assert image[labels > 0].mean() > 2 * image[within].mean()
+    assert image[within].mean() > 1.05 * image[nuclei == 0].mean(), "nuclei are seen, dimly"

@@ -72,6 +72,17 @@ def test_added_noise_has_the_mean_of_what_is_clean_and_the_variance_of_photons_a
         assert noise.var() == pytest.approx(photons[level].mean() + 1, rel=0.05)
 
 
+def test_lines_are_noise_that_is_alike_for_five_pixels_along_x_alone() -> None:
+    noisy, clean = (image.astype(float) for image in SAMPLES["denoising_structn2v_2d"].pair())
+    noise = (noisy - clean) / 50
+    whole = noise.var()
+    assert whole == pytest.approx(((clean - 500) / 50).mean() + 1 + 2**2, rel=0.02)
+    along = [np.mean(noise[:, :-k] * noise[:, k:]) for k in range(1, 7)]
+    # Of the mean of five: 4/5, 3/5, ... of its variance of 4.
+    np.testing.assert_allclose(along, [3.2, 2.4, 1.6, 0.8, 0, 0], atol=0.1)
+    assert abs(np.mean(noise[:-1] * noise[1:])) < 0.1
+
+
 @pytest.mark.parametrize("name", UNPAIRED)
 def test_unpaired_images_and_targets_are_of_different_places(name: str, tmp_path: Path) -> None:
     folder = write_samples(name, tmp_path / "images")
