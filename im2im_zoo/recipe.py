@@ -94,6 +94,19 @@ class Data(Section):
     validation: float = Field(
         default=0.2, gt=0, lt=1, description="Fraction of the images for validation, at least one."
     )
+    group: str | None = Field(
+        default=None,
+        description="Regular expression of the part of a name (its first group, if it has one) that images of one stack, well or "
+        "person share; with pairing csv, a column. The split keeps them on one side.",
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="Split by `seed` into so many parts instead, of which `fold` validates: cross-validation.",
+    )
+    fold: int = Field(
+        default=0, ge=0, description="The part that validates, from 0, where there are `folds`."
+    )
     patch_size: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         description="Voxels of a training patch along the input's space axes (z,) y, x."
     )
@@ -122,6 +135,16 @@ class Data(Section):
     workers: int = Field(
         default=0, ge=0, description="Processes that prepare batches; 0: the training's own."
     )
+
+    @model_validator(mode="after")
+    def _the_fold_is_there(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(
+                f"fold {self.fold} is not among {self.folds} folds, numbered from 0"
+                if self.folds
+                else "fold needs folds: into how many parts the images are split"
+            )
+        return self
 
     @property
     def has_cost(self) -> bool:

@@ -336,3 +336,33 @@ def demo(
     from im2im_zoo.cli.demo import run
 
     run(output, overwrite)
+
+
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look at images before training on them."
+)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def data_check(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE|DATA", help="A recipe or its name; or a folder or table of images."),
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write one page with thumbnails.")
+    ] = None,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read what files say of themselves, and no voxels: fast.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Find what will go wrong: axes, sizes, copies, leakage over the split, empty targets, saturated images. Exit 0: no error.
+
+    Any key of a recipe is overridden by --dotted.key=value, e.g. --data.path=FOLDER.
+    """
+    from im2im_zoo.cli.data import check
+
+    check(source, ctx.args, html, json, headers)

@@ -22,7 +22,8 @@ from im2im_zoo.data.dataset import (
     RandomPatches,
     UnpairedPatches,
 )
-from im2im_zoo.data.pairing import Pairs, find_pairs
+from im2im_zoo.data.pairing import find_pairs
+from im2im_zoo.data.pairs import Pairs
 from im2im_zoo.data.preprocess import PreparedPairs, Progress, preprocess
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe

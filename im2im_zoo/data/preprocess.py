@@ -14,7 +14,7 @@ import xarray as xr
 from im2im_zoo.data.cached_image import Fitter, Image, Plan, plan_file, write
 from im2im_zoo.data.files import identify, stem_of
 from im2im_zoo.data.matching import Side
-from im2im_zoo.data.pairing import Pair, Pairs
+from im2im_zoo.data.pairs import Pair, Pairs
 from im2im_zoo.data.samples import Sample, check_samples, open_sample, open_side
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from im2im_zoo.axes import AxisName, axes_letters
 from im2im_zoo.data.files import list_files
 from im2im_zoo.data.matching import Side
-from im2im_zoo.data.pairing import Pair, find_pairs
+from im2im_zoo.data.pairing import find_pairs
+from im2im_zoo.data.pairs import Pair
 from im2im_zoo.errors import AxesError, DataError
 from im2im_zoo.images import open_image, pixel_size_um
 from im2im_zoo.images.lazy import lazy_image
@@ -61,13 +62,23 @@ def open_sample(pair: Pair, recipe: Recipe) -> Sample:
     own = recipe.data.pairing == "self" and pair.target == pair.input
     target = image if own else open_side(pair.target, recipe, "target")
     sample = Sample(pair.name, image, target, cost, measurable=not own)
-    _check_geometry(sample, recipe)
+    check_sample(pair.name, sample.images, recipe)
+    return sample
+
+
+def check_sample(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
+    """Check that the images of a pair, of which one may be missing, match voxel by voxel.
+
+    Raises:
+        DataError: sizes or pixel sizes that differ; a cost map of several channels.
+    """
+    _check_geometry(name, images, recipe)
+    cost = images.get("cost")
     if cost is not None and cost.sizes["channel"] != 1:
         raise DataError(
-            f"{pair.cost}: a cost map has one channel, but this file has {cost.sizes['channel']}; choose one in "
-            "data.cost_channels"
+            f"{cost.attrs.get('source')}: a cost map has one channel, but this file has {cost.sizes['channel']}; choose one "
+            "in data.cost_channels"
         )
-    return sample
 
 
 def validation_samples(recipe: Recipe) -> list[Sample]:
@@ -87,17 +98,34 @@ def check_samples(
     Raises:
         DataError: the message lists the files.
     """
-    _check_channels([*inputs, *(sample.input for sample in samples)], "input")
-    _check_channels([*targets, *(sample.target for sample in samples)], "target")
-    named = recipe.input.channels
-    count = samples[0].input.sizes["channel"]
-    if named is not None and len(named) != count:
+    images = [*inputs, *(sample.input for sample in samples)]
+    check_channels(images, "input", recipe)
+    check_channels([*targets, *(sample.target for sample in samples)], "target", recipe)
+    check_room([*images, *targets], recipe)
+
+
+def check_channels(images: Sequence[xr.DataArray], side: Side, recipe: Recipe) -> None:
+    """Check that the images of a side have the same number of channels, for inputs as many as are named.
+
+    Raises:
+        DataError: the message lists the files.
+    """
+    _check_alike(images, side)
+    named, count = recipe.input.channels, images[0].sizes["channel"]
+    if side == "input" and named is not None and len(named) != count:
         raise DataError(
             f"input.channels names {len(named)} channels ({', '.join(named)}), but the input images have {count}; "
             "name each one, or choose some with data.input_channels"
         )
+
+
+def check_room(images: Sequence[xr.DataArray], recipe: Recipe) -> None:
+    """Check that a patch fits into each image.
+
+    Raises:
+        DataError: the message lists the files.
+    """
     patch = dict(zip(recipe.space, recipe.data.patch_size, strict=True))
-    images = [*inputs, *targets, *(sample.input for sample in samples)]
     small = [i for i in images if any(i.sizes[axis] < size for axis, size in patch.items())]
     if small:
         raise DataError(
@@ -195,12 +223,12 @@ class _Arranged:
         return np.asarray(values[tuple(final)])
 
 
-def _check_geometry(sample: Sample, recipe: Recipe) -> None:
-    target = sample.target
-    for side, image in sample.images.items():
+def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
+    target = images["target"] if "target" in images else images["input"]
+    for side, image in images.items():
         if any(image.sizes[axis] != target.sizes[axis] for axis in recipe.space):
             raise DataError(
-                f"{sample.name}: {side} and target have other sizes, but have to match voxel by voxel:\n"
+                f"{name}: {side} and target have other sizes, but have to match voxel by voxel:\n"
                 f"{list_files(map(_describe_space, (image, target)))}"
             )
         sizes = pixel_size_um(image), pixel_size_um(target)
@@ -208,12 +236,12 @@ def _check_geometry(sample: Sample, recipe: Recipe) -> None:
             ours, theirs = (known.get(axis) for known in sizes)
             if ours and theirs and abs(ours - theirs) > _TOLERANCE * max(ours, theirs):
                 raise DataError(
-                    f"{sample.name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
+                    f"{name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
                     f"{theirs:g} µm in {target.attrs.get('source')}; register the two, or correct the one that is wrong"
                 )
 
 
-def _check_channels(images: Sequence[xr.DataArray], side: str) -> None:
+def _check_alike(images: Sequence[xr.DataArray], side: Side) -> None:
     counts = [image.sizes["channel"] for image in images]
     usual = max(sorted(set(counts)), key=counts.count)
     others = [image for image, count in zip(images, counts, strict=True) if count != usual]

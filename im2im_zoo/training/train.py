@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.files import stem_of
-from im2im_zoo.data.pairing import Pairs
+from im2im_zoo.data.pairs import Pairs
 from im2im_zoo.errors import FULL, InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
