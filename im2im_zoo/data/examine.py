@@ -43,7 +43,7 @@ def examine(recipe: Recipe, *, voxels: bool = True, progress: Progress | None = 
     try:
         pairs = find_pairs(recipe.data, recipe.seed)
     except DataError as error:
-        return Examination((), (Finding("pairing", "error", str(error)),))
+        return Examination((), (_of_error("pairing", error),))
     looks: list[Look] = []
     found: list[Finding] = []
     for name, part, sides in _entries(pairs):
@@ -84,12 +84,12 @@ def _open(name: str, part: Part, sides: dict[Side, Path], recipe: Recipe) -> tup
         try:
             opened[side] = open_side(path, recipe, side)
         except Im2ImError as error:
-            found.append(Finding("unreadable-image", "error", str(error), (str(path),), (name,)))
+            found.append(_of_error("unreadable-image", error, (str(path),), (name,)))
     if len(opened) > 1 and not found:
         try:
             check_sample(name, opened, recipe)
         except DataError as error:
-            found.append(Finding("mismatch", "error", str(error), tuple(map(str, sides.values())), (name,)))
+            found.append(_of_error("mismatch", error, tuple(map(str, sides.values())), (name,)))
     return [Look(name, part, side, image) for side, image in opened.items()], found
 
 
@@ -102,12 +102,12 @@ def _of_the_set(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
             if images:
                 check_channels(images, side, recipe)
         except DataError as error:
-            yield Finding("channels", "error", str(error))
+            yield _of_error("channels", error)
     inputs = {look.name for look in looks if look.side == "input"}
     try:
         check_room([look.image for look in looks if look.side == "input" or look.name not in inputs], recipe)
     except DataError as error:
-        yield Finding("small-image", "error", str(error))
+        yield _of_error("small-image", error)
 
 
 def _with_voxels(looks: Sequence[Look], progress: Progress | None) -> list[Look]:
@@ -117,3 +117,12 @@ def _with_voxels(looks: Sequence[Look], progress: Progress | None) -> list[Look]
         if progress is not None:
             progress(number, len(looks), look.name)
     return measured
+
+
+def _of_error(
+    code: str, error: Im2ImError, files: tuple[str, ...] = (), names: tuple[str, ...] = ()
+) -> Finding:
+    """What training would say; the files that it lists, a line each, become those of the finding."""
+    message, _, listed = str(error).partition("\n")
+    lines = tuple(line.strip() for line in listed.splitlines())
+    return Finding(code, "error", message.removesuffix(":"), lines or files, names)

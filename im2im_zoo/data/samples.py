@@ -228,7 +228,7 @@ def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Reci
     for side, image in images.items():
         if any(image.sizes[axis] != target.sizes[axis] for axis in recipe.space):
             raise DataError(
-                f"{name}: {side} and target have other sizes, but have to match voxel by voxel:\n"
+                f"{name}: {side} and target have other sizes, but have to match voxel by voxel; crop or resample one:\n"
                 f"{list_files(map(_describe_space, (image, target)))}"
             )
         sizes = pixel_size_um(image), pixel_size_um(target)

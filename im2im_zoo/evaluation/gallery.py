@@ -18,7 +18,7 @@ _STYLE = """
 .remark.error { border-left-color: #c62828; } .remark.warning { border-left-color: #e09000; } .remark.good { border-left-color: #2e8b57; }
 .remark ul { margin: 6px 0 0; padding-left: 20px; font-size: 0.88rem; overflow-wrap: anywhere; } .remark summary { cursor: pointer; font-size: 0.88rem; }
 .word { font-weight: 650; margin-right: 8px; }
-.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); gap: 14px; }
+.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 14px; }
 .row h3 { margin: 0 0 2px; overflow-wrap: anywhere; } .row .note { margin: 0 0 8px; font-size: 0.82rem; }
 .row .panels { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 8px; }
 .row.error { border-color: #c62828; } .row.warning { border-color: #e09000; }
