@@ -54,14 +54,25 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="Path of a recipe, or the name of one: `im2im-zoo recipe --list`.")
     ],
-    output: Annotated[Path, typer.Option("--output", metavar="RUN", help="Folder to make for the run.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="RUN", help="Folder to make for the run.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last whole epoch.")] = False,
+    find_rate: Annotated[
+        bool, typer.Option("--find-lr", help="Try learning rates instead of training, and suggest one.")
+    ] = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Train a recipe. Any key of it is overridden by --dotted.key=value, e.g. --trainer.max_epochs=3."""
+    from im2im_zoo.cli.train import find_rate as find
     from im2im_zoo.cli.train import run
 
-    run(recipe, ctx.args, output, resume, allow_code or [])
+    if find_rate:
+        find(recipe, ctx.args, allow_code or [])
+    elif output is None:
+        raise typer.BadParameter("say --output RUN: the folder to make for the run")
+    else:
+        run(recipe, ctx.args, output, resume, allow_code or [])
 
 
 @app.command()

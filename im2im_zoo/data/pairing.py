@@ -209,7 +209,7 @@ def _from_table(data: Data, seed: int) -> Pairs:
         if not found:
             raise DataError(f"{data.path}: no row says {part!r} in the column 'split'; at least one has to")
     members = [[groups[i] for i in order if rows[i].split == part] for part in PARTS]
-    return _parted(*parts, *members)
+    return _parted(parts[0], parts[1], members[0], members[1])
 
 
 def _unique_names(paths: Sequence[Path], root: Path) -> list[str]:
