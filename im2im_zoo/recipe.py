@@ -99,6 +99,10 @@ class Data(Section):
         description="Regular expression of the part of a name (its first group, if it has one) that images of one stack, well or "
         "person share; with pairing csv, a column. The split keeps them on one side.",
     )
+    time_points: bool = Field(
+        default=False,
+        description="Whether each time point of the files is an image; those of one movie are on one side of the split.",
+    )
     folds: int | None = Field(
         default=None,
         ge=2,

@@ -1,6 +1,6 @@
 """The page of a run, one HTML file in its folder: curves, held-out patches as training went on, and all that was set."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,8 @@ def write_run_page(run: "Run") -> Path:
     reason = f": {run.provenance['reason']}" if "reason" in run.provenance else ""
     report = Report(
         title=run.recipe.name,
-        summary=f"Training is {state}{reason}. {len(run.metrics)} epochs, {len(data['train'])} images to train, "
-        f"{len(data['validation'])} to validate.",
+        summary=f"Training is {state}{reason}. Epochs: {len(run.metrics)}. Images that train: {len(data['train'])}, that validate: "
+        f"{len(data['validation'])}.",
         headlines=_headlines(run),
         samples=_samples(read_snapshots(run.path / "pictures"), run.recipe),
         curves=_curves(run),
@@ -108,15 +108,39 @@ def _samples(snapshots: "Sequence[Snapshot]", recipe: "Recipe") -> "tuple[Sample
     for number in range(len(first["input"])):
         target = first["target"][number]
         contrast = _contrast(target) if first["output"].shape[1] == len(target) else None
+        finished = _finishing(recipe)
         panels: list[Panel] = [
             _panel("input", first["input"][number], recipe, None),
             _panel("target", target, recipe, None),
         ]
         for snapshot in chosen:
             title = f"epoch {snapshot.epoch + 1}"
-            panels.append(_panel(title, snapshot.images["output"][number], recipe, contrast))
+            output = snapshot.images["output"][number]
+            panels.append(
+                _panel(title, output, recipe, None)
+                if finished is None
+                else _panel(title, finished(output), recipe, contrast)
+            )
         rows.append(Sample(f"Held-out patch {number + 1}", tuple(panels)))
     return tuple(rows)
+
+
+def _finishing(recipe: "Recipe") -> "Callable[[NDArray[np.float32]], NDArray[np.float32]] | None":
+    """The recipe's postprocessing of a patch's output; None where it takes statistics, which are the whole image's."""
+    import xarray as xr
+
+    from im2im_zoo.processing import fit
+    from im2im_zoo.processing.requirements import requirements
+
+    operations = recipe.output.postprocessing
+    if any(operation.id == "custom" or requirements(operation) for operation in operations):
+        return None
+
+    def finish(output: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        image = xr.DataArray(output, dims=("channel", *recipe.space))
+        return fit(operations, image)(image).to_numpy().astype(np.float32)
+
+    return finish
 
 
 def _contrast(target: "NDArray[np.float32]") -> tuple[float, float] | None:

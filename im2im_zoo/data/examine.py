@@ -42,12 +42,12 @@ def examine(recipe: Recipe, *, voxels: bool = True, progress: Progress | None = 
     """
     try:
         pairs = find_pairs(recipe.data, recipe.seed)
-    except DataError as error:
+    except Im2ImError as error:  # also of a movie or a plate that cannot be opened
         return Examination((), (_of_error("pairing", error),))
     looks: list[Look] = []
     found: list[Finding] = []
-    for name, part, sides in _entries(pairs):
-        opened, wrong = _open(name, part, sides, recipe)
+    for name, part, sides, time in _entries(pairs):
+        opened, wrong = _open(name, part, sides, time, recipe)
         looks += opened
         found += wrong
     found += _of_the_set(looks, recipe)
@@ -57,8 +57,8 @@ def examine(recipe: Recipe, *, voxels: bool = True, progress: Progress | None = 
     return Examination(tuple(looks), tuple(sorted(found, key=lambda finding: finding.severity)))
 
 
-def _entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, Path]]]:
-    """The name, the part and the files of each pair, and of each image without a partner."""
+def _entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, Path], int | None]]:
+    """The name, the part, the files and the time point of each pair, and of each image without a partner."""
     groups: tuple[tuple[Part, Sequence[Pair]], ...] = (
         ("train", pairs.train),
         ("validation", pairs.validation),
@@ -67,14 +67,17 @@ def _entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, Path]]]:
         for pair in group:
             known = pair.truth or pair.target
             files: dict[Side, Path | None] = {"input": pair.input, "target": known, "cost": pair.cost}
-            yield pair.name, part, {side: path for side, path in files.items() if path is not None}
+            there = {side: path for side, path in files.items() if path is not None}
+            yield pair.name, part, there, pair.time
     lone: tuple[tuple[Side, Sequence[Path]], ...] = (("input", pairs.inputs), ("target", pairs.targets))
     for side, paths in lone:
         for path in paths:
-            yield path.name, "train", {side: path}
+            yield path.name, "train", {side: path}, None
 
 
-def _open(name: str, part: Part, sides: dict[Side, Path], recipe: Recipe) -> tuple[list[Look], list[Finding]]:
+def _open(
+    name: str, part: Part, sides: dict[Side, Path], time: int | None, recipe: Recipe
+) -> tuple[list[Look], list[Finding]]:
     """What of a pair can be opened, and whether it fits together."""
     opened: dict[Side, xr.DataArray] = {}
     found = []
@@ -82,7 +85,7 @@ def _open(name: str, part: Part, sides: dict[Side, Path], recipe: Recipe) -> tup
         if side == "target" and recipe.data.pairing == "self" and path == sides["input"]:
             continue
         try:
-            opened[side] = open_side(path, recipe, side)
+            opened[side] = open_side(path, recipe, side, time)
         except Im2ImError as error:
             found.append(_of_error("unreadable-image", error, (str(path),), (name,)))
     if len(opened) > 1 and not found:

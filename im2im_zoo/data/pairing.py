@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from im2im_zoo.data.files import by_stem, image_files, is_image_file, list_files, stem_of
+from im2im_zoo.data.files import by_stem, fields_of, image_files, is_image_file, list_files, stem_of, well_of
 from im2im_zoo.data.matching import Matched, Side, in_subfolder, match_folders, match_suffixes
 from im2im_zoo.data.pairs import PARTS, Pair, Pairs, refuse_shared
 from im2im_zoo.data.splitting import groups_of, validating
 from im2im_zoo.data.table import read_table
+from im2im_zoo.data.time_points import time_points
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Data
 
@@ -81,7 +82,16 @@ def _parted(
 
 
 def _groups(pairs: Sequence[Pair], data: Data) -> list[str]:
-    return groups_of([pair.name for pair in pairs], data.group)
+    names = [pair.name for pair in pairs]
+    if data.group is not None:
+        return groups_of(names, data.group)
+    # Fields of a well, and time points of a movie, are alike: they are not parted even if nobody says so.
+    return [_natural_group(pair) for pair in pairs]
+
+
+def _natural_group(pair: Pair) -> str:
+    known = well_of(pair.input)
+    return known or (pair.name if pair.time is None else str(pair.input))
 
 
 def _check_keys(data: Data) -> None:
@@ -97,9 +107,9 @@ def _check_keys(data: Data) -> None:
         )
     if data.folds is not None and data.split != "random":
         raise DataError(f"data.folds splits the images itself, but data.split is {data.split}: leave one out")
-    if data.pairing == "unpaired" and (data.folds, data.group) != (None, None):
+    if data.pairing == "unpaired" and (data.folds, data.group, data.time_points) != (None, None, False):
         raise DataError(
-            "data.folds and data.group part pairs, which data.pairing: unpaired has none of; put pairs into val/, all other "
+            "data.folds, data.group and data.time_points part pairs, which data.pairing: unpaired has none of; put pairs into val/, all other "
             "images into train/, and set data.split: folders"
         )
     if data.pairing == "unpaired" and (data.cost, data.cost_channels, data.cost_axes) != (None, None, None):
@@ -129,17 +139,20 @@ def _check_keys(data: Data) -> None:
 
 def _in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
     if data.pairing == "channels":
-        files = [folder] if is_image_file(folder) else image_files(folder, "data.path")
+        files = fields_of([folder]) if is_image_file(folder) else image_files(folder, "data.path")
         stems = sorted(by_stem(files).items())
-        return tuple(Pair(stem, path, path, path if data.has_cost else None) for stem, path in stems)
+        same = (Pair(stem, path, path, path if data.has_cost else None) for stem, path in stems)
+        return time_points(same, data)
     cost: dict[Side, str] = {} if data.cost is None else {"cost": data.cost}
     if data.pairing == "suffixes":
         input_suffix = "_IM" if data.input is None else data.input
         target_suffix = "_GT" if data.target is None else data.target
-        return _pairs(match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost}))
-    if data.pairing == "self":
-        return _pairs(match_folders(folder, {"input": _subfolders(data)["input"], **cost}))
-    return _pairs(match_folders(folder, _subfolders(data) | cost))
+        matched = match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost})
+    elif data.pairing == "self":
+        matched = match_folders(folder, {"input": _subfolders(data)["input"], **cost})
+    else:
+        matched = match_folders(folder, _subfolders(data) | cost)
+    return time_points(_pairs(matched), data)
 
 
 def _subfolders(data: Data) -> dict[Side, str]:
@@ -163,7 +176,7 @@ def _with_truth(pairs: Sequence[Pair], data: Data) -> tuple[Pair, ...]:
     if data.target is None and not (folder / name).is_dir():
         return tuple(pairs)
     known = in_subfolder(folder, "target", name)
-    return tuple(replace(pair, truth=known.get(pair.name)) for pair in pairs)
+    return tuple(replace(pair, truth=known.get(stem_of(pair.input))) for pair in pairs)
 
 
 def _unpaired(data: Data, seed: int) -> Pairs:
@@ -199,6 +212,11 @@ def _from_table(data: Data, seed: int) -> Pairs:
     columns = (data.input or "input", data.target or "target", data.cost, data.group)
     rows = read_table(data.path, *columns, with_split=data.split == "column")
     names = _unique_names([row.input for row in rows], data.path.parent)
+    if data.time_points:
+        raise DataError(
+            "data.time_points does not go with data.pairing: csv; pair the movies by their names, or save each time point as a "
+            "file of its own"
+        )
     pairs = [Pair(name, row.input, row.target, row.cost) for name, row in zip(names, rows, strict=True)]
     groups = [row.group or name for row, name in zip(rows, names, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: pairs[i].name)

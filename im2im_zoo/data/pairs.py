@@ -16,6 +16,7 @@ class Pair:
     """An input image, its target and its cost map if it has one; the same file if they are channels of it.
 
     With `pairing: self` the target is the input, and `truth` what a result is measured against, where that is known.
+    `time` is the time point of the files that is meant, where each is an image of its own.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Pair:
     target: Path
     cost: Path | None = None
     truth: Path | None = None
+    time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,9 +192,12 @@ def _to_prepare(sample: Sample, recipe: Recipe) -> dict[Side, xr.DataArray]:
 def _images(
     pair: Pair, arrays: Mapping[Side, xr.DataArray], identity: Callable[[Path], str]
 ) -> dict[Side, Image]:
-    source = Image(identity(pair.input), arrays["input"], "input")
+    def known(path: Path) -> str:
+        return identity(path) if pair.time is None else f"{identity(path)}, time {pair.time}"
+
+    source = Image(known(pair.input), arrays["input"], "input")
     return {
-        side: source if side == "input" else Image(identity(getattr(pair, side)), array, side, source)
+        side: source if side == "input" else Image(known(getattr(pair, side)), array, side, source)
         for side, array in arrays.items()
     }
 

@@ -57,10 +57,10 @@ def open_sample(pair: Pair, recipe: Recipe) -> Sample:
         DataError: axes that are not the recipe's; images whose sizes or pixel sizes differ; a cost map of several
             channels.
     """
-    cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost")
-    image = open_side(pair.input, recipe, "input")
+    cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost", pair.time)
+    image = open_side(pair.input, recipe, "input", pair.time)
     own = recipe.data.pairing == "self" and pair.target == pair.input
-    target = image if own else open_side(pair.target, recipe, "target")
+    target = image if own else open_side(pair.target, recipe, "target", pair.time)
     sample = Sample(pair.name, image, target, cost, measurable=not own)
     check_sample(pair.name, sample.images, recipe)
     return sample
@@ -134,8 +134,8 @@ def check_room(images: Sequence[xr.DataArray], recipe: Recipe) -> None:
         )
 
 
-def open_side(path: Path, recipe: Recipe, side: Side) -> xr.DataArray:
-    """Open one image, as `open_sample`."""
+def open_side(path: Path, recipe: Recipe, side: Side, time: int | None = None) -> xr.DataArray:
+    """Open one image, as `open_sample`; of a movie, the given time point."""
     data = recipe.data
     axes, channels = {
         "input": (data.input_axes, data.input_channels),
@@ -148,6 +148,8 @@ def open_side(path: Path, recipe: Recipe, side: Side) -> xr.DataArray:
         raise DataError(
             f"{error} (data.{side}_axes declares the axes, data.{side}_channels the channels)"
         ) from error
+    if time is not None and "time" in image.dims:
+        image = image.isel(time=time)
     return arrange(image, recipe.input.axes[1:], f"data.{side}_axes")
 
 
@@ -170,8 +172,8 @@ def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataA
     extra = [str(axis) for axis in image.dims if axis not in axes and image.sizes[axis] != 1]
     if "time" in extra:
         raise DataError(
-            f"{described}: a time axis of {image.sizes['time']} points; training takes single time points: save "
-            f"each as a file of its own, or, if this axis is another one, declare the axes in {key}"
+            f"{described}: a time axis of {image.sizes['time']} points; training takes single time points: "
+            f"set data.time_points to take each for an image, or, if this axis is another one, declare the axes in {key}"
         )
     missing = [axis for axis in axes if axis not in image.dims and axis != "channel"]
     if missing or extra:

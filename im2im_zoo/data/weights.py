@@ -32,7 +32,7 @@ def weights_of(image: Stored, shape: Sequence[int], share: float, *, foreground:
         start, stop = row * cell[0], min((row + rows) * cell[0], shape[0])
         corner, size = (start, *(0 for _ in shape[1:])), (stop - start, *shape[1:])
         part = reader.read(image, corner, size)
-        weight: NDArray[np.float64] = ((part > 0).any(0) if foreground else part[0]).astype(np.float64)
+        weight: NDArray[np.float64] = np.asarray((part > 0).any(0) if foreground else part[0], np.float64)
         for axis, length in enumerate(cell):
             weight = np.asarray(np.add.reduceat(weight, range(0, weight.shape[axis], length), axis))
         sums[row : row + len(weight)] = weight

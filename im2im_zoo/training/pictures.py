@@ -20,7 +20,7 @@ class Snapshot:
     """Some held-out patches after an epoch, counted from 0.
 
     Attributes:
-        images: "input", "target" and "output", each (patch, channel, (z,) y, x).
+        images: "input", "target" and "output", each (patch, channel, (z,) y, x); of z the middle plane alone.
     """
 
     epoch: int
@@ -58,13 +58,12 @@ class Pictures(pl.Callback):
         with torch.inference_mode():
             output = network.eval()(self._patches["input"].to(pl_module.device))
         network.train(was_training)
-        arrays = {name: tensor[:_SHOWN].float().cpu().numpy() for name, tensor in self._patches.items()}
-        arrays["output"] = output[:_SHOWN].float().cpu().numpy()
+        arrays = {name: _shown(tensor) for name, tensor in (*self._patches.items(), ("output", output))}
         self._folder.mkdir(exist_ok=True)
         file = self._file(trainer.current_epoch if epoch is None else epoch)
         partial = file.with_suffix(".partial")
         with partial.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
         partial.replace(file)
 
     def _file(self, epoch: int) -> Path:
@@ -78,6 +77,13 @@ def read_snapshots(folder: Path) -> tuple[Snapshot, ...]:
         with np.load(file, allow_pickle=False) as arrays:
             found.append(Snapshot(int(file.stem.removeprefix("epoch_")), dict(arrays)))
     return tuple(found)
+
+
+def _shown(tensor: torch.Tensor) -> NDArray[np.float32]:
+    """The first patches of a batch, and the middle plane of each."""
+    first = tensor[:_SHOWN].float().cpu().numpy()
+    middle = first.shape[2] // 2
+    return first if first.ndim == 4 else first[:, :, middle : middle + 1]
 
 
 def _patches(trainer: pl.Trainer) -> dict[str, torch.Tensor]:
