@@ -170,8 +170,11 @@ class Data(Section):
         default=(),
         description="More of them, done to each patch of a batch where the network is: for heavy ones, on a GPU.",
     )
-    workers: int = Field(
-        default=0, ge=0, description="Processes that prepare batches; 0: the training's own."
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="Processes that prepare batches; 0: the training's own. Default: none where the network is on the processors, "
+        "else up to 8, as many as there are processors to spare.",
     )
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from im2im_zoo.recipe_file import load_recipe, recipe_names
 if TYPE_CHECKING:
     import xarray as xr
 
+    from im2im_zoo.data.advice import Choice
     from im2im_zoo.data.examine import Examination
     from im2im_zoo.data.findings import Finding, Look
     from im2im_zoo.evaluation.gallery import Remark, Row
@@ -70,9 +71,26 @@ def _print(recipe: "Recipe", found: "Examination") -> None:
             print(f"  {file}")
         if len(finding.files) > _LISTED:
             print(f"  and {len(finding.files) - _LISTED} more: --json lists all")
+    for choice in _advice(found):
+        print(f"\n--{choice.key}={str(choice.value).replace(' ', '')} would suit: {choice.reason}")
     counts = Counter(finding.severity for finding in found.findings)
     print()
     print_table(("errors", "warnings", "images"), [(counts["error"], counts["warning"], len(found.looks))])
+
+
+def _advice(found: "Examination") -> "list[Choice]":
+    """What suits the images and this machine."""
+    import torch
+
+    from im2im_zoo.data.advice import choose_batch, choose_patch, choose_workers
+
+    inputs = [look.image for look in found.looks if look.side == "input"]
+    if not inputs:
+        return []
+    space = [axis for axis in ("z", "y", "x") if axis in inputs[0].dims]
+    gpu = torch.cuda.is_available()
+    patch = choose_patch([min(image.sizes[axis] for image in inputs) for axis in space])
+    return [patch, choose_batch(patch.value, gpu=gpu), choose_workers({}, gpu=gpu)]
 
 
 def _summary(recipe: "Recipe", found: "Examination") -> str:
@@ -100,6 +118,7 @@ def _as_json(recipe: "Recipe", found: "Examination") -> dict[str, Any]:
             }
             for finding in found.findings
         ],
+        "advice": {choice.key: {"value": choice.value, "reason": choice.reason} for choice in _advice(found)},
         "images": [_image_json(look) for look in found.looks],
     }
 
@@ -133,6 +152,9 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination") -> None:
         Remark("good", "nothing", "was found that would go wrong.")
     ]
     rows = [_row(name, found, recipe, grades.get(name, "")) for name in names[:_THUMBNAILS]]
+    remarks += [
+        Remark("", choice.key, f"{choice.value} would suit: {choice.reason}") for choice in _advice(found)
+    ]
     if len(names) > _THUMBNAILS:
         remarks.append(
             Remark("", "note", f"{len(names) - _THUMBNAILS} more images, of which nothing is shown below")

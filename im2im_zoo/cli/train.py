@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # The page takes under a second to write.
 _PAGE_SECONDS = 120.0
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _RATES = 20  # in the table of those that were tried
 
 
@@ -39,8 +40,8 @@ def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow
     loaded, root = load_recipe(recipe, parse_overrides(arguments)), find_recipe(recipe).parent
     from im2im_zoo.training.train import train  # what is not installed is said before anything else
 
-    # Lightning starts the other processes of a distributed training by this same command: they are silent.
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    # Lightning, or a cluster, starts the other processes of a distributed training by this same command: they are silent.
+    if any(os.environ.get(name, "0") != "0" for name in _RANKS):
         train(loaded, output, resume=resume, allow_code=allow_code, root=root)
         return
     say(f"Training {loaded.name!r} into {output}")

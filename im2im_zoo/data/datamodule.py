@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from im2im_zoo.data.advice import Choice, choose_workers
 from im2im_zoo.data.cache_folder import Lease, user_folder
 from im2im_zoo.data.dataset import (
     DEVICE_SEEDS,
@@ -70,6 +71,8 @@ class ImagePairs(pl.LightningDataModule):
         """
         super().__init__()
         self._recipe = recipe
+        # Lightning's BatchSizeFinder changes it.
+        self.batch_size = recipe.data.batch_size
         self._cache = cache or _kept_folder(recipe.data.cache)
         self._allow_code = tuple(allow_code)
         self._root = root
@@ -87,6 +90,14 @@ class ImagePairs(pl.LightningDataModule):
         if self._pairs is None:
             self._pairs = find_pairs(self._recipe.data, self._recipe.seed)
         return self._pairs
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """What the recipe leaves to be chosen for this machine, by its keys."""
+        if self._recipe.data.workers is not None:
+            return {}
+        chosen = choose_workers(self._recipe.trainer, gpu=torch.cuda.is_available())
+        return {chosen.key: chosen}
 
     def prepare_data(self) -> None:
         """Preprocess into the cache, if there is one. Lightning calls this in one process a machine."""
@@ -122,6 +133,7 @@ class ImagePairs(pl.LightningDataModule):
         """Random patches in random order; after each epoch others."""
         data, seed, ready = self._recipe.data, self._recipe.seed, self._ready()
         augment, on_device = self._augmentation("augmentations"), self._on_device is not None
+        workers = self.choices["data.workers"].value if data.workers is None else data.workers
         drawing = Drawing(
             data.patch_size,
             data.patches_per_image,
@@ -139,10 +151,10 @@ class ImagePairs(pl.LightningDataModule):
             patches = RandomPatches(ready.train, drawing, self._rounds())
         return DataLoader(
             patches,
-            batch_size=data.batch_size,
+            batch_size=self.batch_size,
             sampler=EpochSampler(len(patches), seed, None if self._stock is None else self._stock.enter),
-            num_workers=data.workers,
-            persistent_workers=data.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=_own_generator(),
         )
@@ -153,7 +165,7 @@ class ImagePairs(pl.LightningDataModule):
         # Without augmentation a patch is one small copy: worker processes would only add to the memory.
         return DataLoader(
             GridPatches(self._ready().validation, data.patch_size),
-            batch_size=data.batch_size,
+            batch_size=self.batch_size,
             pin_memory=torch.cuda.is_available(),
             generator=_own_generator(),
         )

@@ -14,7 +14,6 @@ from pytorch_lightning.utilities import rank_zero_only
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.files import stem_of
-from im2im_zoo.data.pairs import Pairs
 from im2im_zoo.errors import InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
@@ -84,7 +83,7 @@ def train(
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
         if first:
             keep_own_files(own_files(recipe, root, allow_code), output)
-        provenance = _start(recipe, output, data.pairs, data_hash, parent) if first else {}
+        provenance = _start(recipe, output, data, data_hash, parent) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
             _fit(recipe, output, framework, data, options, ckpt, report if first else None)
@@ -181,12 +180,13 @@ def _absolute(recipe: Recipe) -> Recipe:
 
 
 def _start(
-    recipe: Recipe, output: Path, pairs: Pairs, data_hash: str, parent: Mapping[str, str] | None
+    recipe: Recipe, output: Path, data: ImagePairs, data_hash: str, parent: Mapping[str, str] | None
 ) -> dict[str, Any]:
     """Write what is known before training, and return the provenance."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "recipe.yaml").write_text(dump_recipe(_absolute(recipe)), encoding="utf-8")
     (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
+    pairs = data.pairs
     lone = {"train_targets": [stem_of(path) for path in pairs.targets]} if pairs.targets else {}
     provenance: dict[str, Any] = {
         "state": "running",
@@ -198,6 +198,7 @@ def _start(
             **lone,
             "validation": [pair.name for pair in pairs.validation],
         },
+        "chosen": {key: f"{choice.value}: {choice.reason}" for key, choice in data.choices.items()},
     }
     if parent is not None:
         provenance["parent"] = dict(parent)

@@ -299,3 +299,19 @@ def test_a_region_is_that_of_the_whole(folder: Path, recipe_for: Make) -> None:
     whole = pipeline(sample.input).to_numpy()
     region = Reader().read(RawImage(sample.input, pipeline, "input"), (5, 7), (20, 30))
     np.testing.assert_array_equal(region, whole[:, 5:25, 7:37])
+
+
+def test_processes_of_one_machine_share_a_temporary_folder(
+    folder: Path, recipe_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    first = ImagePairs(recipe_for(folder))
+    first.setup("fit")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    second = ImagePairs(recipe_for(folder))
+    second.setup("fit")
+    [place] = tmp_path.glob("im2im_zoo_*")
+    second.teardown("fit")
+    assert len(list(place.glob("*.npy"))) == 16
+    first.teardown("fit")
+    assert not place.exists()

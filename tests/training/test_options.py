@@ -88,6 +88,16 @@ def test_out_of_memory_suggests_overrides_that_need_less(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+def test_a_batch_size_that_fits_is_found_by_lightning(tiny: Tiny, tmp_path: Path) -> None:
+    finder = {
+        "callable": "pytorch_lightning.callbacks.BatchSizeFinder",
+        "kwargs": {"max_trials": 1, "steps_per_trial": 1, "init_val": 1},
+    }
+    recipe = tiny(trainer__callbacks=[finder], trainer__max_epochs=1)
+    run = train(recipe, tmp_path / "run")
+    assert run.metrics[-1]["step"] == 3  # 6 patches in batches of 2, not of the recipe's 3
+
+
 def test_a_share_of_the_images_at_a_time_is_resumed_exactly(
     tiny: Tiny, tmp_path: Path, nuclei_parts: Path
 ) -> None:
