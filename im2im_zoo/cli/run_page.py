@@ -42,7 +42,7 @@ def write_run_page(run: "Run") -> Path:
         facts={
             "Recipe": {key: text_of(value) for key, value in facts_of_recipe(run.recipe).items()},
             "Data": {"validation": text_of(data["validation"]), "sha256": data["sha256"]},
-            "Chosen": dict(run.provenance.get("chosen", {})),
+            **({"Chosen": run.provenance["chosen"]} if run.provenance.get("chosen") else {}),
             "Machine": {
                 key: text_of(run.provenance[key])
                 for key in ("system", "processors", "accelerator", "git_revision", "versions")
