@@ -92,6 +92,11 @@ class ImagePairs(pl.LightningDataModule):
         return self._pairs
 
     @property
+    def kept_folder(self) -> Path | None:
+        """The folder that keeps what is made of the images, or measured of them, for the next time; None if none does."""
+        return self._cache
+
+    @property
     def choices(self) -> dict[str, Choice]:
         """What the recipe leaves to be chosen for this machine, by its keys."""
         if self._recipe.data.workers is not None:

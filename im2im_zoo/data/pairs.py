@@ -1,7 +1,7 @@
 """Pairs of images, those that train and those that validate; what identifies them, and that none is on both sides. Finds none."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +40,14 @@ class Pairs:
     targets: tuple[Path, ...] = ()
 
 
-def hash_pairs(pairs: Pairs) -> str:
+def hash_pairs(pairs: Pairs, content: Callable[[Path], str] = hash_content) -> str:
     """SHA-256 over the names and contents of all images and over which of them validate.
 
     It does not depend on where the files are, nor on what results are measured against. Each file is read once.
+
+    Args:
+        pairs: all of them.
+        content: the hash of a file's content; see `content_hashes.remembered`.
     """
     known: dict[Path, str] = {}
     lines = []
@@ -51,10 +55,10 @@ def hash_pairs(pairs: Pairs) -> str:
         for pair in group:
             files = [path for path in (pair.input, pair.target, pair.cost) if path is not None]
             for path in set(files) - known.keys():
-                known[path] = hash_content(path)
+                known[path] = content(path)
             lines.append("|".join([part, pair.name, *(known[path] for path in files)]))
     for side, paths in (("input", pairs.inputs), ("target", pairs.targets)):
-        lines += [f"train {side}|{stem_of(path)}|{hash_content(path)}" for path in paths]
+        lines += [f"train {side}|{stem_of(path)}|{content(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

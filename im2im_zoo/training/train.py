@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from im2im_zoo.data import hash_pairs
+from im2im_zoo.data.content_hashes import remembered
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.files import stem_of
 from im2im_zoo.errors import InterruptionError, TrainingError
@@ -69,7 +70,8 @@ def train(
     if first:
         _check_folder(recipe, output, resume)
     data = ImagePairs(recipe, allow_code=allow_code, root=root)
-    data_hash = hash_pairs(data.pairs)
+    with remembered(data.kept_folder) as content:
+        data_hash = hash_pairs(data.pairs, content)
     if first and resume and is_run(output):
         _check_same(open_run(output), recipe, data_hash)
     last = output / "checkpoints" / "last.ckpt"

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from im2im_zoo.data import find_pairs, hash_pairs
 from im2im_zoo.data.cache_folder import Lease
+from im2im_zoo.data.content_hashes import remembered
 from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.files import hash_content
 from im2im_zoo.data.patches import draw_patch
 from im2im_zoo.data.rounds import Rounds
 from im2im_zoo.data.stored import Reader
@@ -289,7 +292,6 @@ def test_foreground_patches_have_more_foreground(folder: Path, data_of: Callable
 
 
 def test_a_region_is_that_of_the_whole(folder: Path, recipe_for: Make) -> None:
-    from im2im_zoo.data import find_pairs
     from im2im_zoo.data.samples import open_sample
     from im2im_zoo.data.stored import RawImage
 
@@ -315,3 +317,27 @@ def test_processes_of_one_machine_share_a_temporary_folder(
     assert len(list(place.glob("*.npy"))) == 16
     first.teardown("fit")
     assert not place.exists()
+
+
+def test_contents_are_hashed_once_until_a_file_changes(
+    folder: Path, recipe_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = find_pairs(recipe_for(folder).data, 0)
+    with remembered(tmp_path / "cache") as content:
+        first = hash_pairs(pairs, content)
+    assert first == hash_pairs(pairs)
+    read: list[Path] = []
+
+    def noting(path: Path) -> str:
+        read.append(path)
+        return hash_content(path)
+
+    monkeypatch.setattr("im2im_zoo.data.content_hashes.hash_content", noting)
+    with remembered(tmp_path / "cache") as content:
+        assert hash_pairs(pairs, content) == first
+    assert read == []
+    changed = folder / "images" / "c.tif"
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    with remembered(tmp_path / "cache") as content:
+        assert hash_pairs(pairs, content) == hash_pairs(pairs) != first
+    assert read == [changed]
