@@ -92,7 +92,7 @@ def _curves(run: "Run") -> "tuple[Curve, ...]":
         word = {"train": "training", "val": "validation"}.get(part, key)
         by_figure.setdefault(figure if known else key, {})[key] = word if known else key
     return tuple(
-        curve_from_rows(rows, columns, title=figure.replace("_", " "), y_label=figure)
+        curve_from_rows(rows, columns, title=figure.replace("_", " "), y_label=figure.rpartition("_")[2])
         for figure, columns in by_figure.items()
     )
 
@@ -115,7 +115,7 @@ def _samples(snapshots: "Sequence[Snapshot]", recipe: "Recipe") -> "tuple[Sample
             _panel("target", target, recipe, None),
         ]
         for snapshot in chosen:
-            title = f"epoch {snapshot.epoch + 1}"
+            title = f"epoch {snapshot.epoch}"  # as in metrics.csv and the curves
             output = snapshot.images["output"][number]
             panels.append(
                 _panel(title, output, recipe, None)

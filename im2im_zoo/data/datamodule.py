@@ -211,8 +211,12 @@ class ImagePairs(pl.LightningDataModule):
         at_once = range(count if in_rounds else 0, len(preparation.names))
         if in_rounds:
             self._stock = self._make_stock(preparation, at_once)
+        files = _files(preparation, at_once)
+        self._use(
+            files
+        )  # before they are made, so that nobody removes them, and after, when it is known what they take
         preparation.write(at_once, self._progress)
-        self._use(_files(preparation, at_once))
+        self._use(files)
         return preparation.prepared
 
     def _make_stock(self, preparation: Preparation, validation: range) -> Stock:

@@ -126,11 +126,16 @@ def plan_all(
         root: folder of the sources of `custom` operations.
 
     Raises:
-        DataError: images that do not fit together or to the recipe.
+        DataError: images that do not fit together or to the recipe; a folder that cannot be made.
         ImageError: a file that cannot be read.
     """
     entries = _open(pairs, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"data.cache: {folder} cannot be made ({error.strerror}); give another folder, or set XDG_CACHE_HOME for that of the user"
+        ) from error
     training = _training(entries, pairs)
     plans = tuple(
         {side: plan_file(image, training[side], recipe, folder, root) for side, image in images.items()}

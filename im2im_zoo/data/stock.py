@@ -49,14 +49,14 @@ class Stock:
             future.result()
             if planned != number:
                 self._next = None
+        needed = self._files(number) | self._files(number + 1)
+        self._use(needed)
         if self._next is None:
             self._preparation.write(self._rounds.members(number))
-        needed = self._files(number) | self._files(number + 1)
         if self._remove:
             for file in self._held - needed:
                 file.unlink(missing_ok=True)
         self._now, self._held = number, needed
-        self._use(needed)
         self._next = (
             number + 1,
             self._pool.submit(self._preparation.write, self._rounds.members(number + 1)),

@@ -238,6 +238,12 @@ def test_what_goes_wrong_in_the_background_is_said(folder: Path, data_of: Callab
         epoch(data, 2)
 
 
+def test_a_cache_that_cannot_be_made_is_named(folder: Path, recipe_for: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"data\.cache: .*file/cache cannot be made"):
+        ImagePairs(recipe_for(folder, cache=str(tmp_path / "file" / "cache"))).setup("fit")
+
+
 def test_keys_of_data_that_do_not_go_together_are_refused(folder: Path, recipe_for: Make) -> None:
     for fields, message in (
         ({"loaded": 0.5, "cache": "none"}, "leave one out"),
