@@ -28,10 +28,17 @@ class Snapshot:
 
 
 class Pictures(pl.Callback):
-    """Keeps what the network makes of the same held-out patches after 1, 2, 4, 8, ... epochs, and after the last one."""
+    """Keeps what the network makes of the same held-out patches after 1, 2, 4, 8, ... epochs, and after the last one.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for the snapshots.
+        whole_batches: whether the network is given as many patches as in validation, though few are kept: one that is compiled
+            for their number would be compiled anew for another.
+    """
+
+    def __init__(self, folder: Path, *, whole_batches: bool = False) -> None:
         self._folder = folder
+        self._whole_batches = whole_batches
         self._patches: dict[str, torch.Tensor] | None = None
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -52,7 +59,7 @@ class Pictures(pl.Callback):
         if not trainer.is_global_zero or trainer.sanity_checking or not whole:
             return
         if self._patches is None:
-            self._patches = _patches(trainer)
+            self._patches = _patches(trainer.val_dataloaders, whole_batch=self._whole_batches)
         network = pl_module.exported_network()  # type: ignore[operator]  # every Framework has it
         was_training = network.training
         with torch.inference_mode():
@@ -86,11 +93,11 @@ def _shown(tensor: torch.Tensor) -> NDArray[np.float32]:
     return first if first.ndim == 4 else first[:, :, middle : middle + 1]
 
 
-def _patches(trainer: pl.Trainer) -> dict[str, torch.Tensor]:
-    """A batch of the validation patches: of some that lie evenly among all, first those in which the target varies most."""
-    loader: Any = trainer.val_dataloaders
+def _patches(loader: Any, *, whole_batch: bool) -> dict[str, torch.Tensor]:
+    """Validation patches: of some that lie evenly among all, those in which the target varies most."""
     dataset = loader.dataset
-    count, size = len(dataset), min(loader.batch_size or _SHOWN, len(dataset))
+    count = len(dataset)
+    size = min(loader.batch_size if whole_batch else _SHOWN, count)
     some = sorted({int(i) for i in np.linspace(0, count - 1, min(count, max(_LOOKED_AT, size)))})
     patches: Sequence[dict[str, torch.Tensor]] = [dataset[i] for i in some]
     order = sorted(range(len(patches)), key=lambda i: -float(patches[i]["target"].std(correction=0)))[:size]

@@ -228,7 +228,7 @@ def _fit(
         EpochSeed(recipe.seed),
         Faster.of(recipe.network),
         MetricsTable(output / "metrics.csv"),
-        Pictures(output / "pictures"),
+        Pictures(output / "pictures", whole_batches=recipe.network.compile),
         *([Reporter(report)] if report else []),
         *options.pop("callbacks", []),
         ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),
