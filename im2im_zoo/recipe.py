@@ -94,6 +94,23 @@ class Data(Section):
     validation: float = Field(
         default=0.2, gt=0, lt=1, description="Fraction of the images for validation, at least one."
     )
+    group: str | None = Field(
+        default=None,
+        description="Regular expression of the part of a name (its first group, if it has one) that images of one stack, well or "
+        "person share; with pairing csv, a column. The split keeps them on one side.",
+    )
+    time_points: bool = Field(
+        default=False,
+        description="Whether each time point of the files is an image; those of one movie are on one side of the split.",
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="Split by `seed` into so many parts instead, of which `fold` validates: cross-validation.",
+    )
+    fold: int = Field(
+        default=0, ge=0, description="The part that validates, from 0, where there are `folds`."
+    )
     patch_size: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         description="Voxels of a training patch along the input's space axes (z,) y, x."
     )
@@ -110,6 +127,40 @@ class Data(Section):
         description="Share of the training patches drawn around an object of the target, each object alike likely; the "
         "rest lie anywhere. For instance labels.",
     )
+    foreground_patches: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Share of the training patches drawn around a voxel above 0 of the target, processed; the rest lie anywhere.",
+    )
+    cost_patches: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Share of the training patches drawn around voxels in proportion to their cost, as a map of weights; the "
+        "rest lie anywhere.",
+    )
+    cache: str = Field(
+        default="temporary",
+        min_length=1,
+        description="Where the preprocessed images are while training: temporary: in a folder that is removed at the end; kept: in "
+        "the user's cache, for the next time; a folder of that name, kept as well; none: nowhere, patches are read from the images "
+        "and preprocessed one by one.",
+    )
+    cache_gb: float = Field(
+        default=50, gt=0, description="GB that a kept cache may take; what was not used longest goes first."
+    )
+    loaded: float = Field(
+        default=1,
+        gt=0,
+        le=1,
+        description="Share of the training images that patches are drawn from, and that the cache has, at a time.",
+    )
+    exchange_epochs: int = Field(
+        default=1,
+        ge=1,
+        description="Epochs until the share that is `loaded` is exchanged for another; meanwhile that one is prepared.",
+    )
     batch_size: int = Field(default=8, ge=1, description="Patches in a batch.")
     augmentations: tuple[Component, ...] = Field(
         default=(),
@@ -119,9 +170,43 @@ class Data(Section):
         default=(),
         description="More of them, done to each patch of a batch where the network is: for heavy ones, on a GPU.",
     )
-    workers: int = Field(
-        default=0, ge=0, description="Processes that prepare batches; 0: the training's own."
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="Processes that prepare batches; 0: the training's own. Default: none where the network is on the processors, "
+        "else up to 8, as many as there are processors to spare.",
     )
+
+    @model_validator(mode="after")
+    def _the_fold_is_there(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(
+                f"fold {self.fold} is not among {self.folds} folds, numbered from 0"
+                if self.folds
+                else "fold needs folds: into how many parts the images are split"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_is_one_thing(self) -> Self:
+        aims = ("object_patches", "foreground_patches", "cost_patches")
+        used = [name for name in aims if getattr(self, name)]
+        if len(used) > 1:
+            raise ValueError(f"{' and '.join(used)} cannot both say where patches lie: leave all but one out")
+        if self.cost_patches and not self.has_cost:
+            raise ValueError("cost_patches needs cost maps: say in `cost` where they are")
+        if self.pairing == "unpaired" and (self.foreground_patches or self.loaded < 1):
+            wrong = "foreground_patches" if self.foreground_patches else "loaded"
+            raise ValueError(f"{wrong} means nothing with pairing: unpaired: leave it out")
+        if self.pairing == "self" and self.foreground_patches:
+            raise ValueError(
+                "foreground_patches needs targets, and with pairing: self there are none: leave it out"
+            )
+        if self.loaded < 1 and self.cache == "none":
+            raise ValueError(
+                "loaded says how much of the images a cache has, but cache is none: leave one out"
+            )
+        return self
 
     @property
     def has_cost(self) -> bool:

@@ -54,14 +54,25 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="Path of a recipe, or the name of one: `im2im-zoo recipe --list`.")
     ],
-    output: Annotated[Path, typer.Option("--output", metavar="RUN", help="Folder to make for the run.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="RUN", help="Folder to make for the run.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last whole epoch.")] = False,
+    find_rate: Annotated[
+        bool, typer.Option("--find-lr", help="Try learning rates instead of training, and suggest one.")
+    ] = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Train a recipe. Any key of it is overridden by --dotted.key=value, e.g. --trainer.max_epochs=3."""
+    from im2im_zoo.cli.train import find_rate as find
     from im2im_zoo.cli.train import run
 
-    run(recipe, ctx.args, output, resume, allow_code or [])
+    if find_rate:
+        find(recipe, ctx.args, allow_code or [])
+    elif output is None:
+        raise typer.BadParameter("say --output RUN: the folder to make for the run")
+    else:
+        run(recipe, ctx.args, output, resume, allow_code or [])
 
 
 @app.command()
@@ -409,3 +420,33 @@ def demo(
     from im2im_zoo.cli.demo import run
 
     run(output, overwrite)
+
+
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look at images before training on them."
+)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def data_check(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE|DATA", help="A recipe or its name; or a folder or table of images."),
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write one page with thumbnails.")
+    ] = None,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Read what files say of themselves, and no voxels: fast.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Find what will go wrong: axes, sizes, copies, leakage over the split, empty targets, saturated images. Exit 0: no error.
+
+    Any key of a recipe is overridden by --dotted.key=value, e.g. --data.path=FOLDER.
+    """
+    from im2im_zoo.cli.data import check
+
+    check(source, ctx.args, html, json, headers)

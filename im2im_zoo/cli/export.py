@@ -154,8 +154,9 @@ def _made_portable(
     from im2im_zoo.packaging import PortableLoss, make_portable
 
     pairs = find_pairs(recipe.data, recipe.seed)
-    paths = pairs.inputs or [pair.input for pair in pairs.train]
-    made = make_portable(network, recipe, [open_side(path, recipe, "input") for path in paths])
+    images = [open_side(path, recipe, "input") for path in pairs.inputs]
+    images += [open_side(pair.input, recipe, "input", pair.time) for pair in pairs.train]
+    made = make_portable(network, recipe, images)
     if not made.fixed:
         return made, PortableLoss(figures, figures, 0.0)
     for sentence in made.fixed:

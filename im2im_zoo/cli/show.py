@@ -17,7 +17,7 @@ def run(source: str, as_json: bool) -> None:
     if as_json:
         print_json(content)
     else:
-        print_table((str(content.pop("kind")), ""), [(key, _text(value)) for key, value in content.items()])
+        print_table((str(content.pop("kind")), ""), [(key, text_of(value)) for key, value in content.items()])
 
 
 def describe(source: str) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def describe(source: str) -> dict[str, Any]:
         or (path.is_file() and _holds_framework(path))
         or ((path / "recipe.yaml").is_file() and not (path / "rdf.yaml").is_file())
     ):
-        return {"kind": "recipe", **_recipe(load_recipe(source))}
+        return {"kind": "recipe", **facts_of_recipe(load_recipe(source))}
     try:
         return _package(source)
     except Im2ImError as error:
@@ -52,7 +52,8 @@ def _holds_framework(path: Path) -> bool:
     return any(line.startswith("framework:") for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def _recipe(recipe: Recipe) -> dict[str, Any]:
+def facts_of_recipe(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says, in short."""
     return {
         "name": recipe.name,
         "task": recipe.output.task,
@@ -71,7 +72,7 @@ def _recipe(recipe: Recipe) -> dict[str, Any]:
 
 def _grouping(recipe: Recipe) -> dict[str, Any]:
     component = recipe.output.grouping
-    return {} if component is None else {"grouping": f"{component.callable}, {_text(component.kwargs)}"}
+    return {} if component is None else {"grouping": f"{component.callable}, {text_of(component.kwargs)}"}
 
 
 def _run(source: str) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _run(source: str) -> dict[str, Any]:
     return {
         "kind": "run",
         "state": run.provenance["state"],
-        **_recipe(run.recipe),
+        **facts_of_recipe(run.recipe),
         "epochs": len(run.metrics),
         "best": best_row(run),
         "training images": len(data["train"]),
@@ -142,9 +143,10 @@ def _size(axis: Any) -> str:
     return str(size) + halo
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A plain value for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {_text(v)}" for k, v in value.items())
+        return ", ".join(f"{k}: {text_of(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
-        return "; ".join(_text(v) for v in value) or "none"
+        return "; ".join(text_of(v) for v in value) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

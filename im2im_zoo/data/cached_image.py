@@ -13,6 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.data.matching import Side
+from im2im_zoo.data.statistics import read_statistics, write_statistics
+from im2im_zoo.data.stored import RawImage
+from im2im_zoo.data.values import checked_float32
 from im2im_zoo.errors import DataError, ProcessingError
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.blocks import walk
@@ -23,8 +26,6 @@ from im2im_zoo.recipe import Recipe
 # Bump when the same image, axes and operations give other values.
 _FORMAT = 1
 _BLOCK_BYTES = 64 * 2**20
-# float32 counts exactly up to here; beyond it, labels would merge.
-_LARGEST_LABEL = 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +122,11 @@ class Fitter:
         self._shared: Pipeline | None = None
 
     def __call__(self, plan: Plan) -> Pipeline:
+        """The operations of a plan, with the statistics that are kept, or taken and kept, beside its file."""
         if self._shared is not None:
             return self._shared
+        measured = read_statistics(plan.file)
+        before = len(measured)
         wants = [want for operation in plan.operations for want in requirements(operation)]
         reference = plan.image.source
         pipeline = fit(
@@ -133,7 +137,10 @@ class Fitter:
             allow_code=self._allow_code,
             root=self._root,
             block_bytes=_BLOCK_BYTES,
+            measured=measured,
         )
+        if len(measured) > before:
+            write_statistics(plan.file, measured)
         if wants and all(want.of_dataset for want in wants):
             self._shared = pipeline
         return pipeline
@@ -147,11 +154,31 @@ def write(plan: Plan, fitter: Fitter) -> None:
         _write_blocks(plan.image.array, pipeline, partial, plan.image.side)
         partial.replace(plan.file)
     except ProcessingError as error:
-        raise DataError(
-            f"{plan.image.side}.preprocessing of {plan.image.array.attrs.get('source')}: {error}"
-        ) from error
+        raise DataError(f"{_where(plan)}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def raw_image(plan: Plan, fitter: Fitter) -> RawImage:
+    """The image to be read in regions, each preprocessed as it is read.
+
+    Raises:
+        DataError: an operation that needs the whole image, or cannot be done.
+    """
+    try:
+        pipeline = fitter(plan)
+    except ProcessingError as error:
+        raise DataError(f"{_where(plan)}: {error}") from error
+    if not pipeline.is_pointwise:
+        raise DataError(
+            f"data.cache: none: an operation of {plan.image.side}.preprocessing needs whole images, and cannot be done to parts as "
+            "they are read; use a cache (temporary, kept, or a folder)"
+        )
+    return RawImage(plan.image.array, pipeline, plan.image.side)
+
+
+def _where(plan: Plan) -> str:
+    return f"{plan.image.side}.preprocessing of {plan.image.array.attrs.get('source')}"
 
 
 def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Side) -> None:
@@ -160,7 +187,7 @@ def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Sid
     written: NDArray[np.float32] | None = None
     for start, block in walk(image, block_bytes=_BLOCK_BYTES, grain=whole):
         made = pipeline(block)
-        values = _as_float32(made.transpose(*axes).to_numpy(), str(image.attrs.get("source")), side)
+        values = checked_float32(made.transpose(*axes).to_numpy(), str(image.attrs.get("source")), side)
         if written is None:
             # Only an operation that sees all channels at once can change their number.
             sizes = dict(image.sizes) | ({"channel": made.sizes["channel"]} if "channel" in whole else {})
@@ -170,27 +197,3 @@ def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Sid
         written[place] = values
     if isinstance(written, np.memmap):
         written.flush()
-
-
-def _as_float32(values: NDArray[np.generic], source: str, side: Side) -> NDArray[np.float32]:
-    if (
-        side != "cost"
-        and values.dtype.kind in "iu"
-        and max(int(values.max()), -int(values.min())) > _LARGEST_LABEL
-    ):
-        raise DataError(
-            f"{source}: values above {_LARGEST_LABEL} do not survive as float32, so labels would merge; "
-            f"relabel the image from 1, or scale it in {side}.preprocessing"
-        )
-    result = values.astype(np.float32)
-    if side == "cost" and not (np.isfinite(result) & (result >= 0)).all():
-        raise DataError(
-            f"{source}: a cost map says how much each voxel counts, so its values have to be finite and at least 0; "
-            "correct the file, or choose another channel of it in data.cost_channels"
-        )
-    if not np.isfinite(result).all():
-        raise DataError(
-            f"{source}: holds values that are not finite (NaN or infinite) after {side}.preprocessing; replace them "
-            "in the file, for instance by 0"
-        )
-    return result

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from im2im_zoo.data.advice import Choice, choose_workers
+from im2im_zoo.data.cache_folder import Lease, user_folder
 from im2im_zoo.data.dataset import (
     DEVICE_SEEDS,
     Drawing,
@@ -22,13 +24,19 @@ from im2im_zoo.data.dataset import (
     RandomPatches,
     UnpairedPatches,
 )
-from im2im_zoo.data.pairing import Pairs, find_pairs
-from im2im_zoo.data.preprocess import PreparedPairs, Progress, preprocess
+from im2im_zoo.data.pairing import find_pairs
+from im2im_zoo.data.pairs import Pairs
+from im2im_zoo.data.preprocess import Preparation, PreparedPairs, Progress, plan_all
+from im2im_zoo.data.rounds import Rounds
+from im2im_zoo.data.stock import Stock
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe
 
 if TYPE_CHECKING:
     from im2im_zoo.data.augmentation import Augmentation, Which
+
+# Where the first of several processes on a machine tells the others of its temporary folder.
+_SHARED = "IM2IM_ZOO_TEMPORARY_IMAGES"
 
 
 class ImagePairs(pl.LightningDataModule):
@@ -54,21 +62,25 @@ class ImagePairs(pl.LightningDataModule):
 
         Args:
             recipe: its data, input, target and seed are used.
-            cache: folder that keeps the preprocessed images for the next time; None: a temporary folder, removed by
-                `teardown`, or when the object or the process ends.
+            cache: folder that keeps the preprocessed images for the next time; None: as the recipe's `data.cache` says. A
+                temporary folder is removed by `teardown`, or when the object or the process ends.
             allow_code: packages whose augmentations may be used; see `components.resolve`. `custom` among them
                 allows the Python of `custom` operations.
             root: folder of the sources of `custom` operations.
-            progress: called after each pair is preprocessed.
+            progress: called after each pair is preprocessed before training.
         """
         super().__init__()
         self._recipe = recipe
-        self._cache = cache
+        # Lightning's BatchSizeFinder changes it.
+        self.batch_size = recipe.data.batch_size
+        self._cache = cache or _kept_folder(recipe.data.cache)
         self._allow_code = tuple(allow_code)
         self._root = root
         self._progress = progress
         self._prepared: PreparedPairs | None = None
         self._remove_folder: weakref.finalize[..., ImagePairs] | None = None
+        self._lease: Lease | None = None
+        self._stock: Stock | None = None
         self._pairs: Pairs | None = None
         self._on_device: Augmentation | None = None
 
@@ -78,6 +90,19 @@ class ImagePairs(pl.LightningDataModule):
         if self._pairs is None:
             self._pairs = find_pairs(self._recipe.data, self._recipe.seed)
         return self._pairs
+
+    @property
+    def kept_folder(self) -> Path | None:
+        """The folder that keeps what is made of the images, or measured of them, for the next time; None if none does."""
+        return self._cache
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """What the recipe leaves to be chosen for this machine, by its keys."""
+        if self._recipe.data.workers is not None:
+            return {}
+        chosen = choose_workers(self._recipe.trainer, gpu=torch.cuda.is_available())
+        return {chosen.key: chosen}
 
     def prepare_data(self) -> None:
         """Preprocess into the cache, if there is one. Lightning calls this in one process a machine."""
@@ -94,10 +119,16 @@ class ImagePairs(pl.LightningDataModule):
             # Wrong ones are refused before the work.
             self._augmentation("augmentations")
             self._on_device = self._augmentation("device_augmentations")
-            self._prepared = self._preprocess(self._cache or self._temporary_folder())
+            self._prepared = self._preprocess()
 
     def teardown(self, stage: str | None = None) -> None:
-        """Remove the temporary folder, if `cache` was None. `setup` makes it again."""
+        """Let go of the images: remove a temporary folder, and let others remove what a cache keeps. `setup` makes it again."""
+        if self._stock is not None:
+            self._stock.end()
+            self._stock, self._prepared = None, None
+        if self._lease is not None:
+            self._lease.end()
+            self._lease, self._prepared = None, None
         if self._remove_folder is not None:
             self._prepared = None
             self._remove_folder()
@@ -107,20 +138,28 @@ class ImagePairs(pl.LightningDataModule):
         """Random patches in random order; after each epoch others."""
         data, seed, ready = self._recipe.data, self._recipe.seed, self._ready()
         augment, on_device = self._augmentation("augmentations"), self._on_device is not None
+        workers = self.choices["data.workers"].value if data.workers is None else data.workers
         drawing = Drawing(
-            data.patch_size, data.patches_per_image, seed, augment, on_device, data.object_patches
+            data.patch_size,
+            data.patches_per_image,
+            seed,
+            augment,
+            on_device,
+            data.object_patches,
+            data.foreground_patches,
+            data.cost_patches,
         )
         patches: RandomPatches | UnpairedPatches
         if data.pairing == "unpaired":
             patches = UnpairedPatches(ready.inputs, ready.targets, drawing)
         else:
-            patches = RandomPatches(ready.train, drawing)
+            patches = RandomPatches(ready.train, drawing, self._rounds())
         return DataLoader(
             patches,
-            batch_size=data.batch_size,
-            sampler=EpochSampler(len(patches), seed),
-            num_workers=data.workers,
-            persistent_workers=data.workers > 0,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(len(patches), seed, None if self._stock is None else self._stock.enter),
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=_own_generator(),
         )
@@ -131,7 +170,7 @@ class ImagePairs(pl.LightningDataModule):
         # Without augmentation a patch is one small copy: worker processes would only add to the memory.
         return DataLoader(
             GridPatches(self._ready().validation, data.patch_size),
-            batch_size=data.batch_size,
+            batch_size=self.batch_size,
             pin_memory=torch.cuda.is_available(),
             generator=_own_generator(),
         )
@@ -156,21 +195,54 @@ class ImagePairs(pl.LightningDataModule):
             raise DataError("the images are not prepared yet: call setup() first")
         return self._prepared
 
-    def _preprocess(self, folder: Path) -> PreparedPairs:
-        return preprocess(
-            self.pairs,
-            self._recipe,
-            folder,
-            allow_code=self._allow_code,
-            root=self._root,
-            progress=self._progress,
+    def _rounds(self) -> Rounds:
+        data = self._recipe.data
+        return Rounds(len(self.pairs.train), data.loaded, data.exchange_epochs, self._recipe.seed)
+
+    def _preprocess(self) -> PreparedPairs:
+        """Make the files of all images, or of those that validate, or only take the statistics of each."""
+        data, folder = self._recipe.data, self._cache or self._temporary_folder()
+        preparation = plan_all(self.pairs, self._recipe, folder, allow_code=self._allow_code, root=self._root)
+        if data.cache == "none":
+            return preparation.raw(self.pairs, self._recipe, self._progress)
+        if self._cache is not None:
+            self._lease = Lease(folder, round(data.cache_gb * 1e9))
+        count, in_rounds = len(self.pairs.train), data.loaded < 1
+        at_once = range(count if in_rounds else 0, len(preparation.names))
+        if in_rounds:
+            self._stock = self._make_stock(preparation, at_once)
+        files = _files(preparation, at_once)
+        self._use(
+            files
+        )  # before they are made, so that nobody removes them, and after, when it is known what they take
+        preparation.write(at_once, self._progress)
+        self._use(files)
+        return preparation.prepared
+
+    def _make_stock(self, preparation: Preparation, validation: range) -> Stock:
+        always = _files(preparation, validation)
+        return Stock(
+            preparation,
+            self._rounds(),
+            lambda files: self._use(files | always),
+            remove=self._remove_folder is not None,
         )
 
+    def _use(self, files: frozenset[Path]) -> None:
+        if self._lease is not None:
+            self._lease.use(files)
+
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_remove_folder": None}  # the folder stays with the process that made it
+        # The folder, and who keeps it, stay with the process that made it.
+        return vars(self) | {"_remove_folder": None, "_lease": None, "_stock": None}
 
     def _temporary_folder(self) -> Path:
+        # Lightning starts the other processes of a training by the same command, with the environment of the first.
+        shared = os.environ.get(_SHARED)
+        if os.environ.get("LOCAL_RANK", "0") != "0" and shared and Path(shared).is_dir():
+            return Path(shared)
         folder = Path(tempfile.mkdtemp(prefix="im2im_zoo_"))
+        os.environ[_SHARED] = str(folder)
         self._remove_folder = weakref.finalize(self, _remove, folder, os.getpid())
         return folder
 
@@ -184,3 +256,14 @@ def _remove(folder: Path, process: int) -> None:
 def _own_generator() -> torch.Generator:
     """A generator for what the loader itself draws, so that it does not draw from torch's global one."""
     return torch.Generator().manual_seed(0)
+
+
+def _kept_folder(cache: str) -> Path | None:
+    """The folder that keeps images, or of `none` their statistics; None: a temporary one."""
+    if cache == "temporary":
+        return None
+    return user_folder() if cache in ("kept", "none") else Path(cache).expanduser()
+
+
+def _files(preparation: Preparation, entries: range) -> frozenset[Path]:
+    return frozenset[Path]().union(*(preparation.files[number] for number in entries))

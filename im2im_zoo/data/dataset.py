@@ -1,20 +1,18 @@
 """torch datasets of patches of preprocessed images, and the sampler that tells them the epoch. Knows no Lightning."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from im2im_zoo.data.objects import boxes_of
-from im2im_zoo.data.patches import Draw, Objects, draw_lone_patch, draw_patch, grid, order_of_epoch
+from im2im_zoo.data.patches import Aim, Draw, Objects, draw_lone_patch, draw_patch, grid, order_of_epoch
 from im2im_zoo.data.preprocess import Prepared, PreparedImage
+from im2im_zoo.data.rounds import Rounds
+from im2im_zoo.data.stored import Reader, Stored
+from im2im_zoo.data.weights import weights_of
 
 Patch = dict[str, Tensor]
 Augment = Callable[[Patch, Sequence[int]], Patch]
@@ -22,31 +20,6 @@ Augment = Callable[[Patch, Sequence[int]], Patch]
 
 DEVICE_SEEDS = "device_seeds"
 """Where a training batch keeps the seeds of what is done on the device, (batch, one or one an image)."""
-
-# Each map keeps a file open, and systems allow as few as 256.
-_OPEN_MAPS = 96
-
-
-class MappedFiles:
-    """`.npy` files as memory maps, the latest used of them kept open. Pickled, it is empty."""
-
-    def __init__(self) -> None:
-        self._maps: OrderedDict[Path, NDArray[np.float32]] = OrderedDict()
-
-    def read(self, file: Path, corner: Sequence[int], size: Sequence[int]) -> Tensor:
-        """The patch at `corner` of a file with axes channel, (z,) y, x: all channels, a copy in C order."""
-        array = self._maps.get(file)
-        if array is None:
-            array = self._maps[file] = np.load(file, mmap_mode="r", allow_pickle=False)
-            if len(self._maps) > _OPEN_MAPS:
-                self._maps.popitem(last=False)
-        else:
-            self._maps.move_to_end(file)
-        region = tuple(slice(start, start + length) for start, length in zip(corner, size, strict=True))
-        return torch.from_numpy(np.array(array[(slice(None), *region)], order="C", copy=True, subok=False))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_maps": OrderedDict()}  # a pickled map would be the whole image
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +32,8 @@ class Drawing:
         seed: the recipe's.
         augment: what is done to each patch.
         device_seeds: whether items carry the seeds of what is done to them later, under `DEVICE_SEEDS`.
-        object_patches: the share of patches that are drawn around an object of the target.
+        object_patches, foreground_patches, cost_patches: the share of patches that are drawn around an object of the target,
+            its foreground, or a place that costs much; at most one of them is above 0.
     """
 
     patch_size: tuple[int, ...]
@@ -68,6 +42,18 @@ class Drawing:
     augment: Augment | None = None
     device_seeds: bool = False
     object_patches: float = 0.0
+    foreground_patches: float = 0.0
+    cost_patches: float = 0.0
+
+    def aim(self, image: Prepared) -> Aim | None:
+        """What some patches of an image are drawn around; it is read for that."""
+        if self.object_patches:
+            return Objects(boxes_of(image.target, image.shape), self.object_patches)
+        if self.foreground_patches:
+            return weights_of(image.target, image.shape, self.foreground_patches, foreground=True)
+        if self.cost_patches and image.cost is not None:
+            return weights_of(image.cost, image.shape, self.cost_patches, foreground=False)
+        return None
 
     def finish(self, patch: Patch, draws: Sequence[Draw]) -> Patch:
         """The patch as an item: augmented, and with its seeds."""
@@ -84,23 +70,41 @@ class RandomPatches(Dataset[Patch]):
     of workers, nor on which items were asked for before. A plain index is that of epoch 0.
     """
 
-    def __init__(self, images: Sequence[Prepared], drawing: Drawing) -> None:
+    def __init__(self, images: Sequence[Prepared], drawing: Drawing, rounds: Rounds | None = None) -> None:
+        """Where only some images are at hand at a time, `rounds` says which; what they are aimed at is then read as they come."""
         self._images = tuple(images)
         self._drawing = drawing
-        self._files = MappedFiles()
-        share = drawing.object_patches
-        self._objects = [Objects(boxes_of(image.target), share) if share else None for image in images]
+        self._rounds = rounds or Rounds(len(images), 1, 1, drawing.seed)
+        self._reader = Reader()
+        self._round: int | None = None
+        self._members: tuple[int, ...] = ()
+        self._aims: dict[int, Aim | None] = {}
+        if self._rounds.size == len(images):
+            self._enter(0)
+            self._aims = {number: drawing.aim(image) for number, image in enumerate(images)}
 
     def __len__(self) -> int:
-        return len(self._images) * self._drawing.patches_per_image
+        return self._rounds.size * self._drawing.patches_per_image
 
     def __getitem__(self, item: tuple[int, int] | int) -> Patch:
         epoch, index = _item(item, len(self))
         how = self._drawing
-        number = index // how.patches_per_image
-        image, objects = self._images[number], self._objects[number]
-        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index, objects)
-        return how.finish(_read_pair(self._files, image, draw.corner, how.patch_size), [draw])
+        self._enter(self._rounds.round_of(epoch))
+        number = self._members[index // how.patches_per_image]
+        image = self._images[number]
+        if number not in self._aims:
+            self._aims[number] = how.aim(image)
+        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index, self._aims[number])
+        return how.finish(_read_pair(self._reader, image, draw.corner, how.patch_size), [draw])
+
+    def _enter(self, number: int) -> None:
+        if number == self._round:
+            return
+        members = self._rounds.members(number)
+        if self._round is not None and members != self._members:
+            self._reader.forget()
+            self._aims.clear()
+        self._round, self._members = number, members
 
 
 class UnpairedPatches(Dataset[Patch]):
@@ -115,7 +119,7 @@ class UnpairedPatches(Dataset[Patch]):
     ) -> None:
         self._sides = {"input": tuple(inputs), "target": tuple(targets)}
         self._drawing = drawing
-        self._files = MappedFiles()
+        self._reader = Reader()
 
     def __len__(self) -> int:
         return max(map(len, self._sides.values())) * self._drawing.patches_per_image
@@ -128,7 +132,7 @@ class UnpairedPatches(Dataset[Patch]):
         for stream, (side, images) in enumerate(self._sides.items()):
             shapes = [image.shape for image in images]
             number, draw = draw_lone_patch(shapes, how.patch_size, stream, how.seed, epoch, index)
-            patch[side] = self._files.read(images[number].file, draw.corner, how.patch_size)
+            patch[side] = _read(self._reader, images[number].image, draw.corner, how.patch_size)
             draws.append(draw)
         return how.finish(patch, draws)
 
@@ -139,14 +143,14 @@ class GridPatches(Dataset[Patch]):
     def __init__(self, images: Sequence[Prepared], patch_size: Sequence[int]) -> None:
         self._patch_size = tuple(patch_size)
         self._places = [(image, corner) for image in images for corner in grid(image.shape, patch_size)]
-        self._files = MappedFiles()
+        self._reader = Reader()
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Patch:
         image, corner = self._places[index]
-        return _read_pair(self._files, image, corner, self._patch_size)
+        return _read_pair(self._reader, image, corner, self._patch_size)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -156,9 +160,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
     a loop of one's own has to call it, else every epoch is the first.
     """
 
-    def __init__(self, count: int, seed: int) -> None:
+    def __init__(self, count: int, seed: int, before: Callable[[int], None] | None = None) -> None:
+        """`before` is called with the epoch as it begins."""
         self._count = count
         self._seed = seed
+        self._before = before
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -170,6 +176,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self._epoch
+        if self._before is not None:
+            self._before(epoch)
         return ((epoch, index) for index in order_of_epoch(self._count, self._seed, epoch))
 
 
@@ -180,6 +188,10 @@ def _item(item: tuple[int, int] | int, count: int) -> tuple[int, int]:
     return epoch, index
 
 
-def _read_pair(files: MappedFiles, image: Prepared, corner: Sequence[int], size: Sequence[int]) -> Patch:
+def _read_pair(reader: Reader, image: Prepared, corner: Sequence[int], size: Sequence[int]) -> Patch:
     kinds = {"input": image.input, "target": image.target, "cost": image.cost}
-    return {kind: files.read(file, corner, size) for kind, file in kinds.items() if file is not None}
+    return {kind: _read(reader, stored, corner, size) for kind, stored in kinds.items() if stored is not None}
+
+
+def _read(reader: Reader, image: Stored, corner: Sequence[int], size: Sequence[int]) -> Tensor:
+    return torch.from_numpy(reader.read(image, corner, size))

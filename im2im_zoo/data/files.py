@@ -1,6 +1,6 @@
 """Image files of a folder, their stems and what identifies them. Opens no image and knows no pairs.
 
-An OME-Zarr image is a folder; here it counts as one file and is not descended into.
+An OME-Zarr image is a folder; here it counts as one file and is not descended into. A plate counts as the images of its wells.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from im2im_zoo.errors import DataError
-from im2im_zoo.images import image_suffixes
+from im2im_zoo.images import image_suffixes, plate_images
 
 _SHOWN = 10
 # Formats of microscopes that are read through bioio.
@@ -35,12 +35,18 @@ def is_image_file(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """The name without the suffix of its format: `a` for `a.tif`, `a.ome.tif` and `a.ome.zarr`."""
+    """The name without the suffix of its format: `a` for `a.tif`, `a.ome.tif` and `a.ome.zarr`.
+
+    An image within a zarr is named by its way there: `plate-A-1-0` for `plate.ome.zarr/A/1/0`.
+    """
+    outer = _outer(path)
+    if outer is not None:
+        return "-".join((stem_of(outer), *path.relative_to(outer).parts))
     return path.name[: len(path.name) - len(_suffix(path))]
 
 
 def image_files(folder: Path, what: str) -> list[Path]:
-    """The images that lie directly in a folder, by name.
+    """The images that lie directly in a folder, by name; of plates, those of their wells.
 
     Args:
         folder: where they are.
@@ -63,7 +69,22 @@ def image_files(folder: Path, what: str) -> list[Path]:
             f"{', '.join(_suffixes())}; "
             + (f"there are only\n{list_files(others)}" if others else "the folder is empty")
         )
-    return found
+    return fields_of(found)
+
+
+def fields_of(files: Sequence[Path]) -> list[Path]:
+    """The files, with the images of its wells in place of each plate.
+
+    Raises:
+        ImageError: a damaged plate.
+    """
+    return [field for path in files for field in ((plate_images(path) if path.is_dir() else None) or [path])]
+
+
+def well_of(path: Path) -> str | None:
+    """The name of the well that an image of a plate is of: `plate-A-1`; None if it is of none."""
+    outer = _outer(path)
+    return None if outer is None or len(path.relative_to(outer).parts) != 3 else stem_of(path.parent)
 
 
 def by_stem(files: Sequence[Path]) -> dict[str, Path]:
@@ -111,6 +132,11 @@ def _parts(path: Path) -> Iterator[Path]:
         yield from sorted(p for p in path.rglob("*") if p.is_file())
     else:
         yield path
+
+
+def _outer(path: Path) -> Path | None:
+    """The zarr that an image is within."""
+    return next((parent for parent in path.parents if parent.name.lower().endswith(".zarr")), None)
 
 
 def _suffix(path: Path) -> str:

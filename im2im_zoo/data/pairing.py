@@ -5,43 +5,17 @@ Everything is decided by names, so the same files give the same pairs in the sam
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from im2im_zoo.data.files import by_stem, hash_content, image_files, is_image_file, list_files, stem_of
+from im2im_zoo.data.files import by_stem, fields_of, image_files, is_image_file, list_files, stem_of, well_of
 from im2im_zoo.data.matching import Matched, Side, in_subfolder, match_folders, match_suffixes
+from im2im_zoo.data.pairs import PARTS, Pair, Pairs, refuse_shared
+from im2im_zoo.data.splitting import groups_of, validating
 from im2im_zoo.data.table import read_table
+from im2im_zoo.data.time_points import time_points
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Data
-
-_FOLDERS = ("train", "val")
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An input image, its target and its cost map if it has one; the same file if they are channels of it.
-
-    With `pairing: self` the target is the input, and `truth` what a result is measured against, where that is known.
-    """
-
-    name: str
-    input: Path
-    target: Path
-    cost: Path | None = None
-    truth: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """The pairs that train and those that validate, each by name.
-
-    Where training is unpaired, no pair trains: `inputs` and `targets` do, each by name, of any numbers.
-    """
-
-    train: tuple[Pair, ...]
-    validation: tuple[Pair, ...]
-    inputs: tuple[Path, ...] = ()
-    targets: tuple[Path, ...] = ()
 
 
 def find_pairs(data: Data, seed: int) -> Pairs:
@@ -62,57 +36,62 @@ def find_pairs(data: Data, seed: int) -> Pairs:
     elif data.pairing == "unpaired":
         pairs = _unpaired(data, seed)
     elif data.split == "folders":
-        train, validation = (_in_folder(data.path / part, data) for part in _FOLDERS)
-        pairs = Pairs(train, validation)
+        train, validation = (_in_folder(data.path / part, data) for part in PARTS)
+        pairs = _parted(train, validation, *(_groups(part, data) for part in (train, validation)))
     else:
         _refuse_unsplit_folders(data)
-        pairs = split_randomly(_in_folder(data.path, data), data.validation, seed)
-    _refuse_shared(pairs)
+        found = _in_folder(data.path, data)
+        pairs = _split_randomly(found, _groups(found, data), data, seed)
+    refuse_shared(pairs)
     return replace(pairs, validation=_with_truth(pairs.validation, data)) if data.pairing == "self" else pairs
 
 
-def split_randomly(pairs: Sequence[Pair], fraction: float, seed: int) -> Pairs:
-    """The same split for the same names, seed and fraction; at least one pair on each side.
-
-    The names are ranked by a hash, so adding images moves few of the others to the other side.
+def _split_randomly(pairs: Sequence[Pair], groups: Sequence[str], data: Data, seed: int) -> Pairs:
+    """The same split for the same names, groups, seed and fraction or fold; at least one pair on each side.
 
     Raises:
-        DataError: there is only one pair.
+        DataError: there is only one pair, or group.
     """
     if len(pairs) < 2:
         raise DataError(
             f"there is only the pair {pairs[0].name!r} ({pairs[0].input}), which cannot both train and validate: "
             "add images; or cut it in two, put the halves into folders train/ and val/, and set data.split: folders"
         )
-    chosen = _chosen([pair.name for pair in pairs], fraction, seed, len(pairs) - 1)
+    chosen = validating([pair.name for pair in pairs], groups, data, seed)
     return Pairs(
         train=tuple(p for p in pairs if p.name not in chosen),
         validation=tuple(p for p in pairs if p.name in chosen),
     )
 
 
-def _chosen(names: Sequence[str], fraction: float, seed: int, most: int) -> set[str]:
-    """The names that validate: a fraction of them, at least one and not more than `most`."""
-    ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-    return set(ranked[: min(max(1, round(fraction * len(names))), most)])
+def _parted(
+    train: Sequence[Pair], validation: Sequence[Pair], train_groups: Sequence[str], held_out: Sequence[str]
+) -> Pairs:
+    """The pairs as a person has split them.
 
-
-def hash_pairs(pairs: Pairs) -> str:
-    """SHA-256 over the names and contents of all images and over which of them validate.
-
-    It does not depend on where the files are, nor on what results are measured against. Each file is read once.
+    Raises:
+        DataError: a group is on both sides.
     """
-    known: dict[Path, str] = {}
-    lines = []
-    for part, group in zip(_FOLDERS, (pairs.train, pairs.validation), strict=True):
-        for pair in group:
-            files = [path for path in (pair.input, pair.target, pair.cost) if path is not None]
-            for path in set(files) - known.keys():
-                known[path] = hash_content(path)
-            lines.append("|".join([part, pair.name, *(known[path] for path in files)]))
-    for side, paths in (("input", pairs.inputs), ("target", pairs.targets)):
-        lines += [f"train {side}|{stem_of(path)}|{hash_content(path)}" for path in paths]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    shared = sorted(set(train_groups) & set(held_out))
+    if shared and list(train_groups) != [pair.name for pair in train]:
+        raise DataError(
+            f"data.group: groups are both in training and in validation, which would make the validation worthless; move each "
+            f"to one side:\n{list_files(shared)}"
+        )
+    return Pairs(tuple(train), tuple(validation))
+
+
+def _groups(pairs: Sequence[Pair], data: Data) -> list[str]:
+    names = [pair.name for pair in pairs]
+    if data.group is not None:
+        return groups_of(names, data.group)
+    # Fields of a well, and time points of a movie, are alike: they are not parted even if nobody says so.
+    return [_natural_group(pair) for pair in pairs]
+
+
+def _natural_group(pair: Pair) -> str:
+    known = well_of(pair.input)
+    return known or (pair.name if pair.time is None else str(pair.input))
 
 
 def _check_keys(data: Data) -> None:
@@ -125,6 +104,13 @@ def _check_keys(data: Data) -> None:
     if data.split == "folders" and data.pairing == "csv":
         raise DataError(
             "data.split: folders does not go with data.pairing: csv; use data.split: column or random"
+        )
+    if data.folds is not None and data.split != "random":
+        raise DataError(f"data.folds splits the images itself, but data.split is {data.split}: leave one out")
+    if data.pairing == "unpaired" and (data.folds, data.group, data.time_points) != (None, None, False):
+        raise DataError(
+            "data.folds, data.group and data.time_points part pairs, which data.pairing: unpaired has none of; put pairs into val/, all other "
+            "images into train/, and set data.split: folders"
         )
     if data.pairing == "unpaired" and (data.cost, data.cost_channels, data.cost_axes) != (None, None, None):
         raise DataError(
@@ -153,17 +139,20 @@ def _check_keys(data: Data) -> None:
 
 def _in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
     if data.pairing == "channels":
-        files = [folder] if is_image_file(folder) else image_files(folder, "data.path")
+        files = fields_of([folder]) if is_image_file(folder) else image_files(folder, "data.path")
         stems = sorted(by_stem(files).items())
-        return tuple(Pair(stem, path, path, path if data.has_cost else None) for stem, path in stems)
+        same = (Pair(stem, path, path, path if data.has_cost else None) for stem, path in stems)
+        return time_points(same, data)
     cost: dict[Side, str] = {} if data.cost is None else {"cost": data.cost}
     if data.pairing == "suffixes":
         input_suffix = "_IM" if data.input is None else data.input
         target_suffix = "_GT" if data.target is None else data.target
-        return _pairs(match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost}))
-    if data.pairing == "self":
-        return _pairs(match_folders(folder, {"input": _subfolders(data)["input"], **cost}))
-    return _pairs(match_folders(folder, _subfolders(data) | cost))
+        matched = match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost})
+    elif data.pairing == "self":
+        matched = match_folders(folder, {"input": _subfolders(data)["input"], **cost})
+    else:
+        matched = match_folders(folder, _subfolders(data) | cost)
+    return time_points(_pairs(matched), data)
 
 
 def _subfolders(data: Data) -> dict[Side, str]:
@@ -187,7 +176,7 @@ def _with_truth(pairs: Sequence[Pair], data: Data) -> tuple[Pair, ...]:
     if data.target is None and not (folder / name).is_dir():
         return tuple(pairs)
     known = in_subfolder(folder, "target", name)
-    return tuple(replace(pair, truth=known.get(pair.name)) for pair in pairs)
+    return tuple(replace(pair, truth=known.get(stem_of(pair.input))) for pair in pairs)
 
 
 def _unpaired(data: Data, seed: int) -> Pairs:
@@ -209,7 +198,8 @@ def _unpaired(data: Data, seed: int) -> Pairs:
             "two images of some pairs the same name; or put the pairs into val/, all others into train/, and set "
             "data.split: folders"
         )
-    chosen = _chosen(common, data.validation, seed, most)
+    ranked = sorted(common, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    chosen = set(ranked[: min(max(1, round(data.validation * len(common))), most)])
     validation = tuple(Pair(name, inputs.pop(name), targets.pop(name)) for name in common if name in chosen)
     return Pairs((), validation, _by_name(inputs), _by_name(targets))
 
@@ -219,18 +209,25 @@ def _by_name(files: dict[str, Path]) -> tuple[Path, ...]:
 
 
 def _from_table(data: Data, seed: int) -> Pairs:
-    columns = (data.input or "input", data.target or "target", data.cost)
+    columns = (data.input or "input", data.target or "target", data.cost, data.group)
     rows = read_table(data.path, *columns, with_split=data.split == "column")
     names = _unique_names([row.input for row in rows], data.path.parent)
+    if data.time_points:
+        raise DataError(
+            "data.time_points does not go with data.pairing: csv; pair the movies by their names, or save each time point as a "
+            "file of its own"
+        )
     pairs = [Pair(name, row.input, row.target, row.cost) for name, row in zip(names, rows, strict=True)]
+    groups = [row.group or name for row, name in zip(rows, names, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: pairs[i].name)
     if data.split == "random":
-        return split_randomly([pairs[i] for i in order], data.validation, seed)
-    parts = [tuple(pairs[i] for i in order if rows[i].split == part) for part in _FOLDERS]
-    for part, found in zip(_FOLDERS, parts, strict=True):
+        return _split_randomly([pairs[i] for i in order], [groups[i] for i in order], data, seed)
+    parts = [tuple(pairs[i] for i in order if rows[i].split == part) for part in PARTS]
+    for part, found in zip(PARTS, parts, strict=True):
         if not found:
             raise DataError(f"{data.path}: no row says {part!r} in the column 'split'; at least one has to")
-    return Pairs(parts[0], parts[1])
+    members = [[groups[i] for i in order if rows[i].split == part] for part in PARTS]
+    return _parted(parts[0], parts[1], members[0], members[1])
 
 
 def _unique_names(paths: Sequence[Path], root: Path) -> list[str]:
@@ -243,42 +240,10 @@ def _unique_names(paths: Sequence[Path], root: Path) -> list[str]:
 
 
 def _refuse_unsplit_folders(data: Data) -> None:
-    if {data.input, data.target} & set(_FOLDERS):
+    if {data.input, data.target} & set(PARTS):
         return
-    if all((data.path / part).is_dir() for part in _FOLDERS):
+    if all((data.path / part).is_dir() for part in PARTS):
         raise DataError(
             f"{data.path} holds the folders train/ and val/, but data.split is random; set data.split: folders to "
             "use them, or move them away"
         )
-
-
-def _refuse_shared(pairs: Pairs) -> None:
-    """Refuse images that both train and validate, under one path or as copies of the same name."""
-    lone = [[(stem_of(path), path) for path in side] for side in (pairs.inputs, pairs.targets)]
-    shared = _shared(
-        [*lone[0], *((pair.name, pair.input) for pair in pairs.train)],
-        [(pair.name, pair.input) for pair in pairs.validation],
-    )
-    # Of pairs that train only inputs are compared: targets of empty images may well be equal.
-    shared += _shared(lone[1], [(pair.name, pair.target) for pair in pairs.validation])
-    if shared:
-        raise DataError(
-            "images that are both in training and in validation, which would make the validation worthless; "
-            f"remove them from one:\n{list_files(shared)}"
-        )
-
-
-def _shared(train: Sequence[tuple[str, Path]], validation: Sequence[tuple[str, Path]]) -> list[Path]:
-    places = {path.resolve() for _, path in train}
-    named = {(name, path.name): path for name, path in train}
-    return [
-        path
-        for name, path in validation
-        if path.resolve() in places or _same_content(path, named.get((name, path.name)))
-    ]
-
-
-def _same_content(path: Path, other: Path | None) -> bool:
-    if other is None or path.is_dir() or other.is_dir() or path.stat().st_size != other.stat().st_size:
-        return False
-    return hash_content(path) == hash_content(other)

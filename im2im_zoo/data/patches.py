@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,58 @@ class Draw:
     device_seed: int
 
 
+class Aim(Protocol):
+    """What some patches of an image are drawn around: the `share` of such patches, and the middle of one."""
+
+    @property
+    def share(self) -> float: ...
+
+    def middle(self, random: np.random.Generator) -> NDArray[np.int64] | None:
+        """A voxel, (axis,); None where there is nothing to aim at."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Objects:
-    """Objects around which patches are drawn: `boxes` as `objects.boxes_of` gives them, and the `share` of such patches."""
+    """Objects, each alike likely; of one, each voxel of its box: `boxes` are as `objects.boxes_of` gives them."""
 
     boxes: NDArray[np.int64]
     share: float
+
+    def middle(self, random: np.random.Generator) -> NDArray[np.int64] | None:
+        """A voxel in the box of an object."""
+        if not len(self.boxes):
+            return None
+        first, behind = self.boxes[random.integers(len(self.boxes))]
+        return np.asarray(random.integers(first, behind))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """Voxels that are likely in proportion to a weight, known of cells: within one, all are alike.
+
+    Attributes:
+        cumulative: of the cells in C order, the sum of the weights of it and those before, (cell,).
+        grid: cells along each axis.
+        cell: voxels of one along each axis; less at the image's far border.
+        sizes: of the image.
+        share: of such patches.
+    """
+
+    cumulative: NDArray[np.float64]
+    grid: tuple[int, ...]
+    cell: tuple[int, ...]
+    sizes: tuple[int, ...]
+    share: float
+
+    def middle(self, random: np.random.Generator) -> NDArray[np.int64] | None:
+        """A voxel of a cell, the cell by its weight."""
+        total = self.cumulative[-1]
+        if not total > 0:
+            return None
+        number = np.searchsorted(self.cumulative, random.random() * total, side="right")
+        first = np.array(np.unravel_index(number, self.grid), np.int64) * np.array(self.cell, np.int64)
+        return np.asarray(random.integers(first, np.minimum(first + self.cell, self.sizes)))
 
 
 def draw_patch(
@@ -39,7 +86,7 @@ def draw_patch(
     seed: int,
     epoch: int,
     index: int,
-    objects: Objects | None = None,
+    aim: Aim | None = None,
 ) -> Draw:
     """The patch number `index` of an epoch, a function of the arguments alone, whichever process asks.
 
@@ -47,18 +94,18 @@ def draw_patch(
         sizes, patch: voxels of the image and of the patch along the space axes.
         seed: the recipe's.
         epoch, index: from 0.
-        objects: of the image, if some patches are drawn around objects.
+        aim: what of the image some patches are drawn around, if any are.
 
     Returns:
-        A corner such that the patch lies within the image, all alike likely; around an object, all alike likely, the
-        patch's middle is in its box, or as near to it as the image allows.
+        A corner such that the patch lies within the image, all alike likely; of one that is aimed, the middle is where the aim
+        says, or as near to it as the image allows.
     """
     random = np.random.default_rng((seed, _PATCH, epoch, index))
-    if objects is None or not len(objects.boxes) or random.random() >= objects.share:
+    aimed = aim is not None and random.random() < aim.share
+    middle = aim.middle(random) if aim is not None and aimed else None
+    if middle is None:
         return _draw(random, sizes, patch)
-    first, behind = objects.boxes[random.integers(len(objects.boxes))]
-    corners = random.integers(first, behind) - np.array(patch) // 2
-    inside = np.clip(corners, 0, np.array(sizes) - patch)
+    inside = np.clip(middle - np.array(patch) // 2, 0, np.array(sizes) - patch)
     return Draw(tuple(map(int, inside)), int(random.integers(_SEEDS)), int(random.integers(_SEEDS)))
 
 

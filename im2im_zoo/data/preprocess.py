@@ -1,21 +1,22 @@
-"""Whole images preprocessed once into float32 `.npy` files, of which training maps patches. Draws no patches.
+"""All images of a recipe preprocessed: once into `.npy` files, some at a time, or as they are read. Draws no patches.
 
 Statistics are the image's (or the training set's), so they are taken here, before any patch is cut.
 """
 
 import functools
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
 
-from im2im_zoo.data.cached_image import Fitter, Image, Plan, plan_file, write
+from im2im_zoo.data.cached_image import Fitter, Image, Plan, plan_file, raw_image, write
 from im2im_zoo.data.files import identify, stem_of
 from im2im_zoo.data.matching import Side
-from im2im_zoo.data.pairing import Pair, Pairs
+from im2im_zoo.data.pairs import Pair, Pairs
 from im2im_zoo.data.samples import Sample, check_samples, open_sample, open_side
+from im2im_zoo.data.stored import Stored
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe
 
@@ -28,21 +29,21 @@ _Entry = tuple[str, Mapping[Side, Image]]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A preprocessed pair: `.npy` files of float32, axes channel, (z,) y, x, C order."""
+    """A preprocessed pair; the target is the input where that is learnt from."""
 
     name: str
-    input: Path
-    target: Path
+    input: Stored
+    target: Stored
     shape: tuple[int, ...]
     """Voxels along the space axes, the same for all."""
-    cost: Path | None = None
+    cost: Stored | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """A preprocessed image without a partner: its `.npy` file, as those of `Prepared`, and its space axes' voxels."""
+    """A preprocessed image without a partner, and its space axes' voxels."""
 
-    file: Path
+    image: Stored
     shape: tuple[int, ...]
 
 
@@ -56,16 +57,63 @@ class PreparedPairs:
     targets: tuple[PreparedImage, ...] = ()
 
 
-def preprocess(
+@dataclass(frozen=True, slots=True, eq=False)
+class Preparation:
+    """What all images are to become. Entries are numbered: pairs that train, pairs that validate, inputs, targets.
+
+    Attributes:
+        prepared: the pairs and images; their files may not be there yet.
+        files: of each entry.
+        names: of each entry.
+    """
+
+    prepared: PreparedPairs
+    files: tuple[frozenset[Path], ...]
+    names: tuple[str, ...]
+    _plans: tuple[Mapping[Side, Plan], ...]
+    _fitters: Mapping[Side, Fitter]
+
+    def write(self, entries: Iterable[int], progress: Progress | None = None) -> None:
+        """Make the files of some entries, except those that are there; others may make them at the same time.
+
+        Raises:
+            DataError: values that are not finite, no space.
+            ImageError: a file that cannot be read.
+        """
+        chosen = list(entries)
+        missing = [plan for n in chosen for plan in self._plans[n].values() if not plan.file.is_file()]
+        if missing:
+            _check_space(missing)
+        for done, number in enumerate(chosen, 1):
+            for plan in self._plans[number].values():
+                if not plan.file.is_file():
+                    write(plan, self._fitters[plan.image.side])
+            if progress is not None:
+                progress(done, len(chosen), self.names[number])
+
+    def raw(self, pairs: Pairs, recipe: Recipe, progress: Progress | None = None) -> PreparedPairs:
+        """All images, to be preprocessed as they are read: only their statistics are taken now.
+
+        Raises:
+            DataError: an operation that needs whole images.
+        """
+        made = []
+        for number, plans in enumerate(self._plans, 1):
+            made.append({side: raw_image(plan, self._fitters[side]) for side, plan in plans.items()})
+            if progress is not None:
+                progress(number, len(self._plans), self.names[number - 1])
+        return _prepared(self.names, made, self._plans, pairs, recipe)
+
+
+def plan_all(
     pairs: Pairs,
     recipe: Recipe,
     folder: Path,
     *,
     allow_code: Collection[str] = (),
     root: Path | None = None,
-    progress: Progress | None = None,
-) -> PreparedPairs:
-    """Preprocess all images into a folder, except those that it holds already.
+) -> Preparation:
+    """Open and check all images; write nothing.
 
     A file's name is a hash of everything that its values depend on, and a file appears under its name only
     when it is complete, so several processes and several recipes can share a folder.
@@ -76,31 +124,50 @@ def preprocess(
         folder: where to; made if needed.
         allow_code: `custom` among them allows the Python of `custom` operations.
         root: folder of the sources of `custom` operations.
-        progress: called after each pair.
 
     Raises:
-        DataError: images that do not fit together or to the recipe, values that are not finite, no space.
+        DataError: images that do not fit together or to the recipe; a folder that cannot be made.
         ImageError: a file that cannot be read.
     """
     entries = _open(pairs, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"data.cache: {folder} cannot be made ({error.strerror}); give another folder, or set XDG_CACHE_HOME for that of the user"
+        ) from error
     training = _training(entries, pairs)
-    plans = [
+    plans = tuple(
         {side: plan_file(image, training[side], recipe, folder, root) for side, image in images.items()}
         for _, images in entries
-    ]
-    _check_space(folder, [plan for entry in plans for plan in entry.values() if not plan.file.is_file()])
+    )
     fitters = {
         side: Fitter([image.array for image in images], recipe.input.id, "custom" in allow_code, root)
         for side, images in training.items()
     }
-    for number, ((name, _), entry) in enumerate(zip(entries, plans, strict=True), 1):
-        for plan in entry.values():
-            if not plan.file.is_file():
-                write(plan, fitters[plan.image.side])
-        if progress is not None:
-            progress(number, len(entries), name)
-    return _prepared([name for name, _ in entries], plans, pairs, recipe)
+    names = tuple(name for name, _ in entries)
+    files = [{side: plan.file for side, plan in entry.items()} for entry in plans]
+    prepared = _prepared(names, files, plans, pairs, recipe)
+    return Preparation(prepared, tuple(frozenset(f.values()) for f in files), names, plans, fitters)
+
+
+def preprocess(
+    pairs: Pairs,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    allow_code: Collection[str] = (),
+    root: Path | None = None,
+    progress: Progress | None = None,
+) -> PreparedPairs:
+    """Preprocess all images into a folder, except those that it holds already; see `plan_all`.
+
+    Raises:
+        DataError, ImageError: as `plan_all`, and `Preparation.write`.
+    """
+    preparation = plan_all(pairs, recipe, folder, allow_code=allow_code, root=root)
+    preparation.write(range(len(preparation.names)), progress)
+    return preparation.prepared
 
 
 def _open(pairs: Pairs, recipe: Recipe) -> list[_Entry]:
@@ -130,9 +197,12 @@ def _to_prepare(sample: Sample, recipe: Recipe) -> dict[Side, xr.DataArray]:
 def _images(
     pair: Pair, arrays: Mapping[Side, xr.DataArray], identity: Callable[[Path], str]
 ) -> dict[Side, Image]:
-    source = Image(identity(pair.input), arrays["input"], "input")
+    def known(path: Path) -> str:
+        return identity(path) if pair.time is None else f"{identity(path)}, time {pair.time}"
+
+    source = Image(known(pair.input), arrays["input"], "input")
     return {
-        side: source if side == "input" else Image(identity(getattr(pair, side)), array, side, source)
+        side: source if side == "input" else Image(known(getattr(pair, side)), array, side, source)
         for side, array in arrays.items()
     }
 
@@ -149,30 +219,41 @@ def _training(entries: Sequence[_Entry], pairs: Pairs) -> dict[Side, list[Image]
 
 
 def _prepared(
-    names: Sequence[str], plans: Sequence[Mapping[Side, Plan]], pairs: Pairs, recipe: Recipe
+    names: Sequence[str],
+    stored: Sequence[Mapping[Side, Stored]],
+    plans: Sequence[Mapping[Side, Plan]],
+    pairs: Pairs,
+    recipe: Recipe,
 ) -> PreparedPairs:
     def shape(plan: Plan) -> tuple[int, ...]:
         return tuple(plan.image.array.sizes[axis] for axis in recipe.space)
 
     count = len(pairs.train) + len(pairs.validation)
-    made = []
-    for name, plan in zip(names[:count], plans[:count], strict=True):
-        cost = plan["cost"].file if "cost" in plan else None
-        target = plan.get("target", plan["input"]).file
-        made.append(Prepared(name, plan["input"].file, target, shape(plan["input"]), cost))
-    lone = [plan for entry in plans[count:] for plan in entry.values()]
-    inputs, targets = (
-        tuple(PreparedImage(plan.file, shape(plan)) for plan in lone if plan.image.side == side)
-        for side in ("input", "target")
-    )
-    return PreparedPairs(tuple(made[: len(pairs.train)]), tuple(made[len(pairs.train) :]), inputs, targets)
+    made = [
+        Prepared(
+            name,
+            images["input"],
+            images.get("target", images["input"]),
+            shape(plan["input"]),
+            images.get("cost"),
+        )
+        for name, images, plan in zip(names[:count], stored[:count], plans[:count], strict=True)
+    ]
+    lone: dict[Side, list[PreparedImage]] = {"input": [], "target": []}
+    for images, plan in zip(stored[count:], plans[count:], strict=True):
+        for side, image in images.items():
+            lone[side].append(PreparedImage(image, shape(plan[side])))
+    train, validation = made[: len(pairs.train)], made[len(pairs.train) :]
+    return PreparedPairs(tuple(train), tuple(validation), tuple(lone["input"]), tuple(lone["target"]))
 
 
-def _check_space(folder: Path, plans: Sequence[Plan]) -> None:
+def _check_space(plans: Sequence[Plan]) -> None:
+    folder = plans[0].file.parent
     needed = sum(plan.image.array.size * 4 for plan in plans)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
             f"the preprocessed images need {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free; "
-            "free some, or give another folder as the cache (for a temporary one, set TMPDIR)"
+            "free some, give another folder as the cache (data.cache; for a temporary one, set TMPDIR), keep fewer images there at a "
+            "time (data.loaded), or read the images themselves (data.cache: none)"
         )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from im2im_zoo.axes import AxisName, axes_letters
 from im2im_zoo.data.files import list_files
 from im2im_zoo.data.matching import Side
-from im2im_zoo.data.pairing import Pair, find_pairs
+from im2im_zoo.data.pairing import find_pairs
+from im2im_zoo.data.pairs import Pair
 from im2im_zoo.errors import AxesError, DataError
 from im2im_zoo.images import open_image, pixel_size_um
 from im2im_zoo.images.lazy import lazy_image
@@ -56,18 +57,28 @@ def open_sample(pair: Pair, recipe: Recipe) -> Sample:
         DataError: axes that are not the recipe's; images whose sizes or pixel sizes differ; a cost map of several
             channels.
     """
-    cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost")
-    image = open_side(pair.input, recipe, "input")
+    cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost", pair.time)
+    image = open_side(pair.input, recipe, "input", pair.time)
     own = recipe.data.pairing == "self" and pair.target == pair.input
-    target = image if own else open_side(pair.target, recipe, "target")
+    target = image if own else open_side(pair.target, recipe, "target", pair.time)
     sample = Sample(pair.name, image, target, cost, measurable=not own)
-    _check_geometry(sample, recipe)
+    check_sample(pair.name, sample.images, recipe)
+    return sample
+
+
+def check_sample(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
+    """Check that the images of a pair, of which one may be missing, match voxel by voxel.
+
+    Raises:
+        DataError: sizes or pixel sizes that differ; a cost map of several channels.
+    """
+    _check_geometry(name, images, recipe)
+    cost = images.get("cost")
     if cost is not None and cost.sizes["channel"] != 1:
         raise DataError(
-            f"{pair.cost}: a cost map has one channel, but this file has {cost.sizes['channel']}; choose one in "
-            "data.cost_channels"
+            f"{cost.attrs.get('source')}: a cost map has one channel, but this file has {cost.sizes['channel']}; choose one "
+            "in data.cost_channels"
         )
-    return sample
 
 
 def validation_samples(recipe: Recipe) -> list[Sample]:
@@ -87,17 +98,34 @@ def check_samples(
     Raises:
         DataError: the message lists the files.
     """
-    _check_channels([*inputs, *(sample.input for sample in samples)], "input")
-    _check_channels([*targets, *(sample.target for sample in samples)], "target")
-    named = recipe.input.channels
-    count = samples[0].input.sizes["channel"]
-    if named is not None and len(named) != count:
+    images = [*inputs, *(sample.input for sample in samples)]
+    check_channels(images, "input", recipe)
+    check_channels([*targets, *(sample.target for sample in samples)], "target", recipe)
+    check_room([*images, *targets], recipe)
+
+
+def check_channels(images: Sequence[xr.DataArray], side: Side, recipe: Recipe) -> None:
+    """Check that the images of a side have the same number of channels, for inputs as many as are named.
+
+    Raises:
+        DataError: the message lists the files.
+    """
+    _check_alike(images, side)
+    named, count = recipe.input.channels, images[0].sizes["channel"]
+    if side == "input" and named is not None and len(named) != count:
         raise DataError(
             f"input.channels names {len(named)} channels ({', '.join(named)}), but the input images have {count}; "
             "name each one, or choose some with data.input_channels"
         )
+
+
+def check_room(images: Sequence[xr.DataArray], recipe: Recipe) -> None:
+    """Check that a patch fits into each image.
+
+    Raises:
+        DataError: the message lists the files.
+    """
     patch = dict(zip(recipe.space, recipe.data.patch_size, strict=True))
-    images = [*inputs, *targets, *(sample.input for sample in samples)]
     small = [i for i in images if any(i.sizes[axis] < size for axis, size in patch.items())]
     if small:
         raise DataError(
@@ -106,8 +134,8 @@ def check_samples(
         )
 
 
-def open_side(path: Path, recipe: Recipe, side: Side) -> xr.DataArray:
-    """Open one image, as `open_sample`."""
+def open_side(path: Path, recipe: Recipe, side: Side, time: int | None = None) -> xr.DataArray:
+    """Open one image, as `open_sample`; of a movie, the given time point."""
     data = recipe.data
     axes, channels = {
         "input": (data.input_axes, data.input_channels),
@@ -120,6 +148,8 @@ def open_side(path: Path, recipe: Recipe, side: Side) -> xr.DataArray:
         raise DataError(
             f"{error} (data.{side}_axes declares the axes, data.{side}_channels the channels)"
         ) from error
+    if time is not None and "time" in image.dims:
+        image = image.isel(time=time)
     return arrange(image, recipe.input.axes[1:], f"data.{side}_axes")
 
 
@@ -142,8 +172,8 @@ def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataA
     extra = [str(axis) for axis in image.dims if axis not in axes and image.sizes[axis] != 1]
     if "time" in extra:
         raise DataError(
-            f"{described}: a time axis of {image.sizes['time']} points; training takes single time points: save "
-            f"each as a file of its own, or, if this axis is another one, declare the axes in {key}"
+            f"{described}: a time axis of {image.sizes['time']} points; training takes single time points: "
+            f"set data.time_points to take each for an image, or, if this axis is another one, declare the axes in {key}"
         )
     missing = [axis for axis in axes if axis not in image.dims and axis != "channel"]
     if missing or extra:
@@ -195,12 +225,12 @@ class _Arranged:
         return np.asarray(values[tuple(final)])
 
 
-def _check_geometry(sample: Sample, recipe: Recipe) -> None:
-    target = sample.target
-    for side, image in sample.images.items():
+def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
+    target = images["target"] if "target" in images else images["input"]
+    for side, image in images.items():
         if any(image.sizes[axis] != target.sizes[axis] for axis in recipe.space):
             raise DataError(
-                f"{sample.name}: {side} and target have other sizes, but have to match voxel by voxel:\n"
+                f"{name}: {side} and target have other sizes, but have to match voxel by voxel; crop or resample one:\n"
                 f"{list_files(map(_describe_space, (image, target)))}"
             )
         sizes = pixel_size_um(image), pixel_size_um(target)
@@ -208,12 +238,12 @@ def _check_geometry(sample: Sample, recipe: Recipe) -> None:
             ours, theirs = (known.get(axis) for known in sizes)
             if ours and theirs and abs(ours - theirs) > _TOLERANCE * max(ours, theirs):
                 raise DataError(
-                    f"{sample.name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
+                    f"{name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
                     f"{theirs:g} µm in {target.attrs.get('source')}; register the two, or correct the one that is wrong"
                 )
 
 
-def _check_channels(images: Sequence[xr.DataArray], side: str) -> None:
+def _check_alike(images: Sequence[xr.DataArray], side: Side) -> None:
     counts = [image.sizes["channel"] for image in images]
     usual = max(sorted(set(counts)), key=counts.count)
     others = [image for image, count in zip(images, counts, strict=True) if count != usual]

@@ -20,10 +20,17 @@ class Row:
     target: Path
     cost: Path | None
     split: str | None
+    group: str | None = None
 
 
 def read_table(
-    path: Path, input_column: str, target_column: str, cost_column: str | None = None, *, with_split: bool
+    path: Path,
+    input_column: str,
+    target_column: str,
+    cost_column: str | None = None,
+    group_column: str | None = None,
+    *,
+    with_split: bool,
 ) -> list[Row]:
     """The rows of a table, in its order. Columns that are not named are ignored, and so are empty rows.
 
@@ -31,6 +38,7 @@ def read_table(
         path: the table; commas, semicolons or tabs between cells; a header row.
         input_column, target_column: columns of paths, relative to the folder of the table.
         cost_column: that of the cost maps, if there are any.
+        group_column: that of words which are equal for images that belong together, if there is one.
         with_split: whether the column `split` has to say train or val.
 
     Raises:
@@ -41,6 +49,7 @@ def read_table(
         "data.input": input_column,
         "data.target": target_column,
         "data.cost": cost_column,
+        "data.group": group_column,
         "data.split: column": _SPLIT if with_split else None,
     }
     wanted = {key: column for key, column in keyed.items() if column is not None}
@@ -86,7 +95,8 @@ def _row(path: Path, number: int, cells: Mapping[str, str], wanted: Mapping[str,
         )
     # Joining with an absolute path gives that path.
     files = {key: path.parent / cells[column] for key, column in wanted.items()}
-    return Row(files["data.input"], files["data.target"], files.get("data.cost"), split)
+    group = cells[wanted["data.group"]] if "data.group" in wanted else None
+    return Row(files["data.input"], files["data.target"], files.get("data.cost"), split, group)
 
 
 def _check_files(path: Path, numbers: list[int], rows: list[Row]) -> None:

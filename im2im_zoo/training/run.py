@@ -7,6 +7,8 @@ RUN/
   metrics.csv          one row an epoch
   checkpoints/         best.ckpt (by the recipe's `monitor`), last.ckpt
   tensorboard/         event files
+  pictures/            what the network made of a few held-out patches after some epochs
+  run.html             all of it to look at; written by the command line
   *.py                 what the recipe uses of the Python files beside it
 """
 

@@ -1,11 +1,6 @@
 """Train a recipe into a run folder. Builds with `training.build`, keeps the folder of `training.run`."""
 
-import logging
-import re
-import signal
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +12,17 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from im2im_zoo.data import hash_pairs
+from im2im_zoo.data.content_hashes import remembered
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.files import stem_of
-from im2im_zoo.data.pairing import Pairs
-from im2im_zoo.errors import FULL, InterruptionError, TrainingError
+from im2im_zoo.errors import InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
+from im2im_zoo.training.lightning import explained_failures, quiet
 from im2im_zoo.training.own_code import check_custom_code, find_modules, keep_own_files, own_files
+from im2im_zoo.training.pictures import Pictures
 from im2im_zoo.training.run import (
     Run,
     environment,
@@ -37,16 +34,7 @@ from im2im_zoo.training.run import (
     parent_of,
     write_json,
 )
-from im2im_zoo.training.speed import Faster, of_compiler
-
-# Said by Lightning and torch to developers; nothing that a person who runs a recipe could act on.
-_LIGHTNING_CHATTER = (
-    r".*does not have many workers.*",
-    r".*smaller than the logging interval.*",
-    r"Checkpoint directory .* exists and is not empty.*",
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r"The \.grad attribute of a Tensor that is not a leaf.*",  # torch.compile, as it looks at a network
-)
+from im2im_zoo.training.speed import Faster
 
 
 def train(
@@ -82,12 +70,13 @@ def train(
     if first:
         _check_folder(recipe, output, resume)
     data = ImagePairs(recipe, allow_code=allow_code, root=root)
-    data_hash = hash_pairs(data.pairs)
+    with remembered(data.kept_folder) as content:
+        data_hash = hash_pairs(data.pairs, content)
     if first and resume and is_run(output):
         _check_same(open_run(output), recipe, data_hash)
     last = output / "checkpoints" / "last.ckpt"
     ckpt = last if resume and last.is_file() else None
-    with _quiet():
+    with quiet():
         weights, parent = _first_weights(recipe, allow_code) if ckpt is None else (None, _parent(output))
         pl.seed_everything(recipe.seed, workers=True, verbose=False)
         framework = build_framework(recipe, allow_code, weights)
@@ -96,7 +85,7 @@ def train(
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
         if first:
             keep_own_files(own_files(recipe, root, allow_code), output)
-        provenance = _start(recipe, output, data.pairs, data_hash, parent) if first else {}
+        provenance = _start(recipe, output, data, data_hash, parent) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
             _fit(recipe, output, framework, data, options, ckpt, report if first else None)
@@ -169,26 +158,37 @@ def _comparable(recipe: Recipe) -> dict[str, object]:
             flat[key] = node
 
     flatten(_absolute(recipe).model_dump(mode="json", exclude={"package"}), "")
-    free = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "data.path", "data.workers")
+    free = (
+        "trainer.max_epochs",
+        "trainer.max_steps",
+        "trainer.max_time",
+        "data.path",
+        "data.workers",
+        "data.cache",
+        "data.cache_gb",
+    )
     return {k: v for k, v in flat.items() if k not in free}
 
 
 def _absolute(recipe: Recipe) -> Recipe:
     """The recipe with paths that mean the same in any folder."""
     data, network = recipe.data, recipe.network
-    data = data.model_copy(update={"path": data.path.resolve()})
+    named = data.cache in ("temporary", "kept", "none")
+    cache = data.cache if named else str(Path(data.cache).expanduser().resolve())
+    data = data.model_copy(update={"path": data.path.resolve(), "cache": cache})
     if network.init_from is not None:
         network = network.model_copy(update={"init_from": network.init_from.resolve()})
     return recipe.model_copy(update={"data": data, "network": network})
 
 
 def _start(
-    recipe: Recipe, output: Path, pairs: Pairs, data_hash: str, parent: Mapping[str, str] | None
+    recipe: Recipe, output: Path, data: ImagePairs, data_hash: str, parent: Mapping[str, str] | None
 ) -> dict[str, Any]:
     """Write what is known before training, and return the provenance."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "recipe.yaml").write_text(dump_recipe(_absolute(recipe)), encoding="utf-8")
     (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
+    pairs = data.pairs
     lone = {"train_targets": [stem_of(path) for path in pairs.targets]} if pairs.targets else {}
     provenance: dict[str, Any] = {
         "state": "running",
@@ -200,6 +200,7 @@ def _start(
             **lone,
             "validation": [pair.name for pair in pairs.validation],
         },
+        "chosen": {key: f"{choice.value}: {choice.reason}" for key, choice in data.choices.items()},
     }
     if parent is not None:
         provenance["parent"] = dict(parent)
@@ -227,6 +228,7 @@ def _fit(
         EpochSeed(recipe.seed),
         Faster.of(recipe.network),
         MetricsTable(output / "metrics.csv"),
+        Pictures(output / "pictures", whole_batches=recipe.network.compile),
         *([Reporter(report)] if report else []),
         *options.pop("callbacks", []),
         ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),
@@ -247,65 +249,5 @@ def _fit(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise TrainingError(f"trainer: {error}") from error
-    with _explained_failures(recipe, output):
+    with explained_failures(recipe, output):
         trainer.fit(framework, datamodule=data, ckpt_path=ckpt, weights_only=True)
-
-
-@contextmanager
-def _explained_failures(recipe: Recipe, output: Path) -> Iterator[None]:
-    """Interruptions, a full disk or memory and a wrong setting as errors that say what to do; others unchanged."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except (SystemExit, KeyboardInterrupt) as error:  # Lightning turns Ctrl-C into an exit
-        raise InterruptionError(
-            f"training was interrupted; {output} keeps its last whole epoch: go on with --resume"
-        ) from error
-    except MisconfigurationException as error:
-        raise TrainingError(_explain(error, recipe)) from error
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise TrainingError(
-            f"no space is left for {output}: free some, then go on with --resume from the last whole epoch"
-        ) from error
-    except (RuntimeError, AssertionError) as error:
-        if recipe.network.compile and of_compiler(error):
-            raise TrainingError(
-                f"network.compile: torch.compile cannot run this network here: {str(error).strip().splitlines()[0]}; set "
-                "network.compile to false"
-            ) from error
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"out of memory with data.batch_size={recipe.data.batch_size} and data.patch_size="
-            f"{list(recipe.data.patch_size)}: make one of them smaller, keep the effective batch by "
-            "trainer.accumulate_grad_batches, or set trainer.precision=bf16-mixed"
-        ) from error
-    finally:
-        signal.signal(signal.SIGINT, handler)
-
-
-def _explain(error: Exception, recipe: Recipe) -> str:
-    message = str(error)
-    found = re.search(r"could not find the monitored key in the returned metrics: (\[.*?\])", message)
-    if found:
-        return f"monitor: {recipe.monitor!r} is not among the metrics that training logs: {found.group(1)}"
-    return f"trainer: {message}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's chatter, on the log and as warnings."""
-    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for pattern in _LIGHTNING_CHATTER:
-                warnings.filterwarnings("ignore", pattern)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

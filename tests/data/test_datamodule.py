@@ -268,7 +268,7 @@ def test_a_cache_is_kept_and_filled_once(folder: Path, tmp_path: Path, recipe_fo
     data.setup("fit")
     data.teardown("fit")
     assert len(calls) == 5
-    assert len(list(cache.iterdir())) == 10
+    assert len(list(cache.glob("*.npy"))) == 10
 
 
 def test_more_images_than_may_be_open_at_once_are_served(
@@ -276,10 +276,10 @@ def test_more_images_than_may_be_open_at_once_are_served(
 ) -> None:
     data = data_of(folder)
     expected = joined(epochs(data, 1)[0])
-    monkeypatch.setattr("im2im_zoo.data.dataset._OPEN_MAPS", 2)
+    monkeypatch.setattr("im2im_zoo.data.stored._OPEN_MAPS", 2)
     loader = data.train_dataloader()
     assert torch.equal(joined(list(loader)), expected)
-    assert len(loader.dataset._files._maps) == 2
+    assert len(loader.dataset._reader._maps) == 2
 
 
 def test_wrong_augmentations_are_refused_before_the_images_are_prepared(

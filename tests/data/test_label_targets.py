@@ -77,10 +77,10 @@ def test_each_object_has_a_box_however_many_parts_it_has_and_however_it_is_read(
     labels[1, 2:4, 3], labels[5, 7, 8] = 9, 9
     labels[2:4, 0:5, 1] = 70000
     expected = [[[1, 2, 3], [6, 8, 9]], [[2, 0, 1], [4, 5, 2]]]
-    assert boxes_of(write_labels(tmp_path, labels)).tolist() == expected
+    assert boxes_of(write_labels(tmp_path, labels), labels.shape).tolist() == expected
     monkeypatch.setattr(objects, "_BLOCK_BYTES", 1)
-    assert boxes_of(write_labels(tmp_path, labels)).tolist() == expected
-    assert boxes_of(write_labels(tmp_path, labels * 0)).shape == (0, 2, 3)
+    assert boxes_of(write_labels(tmp_path, labels), labels.shape).tolist() == expected
+    assert boxes_of(write_labels(tmp_path, labels * 0), labels.shape).shape == (0, 2, 3)
 
 
 def test_patches_around_objects_are_centred_in_a_box_or_lie_at_the_border() -> None:

@@ -325,3 +325,46 @@ def test_the_hash_follows_the_chunks_of_an_ome_zarr(
     image[0, 0] += 1
     write_ome_zarr(folder / "images" / "a.zarr", image, "yx")
     assert hash_pairs(find_pairs(data(folder), 0)) != before
+
+
+def test_a_group_is_on_one_side_of_the_split(tmp_path: Path, write_pairs: Callable[..., Path]) -> None:
+    names = [f"{well}_f{field}" for well in ("A01", "A02", "B01", "B02") for field in (1, 2)]
+    folder = write_pairs(tmp_path / "plate", names)
+    for seed in range(5):
+        pairs = find_pairs(data(folder, group=r"^([A-H]\d+)_", validation=0.4), seed)
+        wells = [{pair.name[:3] for pair in side} for side in (pairs.train, pairs.validation)]
+        assert not wells[0] & wells[1]
+        assert len(pairs.validation) == 4  # the least number of whole wells that is 0.4 of the images
+    with pytest.raises(DataError, match=r"finds nothing in the name 'A01_f1'"):
+        find_pairs(data(folder, group="C"), 0)
+    with pytest.raises(DataError, match=r"no regular expression"):
+        find_pairs(data(folder, group="("), 0)
+    with pytest.raises(DataError, match=r"1 groups of images"):
+        find_pairs(data(folder, group="_f"), 0)
+
+
+def test_folds_hold_out_each_image_once(folder: Path) -> None:
+    held_out = [find_pairs(data(folder, folds=3, fold=fold), 0).validation for fold in range(3)]
+    assert sorted(pair.name for fold in held_out for pair in fold) == list(NAMES)
+    assert [len(fold) for fold in held_out] == [2, 2, 2]
+    with pytest.raises(DataError, match=r"data\.folds smaller"):
+        find_pairs(data(folder, folds=7), 0)
+    with pytest.raises(ValueError, match="not among 3 folds"):
+        data(folder, folds=3, fold=3)
+
+
+def test_a_table_says_groups_in_a_column(folder: Path) -> None:
+    rows = [f"images/{n}.tif,targets/{n}.tif,{'xyz'[i // 2]}" for i, n in enumerate(NAMES)]
+    table = write_table(folder / "t.csv", "input,target,mouse", *rows)
+    pairs = find_pairs(data(table, pairing="csv", group="mouse", folds=3, fold=1), 0)
+    assert [pair.name for pair in pairs.validation] in (["a", "b"], ["c", "d"], ["e", "f"])
+    with pytest.raises(DataError, match=r"data\.group: .* has no column 'mous'"):
+        find_pairs(data(table, pairing="csv", group="mous"), 0)
+
+
+def test_a_group_in_both_folders_is_refused(tmp_path: Path, write_pairs: Callable[..., Path]) -> None:
+    write_pairs(tmp_path / "train", ["A01_1", "A02_1"])
+    write_pairs(tmp_path / "val", ["A01_2"], first=2)
+    assert len(find_pairs(data(tmp_path, split="folders"), 0).train) == 2
+    with pytest.raises(DataError, match="groups are both in training and in validation"):
+        find_pairs(data(tmp_path, split="folders", group="^A.."), 0)

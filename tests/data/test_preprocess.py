@@ -110,7 +110,7 @@ def test_a_second_time_nothing_is_computed(folder: Path, tmp_path: Path, recipe_
     written = {f: f.stat().st_mtime_ns for f in (tmp_path / "cache").iterdir()}
     assert run(recipe, tmp_path / "cache") == first
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "cache").iterdir()} == written
-    assert len(written) == 10
+    assert len([f for f in written if f.suffix == ".npy"]) == 10
 
 
 def test_what_a_file_depends_on_changes_its_name(folder: Path, tmp_path: Path, recipe_for: Make) -> None:
@@ -135,7 +135,7 @@ def test_an_interrupted_file_leaves_nothing(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_as_float32", interrupt)
+    monkeypatch.setattr(module, "checked_float32", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(recipe_for(folder), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

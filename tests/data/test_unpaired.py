@@ -198,7 +198,7 @@ def test_statistics_of_the_dataset_are_those_of_the_side_that_trains(
     raw = np.concatenate([tifffile.imread(path).ravel() for path in data.pairs.targets]).astype(np.float64)
     prepared = data._ready().targets[0]
     expected = (tifffile.imread(data.pairs.targets[0]) - raw.mean()) / (raw.std() + 1e-6)
-    np.testing.assert_allclose(np.load(prepared.file)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(prepared.image)[0], expected, atol=1e-5)
 
 
 def test_statistics_of_a_partner_are_refused(folder: Path, data_of: Callable[..., ImagePairs]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tifffile
 
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import load_recipe
@@ -22,6 +23,21 @@ SMALL: list[tuple[str, object]] = [
 @pytest.fixture(scope="session")
 def nuclei_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_samples("nuclei_2d", tmp_path_factory.mktemp("samples") / "nuclei")
+
+
+@pytest.fixture(scope="session")
+def nuclei_parts(nuclei_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pairs (64, 80), cut out of the image that trains."""
+    folder = tmp_path_factory.mktemp("parts")
+    for kind in ("images", "targets"):
+        [file] = (nuclei_folder / "train" / kind).iterdir()
+        whole = tifffile.imread(file)
+        (folder / kind).mkdir()
+        for number in range(8):
+            y, x = 64 * (number // 2), 80 * (number % 2)
+            part = whole[y : y + 64, x : x + 80]
+            tifffile.imwrite(folder / kind / f"{number}.tif", part, metadata={"axes": "YX"})
+    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,206 @@
+"""`im2im-zoo data check`: what will go wrong with the images of a recipe or a folder, and a page of thumbnails."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from im2im_zoo.cli.console import print_json, print_table, progress, say
+from im2im_zoo.cli.train import parse_overrides
+from im2im_zoo.recipe_file import load_recipe, recipe_names
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from im2im_zoo.data.advice import Choice
+    from im2im_zoo.data.examine import Examination
+    from im2im_zoo.data.findings import Finding, Look
+    from im2im_zoo.evaluation.gallery import Remark, Row
+    from im2im_zoo.evaluation.panels import Panel
+    from im2im_zoo.recipe import Recipe
+
+_LISTED = 5
+_THUMBNAILS = 120
+_SIDE = 192
+
+
+def check(
+    source: str, arguments: Sequence[str], page: Path | None, as_json: bool, headers_only: bool
+) -> None:
+    """Look through the images and tell what was found; exit 1 if there is an error among it."""
+    from im2im_zoo.data.examine import examine
+
+    recipe = _recipe(source, arguments)
+    with progress("Looking at the images", "images") as bar:
+        found = examine(recipe, voxels=not headers_only, progress=bar)
+    if as_json:
+        print_json(_as_json(recipe, found))
+    else:
+        _print(recipe, found)
+    if page is not None:
+        _write_page(page, recipe, found)
+        say(f"Wrote {page}")
+    if not found.is_sound:
+        raise typer.Exit(1)
+
+
+def _recipe(source: str, arguments: Sequence[str]) -> "Recipe":
+    path = Path(source)
+    is_recipe = (
+        source in recipe_names() or path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file()
+    )
+    if is_recipe:
+        return load_recipe(source, parse_overrides(arguments))
+    if arguments:
+        raise typer.BadParameter(
+            f"{arguments[0]!r} overrides a key of a recipe, but {source} is none; give a recipe, and --data.path={source}"
+        )
+    from im2im_zoo.data.layout import guess_recipe
+
+    return guess_recipe(path)
+
+
+def _print(recipe: "Recipe", found: "Examination") -> None:
+    say(_summary(recipe, found))
+    for finding in found.findings:
+        print(f"\n{finding.severity} [{finding.code}] {finding.message}")
+        for file in finding.files[:_LISTED]:
+            print(f"  {file}")
+        if len(finding.files) > _LISTED:
+            print(f"  and {len(finding.files) - _LISTED} more: --json lists all")
+    for choice in _advice(found):
+        print(f"\n--{choice.key}={str(choice.value).replace(' ', '')} would suit: {choice.reason}")
+    counts = Counter(finding.severity for finding in found.findings)
+    print()
+    print_table(("errors", "warnings", "images"), [(counts["error"], counts["warning"], len(found.looks))])
+
+
+def _advice(found: "Examination") -> "list[Choice]":
+    """What suits the images and this machine."""
+    import torch
+
+    from im2im_zoo.data.advice import choose_batch, choose_patch, choose_workers
+
+    inputs = [look.image for look in found.looks if look.side == "input"]
+    if not inputs:
+        return []
+    space = [axis for axis in ("z", "y", "x") if axis in inputs[0].dims]
+    gpu = torch.cuda.is_available()
+    patch = choose_patch([min(image.sizes[axis] for image in inputs) for axis in space])
+    return [patch, choose_batch(patch.value, gpu=gpu), choose_workers({}, gpu=gpu)]
+
+
+def _summary(recipe: "Recipe", found: "Examination") -> str:
+    names = {
+        part: {look.name for look in found.looks if look.part == part} for part in ("train", "validation")
+    }
+    data = recipe.data
+    return (
+        f"{data.path}: {len(names['train'])} to train, {len(names['validation'])} to validate (data.pairing: {data.pairing}, "
+        f"data.split: {data.split}, axes {', '.join(recipe.input.axes[1:])}, task {recipe.output.task})"
+    )
+
+
+def _as_json(recipe: "Recipe", found: "Examination") -> dict[str, Any]:
+    return {
+        "sound": found.is_sound,
+        "data": recipe.data.model_dump(mode="json", exclude_defaults=True),
+        "findings": [
+            {
+                "code": finding.code,
+                "severity": finding.severity,
+                "message": finding.message,
+                "files": list(finding.files),
+                "names": list(finding.names),
+            }
+            for finding in found.findings
+        ],
+        "advice": {choice.key: {"value": choice.value, "reason": choice.reason} for choice in _advice(found)},
+        "images": [_image_json(look) for look in found.looks],
+    }
+
+
+def _image_json(look: "Look") -> dict[str, Any]:
+    from im2im_zoo.images import pixel_size_um
+
+    known = look.voxels
+    return {
+        "name": look.name,
+        "part": look.part,
+        "side": look.side,
+        "file": look.source,
+        "sizes": {str(axis): size for axis, size in look.image.sizes.items()},
+        "dtype": str(look.image.dtype),
+        "pixel_size_um": pixel_size_um(look.image),
+        "minimum": known and known.lowest,
+        "maximum": known and known.highest,
+        "at_maximum": known and known.at_highest / known.count,
+        "not_finite": known and known.not_finite,
+        "fingerprint": known and known.fingerprint,
+    }
+
+
+def _write_page(page: Path, recipe: "Recipe", found: "Examination") -> None:
+    from im2im_zoo.evaluation.gallery import Gallery, Remark, write_gallery
+
+    grades = {name: finding.severity for finding in reversed(found.findings) for name in finding.names}
+    names = sorted({look.name for look in found.looks}, key=lambda name: (grades.get(name, "z"), name))
+    remarks = [_remark(finding) for finding in found.findings] or [
+        Remark("good", "nothing", "was found that would go wrong.")
+    ]
+    rows = [_row(name, found, recipe, grades.get(name, "")) for name in names[:_THUMBNAILS]]
+    remarks += [
+        Remark("", choice.key, f"{choice.value} would suit: {choice.reason}") for choice in _advice(found)
+    ]
+    if len(names) > _THUMBNAILS:
+        remarks.append(
+            Remark("", "note", f"{len(names) - _THUMBNAILS} more images, of which nothing is shown below")
+        )
+    counts = Counter(finding.severity for finding in found.findings)
+    facts = {
+        "pairs that train": str(len({look.name for look in found.looks if look.part == "train"})),
+        "that validate": str(len({look.name for look in found.looks if look.part == "validation"})),
+        "errors": str(counts["error"]),
+        "warnings": str(counts["warning"]),
+    }
+    summary = _summary(recipe, found)
+    write_gallery(page, Gallery("Data check", summary, facts, tuple(remarks), tuple(rows)))
+
+
+def _remark(finding: "Finding") -> "Remark":
+    from im2im_zoo.evaluation.gallery import Remark
+
+    return Remark(finding.severity, finding.code, finding.message, finding.files)
+
+
+def _row(name: str, found: "Examination", recipe: "Recipe", grade: str) -> "Row":
+    from im2im_zoo.evaluation.gallery import Row
+
+    looks = [look for look in found.looks if look.name == name]
+    codes = [finding.code for finding in found.findings if name in finding.names]
+    return Row(name, tuple(_panel(look, recipe) for look in looks), ", ".join([looks[0].part, *codes]), grade)
+
+
+def _panel(look: "Look", recipe: "Recipe") -> "Panel":
+    from im2im_zoo.evaluation.panels import Panel
+
+    image = look.image
+    sizes = " × ".join(
+        str(image.sizes[axis]) for axis in image.dims if axis != "channel" or image.sizes[axis] > 1
+    )
+    kind = "intensity"
+    if look.side == "target" and recipe.output.task != "regression" and image.dtype.kind in "bui":
+        kind = "labels"
+    caption = f"{sizes}, {image.dtype}"
+    return Panel(look.side, _thumbnail(image), kind, caption)  # type: ignore[arg-type]
+
+
+def _thumbnail(image: "xr.DataArray") -> "xr.DataArray":
+    """The middle plane, of large images every n-th pixel; nothing else is read."""
+    if "z" in image.dims:
+        image = image.isel(z=image.sizes["z"] // 2)
+    step = max(1, math.ceil(max(image.sizes["y"], image.sizes["x"]) / _SIDE))
+    return image.isel(y=slice(None, None, step), x=slice(None, None, step)).load()

@@ -1,0 +1,152 @@
+"""A learning rate for a recipe, found by training a little at ever larger ones (Smith 2017, arXiv:1506.01186). Keeps nothing."""
+
+import itertools
+import math
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.errors import TrainingError
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
+from im2im_zoo.training.callbacks import EpochSeed
+from im2im_zoo.training.lightning import quiet
+from im2im_zoo.training.own_code import check_custom_code, find_modules
+
+_SMOOTHING = 0.9
+_LEAST_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RateSearch:
+    """The learning rates that were tried, the smoothed loss at each, and the one where the loss fell fastest."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestion: float
+
+
+def find_rate(
+    recipe: Recipe,
+    *,
+    lowest: float = 1e-6,
+    highest: float = 1.0,
+    steps: int = 100,
+    allow_code: Collection[str] = (),
+    root: Path | None = None,
+) -> RateSearch:
+    """Train a recipe for some steps, each at a larger rate than the one before, until the loss diverges.
+
+    Args:
+        recipe: its framework has one loss and one optimizer.
+        lowest, highest: of the rates, which grow by a constant factor.
+        steps: at most.
+        allow_code, root: as of `train`.
+
+    Raises:
+        Im2ImError: as `train`; a framework that is not trained by one loss; no rate at which the loss falls.
+    """
+    find_modules(root, allow_code)
+    check_recipe(recipe, allow_code)
+    check_custom_code(recipe, root, allow_code)
+    data = ImagePairs(recipe, allow_code=allow_code, root=root)
+    rising = _RisingRate(lowest, highest, steps)
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        pl.seed_everything(recipe.seed, workers=True, verbose=False)
+        framework = build_framework(recipe, allow_code)
+        if not framework.automatic_optimization:
+            raise TrainingError(
+                f"{recipe.framework.callable} trains networks against each other, whose losses do not say which learning rate is "
+                "good; keep the rate of its recipe"
+            )
+        data.setup("fit")
+        check_shapes(framework, recipe, next(iter(data.val_dataloader())))
+        options = build_trainer_options(recipe, allow_code) | {"max_epochs": -1, "max_steps": steps}
+        options |= {"callbacks": [EpochSeed(recipe.seed), rising], "logger": False, "limit_val_batches": 0}
+        try:
+            pl.Trainer(
+                **options,
+                default_root_dir=folder,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            ).fit(framework, datamodule=data)
+        except TrainingError:  # a loss that is not finite: the rates have become too large
+            if len(rising.losses) < _LEAST_STEPS:
+                raise
+        finally:
+            data.teardown("fit")
+    return suggest(rising.rates, rising.losses)
+
+
+def suggest(rates: Sequence[float], losses: Sequence[float]) -> RateSearch:
+    """The rate at which the smoothed loss falls fastest over the logarithm of the rate.
+
+    Raises:
+        TrainingError: too few steps before the loss diverged, or none at which it fell.
+    """
+    smooth = _smoothed(losses)
+    if len(smooth) < _LEAST_STEPS:
+        raise TrainingError(
+            f"the loss diverged after {len(smooth)} steps: begin at a lower rate, or see `im2im-zoo data check`"
+        )
+    slopes = [
+        (after - before) / math.log(rates[i + 2] / rates[i])
+        for i, (before, after) in enumerate(zip(smooth, smooth[2:], strict=False))
+    ]
+    # The first steps are of a mean over few losses.
+    least = min(range(_LEAST_STEPS // 2, len(slopes)), key=lambda i: slopes[i])
+    if slopes[least] >= 0:
+        raise TrainingError(
+            "at no learning rate does the loss fall: see `im2im-zoo data check`, or try another loss"
+        )
+    return RateSearch(tuple(rates[: len(smooth)]), tuple(smooth), rates[least + 1])
+
+
+class _RisingRate(pl.Callback):
+    """Sets the rate of each step, and stops once the loss is much larger than the least one."""
+
+    def __init__(self, lowest: float, highest: float, steps: int) -> None:
+        factor = (highest / lowest) ** (1 / max(steps - 1, 1))
+        self._rates = (lowest * factor**i for i in itertools.count())
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set it, after whatever a schedule has set."""
+        self.rates.append(next(self._rates))
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.rates[-1]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss."""
+        self.losses.append(float(outputs["loss"] if isinstance(outputs, dict) else outputs))
+        if _diverged(_smoothed(self.losses)):
+            trainer.should_stop = True
+
+
+def _diverged(smooth: Sequence[float]) -> bool:
+    """Whether a loss is above where it began by more than it has ever fallen."""
+    fallen = smooth[0] - min(smooth)
+    return len(smooth) > _LEAST_STEPS and smooth[-1] > smooth[0] + fallen + 0.1 * abs(smooth[0])
+
+
+def _smoothed(losses: Sequence[float]) -> list[float]:
+    """Exponential means without the bias to their start, up to the first loss that is not finite."""
+    mean, found = 0.0, []
+    for number, loss in enumerate(losses, 1):
+        if not math.isfinite(loss):
+            break
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+        found.append(mean / (1 - _SMOOTHING**number))
+    return found
