@@ -42,8 +42,11 @@ def write_readme(
 
 
 def _use(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
-    rows = [f"| `{name}` | {_CONSUMERS[name]} |" for name in rdf["weights"]]
-    left_out = rdf["config"]["im2im_zoo"]["weights_left_out"]
+    ours = rdf["config"]["im2im_zoo"]
+    rows = [
+        f"| `{name}` | {_CONSUMERS[name]} | {ours['weights_comments'][name]} |" for name in rdf["weights"]
+    ]
+    left_out = ours["weights_left_out"]
     reasons = [f"- There are no `{name}` weights: {reason}." for name, reason in left_out.items()]
     extra = "\n\n" + "\n".join(reasons) if reasons else ""
     image = "image" if _custom(rdf) else '"image.tif"'
@@ -70,8 +73,8 @@ result = predict(model=model, inputs=sample).members["{recipe.output.id}"]
 
 In Fiji install deepImageJ, in ilastik use the Neural Network workflow, and give them the zip.
 
-| weights | for |
-|---|---|
+| weights | for | |
+|---|---|---|
 {chr(10).join(rows)}{extra}"""
 
 
@@ -158,7 +161,7 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
         for t, k in ((source, "preprocessing"), (result, "postprocessing"))
     ]
     sizes = ", ".join(f"{a['id']} {_size(a['size'])}" for a in source["axes"] if a["type"] == "space")
-    scale = ", ".join(f"{a['id']} {a['scale']} µm" for a in source["axes"] if "scale" in a)
+    scale = ", ".join(f"{a['id']} {a['scale']:.6g} µm" for a in source["axes"] if "scale" in a)
     halo = ", ".join(f"{a} {n}" for a, n in ours["halo"].items())
     reach = ours["receptive_field"]
     reached = (
