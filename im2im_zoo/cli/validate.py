@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from im2im_zoo.cli.console import print_table, results, say
+from im2im_zoo.cli.console import print_consumers, print_table, results, say
 from im2im_zoo.resources import packaged_models
 
 if TYPE_CHECKING:
@@ -26,8 +26,22 @@ def run(source: str, weights: Sequence[str] | None, allow_code: bool, as_json: b
         sys.stdout.write(report.to_json() + "\n")
     else:
         show_report(report)
+        show_consumers(source)
     if not report.sound:
         raise typer.Exit(1)
+
+
+def show_consumers(source: str) -> None:
+    """Print which programs run a package; nothing for one that cannot be opened."""
+    from im2im_zoo.errors import PackageError
+    from im2im_zoo.package import open_package
+    from im2im_zoo.packaging.consumers import consumer_table
+
+    try:
+        with open_package(source) as package:
+            print_consumers(consumer_table(package))
+    except PackageError:  # the report says it
+        return
 
 
 def show_report(report: "ValidationReport") -> None:

@@ -24,6 +24,7 @@ _OURS = "im2im_zoo"
 _ERROR = '''class ComponentError(ValueError):
     """Arguments of a network that do not go together."""
 '''
+_DOCSTRING = '"""The network of this package, without its weights."""'
 
 
 def write_architecture(component: Component, folder: Path, root: Path | None = None) -> dict[str, Any]:
@@ -45,15 +46,16 @@ def write_architecture(component: Component, folder: Path, root: Path | None = N
     own = _own_file(module, root)
     if own is None and not is_nested:
         return {"import_from": module, "callable": name, "kwargs": plain(component.kwargs)}
-    if own is not None and not is_nested and not _is_ours(module) and _OURS not in own.read_text("utf-8"):
+    if own is not None and not is_nested and _stands_alone(own, module, root):
         shutil.copyfile(own, folder / own.name)
         return {**_file(folder / own.name), "callable": name, "kwargs": plain(component.kwargs)}
     bundle = _Bundle(root)
     expression = bundle.expression(component)
-    function = f"def network() -> torch.nn.Module:\n    \"\"\"The network of this package, without its weights.\"\"\"\n    return {expression}\n"
+    function = ""
     if is_nested:
         bundle.imports["import torch"] = None
-    text = bundle.text(function if is_nested else "")
+        function = f"def network() -> torch.nn.Module:\n    {_DOCSTRING}\n    return {expression}"
+    text = bundle.text(function)
     (folder / FILE).write_text(text, encoding="utf-8")
     how = {"callable": "network"} if is_nested else {"callable": name, "kwargs": plain(component.kwargs)}
     return {**_file(folder / FILE), **how}
@@ -151,11 +153,17 @@ class _Bundle:
         head = f'"""The network of this package, of im2im_zoo {version(_OURS)} (MIT). Needs nothing of im2im_zoo."""\n'
         imports = "\n".join(sorted(self.imports, key=lambda line: (line.startswith("from"), line)))
         parts = [f"# {name}\n\n{body}" for name, body in self.modules.items()]
-        return "\n\n\n".join(p for p in (head + "\n" + imports, *parts, function.rstrip()) if p) + "\n"
+        return "\n\n\n".join(p for p in (head + "\n" + imports, *parts, function) if p) + "\n"
 
 
 def _file(path: Path) -> dict[str, str]:
     return {"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _stands_alone(path: Path, module: str, root: Path | None) -> bool:
+    """Whether a module beside the recipe imports neither im2im_zoo nor another module of there."""
+    imported = [name for node in ast.walk(ast.parse(path.read_text("utf-8"))) for name in _imported(node)]
+    return not _is_ours(module) and all(_own_file(name, root) is None for name in imported)
 
 
 def _is_ours(module: str) -> bool:

@@ -59,9 +59,7 @@ def consumer_table(package: Package) -> tuple[ConsumerVerdict, ...]:
             told = list(dict.fromkeys(s for s in said if s.verdict == worst)) if said else []
             reason = "; ".join(s.reason for s in told) or _HOW_KNOWN[rule["checked"]]
             change = "; ".join(dict.fromkeys(s.change for s in told if s.change))
-            table.append(
-                ConsumerVerdict(rule["consumer"], str(rule["version"]), name, worst, reason, change)
-            )
+            table.append(ConsumerVerdict(rule["consumer"], str(rule["version"]), name, worst, reason, change))
     return tuple(table)
 
 
@@ -125,9 +123,7 @@ def _of_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]
         else:
             for form, change in _forms(operation):
                 if form in rule.get("no", ()):
-                    yield _Said(
-                        unknown, f"its {operation.id} has no {_FORMS[form]}", change
-                    )
+                    yield _Said(unknown, f"its {operation.id} has no {_FORMS[form]}", change)
     last = after[-1] if after else None
     if (
         last is not None
@@ -157,7 +153,10 @@ def _forms(operation: Any) -> Iterator[tuple[str, str]]:
     """Forms of an operation that not all programs have, and what to do instead."""
     kwargs = getattr(operation, "kwargs", None)
     if operation.id == "clip":
-        if getattr(kwargs, "min_percentile", None) is not None or getattr(kwargs, "max_percentile", None) is not None:
+        if (
+            getattr(kwargs, "min_percentile", None) is not None
+            or getattr(kwargs, "max_percentile", None) is not None
+        ):
             yield "clip_percentiles", "give its limits as numbers (min, max)"
         elif kwargs.min is None or kwargs.max is None:
             yield "clip_one_limit", "give it both limits (min, max)"
@@ -210,7 +209,9 @@ def _of_weights(rule: Mapping[str, Any], package: Package, name: str) -> Iterato
         allowed = rule.get("libraries", ())
         if library != "torch" and allowed != "any" and library not in allowed:
             yield _Said(
-                "cannot", f"its network is of {library}, which is not installed there", "use the torchscript or onnx weights"
+                "cannot",
+                f"its network is of {library}, which is not installed there",
+                "use the torchscript or onnx weights",
             )
 
 

@@ -112,7 +112,7 @@ def describe(
         "timestamp": str(provenance.get("timestamp") or datetime.now(UTC).isoformat(timespec="seconds")),
         "authors": [_plain(a) for a in package.authors],
         "maintainers": [_plain(m) for m in package.maintainers],
-        "cite": [_plain(c) for c in package.cite] or draft_citations(recipe),
+        "cite": draft_citations(recipe),
         "license": package.license,
         "tags": draft_tags(recipe),
         "git_repo": package.git_repo,

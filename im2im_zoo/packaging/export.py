@@ -38,11 +38,11 @@ from im2im_zoo.packaging.description import (
 from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.geometry import centre, measure_geometry, network_grid
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_file, grouping_name, labels_of
+from im2im_zoo.packaging.in_graph import InGraph, softmax_in_graph
 from im2im_zoo.packaging.readme import write_readme
 from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.validate import validate_package
-from im2im_zoo.packaging.in_graph import InGraph, softmax_in_graph
 from im2im_zoo.packaging.weights import FORMATS, OPSET, Weights, architecture_of, write_weights
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom_code import source_file

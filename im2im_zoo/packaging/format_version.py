@@ -66,9 +66,7 @@ def _needed(rdf: Mapping[str, Any]) -> Iterator[str]:
         yield "0.5.6"
     if "keras_v3" in (rdf.get("weights") or {}):
         yield "0.5.8"
-    names = [
-        n for t in tensors for axis in t.get("axes") or () for n in axis.get("channel_names") or ()
-    ]
+    names = [n for t in tensors for axis in t.get("axes") or () for n in axis.get("channel_names") or ()]
     files = [rdf.get("documentation"), *(rdf.get("covers") or ())]
     if not all(is_identifier(str(n)) for n in names) or any(isinstance(f, Mapping) for f in files):
         yield "0.5.11"

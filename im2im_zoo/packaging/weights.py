@@ -20,6 +20,7 @@ from im2im_zoo.components import Component, build
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import ComponentError, PackageError
 from im2im_zoo.networks import Grid, as_call
+from im2im_zoo.packaging.architecture import FILE as ARCHITECTURE
 from im2im_zoo.packaging.architecture import write_architecture
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def write_weights(
         except _LeftOutError as reason:
             work.left_out[name] = str(reason)
             (folder / FILES[name]).unlink(missing_ok=True)
+            if name == "pytorch_state_dict":
+                (folder / ARCHITECTURE).unlink(missing_ok=True)
             work.files.pop(name, None)
     if not work.files:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in work.left_out.items())

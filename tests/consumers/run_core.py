@@ -1,0 +1,53 @@
+"""Run a package in the bioimageio.core of this environment: `python run_core.py PACKAGE FORMAT...` prints JSON.
+
+Needs nothing of im2im_zoo: it runs in environments without it. The test image goes in as it is, and as other types that hold
+the same values; what comes out is compared with the test output.
+"""
+
+import json
+import sys
+import warnings
+
+warnings.simplefilter("ignore")
+
+import numpy as np  # noqa: E402
+from bioimageio.core import create_prediction_pipeline  # noqa: E402
+from bioimageio.core.digest_spec import create_sample_for_model, get_member_id  # noqa: E402
+from bioimageio.spec import InvalidDescr, load_description  # noqa: E402
+from bioimageio.spec.utils import load_array  # noqa: E402
+
+TYPES = ("uint8", "int16", "uint16", "int32", "float32")
+
+
+def same_values(image: np.ndarray) -> dict[str, np.ndarray]:
+    """The image in every type that holds its values exactly."""
+    cast = {name: image.astype(name) for name in TYPES}
+    return {image.dtype.name: image, **{n: a for n, a in cast.items() if np.array_equal(a, image)}}
+
+
+def main(source: str, formats: list[str]) -> None:
+    model = load_description(source)
+    if isinstance(model, InvalidDescr):
+        errors = [
+            f"{'.'.join(map(str, e.loc))}: {e.msg}"
+            for d in model.validation_summary.details
+            for e in d.errors
+        ]
+        sys.exit("it is not valid: " + "; ".join(errors[:5]))
+    (source_tensor,), (result_tensor,) = model.inputs, model.outputs
+    image, expected = load_array(source_tensor.test_tensor), load_array(result_tensor.test_tensor)
+    found = {}
+    for name in formats:
+        pipeline = create_prediction_pipeline(model, weight_format=name)
+        for kind, array in same_values(image).items():
+            sample = create_sample_for_model(model, inputs={get_member_id(source_tensor): array})
+            result = pipeline.predict_sample_without_blocking(sample).members[get_member_id(result_tensor)]
+            got = np.asarray(result.data).astype(np.float64)
+            if got.shape != expected.shape:
+                sys.exit(f"{name}, {kind}: the shape is {got.shape}, not {expected.shape}")
+            found[f"{name} {kind}"] = float(np.abs(got - expected).max() / (np.abs(expected).max() or 1))
+    sys.stdout.write(f"RESULT {json.dumps(found)}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
