@@ -75,19 +75,16 @@ def consumer_rules() -> tuple[Mapping[str, Any], ...]:
 
 def _of_format(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
     """What it says to the RDF itself."""
-    raw = package.raw
-    if rule.get("plain_files"):
-        maps = [k for k in ("covers", "documentation") if _has_maps(raw.get(k))]
-        if maps:
-            yield _Said(
-                "cannot",
-                f"it reads {' and '.join(maps)} as plain file names alone",
-                f"write {' and '.join(maps)} as strings, and an older format_version",
-            )
+    raw = dict(package.raw)
+    maps = [k for k in ("covers", "documentation") if _has_maps(raw.get(k))]
+    if rule.get("plain_files") and maps:
+        names = " and ".join(maps)
+        change = f"write {names} as strings, and an older format_version"
+        yield _Said("cannot", f"it reads {names} as plain file names alone", change)
+        raw |= {"covers": ["cover"], "documentation": "text"}  # that much is said
     newest, needed = rule.get("spec"), oldest_format(raw)
-    if not str(raw["format_version"]).startswith("0.5"):  # older ones are upgraded by all
-        return
-    if newest and version_key(needed) > version_key(newest):
+    # Older ones than 0.5 are upgraded by all.
+    if newest and str(raw["format_version"]).startswith("0.5") and version_key(needed) > version_key(newest):
         yield _Said(
             "cannot", f"the RDF says what model format {needed} is the first to have; it knows {newest}"
         )
@@ -122,7 +119,7 @@ def _of_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]
             yield _Said(unknown, f"{left_out} {operation.id}", _instead(operation, operation in before))
         else:
             for form, change in _forms(operation):
-                if form in rule.get("no", ()):
+                if form in rule.get("lacks", ()):
                     yield _Said(unknown, f"its {operation.id} has no {_FORMS[form]}", change)
     last = after[-1] if after else None
     if (
@@ -137,7 +134,7 @@ def _of_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]
         yield _Said(
             "differs",
             f"on images larger than its tile {measured[0]} takes its statistics of each tile",
-            "choose a tile as large as the image, or train with fixed_zero_mean_unit_variance or scale_linear",
+            "choose a tile as large as the image, or train with scale_linear, whose numbers are fixed",
         )
 
 

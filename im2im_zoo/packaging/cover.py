@@ -1,5 +1,6 @@
 """The cover of a package: an image and what the model makes of it, side by side, 2:1, below bioimage.io's 500 KB."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,23 +29,45 @@ def write_cover(
         result: the same space; grey values, probabilities or labels, as `task` says.
         task: of the recipe's output.
     """
+    z = _best_slice(result)
+    grey = _grey(_plane(image, z))
+    _write(path, [_square(grey, smooth=True), _shown(_plane(result, z), grey, task)])
+
+
+def write_comparison(
+    path: Path,
+    image: xr.DataArray,
+    result: xr.DataArray,
+    target: xr.DataArray,
+    task: Literal["regression", "semantic", "instance"],
+) -> None:
+    """Write an image, what the model makes of it and what it should be side by side; arguments as of `write_cover`."""
+    z = _best_slice(result)
+    grey = _grey(_plane(image, z))
+    both = [_shown(_plane(shown, z), grey, task) for shown in (result, target)]
+    _write(path, [_square(grey, smooth=True), *both])
+
+
+def _shown(plane: NDArray[np.float64], grey: NDArray[np.float64], task: str) -> "Image":
+    """A result or a target (channel, y, x) as a square; `grey` is the image behind it, (y, x, 3)."""
+    if task == "regression":
+        return _square(_grey(plane), smooth=True)
+    if task == "semantic":
+        return _square(_mask_on(grey, plane), smooth=True)
+    return _square(_labels(plane), smooth=False)
+
+
+def _write(path: Path, squares: "Sequence[Image]") -> None:
     from PIL import Image as Pillow
 
-    z = _best_slice(result)
-    left = _square(_grey(_plane(image, z)), smooth=True)
-    plane = _plane(result, z)
-    if task == "regression":
-        right = _square(_grey(plane), smooth=True)
-    elif task == "semantic":
-        right = _square(_mask_on(_grey(_plane(image, z)), plane), smooth=True)
-    else:
-        right = _square(_labels(plane), smooth=False)
     for side in (_SIDE, 300, 200):
-        cover = Pillow.new("RGB", (2 * side, side), "white")
+        picture = Pillow.new("RGB", (len(squares) * side, side), "white")
         gap = max(2, side // 170)
-        cover.paste(left.resize((side - gap, side)), (0, 0))
-        cover.paste(right.resize((side - gap, side)), (side + gap, 0))
-        cover.save(path, optimize=True)
+        for i, square in enumerate(squares):
+            left, right = i > 0, i < len(squares) - 1
+            width = side - gap * (left + right)
+            picture.paste(square.resize((width, side)), (i * side + gap * left, 0))
+        picture.save(path, optimize=True)
         if path.stat().st_size < MAX_BYTES:
             return
 

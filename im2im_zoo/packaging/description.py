@@ -37,6 +37,8 @@ DTYPES = (
     "bool",
 )
 
+COMPARISON = "validation.png"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -119,7 +121,7 @@ def describe(
         # Names alone: bioimageio.spec before 0.5.11 and QuPath refuse them with hashes.
         "documentation": "README.md",
         "covers": ["cover.png"],
-        "attachments": [content.file("recipe.yaml"), *_custom_files(recipe, content)],
+        "attachments": _attachments(recipe, content),
         "inputs": [_input(recipe, measured, content)],
         "outputs": [_output(recipe, measured, content)],
         "weights": _weights(weights, content),
@@ -260,10 +262,13 @@ def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:
     return {} if name is None else {"grouping": _yaml_value(describe_grouping(recipe, content.hashes[name]))}
 
 
-def _custom_files(recipe: Recipe, content: Content) -> list[dict[str, str]]:
-    """The files of custom operations in front of the network, and of the grouping: readers copy attachments with the package."""
+def _attachments(recipe: Recipe, content: Content) -> list[dict[str, str]]:
+    """Files that readers have to copy with the package: the recipe, the README's picture, those of custom operations in front of
+    the network, and that of the grouping.
+    """
     custom, _ = split_custom(recipe.input.preprocessing)
-    names = [file_name(str(o.source)) for o in custom if o.id == "custom"]
+    names = ["recipe.yaml", *(name for name in (COMPARISON,) if name in content.hashes)]
+    names += [file_name(str(o.source)) for o in custom if o.id == "custom"]
     if (grouping := grouping_name(recipe)) is not None:
         names.append(grouping)
     return [content.file(name) for name in dict.fromkeys(names)]

@@ -3,13 +3,11 @@
 Drafted only where it follows from the recipe; `missing_metadata` lists what a person has to add.
 """
 
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
+from im2im_zoo.packaging.citations import works_behind
 from im2im_zoo.packaging.findings import Finding
 from im2im_zoo.recipe import Recipe
 
@@ -84,33 +82,11 @@ def draft_citations(recipe: Recipe) -> list[dict[str, str]]:
     """The recipe's own, and the works of its method, its network and the network's library that are not among them."""
     cited = [c.model_dump(mode="json", exclude_none=True) for c in recipe.package.cite]
     known = {str(c.get("doi", "")).lower() for c in cited}
-    for work in _works(recipe):
+    for work in works_behind(recipe):
         if work["doi"].lower() not in known:
             known.add(work["doi"].lower())
             cited.append(dict(work))
     return cited
-
-
-def _works(recipe: Recipe) -> Iterator[Mapping[str, str]]:
-    works = citations()
-    path = recipe.network.callable
-    module = path.rpartition(".")[0]
-    library = path.split(".")[0]
-    keys = (
-        recipe.framework.callable.rpartition(".")[0],
-        path,
-        module,
-        library if library == "monai" else "torch",
-    )
-    yield from (works[key] for key in keys if key in works)
-
-
-@functools.cache
-def citations() -> Mapping[str, Mapping[str, str]]:
-    """Text and DOI of the works that stand behind frameworks, networks and libraries, by their dotted paths."""
-    text = (files("im2im_zoo") / "packaging" / "citations.yaml").read_text(encoding="utf-8")
-    known: Mapping[str, Mapping[str, str]] = yaml.safe_load(text)
-    return known
 
 
 def draft_description(recipe: Recipe) -> str:

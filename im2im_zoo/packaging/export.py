@@ -24,8 +24,9 @@ from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.networks import Call, Grid, as_call
 from im2im_zoo.package import sha256
 from im2im_zoo.packaging.architecture import libraries
-from im2im_zoo.packaging.cover import write_cover
+from im2im_zoo.packaging.cover import write_comparison, write_cover
 from im2im_zoo.packaging.description import (
+    COMPARISON,
     DTYPES,
     Content,
     Measured,
@@ -243,7 +244,7 @@ def _write(
         parameters=sum(p.numel() for p in work.network.parameters()),
         tolerance=_tolerance(work, weights, steps.prepare(crop.input).to_numpy(), crop.input, test_output),
     )
-    _write_cover(work, geometry.grid, first)
+    _write_cover(work, geometry.grid, first, has_target=bool(figures))
     (folder / "recipe.yaml").write_text(
         dump_recipe(_without_folders(work.trained_with or recipe)), encoding="utf-8"
     )
@@ -309,7 +310,7 @@ def _tolerance(
     }
 
 
-def _write_cover(work: _Export, grid: Any, channels: int) -> None:
+def _write_cover(work: _Export, grid: Any, channels: int, *, has_target: bool) -> None:
     sample = work.samples[0]
     part = centre(sample.input, work.recipe.space, _COVER_PART[len(work.recipe.space)])
     raw = run_on_grid(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
@@ -318,6 +319,9 @@ def _write_cover(work: _Export, grid: Any, channels: int) -> None:
     if work.grouping is not None:
         result = labels_of(work.grouping.load(work.folder, allow_code=True), result).expand_dims("channel")
     write_cover(work.folder / "cover.png", image, result, work.recipe.output.task)
+    if has_target:
+        target = sample.target.isel(part)
+        write_comparison(work.folder / COMPARISON, image, result, target, work.recipe.output.task)
 
 
 def _copy_custom(work: _Export) -> None:

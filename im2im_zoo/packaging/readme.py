@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from im2im_zoo.packaging.description import COMPARISON
 from im2im_zoo.recipe import Recipe
 
 _CONSUMERS = {
@@ -210,6 +211,13 @@ def _training(recipe: Recipe, provenance: Mapping[str, object]) -> str:
         lines.append(f"Training data: {recipe.package.training_data}")
     plain = {k: v for k, v in provenance.items() if isinstance(v, str | int | float)}
     known = [f"- {key.replace('_', ' ')}: {value}" for key, value in plain.items()]
+    data, parent = provenance.get("data"), provenance.get("parent")
+    if isinstance(data, Mapping) and "sha256" in data:
+        known.append(f"- SHA-256 of the images: {data['sha256']}")
+    if isinstance(parent, Mapping):
+        known.append(f"- started from the weights of: {', '.join(f'{k} {v}' for k, v in parent.items())}")
+    if recipe.package.parent:
+        known.append(f"- tuned from: {recipe.package.parent}")
     if known:
         lines.append("\n".join(known))
     return "\n\n".join(lines)
@@ -241,6 +249,11 @@ def _validation(
             f"Measured on held-out images (number: {images}) that were not trained on: the whole image through preprocessing, "
             f"{steps}, compared with its target; the mean over images."
         )
+        if any(a["source"] == COMPARISON for a in rdf["attachments"]):
+            lines.append(
+                f"![A held-out image, what the model makes of it, and its target]({COMPARISON})\n\n"
+                "A held-out image, what the model makes of it, and its target."
+            )
         if baselines:
             lines.append(
                 "The baseline compares the input image itself (or the simplest rule) with the same targets."
