@@ -51,8 +51,8 @@ def consumer_table(package: Package) -> tuple[ConsumerVerdict, ...]:
     """The verdict of each program of `consumers.yaml` for each weight format of a package, in this order."""
     table = []
     for rule in consumer_rules():
-        of_all = [*_of_format(rule, package), *_of_tensors(rule, package), *_of_operations(rule, package)]
-        of_all += _outside_rdf(package)
+        of_all = [*_of_format(rule, package), *_of_tensors(rule, package), *_of_sizes(rule, package)]
+        of_all += [*_of_operations(rule, package), *_outside_rdf(package)]
         for name in package.formats():
             said = [*of_all, *_of_weights(rule, package, name)]
             worst: Verdict = min((s.verdict for s in said), key=_ORDER.index, default="runs")
@@ -103,6 +103,22 @@ def _of_tensors(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
     strange = [a for a in dict.fromkeys(axes) if a not in rule.get("axes", axes)]
     if strange:
         yield _Said("cannot", f"it has no axis {', '.join(strange)}", _FLAT if strange == ["z"] else "")
+
+
+def _of_sizes(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
+    """What it says to the sizes that the network takes."""
+    if rule.get("tiles") != "multiples":
+        return
+    sizes = {
+        str(axis.id): axis.size for tensor in package.inputs for axis in tensor.axes if axis.type == "space"
+    }
+    for axis, size in sizes.items():
+        smallest, step = getattr(size, "min", 0), getattr(size, "step", 1)
+        if smallest % step:
+            yield _Said(
+                "cannot",
+                f"its tiles are multiples of {step} along {axis}, the network takes {smallest} + n x {step}",
+            )
 
 
 _FLAT = "predict stacks with im2im-zoo, bioimageio.core or ilastik"

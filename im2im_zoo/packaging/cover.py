@@ -87,7 +87,7 @@ def _plane(image: xr.DataArray, z: int | None) -> NDArray[np.float64]:
 
 
 def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.8th percentile.
+    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.3th percentile: debris must not dim the rest.
 
     More channels than colours are planes of focus or the like: the middle one is shown.
     """
@@ -95,7 +95,7 @@ def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
         plane = plane[len(plane) // 2 :][:1]
     stretched = []
     for channel in plane:
-        low, high = np.percentile(channel, (0.5, 99.8))
+        low, high = np.percentile(channel, (0.5, 99.3))
         if high <= low:
             low, high = channel.min(), max(channel.max(), channel.min() + 1)
         # A gamma of 0.7 shows dim structures, which are most of a fluorescence image.
@@ -124,6 +124,7 @@ def _labels(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     labels = plane[0].astype(np.int64)
     generator = np.random.default_rng(3)
     colours = generator.uniform(0.25, 1, size=(int(labels.max(initial=0)) + 1, 3))
+    colours /= colours.max(axis=1, keepdims=True)
     colours[0] = 0
     shown: NDArray[np.float64] = colours[np.clip(labels, 0, None)]
     return shown

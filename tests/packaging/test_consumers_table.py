@@ -106,3 +106,11 @@ def test_a_stack_is_not_for_qupath(packaged) -> None:
         found = {(v.consumer.split()[0], v.weights_format): v for v in consumer_table(package)}
     assert found["QuPath", "torchscript"].verdict == "cannot"
     assert found["ilastik", "torchscript"].verdict == "runs"
+
+
+def test_sizes_off_the_multiples_of_the_step_are_not_for_deepimagej(table) -> None:
+    size = {"min": 11, "step": 2}
+    found = table(lambda rdf: rdf["inputs"][0]["axes"][2].update(size=size))
+    assert found["deepImageJ", "onnx"].verdict == "cannot"
+    assert "multiples of 2 along y" in found["deepImageJ", "onnx"].reason
+    assert found["ilastik", "torchscript"].verdict == "runs"
