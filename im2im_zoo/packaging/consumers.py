@@ -99,7 +99,8 @@ def _of_tensors(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
     for have, most, kind in zip(counts, rule.get("tensors", counts), ("input", "output"), strict=True):
         if have > most:
             yield _Said("cannot", f"it takes one {kind}, the package has {have}")
-    axes = [str(axis.id) for tensor in (*package.inputs, *package.outputs) for axis in tensor.axes]
+    tensors: list[Any] = [*package.inputs, *package.outputs]
+    axes = [str(axis.id) for tensor in tensors for axis in tensor.axes]
     strange = [a for a in dict.fromkeys(axes) if a not in rule.get("axes", axes)]
     if strange:
         yield _Said("cannot", f"it has no axis {', '.join(strange)}", _FLAT if strange == ["z"] else "")
@@ -119,6 +120,27 @@ def _of_sizes(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
                 "cannot",
                 f"its tiles are multiples of {step} along {axis}, the network takes {smallest} + n x {step}",
             )
+
+
+def _of_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Said]:
+    """What a halo around the whole image does to sizes that the network does not take."""
+    halos = {str(a.id): getattr(a, "halo", 0) for tensor in package.outputs for a in tensor.axes}
+    off = [
+        axis
+        for axis, size in sizes.items()
+        if (isinstance(size, int) and halos.get(axis, 0)) or 2 * halos.get(axis, 0) % getattr(size, "step", 1)
+    ]
+    if off:
+        yield _Said(
+            "differs",
+            f"it puts the halo around whole images, to sizes along {', '.join(off)} that the network does not take",
+            "predict in blocks (bioimageio predict --blockwise)",
+        )
+    elif any(halos.values()):
+        yield _Said(
+            "runs",
+            "as it does in our tests; whole images get the halo around them first, so that values near their border differ a little",
+        )
 
 
 _FLAT = "predict stacks with im2im-zoo, bioimageio.core or ilastik"
@@ -164,7 +186,7 @@ _FORMS = {
 
 def _forms(operation: Any) -> Iterator[tuple[str, str]]:
     """Forms of an operation that not all programs have, and what to do instead."""
-    kwargs = getattr(operation, "kwargs", None)
+    kwargs: Any = getattr(operation, "kwargs", None)
     if operation.id == "clip":
         if (
             getattr(kwargs, "min_percentile", None) is not None
@@ -233,7 +255,7 @@ FORMAT_NAMES = ("onnx", "torchscript", "pytorch_state_dict")
 
 def _of_onnx(limits: Mapping[str, int], package: Package, entry: Any) -> Iterator[_Said]:
     newer = "export with --onnx-opset 17"
-    opset = getattr(entry, "opset_version", None)
+    opset: Any = getattr(entry, "opset_version", None)
     if limits.get("opset") and opset is None:
         yield _Said("unknown", "the RDF does not say its opset_version")
     elif limits.get("opset") and int(opset) > limits["opset"]:

@@ -134,6 +134,41 @@ def test_readme_has_the_figures_and_baselines_below_a_validation_heading(package
     assert "Trained on nothing: for tests." in text
 
 
+@pytest.mark.parametrize(("ndim", "task"), CASES)
+def test_the_validation_section_has_a_picture_of_image_result_and_target(
+    packaged: Packaged, ndim: int, task: str
+) -> None:
+    folder = packaged(ndim, task).folder
+    assert "](validation.png)" in (folder / "README.md").read_text(encoding="utf-8").split("## Validation")[1]
+    rdf = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
+    assert "validation.png" in [a["source"] for a in rdf["attachments"]]
+    with Image.open(folder / "validation.png") as image:
+        assert image.width == 3 * image.height
+        pixels = np.asarray(image.convert("L")).astype(float)
+    assert all(part.std() > 3 for part in np.split(pixels, 3, axis=1))
+
+
+def test_a_package_without_figures_has_no_picture_of_a_target(pair_2d: Pair, tmp_path: Path) -> None:
+    recipe = tiny_recipe(2, "regression")
+    exported = export_package(
+        network_of(recipe), recipe, [pair_2d], tmp_path / "p", figures={}, weights=["torchscript"]
+    )
+    assert not (exported.folder / "validation.png").exists()
+
+
+def test_a_pixel_size_at_which_sizes_would_not_stay_whole_can_be_exported(
+    pair_2d: Pair, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(2, "regression")
+    part = Pair("part", pair_2d.input[:, :128, :128], pair_2d.target[:, :128, :128])
+    assert 126 * 0.2 / 0.2 != 126
+    exported = export_package(
+        network_of(recipe), recipe, [part], tmp_path / "p", figures={}, weights=["torchscript"]
+    )
+    assert np.load(exported.folder / "test_input.npy").shape[-1] == 126
+    assert "0.2 µm" in (exported.folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_no_folder_of_this_machine_is_in_the_package(packaged: Packaged) -> None:
     folder = packaged(2, "semantic").folder
     for name in ("rdf.yaml", "recipe.yaml", "README.md", "environment.yaml"):
