@@ -155,10 +155,21 @@ def export_run(
         opset=opset,
         **options,
     )
-    for warning in exported.warnings:
-        say(f"note: {warning}")
+    _say_warnings(exported.warnings, trained.path / "recipe.yaml")
     say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
     return exported
+
+
+def _say_warnings(warnings: Sequence[str], recipe: Path) -> None:
+    """What a person should see to; what only a person knows as one list, with the rule of each field."""
+    missing = [line for line in warnings if line.startswith("package.")]
+    for warning in warnings:
+        if warning not in missing:
+            say(f"note: {warning}")
+    if missing:
+        say(f"What only a person knows; write it into {recipe} and export again:")
+    for line in missing:
+        say(f"  - {line}")
 
 
 def _measured(

@@ -5,7 +5,6 @@ Everything explicit: operations, their axes and arguments are written out, since
 """
 
 import copy
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -298,16 +297,6 @@ def _cast(dtype: str) -> spec.EnsureDtypeDescr:
 def _scale(axis: str, measured: Measured) -> dict[str, Any]:
     size = measured.pixel_size_um.get(axis)
     return {} if size is None else {"unit": "micrometer", "scale": size}
-
-
-def exact_scale(size: float) -> float:
-    """The next pixel size by which whole numbers can be multiplied and divided again: 39 binary digits, a difference of 1e-12.
-
-    Sizes that refer to another axis are computed so; 126 * 0.2 / 0.2 is 126.00000000000001, which bioimageio.spec refuses, and
-    others come out one too small.
-    """
-    digits, exponent = math.frexp(size)
-    return math.ldexp(round(math.ldexp(digits, 39)), exponent - 39)
 
 
 def _ascii_name(name: str) -> str:

@@ -31,13 +31,12 @@ from im2im_zoo.packaging.description import (
     Content,
     Measured,
     describe,
-    exact_scale,
     file_name,
     postprocessing_of,
     preprocessing_of,
 )
 from im2im_zoo.packaging.drafts import missing_metadata
-from im2im_zoo.packaging.geometry import centre, measure_geometry, network_grid
+from im2im_zoo.packaging.geometry import centre, exact_scale, measure_geometry, network_grid
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_file, grouping_name, labels_of
 from im2im_zoo.packaging.in_graph import InGraph, softmax_in_graph
 from im2im_zoo.packaging.readme import write_readme

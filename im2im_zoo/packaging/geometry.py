@@ -4,6 +4,7 @@ The format wants `min - 2 * halo >= 1`, so a halo makes the smallest tile larger
 that along z would have to be padded for nothing: the halo is kept to what the sample images allow.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -137,6 +138,16 @@ def centre(image: xr.DataArray, axes: Sequence[str], sizes: Sequence[int]) -> di
         start = max(0, (have - size) // 2)
         part[axis] = slice(start, min(have, start + size))
     return part
+
+
+def exact_scale(size: float) -> float:
+    """The next pixel size by which whole numbers can be multiplied and divided again: 39 binary digits, a difference of 1e-12.
+
+    Sizes that refer to another axis are computed so; 126 * 0.2 / 0.2 is 126.00000000000001, which bioimageio.spec refuses, and
+    others come out one too small.
+    """
+    digits, exponent = math.frexp(size)
+    return math.ldexp(round(math.ldexp(digits, 39)), exponent - 39)
 
 
 def _whole(halo: int, scale: float, step: int, direction: int) -> int:

@@ -22,9 +22,9 @@ from im2im_zoo.errors import ComponentError, PackageError
 from im2im_zoo.networks import Grid, as_call
 from im2im_zoo.packaging.architecture import FILE as ARCHITECTURE
 from im2im_zoo.packaging.architecture import write_architecture
+from im2im_zoo.packaging.onnx_export import onnx_bytes
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
@@ -35,9 +35,7 @@ FILES = {
 }
 OPSET = 17
 _MAX_IR = 8
-# The newest that torch's older exporter writes, and its newer one.
-_MAX_LEGACY_OPSET = 20
-NEWEST_OPSET = 23
+NEWEST_OPSET = 23  # of torch's exporter
 TOLERANCE = 1e-4  # of the largest output
 
 
@@ -160,10 +158,11 @@ def _write_onnx(work: _Writing) -> None:
 
     # Into memory first: an exporter that fails leaves its format out, a full disk must not.
     path = work.folder / FILES["onnx"]
-    export = _onnx_of_newer_exporter if work.opset > _MAX_LEGACY_OPSET else _onnx_of_older_exporter
     try:
         with _quiet():
-            content = export(work)
+            content = onnx_bytes(
+                copy.deepcopy(work.network), work.grid, work.channels, work.tensors, work.opset
+            )
     except Exception as error:
         raise _LeftOutError(f"torch's ONNX exporter fails on this network: {_short(error)}") from error
     path.write_bytes(content)
@@ -173,61 +172,6 @@ def _write_onnx(work: _Writing) -> None:
     _check(work, "onnx")
     dynamic = "batch and space axes are dynamic" if any(work.grid.step) else "the batch axis is dynamic"
     work.comments["onnx"] = f"Opset {work.opset}, IR {model.ir_version}; {dynamic}."
-
-
-def _dynamic_axes(work: _Writing) -> dict[int, str]:
-    return {0: "batch", **{2 + i: f"size_{i}" for i, step in enumerate(work.grid.step) if step}}
-
-
-def _onnx_example(work: _Writing, batch: int) -> "torch.Tensor":
-    import torch
-
-    return torch.zeros(
-        batch, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
-    )
-
-
-def _onnx_of_older_exporter(work: _Writing) -> bytes:
-    """The older exporter of torch: it writes IR 8, while the other writes IR 10, which deepImageJ's runtime does not read."""
-    import torch
-
-    content, axes = io.BytesIO(), _dynamic_axes(work)
-    source, result = work.tensors
-    with torch.inference_mode():
-        torch.onnx.export(
-            copy.deepcopy(work.network),
-            (_onnx_example(work, 1),),
-            content,  # type: ignore[arg-type]  # this exporter takes a file object too
-            dynamo=False,
-            opset_version=work.opset,
-            input_names=[source],
-            output_names=[result],
-            dynamic_axes={source: axes, result: axes},
-            external_data=False,
-        )
-    return content.getvalue()
-
-
-def _onnx_of_newer_exporter(work: _Writing) -> bytes:
-    import torch
-
-    # A batch of one would be taken for always one.
-    dynamic = dict.fromkeys(_dynamic_axes(work), torch.export.Dim.AUTO)
-    with torch.no_grad():
-        program = torch.onnx.export(
-            copy.deepcopy(work.network),
-            (_onnx_example(work, 2),),
-            dynamo=True,
-            opset_version=work.opset,
-            input_names=[work.tensors[0]],
-            output_names=[work.tensors[1]],
-            dynamic_shapes=(dynamic,),
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("it gave nothing")
-    content: bytes = program.model_proto.SerializeToString()
-    return content
 
 
 def _write_torchscript(work: _Writing) -> None:

@@ -35,7 +35,8 @@ node_onnxruntime() { # VERSION; its package holds the library for the CPU, the s
 debian_libtorch() {
   if [ ! -e /usr/include/torch/script.h ]; then
     [ "$(id -u)" = 0 ] || { echo "only root can install libtorch-dev" && return 1; }
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends libtorch-dev g++ || return 1
+    local apt="apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=30"
+    $apt update && $apt install -y --no-install-recommends libtorch-dev g++ || return 1
   fi
   g++ -O0 -std=c++17 "$here/run_libtorch.cpp" -o "$folder/run_libtorch_debian" \
     -I/usr/include/torch/csrc/api/include -ltorch -ltorch_cpu -lc10
