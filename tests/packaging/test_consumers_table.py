@@ -62,7 +62,11 @@ def test_a_state_dict_of_monai_cannot_where_monai_is_not_installed(table) -> Non
 
 
 def test_covers_with_hashes_cannot_in_older_readers_and_it_says_what_to_do(table) -> None:
-    found = table(lambda rdf: rdf.update(covers=[{"source": "cover.png"}], format_version="0.5.12"))
+    found = table(
+        lambda rdf: rdf.update(
+            covers=[{"source": "cover.png"}], documentation={"source": "README.md"}, format_version="0.5.12"
+        )
+    )
     assert found["bioimageio.core", "onnx"].verdict == "runs"
     for program in ("ilastik", "BioEngine", "QuPath"):
         assert found[program, "torchscript"].verdict == "cannot"
