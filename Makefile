@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # One thread a process: two pytest workers share the processors.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: setup demo test lint unit slow packaged_models constraints clean
+.PHONY: setup demo test lint unit slow consumers install_consumers packaged_models constraints clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +36,14 @@ unit: setup
 
 slow: setup
 	$(TEST) --dist loadgroup -m slow
+
+# Run packages of every framework in other programs, and write what came out into docs/consumers.md.
+consumers: install_consumers
+	$(BIN)/python tests/consumers/table.py
+
+# What tests/consumers/ runs packages in; as root it installs Debian's libtorch.
+install_consumers: setup
+	bash tests/consumers/install.sh .consumers $(BIN)/python
 
 # Train, export and validate again what packaged_models/ holds.
 packaged_models: setup

@@ -94,13 +94,23 @@ def export(
             help="For programs without custom operations: fix what they measure of each image, or put it into the network.",
         ),
     ] = False,
+    onnx_opset: Annotated[
+        str,
+        typer.Option(
+            "--onnx-opset",
+            metavar="17..23|newest",
+            help="Of the ONNX weights; beyond 17, old runtimes cannot.",
+        ),
+    ] = "17",
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
+    json: Json = False,
 ) -> None:
-    """Wrap a trained run as a bioimage.io package."""
+    """Wrap a trained run as a bioimage.io package, and say which programs run it."""
     from im2im_zoo.cli.export import run as export_run
 
-    export_run(run, output, zip_file, weights, checkpoint, overwrite, allow_code or [], portable)
+    code = allow_code or []
+    export_run(run, output, zip_file, weights, checkpoint, overwrite, code, portable, onnx_opset, json)
 
 
 @app.command()

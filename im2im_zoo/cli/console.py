@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +19,9 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from im2im_zoo.packaging.consumers import ConsumerVerdict
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 # A file or a pipe has no width to wrap at.
@@ -81,6 +84,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     for row in rows:
         table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
     results.print(table)
+
+
+def print_consumers(table: "Sequence[ConsumerVerdict]") -> None:
+    """Which programs run a package, a row for each and its formats of the same verdict, and what would change that."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for v in table:
+        groups.setdefault((v.consumer, v.verdict, v.reason, v.change), []).append(v.weights_format)
+    rows = [
+        (consumer, ", ".join(formats), verdict, reason + (f". Instead: {change}" if change else ""))
+        for (consumer, verdict, reason, change), formats in groups.items()
+    ]
+    print_table(("consumer", "weights", "", "because"), rows)
 
 
 def quantity(number: float) -> str:

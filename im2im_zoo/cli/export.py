@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import typer
 
-from im2im_zoo.cli.console import say
+from im2im_zoo.cli.console import print_consumers, print_json, say
 from im2im_zoo.cli.held_out import (
     OwnCode,
     baseline_evaluations,
     held_out_evaluation,
     prediction_difference,
 )
-from im2im_zoo.packaging.weights import FORMATS
+from im2im_zoo.packaging.weights import FORMATS, NEWEST_OPSET, OPSET
 
 if TYPE_CHECKING:
     from torch import nn
 
     from im2im_zoo.data import Sample
     from im2im_zoo.networks import Grid
-    from im2im_zoo.packaging import Portable, PortableLoss
+    from im2im_zoo.packaging import Exported, Portable, PortableLoss
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.run import Run
 
@@ -34,8 +34,11 @@ def run(
     overwrite: bool,
     allow_code: Sequence[str],
     portable: bool,
+    onnx_opset: str,
+    as_json: bool,
 ) -> None:
-    """Export a run and say where the package is."""
+    """Export a run and say where the package is, and which programs run it."""
+    opset = _opset(onnx_opset)
     if checkpoint not in ("best", "last"):
         raise typer.BadParameter(f"{checkpoint!r}; say best or last", param_hint="--checkpoint")
     unknown = [w for w in weights or () if w not in FORMATS]
@@ -49,8 +52,41 @@ def run(
         say(
             f"warning: training of {run_path} is {trained.provenance['state']}; exporting its {which} checkpoint"
         )
-    export_run(trained, output, zip_file, weights, which, overwrite, allow_code, portable)
+    exported = export_run(
+        trained, output, zip_file, weights, which, overwrite, allow_code, portable, opset=opset
+    )
+    show_consumers(exported, as_json)
     say(f"Next: im2im-zoo validate {output}\n      im2im-zoo predict {output} INPUT OUTPUT.ome.zarr")
+
+
+def _opset(text: str) -> int:
+    known = range(OPSET, NEWEST_OPSET + 1)
+    if text != "newest" and (not text.isdecimal() or int(text) not in known):
+        raise typer.BadParameter(
+            f"{text!r}; say a number from {known[0]} to {known[-1]}, or newest", param_hint="--onnx-opset"
+        )
+    return NEWEST_OPSET if text == "newest" else int(text)
+
+
+def show_consumers(exported: "Exported", as_json: bool) -> None:
+    """Print which programs run a package."""
+    from im2im_zoo.package import open_package
+    from im2im_zoo.packaging.consumers import consumer_table
+
+    with open_package(exported.folder) as package:
+        table = consumer_table(package)
+    if as_json:
+        zipped = None if exported.zip_path is None else str(exported.zip_path)
+        print_json(
+            {
+                "package": str(exported.folder),
+                "zip": zipped,
+                "warnings": list(exported.warnings),
+                "consumers": [v.plain() for v in table],
+            }
+        )
+    else:
+        print_consumers(table)
 
 
 class _Options(TypedDict, total=False):
@@ -69,7 +105,8 @@ def export_run(
     overwrite: bool = False,
     allow_code: Sequence[str] = (),
     portable: bool = False,
-) -> None:
+    opset: int = OPSET,
+) -> "Exported":
     """Measure a trained network on the validation images of its run and write the package."""
     from im2im_zoo.data import validation_samples
     from im2im_zoo.packaging import export_package, network_grid
@@ -115,11 +152,24 @@ def export_run(
         allow_code=code.allow_code,
         trusted=allow_code,
         grid=grid,
+        opset=opset,
         **options,
     )
-    for warning in exported.warnings:
-        say(f"note: {warning}")
+    _say_warnings(exported.warnings, trained.path / "recipe.yaml")
     say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
+    return exported
+
+
+def _say_warnings(warnings: Sequence[str], recipe: Path) -> None:
+    """What a person should see to; what only a person knows as one list, with the rule of each field."""
+    missing = [line for line in warnings if line.startswith("package.")]
+    for warning in warnings:
+        if warning not in missing:
+            say(f"note: {warning}")
+    if missing:
+        say(f"What only a person knows; write it into {recipe} and export again:")
+    for line in missing:
+        say(f"  - {line}")
 
 
 def _measured(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from im2im_zoo.cli.console import print_table, results, say
+from im2im_zoo.cli.console import print_consumers, print_table, results, say
 from im2im_zoo.resources import packaged_models
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ def show_report(report: "ValidationReport") -> None:
     if found:
         print_table(("", "code", "where", "what"), found)
     if report.consumers:
-        columns = ("program", "weights", "verdict", "why", "what to change")
-        lines = [
-            (f"{v.consumer} {v.version}", v.weights_format, v.verdict, v.reason, v.change)
-            for v in report.consumers
-        ]
-        print_table(columns, lines)
+        results.print()
+        print_consumers(report.consumers)
     said = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
     results.print(f"{report.source} is {said}, {len(report.of('warning'))} warning(s)", markup=False)

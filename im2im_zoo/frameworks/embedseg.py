@@ -167,9 +167,9 @@ class EmbedSeg(Framework):
 
     def exported_architecture(self, network: Component) -> Component:
         """`EmbeddingMaps` of the recipe's network."""
-        named = {"network": network.callable, "kwargs": network.kwargs}
+        named = {"callable": network.callable, "kwargs": network.kwargs}
         callable_path = f"{EmbeddingMaps.__module__}.{EmbeddingMaps.__name__}"
-        return Component(callable=callable_path, kwargs={**named, **self._maps})
+        return Component(callable=callable_path, kwargs={"network": named, **self._maps})
 
     def _loss(self, terms: Terms) -> Tensor:
         each = torch.stack([terms.instance, terms.smoothness, terms.seed])

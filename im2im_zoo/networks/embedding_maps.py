@@ -1,13 +1,10 @@
 """The output of a network of EmbedSeg as maps that mean something by themselves: voxels and probabilities. Trains nothing."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-
-from im2im_zoo.components import Component, build
 
 # A network's s is the sigma of `sigma * exp(-5 s)`, so that 1 / (2 sigma²) goes with exp(10 s) as in the papers' code.
 STEEPNESS = 5.0
@@ -20,34 +17,25 @@ class EmbeddingMaps(nn.Module):
     tangent; sigmas along (z,) y, x in voxels, an exponential; the seediness from 0 to 1, a sigmoid.
 
     Args:
-        network: gives an offset along each axis, one sigma or one along each axis, and the seediness; itself, or the
-            dotted path of its class, as a package names it.
+        network: gives an offset along each axis, one sigma or one along each axis, and the seediness.
         voxel_size: along (z,) y, x, in any unit of length.
         grid: the length that an offset cannot exceed along any axis.
         sigma: the length where the network's sigma is 0.
         isotropic: the network gives one sigma for all axes.
-        kwargs: of the network, if it is a path.
-    Raises:
-        ComponentError: a network that cannot be built.
     """
 
     units: Tensor
 
     def __init__(
         self,
-        network: nn.Module | str,
+        network: nn.Module,
         voxel_size: Sequence[float],
         grid: float,
         sigma: float,
         isotropic: bool = False,
-        kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.network = (
-            build(Component(callable=network, kwargs=dict(kwargs or {})), "network")
-            if isinstance(network, str)
-            else network
-        )
+        self.network = network
         self.axes = len(voxel_size)
         self.sigmas = 1 if isotropic else self.axes
         scales = [[grid / size for size in voxel_size], [math.log(sigma / size) for size in voxel_size]]

@@ -10,7 +10,7 @@ from im2im_zoo.errors import ComponentError
 from im2im_zoo.networks.fnet import FNet
 
 # Convolution, batch normalisation.
-_LAYERS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
+_KINDS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
 
 
 class GaussianEncoder(nn.Module):
@@ -29,7 +29,7 @@ class GaussianEncoder(nn.Module):
         self, spatial_dims: int, in_channels: int, depth: int, features: int, latents: int, local: bool
     ) -> None:
         super().__init__()
-        conv, norm = _LAYERS[spatial_dims]
+        conv, norm = _KINDS[spatial_dims]
         layers: list[nn.Module] = []
         for level in range(depth + 1):
             entering, width = (
@@ -109,7 +109,7 @@ class ProbabilisticUNet(nn.Module):
             raise ComponentError(
                 f"ProbabilisticUNet: activation is {activation!r}; give sigmoid, softmax or none"
             )
-        conv = _LAYERS[spatial_dims][0]
+        conv = _KINDS[spatial_dims][0]
         self.in_channels, self.out_channels, self.local = in_channels, out_channels, local
         self.samples, self.activation = samples, activation
         self._encoder = (spatial_dims, depth, features, latents)

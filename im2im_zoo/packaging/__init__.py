@@ -1,5 +1,6 @@
 """From a trained network to a bioimage.io package that behaves the same everywhere, and checking any package."""
 
+from im2im_zoo.packaging.consumers import ConsumerVerdict, consumer_table
 from im2im_zoo.packaging.core_check import core_verdict
 from im2im_zoo.packaging.drafts import missing_metadata
 from im2im_zoo.packaging.export import Exported, export_package
@@ -11,11 +12,13 @@ from im2im_zoo.packaging.sample import predict_sample
 from im2im_zoo.packaging.validate import validate_package
 
 __all__ = [
+    "ConsumerVerdict",
     "Exported",
     "Finding",
     "Portable",
     "PortableLoss",
     "ValidationReport",
+    "consumer_table",
     "core_verdict",
     "export_package",
     "group_function",

@@ -1,5 +1,6 @@
 """The cover of a package: an image and what the model makes of it, side by side, 2:1, below bioimage.io's 500 KB."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,23 +29,45 @@ def write_cover(
         result: the same space; grey values, probabilities or labels, as `task` says.
         task: of the recipe's output.
     """
+    z = _best_slice(result)
+    grey = _grey(_plane(image, z))
+    _write(path, [_square(grey, smooth=True), _shown(_plane(result, z), grey, task)])
+
+
+def write_comparison(
+    path: Path,
+    image: xr.DataArray,
+    result: xr.DataArray,
+    target: xr.DataArray,
+    task: Literal["regression", "semantic", "instance"],
+) -> None:
+    """Write an image, what the model makes of it and what it should be side by side; arguments as of `write_cover`."""
+    z = _best_slice(result)
+    grey = _grey(_plane(image, z))
+    both = [_shown(_plane(shown, z), grey, task) for shown in (result, target)]
+    _write(path, [_square(grey, smooth=True), *both])
+
+
+def _shown(plane: NDArray[np.float64], grey: NDArray[np.float64], task: str) -> "Image":
+    """A result or a target (channel, y, x) as a square; `grey` is the image behind it, (y, x, 3)."""
+    if task == "regression":
+        return _square(_grey(plane), smooth=True)
+    if task == "semantic":
+        return _square(_mask_on(grey, plane), smooth=True)
+    return _square(_labels(plane), smooth=False)
+
+
+def _write(path: Path, squares: "Sequence[Image]") -> None:
     from PIL import Image as Pillow
 
-    z = _best_slice(result)
-    left = _square(_grey(_plane(image, z)), smooth=True)
-    plane = _plane(result, z)
-    if task == "regression":
-        right = _square(_grey(plane), smooth=True)
-    elif task == "semantic":
-        right = _square(_mask_on(_grey(_plane(image, z)), plane), smooth=True)
-    else:
-        right = _square(_labels(plane), smooth=False)
     for side in (_SIDE, 300, 200):
-        cover = Pillow.new("RGB", (2 * side, side), "white")
+        picture = Pillow.new("RGB", (len(squares) * side, side), "white")
         gap = max(2, side // 170)
-        cover.paste(left.resize((side - gap, side)), (0, 0))
-        cover.paste(right.resize((side - gap, side)), (side + gap, 0))
-        cover.save(path, optimize=True)
+        for i, square in enumerate(squares):
+            left, right = i > 0, i < len(squares) - 1
+            width = side - gap * (left + right)
+            picture.paste(square.resize((width, side)), (i * side + gap * left, 0))
+        picture.save(path, optimize=True)
         if path.stat().st_size < MAX_BYTES:
             return
 
@@ -64,7 +87,7 @@ def _plane(image: xr.DataArray, z: int | None) -> NDArray[np.float64]:
 
 
 def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.8th percentile.
+    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.3th percentile: debris must not dim the rest.
 
     More channels than colours are planes of focus or the like: the middle one is shown.
     """
@@ -72,7 +95,7 @@ def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
         plane = plane[len(plane) // 2 :][:1]
     stretched = []
     for channel in plane:
-        low, high = np.percentile(channel, (0.5, 99.8))
+        low, high = np.percentile(channel, (0.5, 99.3))
         if high <= low:
             low, high = channel.min(), max(channel.max(), channel.min() + 1)
         # A gamma of 0.7 shows dim structures, which are most of a fluorescence image.
@@ -101,6 +124,7 @@ def _labels(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     labels = plane[0].astype(np.int64)
     generator = np.random.default_rng(3)
     colours = generator.uniform(0.25, 1, size=(int(labels.max(initial=0)) + 1, 3))
+    colours /= colours.max(axis=1, keepdims=True)
     colours[0] = 0
     shown: NDArray[np.float64] = colours[np.clip(labels, 0, None)]
     return shown

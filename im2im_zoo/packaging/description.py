@@ -14,9 +14,10 @@ from typing import Any
 from bioimageio.spec.model import v0_5 as spec
 
 from im2im_zoo.packaging.drafts import draft_citations, draft_description, draft_tags
+from im2im_zoo.packaging.format_version import OLDEST, channel_names, oldest_format
 from im2im_zoo.packaging.geometry import Geometry
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_name
-from im2im_zoo.packaging.weights import OPSET, Weights
+from im2im_zoo.packaging.weights import Weights
 from im2im_zoo.processing import Operation
 from im2im_zoo.processing.before_rdf import split_custom
 from im2im_zoo.recipe import Recipe
@@ -34,6 +35,8 @@ DTYPES = (
     "int64",
     "bool",
 )
+
+COMPARISON = "validation.png"
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def describe(
     """The RDF as plain values, ready for YAML. See `export` for the arguments."""
     package = recipe.package
     rdf: dict[str, Any] = {
-        "format_version": spec.ModelDescr.implemented_format_version,
+        "format_version": OLDEST,
         "type": "model",
         "name": _ascii_name(recipe.name),
         "description": package.description or draft_description(recipe),
@@ -110,13 +113,14 @@ def describe(
         "timestamp": str(provenance.get("timestamp") or datetime.now(UTC).isoformat(timespec="seconds")),
         "authors": [_plain(a) for a in package.authors],
         "maintainers": [_plain(m) for m in package.maintainers],
-        "cite": [_plain(c) for c in package.cite] or draft_citations(recipe),
+        "cite": draft_citations(recipe),
         "license": package.license,
         "tags": draft_tags(recipe),
         "git_repo": package.git_repo,
-        "documentation": content.file("README.md"),
-        "covers": [content.file("cover.png")],
-        "attachments": [content.file("recipe.yaml"), *_custom_files(recipe, content)],
+        # Names alone: bioimageio.spec before 0.5.11 and QuPath refuse them with hashes.
+        "documentation": "README.md",
+        "covers": ["cover.png"],
+        "attachments": _attachments(recipe, content),
         "inputs": [_input(recipe, measured, content)],
         "outputs": [_output(recipe, measured, content)],
         "weights": _weights(weights, content),
@@ -128,7 +132,8 @@ def describe(
         rdf["training_data"] = {"id": package.training_data}
     if package.parent:
         rdf["parent"] = {"id": package.parent}
-    return {key: value for key, value in rdf.items() if value not in (None, [])}
+    rdf = {key: value for key, value in rdf.items() if value not in (None, [])}
+    return {**rdf, "format_version": oldest_format(rdf)}
 
 
 def _input(recipe: Recipe, measured: Measured, content: Content) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def _input(recipe: Recipe, measured: Measured, content: Content) -> dict[str, An
     }
     axes: list[dict[str, Any]] = [
         {"type": "batch"},
-        {"type": "channel", "id": "channel", "channel_names": list(measured.input_channels)},
+        {"type": "channel", "id": "channel", "channel_names": channel_names(measured.input_channels)},
         *({"type": "space", "id": a, "size": sizes[a], **_scale(a, measured)} for a in recipe.space),
     ]
     return {
@@ -155,7 +160,7 @@ def _input(recipe: Recipe, measured: Measured, content: Content) -> dict[str, An
 def _output(recipe: Recipe, measured: Measured, content: Content) -> dict[str, Any]:
     axes: list[dict[str, Any]] = [
         {"type": "batch"},
-        {"type": "channel", "id": "channel", "channel_names": list(measured.output_channels)},
+        {"type": "channel", "id": "channel", "channel_names": channel_names(measured.output_channels)},
     ]
     for axis, halo in zip(recipe.space, measured.geometry.halo, strict=True):
         size = {"tensor_id": recipe.input.id, "axis_id": axis}
@@ -184,11 +189,11 @@ def _weights(weights: Weights, content: Content) -> dict[str, Any]:
     first = next(f for f in ("pytorch_state_dict", "torchscript", "onnx") if f in weights.files)
     entries: dict[str, Any] = {}
     for name, path in weights.files.items():
-        entry: dict[str, Any] = {**content.file(path.name), "comment": weights.comments[name]}
+        entry: dict[str, Any] = content.file(path.name)
         if name != first:
             entry["parent"] = first
         if name == "onnx":
-            entry["opset_version"] = OPSET
+            entry["opset_version"] = weights.opset
         else:
             entry["pytorch_version"] = version
         if name == "pytorch_state_dict":
@@ -228,6 +233,8 @@ def _config(
         "baselines": {k: _rounded(v) for k, v in baselines.items()},
         "weights_errors": {k: _rounded(v) for k, v in weights.errors.items()},
         "weights_left_out": dict(weights.left_out),
+        # The format has room for comments since 0.5.4 only.
+        "weights_comments": dict(weights.comments),
         "provenance": {str(k): _yaml_value(v) for k, v in provenance.items()},
         **_before_rdf(recipe, measured, content),
         **_grouping(recipe, content),
@@ -254,10 +261,13 @@ def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:
     return {} if name is None else {"grouping": _yaml_value(describe_grouping(recipe, content.hashes[name]))}
 
 
-def _custom_files(recipe: Recipe, content: Content) -> list[dict[str, str]]:
-    """The files of custom operations in front of the network, and of the grouping: readers copy attachments with the package."""
+def _attachments(recipe: Recipe, content: Content) -> list[dict[str, str]]:
+    """Files that readers have to copy with the package: the recipe, the README's picture, those of custom operations in front of
+    the network, and that of the grouping.
+    """
     custom, _ = split_custom(recipe.input.preprocessing)
-    names = [file_name(str(o.source)) for o in custom if o.id == "custom"]
+    names = ["recipe.yaml", *(name for name in (COMPARISON,) if name in content.hashes)]
+    names += [file_name(str(o.source)) for o in custom if o.id == "custom"]
     if (grouping := grouping_name(recipe)) is not None:
         names.append(grouping)
     return [content.file(name) for name in dict.fromkeys(names)]

@@ -4,8 +4,10 @@ Drafted only where it follows from the recipe; `missing_metadata` lists what a p
 """
 
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
+from im2im_zoo.packaging.citations import works_behind
 from im2im_zoo.packaging.findings import Finding
 from im2im_zoo.recipe import Recipe
 
@@ -39,23 +41,9 @@ _CONTENT = {
     "cell": "cells",
 }
 _NETWORK = {"unet": "unet", "dynunet": "unet", "resnet": "resnet", "densenet": "densenet", "fnet": "unet"}
-_CITATIONS = {
-    "monai": (
-        "Cardoso et al. 2022: MONAI: an open-source framework for deep learning in healthcare",
-        "10.48550/arXiv.2211.02701",
-    ),
-    "unet": (
-        "Ronneberger et al. 2015: U-Net: Convolutional Networks for Biomedical Image Segmentation",
-        "10.1007/978-3-319-24574-4_28",
-    ),
-    "torch": (
-        "Paszke et al. 2019: PyTorch: An Imperative Style, High-Performance Deep Learning Library",
-        "10.48550/arXiv.1912.01703",
-    ),
-}
 _RULES = {
     "authors": "who made the model: a list of {name, affiliation, orcid, github_user}",
-    "cite": "the work that describes the model or its data: a list of {text, doi} or {text, url}; until then it cites the software only",
+    "cite": "the work that describes the model or its data: a list of {text, doi} or {text, url}; until then it cites the method, the network and the software only",
     "description": "what the model does and on which images, in a sentence or two",
     "documentation": "Markdown on what it was trained on, and where it fails",
     "training_data": "the bioimage.io id of the dataset, or a sentence saying where the images come from",
@@ -91,23 +79,27 @@ def draft_tags(recipe: Recipe) -> list[str]:
 
 
 def draft_citations(recipe: Recipe) -> list[dict[str, str]]:
-    """Works on the software that the recipe names."""
-    path = recipe.network.callable.lower()
-    return [
-        {"text": text, "doi": doi}
-        for word, (text, doi) in _CITATIONS.items()
-        if word in path or word == "torch"
-    ]
+    """The recipe's own, and the works of its method, its network and the network's library that are not among them."""
+    cited = [c.model_dump(mode="json", exclude_none=True) for c in recipe.package.cite]
+    known = {str(c.get("doi", "")).lower() for c in cited}
+    for work in works_behind(recipe):
+        if work["doi"].lower() not in known:
+            known.add(work["doi"].lower())
+            cited.append(dict(work))
+    return cited
 
 
 def draft_description(recipe: Recipe) -> str:
-    """A sentence of what the recipe says."""
+    """A sentence or two of what the recipe says, at most the 512 characters that the format has room for."""
+    given, made = (", ".join(section.channels or ()) for section in (recipe.input, recipe.output))
+    source = f"images of {given}" if given else "images"
     what = {
-        "regression": "Predicts an image from an image",
-        "semantic": "Segments images",
-        "instance": "Finds objects in images",
+        "regression": f"Predicts {made or 'an image'} from {source}",
+        "semantic": f"Segments {made or source}" + (f" in {source}" if made else ""),
+        "instance": f"Finds objects in {source}",
     }[recipe.output.task]
-    return f"{recipe.name}. {what} ({len(recipe.space)}D)."
+    method, network = (c.callable.rpartition(".")[2] for c in (recipe.framework, recipe.network))
+    return f"{recipe.name}. {what} ({len(recipe.space)}D). Method {method}, network {network}."[:512]
 
 
 def _tags_by_category(recipe: Recipe) -> dict[str, str | None]:
@@ -148,10 +140,8 @@ def _runs_in_deepimagej(recipe: Recipe) -> bool:
     fancy: list[Mapping[str, Any]] = [
         s.kwargs.model_dump(exclude_none=True) for s in steps if s.id in ("clip", "scale_range")
     ]
-    percentiles = any(
-        s.id == "clip" and (s.kwargs.min_percentile is not None or s.kwargs.max_percentile is not None)
-        for s in steps
-    )
+    # It knows no percentiles, and wants both limits.
+    percentiles = any(s.id == "clip" and (s.kwargs.min is None or s.kwargs.max is None) for s in steps)
     return (
         all(s.id in known for s in steps)
         and not percentiles
@@ -166,7 +156,6 @@ def _first(words: Mapping[str, str], text: str) -> str | None:
 def tag_categories() -> Mapping[str, list[str]]:
     """bioimage.io's categories of tags, of each of which a model should have one."""
     import json
-    from importlib.resources import files
 
     text = (files("bioimageio.spec") / "static" / "tag_categories.json").read_text(encoding="utf-8")
     categories: Mapping[str, list[str]] = json.loads(text)["model"]

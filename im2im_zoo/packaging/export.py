@@ -23,8 +23,10 @@ from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.networks import Call, Grid, as_call
 from im2im_zoo.package import sha256
-from im2im_zoo.packaging.cover import write_cover
+from im2im_zoo.packaging.architecture import libraries
+from im2im_zoo.packaging.cover import write_comparison, write_cover
 from im2im_zoo.packaging.description import (
+    COMPARISON,
     DTYPES,
     Content,
     Measured,
@@ -34,13 +36,14 @@ from im2im_zoo.packaging.description import (
     preprocessing_of,
 )
 from im2im_zoo.packaging.drafts import missing_metadata
-from im2im_zoo.packaging.geometry import centre, measure_geometry, network_grid
+from im2im_zoo.packaging.geometry import centre, exact_scale, measure_geometry, network_grid
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_file, grouping_name, labels_of
+from im2im_zoo.packaging.in_graph import InGraph, softmax_in_graph
 from im2im_zoo.packaging.readme import write_readme
 from im2im_zoo.packaging.sample import Sample, Steps, past_custom, run_on_grid
 from im2im_zoo.packaging.tensors import choose_crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.validate import validate_package
-from im2im_zoo.packaging.weights import FORMATS, Weights, architecture_of, write_weights
+from im2im_zoo.packaging.weights import FORMATS, OPSET, Weights, architecture_of, write_weights
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom_code import source_file
 from im2im_zoo.processing.grouping import Grouping
@@ -85,6 +88,7 @@ class _Export:
     trained_with: Recipe | None = None
     portable: Mapping[str, object] | None = None
     grid: Grid | None = None
+    opset: int = OPSET
 
     @property
     def grouping(self) -> Grouping | None:
@@ -114,6 +118,7 @@ def export_package(
     trained_with: Recipe | None = None,
     portable: Mapping[str, object] | None = None,
     grid: Grid | None = None,
+    opset: int = OPSET,
 ) -> Exported:
     """Write a package that is valid, and that gives the same with each of its weight formats.
 
@@ -137,6 +142,7 @@ def export_package(
         trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
             it says of how it became so (`portable.Portable.record`).
         grid: what `network_grid` gives for the network and the weights; measured if it is not given.
+        opset: of the ONNX weights.
     Raises:
         PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
             sound. Nothing is left at `output` or `zip_path` then.
@@ -149,6 +155,9 @@ def export_package(
     try:
         folder.chmod(0o755)
         plain = copy.deepcopy(network).cpu().eval()
+        made = softmax_in_graph(InGraph(plain, recipe, architecture or recipe.network))
+        trained_with = trained_with or recipe
+        plain, recipe = made.network, made.recipe
         steps = Steps.of(recipe, root=root, allow_code=allow_code)
         work = _Export(
             plain,
@@ -158,11 +167,12 @@ def export_package(
             folder,
             steps,
             weights,
-            architecture or recipe.network,
+            made.architecture,
             trusted,
             trained_with,
             portable,
             grid,
+            opset,
         )
         rdf = _write(work, figures, baselines or {}, provenance or {})
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
@@ -194,7 +204,8 @@ def _write(
     steps = replace(work.steps, preprocessing=preprocessing_of(recipe))
     work = replace(work, steps=steps)
     pixel_size = _pixel_size(work.samples)
-    scales = [pixel_size.get(a, 1.0) for a in recipe.space]
+    declared = {axis: exact_scale(size) for axis, size in pixel_size.items()}
+    scales = [declared.get(a, 1.0) for a in recipe.space]
     grid = work.grid or network_grid(work.network, recipe, work.samples, work.formats)
     geometry = measure_geometry(work.call, work.network, grid, steps, work.samples, scales)
     crop = choose_crop(work.samples[0], geometry, recipe.space)
@@ -218,6 +229,7 @@ def _write(
         architecture=work.architecture,
         allow_code=work.packages,
         root=steps.root,
+        opset=work.opset,
     )
     first = _target_channels(work, crop.target, test_output.shape[1])
     measured = Measured(
@@ -226,25 +238,23 @@ def _write(
         output_dtype=result_dtype,
         input_channels=_channels(recipe.input.channels, work.samples[0].input, test_input.shape[1], "input"),
         output_channels=_output_channels(work, test_output.shape[1], first),
-        pixel_size_um=pixel_size,
+        pixel_size_um=declared,
         geometry=geometry,
         parameters=sum(p.numel() for p in work.network.parameters()),
         tolerance=_tolerance(work, weights, steps.prepare(crop.input).to_numpy(), crop.input, test_output),
     )
-    _write_cover(work, geometry.grid, first)
+    _write_cover(work, geometry.grid, first, has_target=bool(figures))
     (folder / "recipe.yaml").write_text(
         dump_recipe(_without_folders(work.trained_with or recipe)), encoding="utf-8"
     )
     if "pytorch_state_dict" in weights.files:
         (folder / "environment.yaml").write_text(
-            _environment(work.architecture, work.recipe.network), encoding="utf-8"
+            _environment(libraries(weights.architecture or {}, folder)), encoding="utf-8"
         )
-    (folder / "README.md").write_text("", encoding="utf-8")
     described = {"figures": figures, "baselines": baselines, "provenance": provenance}
     rdf = describe(recipe, measured, weights, _content(folder), portable=work.portable, **described)  # type: ignore[arg-type]
     readme = write_readme(recipe, rdf, samples=len(work.samples), **described)  # type: ignore[arg-type]
     (folder / "README.md").write_text(readme, encoding="utf-8")
-    rdf["documentation"] = _content(folder).file("README.md")
     text = yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110)
     (folder / "rdf.yaml").write_text(text, encoding="utf-8")
     return rdf
@@ -299,7 +309,7 @@ def _tolerance(
     }
 
 
-def _write_cover(work: _Export, grid: Any, channels: int) -> None:
+def _write_cover(work: _Export, grid: Any, channels: int, *, has_target: bool) -> None:
     sample = work.samples[0]
     part = centre(sample.input, work.recipe.space, _COVER_PART[len(work.recipe.space)])
     raw = run_on_grid(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
@@ -308,6 +318,9 @@ def _write_cover(work: _Export, grid: Any, channels: int) -> None:
     if work.grouping is not None:
         result = labels_of(work.grouping.load(work.folder, allow_code=True), result).expand_dims("channel")
     write_cover(work.folder / "cover.png", image, result, work.recipe.output.task)
+    if has_target:
+        target = sample.target.isel(part)
+        write_comparison(work.folder / COMPARISON, image, result, target, work.recipe.output.task)
 
 
 def _copy_custom(work: _Export) -> None:
@@ -388,14 +401,14 @@ def _result_dtype(dtype: Any) -> str:
     return name if name in DTYPES and name != "float64" else "float32"
 
 
-def _environment(*components: Component) -> str:
-    """A conda environment for a state dict of components, with the versions of here."""
+def _environment(names: Sequence[str]) -> str:
+    """A conda environment for a state dict whose network needs libraries, with the versions of here."""
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
     import torch
 
     pip: list[str] = []
-    for library in {component.callable.split(".")[0] for component in components} - {"torch"}:
+    for library in set(names) - {"torch"}:
         try:
             pip.append(f"{library}=={version(library)}")
         except PackageNotFoundError:  # its distribution has another name; looking through all of them is slow

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from im2im_zoo.packaging.consumers import ConsumerVerdict
 from im2im_zoo.packaging.finding_codes import CODES, SUBJECTS, Subject
 
 Severity = Literal["error", "warning", "info"]
@@ -51,40 +52,6 @@ class CoreVerdict:
     core: Literal["passed", "failed", "not run"]
     ours: Literal["passed", "failed", "not run"]
     reason: str
-
-
-class ConsumerVerdict(Protocol):
-    """Whether a program that reads packages runs this one, and how."""
-
-    @property
-    def consumer(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Of the program."""
-        ...
-
-    @property
-    def weights_format(self) -> str:
-        """That it would run."""
-        ...
-
-    @property
-    def verdict(self) -> str:
-        """`runs`, `differs`, `cannot` or `unknown`."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why."""
-        ...
-
-    @property
-    def change(self) -> str:
-        """What would have to be changed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +110,9 @@ class ValidationReport:
             "notes": [asdict(n) for n in self.notes],
             "measured": dict(self.measured),
             "core": [asdict(v) for v in self.core],
-            "consumers": [{name: getattr(v, name) for name in _CONSUMER} for v in self.consumers],
+            "consumers": [v.plain() for v in self.consumers],
         }
         return json.dumps(_finite(content), indent=2)
-
-
-_CONSUMER = ("consumer", "version", "weights_format", "verdict", "reason", "change")
 
 
 def _finite(value: Any) -> Any:

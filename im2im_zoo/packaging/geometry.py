@@ -4,6 +4,7 @@ The format wants `min - 2 * halo >= 1`, so a halo makes the smallest tile larger
 that along z would have to be padded for nothing: the halo is kept to what the sample images allow.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -109,7 +110,7 @@ def declare(
             known = reach is not None
             wanted = max(wanted, reach[axis]) if reach is not None else wanted
             source = "receptive field" if known else "none is exact, and a larger one helps little"
-        wanted = _whole(wanted, scales[axis], 1)
+        wanted = _whole(wanted, scales[axis], step, 1)
         if step:
             largest = max(grid.min[axis], extents[axis] // step * step)
             size = min(max(grid.min[axis], -(-(2 * wanted + 1) // step) * step), largest)
@@ -118,7 +119,7 @@ def declare(
             # Half of each tile is kept: no halo makes the others exact, and there would be very many tiles.
             size, limited_by = grid.min[axis], "network"
             limit = (size - 1) // 2 if enough else size // 4
-        halo = _whole(min(wanted, limit), scales[axis], -1)
+        halo = _whole(min(wanted, limit), scales[axis], step, -1)
         sizes.append(size)
         kept.append(halo)
         limits = f"{source}, limited to {halo} by the size of the {limited_by}"
@@ -139,11 +140,27 @@ def centre(image: xr.DataArray, axes: Sequence[str], sizes: Sequence[int]) -> di
     return part
 
 
-def _whole(halo: int, scale: float, direction: int) -> int:
-    """The next halo that stays whole when the format multiplies it by the scale and divides it again, in floats.
+def exact_scale(size: float) -> float:
+    """The next pixel size by which whole numbers can be multiplied and divided again: 39 binary digits, a difference of 1e-12.
 
-    6 * 0.2 / 0.2 is 6.000000000000001: bioimageio.spec refuses it, and cuts off 5 where it rounds down.
+    Sizes that refer to another axis are computed so; 126 * 0.2 / 0.2 is 126.00000000000001, which bioimageio.spec refuses, and
+    others come out one too small.
     """
-    while halo > 0 and not (halo * scale / scale == halo and int(halo / scale * scale) == halo):
+    digits, exponent = math.frexp(size)
+    return math.ldexp(round(math.ldexp(digits, 39)), exponent - 39)
+
+
+def _whole(halo: int, scale: float, step: int, direction: int) -> int:
+    """The next halo that keeps sizes on the grid, and stays whole when the format multiplies it by the scale and divides it again.
+
+    bioimageio.core 0.11 puts the halo around whole images before it runs the network, which then has to take size + 2 halo. In
+    floats 6 * 0.2 / 0.2 is 6.000000000000001: bioimageio.spec refuses it, and cuts off 5 where it rounds down.
+    """
+
+    def fits(n: int) -> bool:
+        is_whole = n * scale / scale == n and int(n / scale * scale) == n
+        return is_whole and (step == 0 or 2 * n % step == 0)
+
+    while halo > 0 and not fits(halo):
         halo += direction
     return max(halo, 0)

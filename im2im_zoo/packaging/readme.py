@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from im2im_zoo.packaging.description import COMPARISON
 from im2im_zoo.recipe import Recipe
 
 _CONSUMERS = {
@@ -42,8 +43,11 @@ def write_readme(
 
 
 def _use(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
-    rows = [f"| `{name}` | {_CONSUMERS[name]} |" for name in rdf["weights"]]
-    left_out = rdf["config"]["im2im_zoo"]["weights_left_out"]
+    ours = rdf["config"]["im2im_zoo"]
+    rows = [
+        f"| `{name}` | {_CONSUMERS[name]} | {ours['weights_comments'][name]} |" for name in rdf["weights"]
+    ]
+    left_out = ours["weights_left_out"]
     reasons = [f"- There are no `{name}` weights: {reason}." for name, reason in left_out.items()]
     extra = "\n\n" + "\n".join(reasons) if reasons else ""
     image = "image" if _custom(rdf) else '"image.tif"'
@@ -70,8 +74,8 @@ result = predict(model=model, inputs=sample).members["{recipe.output.id}"]
 
 In Fiji install deepImageJ, in ilastik use the Neural Network workflow, and give them the zip.
 
-| weights | for |
-|---|---|
+| weights | for | |
+|---|---|---|
 {chr(10).join(rows)}{extra}"""
 
 
@@ -158,7 +162,7 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
         for t, k in ((source, "preprocessing"), (result, "postprocessing"))
     ]
     sizes = ", ".join(f"{a['id']} {_size(a['size'])}" for a in source["axes"] if a["type"] == "space")
-    scale = ", ".join(f"{a['id']} {a['scale']} µm" for a in source["axes"] if "scale" in a)
+    scale = ", ".join(f"{a['id']} {a['scale']:.6g} µm" for a in source["axes"] if "scale" in a)
     halo = ", ".join(f"{a} {n}" for a, n in ours["halo"].items())
     reach = ours["receptive_field"]
     reached = (
@@ -207,6 +211,13 @@ def _training(recipe: Recipe, provenance: Mapping[str, object]) -> str:
         lines.append(f"Training data: {recipe.package.training_data}")
     plain = {k: v for k, v in provenance.items() if isinstance(v, str | int | float)}
     known = [f"- {key.replace('_', ' ')}: {value}" for key, value in plain.items()]
+    data, parent = provenance.get("data"), provenance.get("parent")
+    if isinstance(data, Mapping) and "sha256" in data:
+        known.append(f"- SHA-256 of the images: {data['sha256']}")
+    if isinstance(parent, Mapping):
+        known.append(f"- started from the weights of: {', '.join(f'{k} {v}' for k, v in parent.items())}")
+    if recipe.package.parent:
+        known.append(f"- tuned from: {recipe.package.parent}")
     if known:
         lines.append("\n".join(known))
     return "\n\n".join(lines)
@@ -238,6 +249,11 @@ def _validation(
             f"Measured on held-out images (number: {images}) that were not trained on: the whole image through preprocessing, "
             f"{steps}, compared with its target; the mean over images."
         )
+        if any(a["source"] == COMPARISON for a in rdf["attachments"]):
+            lines.append(
+                f"![A held-out image, what the model makes of it, and its target]({COMPARISON})\n\n"
+                "A held-out image, what the model makes of it, and its target."
+            )
         if baselines:
             lines.append(
                 "The baseline compares the input image itself (or the simplest rule) with the same targets."

@@ -14,6 +14,7 @@ from im2im_zoo.array_file import read_npy
 from im2im_zoo.errors import Im2ImError, PackageError
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.packaging.checks import Checks, bounded_memory
+from im2im_zoo.packaging.consumers import ConsumerVerdict, consumer_table
 from im2im_zoo.packaging.core_check import check_core
 from im2im_zoo.packaging.findings import Finding, ValidationReport, sort_findings
 from im2im_zoo.packaging.format_checks import check_files, check_format, check_unchanged, files_of
@@ -64,9 +65,12 @@ def validate_package(
         return ValidationReport(str(source), (Finding("error", "open", "", str(error)),))
     with package:
         checks = Checks(package, allow_code)
+        consumers: tuple[ConsumerVerdict, ...] = ()
         try:
             with bounded_memory():
                 _check(checks, weights, sizes, links=links, core=core)
+                if not checks.has("refused"):
+                    consumers = consumer_table(package)
                 if pictures and not checks.has("refused", "unsafe"):
                     checks.pictures += pictures_of(package)
         except (Im2ImError, MemoryError) as error:  # what no check expects is still about the package
@@ -80,6 +84,7 @@ def validate_package(
             name=package.name,
             version=package.version or "",
             core=tuple(checks.core),
+            consumers=consumers,
             pictures=tuple(checks.pictures),
         )
 

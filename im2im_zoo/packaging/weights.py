@@ -5,9 +5,7 @@ without torch, the state dict what Python users fine-tune.
 """
 
 import copy
-import hashlib
 import io
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.components import Component, build, is_component
+from im2im_zoo.components import Component, build
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import ComponentError, PackageError
 from im2im_zoo.networks import Grid, as_call
+from im2im_zoo.packaging.architecture import FILE as ARCHITECTURE
+from im2im_zoo.packaging.architecture import write_architecture
+from im2im_zoo.packaging.onnx_export import onnx_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +35,7 @@ FILES = {
 }
 OPSET = 17
 _MAX_IR = 8
+NEWEST_OPSET = 23  # of torch's exporter
 TOLERANCE = 1e-4  # of the largest output
 
 
@@ -49,6 +51,7 @@ class Weights:
     errors: Mapping[str, float]
     left_out: Mapping[str, str]
     architecture: Mapping[str, Any] | None = None
+    opset: int = OPSET
 
 
 @dataclass
@@ -61,6 +64,7 @@ class _Writing:
     component: Component | None
     allow_code: Sequence[str] = ()
     root: Path | None = None
+    opset: int = OPSET
     files: dict[str, Path] = field(default_factory=dict)
     comments: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
@@ -78,6 +82,7 @@ def write_weights(
     architecture: Component | None = None,
     allow_code: Sequence[str] = (),
     root: Path | None = None,
+    opset: int = OPSET,
 ) -> Weights:
     """Write a network's weights in several formats and check each against it at several sizes and batch sizes.
 
@@ -91,6 +96,7 @@ def write_weights(
         architecture: what the network was built from, for the state dict.
         allow_code: packages whose code the architecture may use, see `components.resolve`.
         root: folder of the modules that are the recipe's own; one that the architecture is of goes into the package.
+        opset: of the ONNX file; beyond 17, older runtimes do not read it.
     Raises:
         PackageError: an unknown format, or none could be written; says why each was left out.
     """
@@ -99,7 +105,7 @@ def write_weights(
         raise PackageError(
             f"weights {', '.join(map(repr, unknown)) or '(none)'}: the formats are {', '.join(FORMATS)}; name at least one"
         )
-    work = _Writing(network, folder, grid, channels, tensors, architecture, allow_code, root)
+    work = _Writing(network, folder, grid, channels, tensors, architecture, allow_code, root, opset)
     described = None
     for name in formats:
         try:
@@ -112,11 +118,13 @@ def write_weights(
         except _LeftOutError as reason:
             work.left_out[name] = str(reason)
             (folder / FILES[name]).unlink(missing_ok=True)
+            if name == "pytorch_state_dict":
+                (folder / ARCHITECTURE).unlink(missing_ok=True)
             work.files.pop(name, None)
     if not work.files:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in work.left_out.items())
         raise PackageError(f"the network can be written in none of the formats: {reasons}")
-    return Weights(work.files, work.comments, work.errors, work.left_out, described)
+    return Weights(work.files, work.comments, work.errors, work.left_out, described, opset)
 
 
 def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
@@ -147,38 +155,23 @@ class _LeftOutError(Exception):
 
 def _write_onnx(work: _Writing) -> None:
     import onnx
-    import torch
 
     # Into memory first: an exporter that fails leaves its format out, a full disk must not.
-    path, content = work.folder / FILES["onnx"], io.BytesIO()
-    source, result = work.tensors
-    axes = {0: "batch", **{2 + i: f"size_{i}" for i, step in enumerate(work.grid.step) if step}}
-    example = torch.zeros(
-        1, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
-    )
+    path = work.folder / FILES["onnx"]
     try:
-        with _quiet(), torch.inference_mode():
-            # The other exporter (dynamo) writes IR 10, which the ONNX Runtime of deepImageJ does not read.
-            torch.onnx.export(
-                copy.deepcopy(work.network),
-                (example,),
-                content,  # type: ignore[arg-type]  # this exporter takes a file object too
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[source],
-                output_names=[result],
-                dynamic_axes={source: axes, result: axes},
-                external_data=False,
+        with _quiet():
+            content = onnx_bytes(
+                copy.deepcopy(work.network), work.grid, work.channels, work.tensors, work.opset
             )
     except Exception as error:
         raise _LeftOutError(f"torch's ONNX exporter fails on this network: {_short(error)}") from error
-    path.write_bytes(content.getvalue())
-    model = onnx.load_from_string(content.getvalue())
-    if model.ir_version > _MAX_IR:
+    path.write_bytes(content)
+    model = onnx.load_from_string(content)
+    if work.opset <= OPSET and model.ir_version > _MAX_IR:
         raise _LeftOutError(f"the exporter wrote IR {model.ir_version}; consumers read up to {_MAX_IR}")
     _check(work, "onnx")
     dynamic = "batch and space axes are dynamic" if any(work.grid.step) else "the batch axis is dynamic"
-    work.comments["onnx"] = f"Opset {OPSET}, IR {model.ir_version}; {dynamic}."
+    work.comments["onnx"] = f"Opset {work.opset}, IR {model.ir_version}; {dynamic}."
 
 
 def _write_torchscript(work: _Writing) -> None:
@@ -219,7 +212,10 @@ def _write_state_dict(work: _Writing) -> dict[str, Any]:
 
     if work.component is None:
         raise _LeftOutError("it is not known what the network was built from")
-    described = _architecture(work, work.component)
+    try:
+        described = write_architecture(work.component, work.folder, work.root)
+    except PackageError as error:
+        raise _LeftOutError(str(error)) from error
     try:
         rebuilt = build(work.component, "network", allow_code=work.allow_code).eval()
         rebuilt.load_state_dict(work.network.state_dict(), strict=True)
@@ -245,22 +241,6 @@ def architecture_of(described: Mapping[str, Any]) -> Any:
     kind = spec.ArchitectureFromFileDescr if "source" in described else spec.ArchitectureFromLibraryDescr
     with ValidationContext(perform_io_checks=False):
         return kind.model_validate(described)
-
-
-def _architecture(work: _Writing, component: Component) -> dict[str, Any]:
-    """The RDF's description of a network that is built from a library, or a file of its own, with plain arguments."""
-    nested = [k for k, v in component.kwargs.items() if _has_component(v)]
-    if nested or not component.call:
-        raise _LeftOutError(
-            f"the RDF cannot say how it is built: {', '.join(nested) or 'it'} is a component, not a plain value"
-        )
-    module, _, name = component.callable.rpartition(".")
-    how = {"callable": name, "kwargs": _plain(component.kwargs)}
-    own = None if work.root is None else work.root / f"{module}.py"
-    if own is None or not own.is_file():
-        return {"import_from": module, **how}
-    shutil.copyfile(own, work.folder / own.name)
-    return {"source": own.name, "sha256": hashlib.sha256(own.read_bytes()).hexdigest(), **how}
 
 
 def _check(work: _Writing, name: str, architecture: Mapping[str, Any] | None = None) -> None:
@@ -311,20 +291,6 @@ def _quiet() -> Iterator[None]:
 
 def _example(batch: int, channels: int, space: Sequence[int]) -> NDArray[np.float32]:
     return np.random.default_rng(1).normal(size=(batch, channels, *space)).astype(np.float32)
-
-
-def _has_component(value: object) -> bool:
-    if is_component(value):
-        return True
-    if isinstance(value, Mapping):
-        return any(map(_has_component, value.values()))
-    return isinstance(value, list | tuple) and any(map(_has_component, value))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _short(error: Exception) -> str:

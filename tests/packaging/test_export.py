@@ -18,7 +18,6 @@ from packaging_samples import Pair, network_of, tiny_recipe
 from PIL import Image
 from torch import nn
 
-from im2im_zoo.components import Component
 from im2im_zoo.errors import PackageError
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
@@ -58,7 +57,7 @@ def test_bioimageio_core_reproduces_every_weight_format_without_warnings(package
 def test_sizes_halo_and_scale_are_declared(packaged: Packaged) -> None:
     rdf = yaml.safe_load((packaged(3, "regression").folder / "rdf.yaml").read_text(encoding="utf-8"))
     z, _, x = rdf["inputs"][0]["axes"][2:]
-    assert (z["scale"], x["scale"], z["unit"]) == (0.5, 0.2, "micrometer")
+    assert (z["scale"], x["scale"], z["unit"]) == (0.5, pytest.approx(0.2, rel=1e-11), "micrometer")
     assert z["size"]["step"] == 2
     reach = rdf["config"]["im2im_zoo"]["receptive_field"]
     for axis, out in zip(rdf["inputs"][0]["axes"][2:], rdf["outputs"][0]["axes"][2:], strict=True):
@@ -135,6 +134,41 @@ def test_readme_has_the_figures_and_baselines_below_a_validation_heading(package
     assert "Trained on nothing: for tests." in text
 
 
+@pytest.mark.parametrize(("ndim", "task"), CASES)
+def test_the_validation_section_has_a_picture_of_image_result_and_target(
+    packaged: Packaged, ndim: int, task: str
+) -> None:
+    folder = packaged(ndim, task).folder
+    assert "](validation.png)" in (folder / "README.md").read_text(encoding="utf-8").split("## Validation")[1]
+    rdf = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
+    assert "validation.png" in [a["source"] for a in rdf["attachments"]]
+    with Image.open(folder / "validation.png") as image:
+        assert image.width == 3 * image.height
+        pixels = np.asarray(image.convert("L")).astype(float)
+    assert all(part.std() > 3 for part in np.split(pixels, 3, axis=1))
+
+
+def test_a_package_without_figures_has_no_picture_of_a_target(pair_2d: Pair, tmp_path: Path) -> None:
+    recipe = tiny_recipe(2, "regression")
+    exported = export_package(
+        network_of(recipe), recipe, [pair_2d], tmp_path / "p", figures={}, weights=["torchscript"]
+    )
+    assert not (exported.folder / "validation.png").exists()
+
+
+def test_a_pixel_size_at_which_sizes_would_not_stay_whole_can_be_exported(
+    pair_2d: Pair, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(2, "regression")
+    part = Pair("part", pair_2d.input[:, :128, :128], pair_2d.target[:, :128, :128])
+    assert 126 * 0.2 / 0.2 != 126
+    exported = export_package(
+        network_of(recipe), recipe, [part], tmp_path / "p", figures={}, weights=["torchscript"]
+    )
+    assert np.load(exported.folder / "test_input.npy").shape[-1] == 126
+    assert "0.2 µm" in (exported.folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_no_folder_of_this_machine_is_in_the_package(packaged: Packaged) -> None:
     folder = packaged(2, "semantic").folder
     for name in ("rdf.yaml", "recipe.yaml", "README.md", "environment.yaml"):
@@ -185,19 +219,6 @@ def test_same_weights_in_another_function_have_no_state_dict(pair_2d: Pair, tmp_
     network.register_forward_hook(lambda module, inputs, output: output * 2)
     with pytest.raises(PackageError, match=r"its output differs from the network's by 0\.5"):
         export_package(network, recipe, [pair_2d], tmp_path / "p", figures={}, weights=["pytorch_state_dict"])
-
-
-def test_an_architecture_with_components_inside_is_left_out(pair_2d: Pair, tmp_path: Path) -> None:
-    recipe = tiny_recipe(2, "regression")
-    nested = Component(
-        callable=recipe.network.callable,
-        kwargs={**recipe.network.kwargs, "act": {"callable": "torch.nn.ReLU", "call": False}},
-    )
-    exported = export_package(
-        network_of(recipe), recipe, [pair_2d], tmp_path / "p", figures={}, architecture=nested,
-        weights=["onnx", "pytorch_state_dict"],
-    )  # fmt: skip
-    assert any("act is a component, not a plain value" in line for line in exported.warnings)
 
 
 def test_an_existing_package_is_kept_unless_overwritten(

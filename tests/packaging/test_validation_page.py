@@ -1,28 +1,19 @@
 """The page of a validation: complete, self-contained, and harmless whatever the package says."""
 
 import base64
+import dataclasses
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from im2im_zoo.packaging import Finding, ValidationReport, validate_package
+from im2im_zoo.packaging.consumers import ConsumerVerdict
 from im2im_zoo.packaging.finding_codes import CODES, SUBJECTS
 from im2im_zoo.packaging.findings import CoreVerdict, Note, Picture
 from im2im_zoo.packaging.validation_page import validation_page
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """As the table of consumers has them."""
-
-    consumer: str = "deepImageJ"
-    version: str = "3.1"
-    weights_format: str = "onnx"
-    verdict: str = "cannot"
-    reason: str = "<b>softmax</b>"
-    change: str = "put it into the network"
+VERDICT = ConsumerVerdict("deepImageJ", "3.1", "onnx", "cannot", "<b>softmax</b>", "put it into the network")
 
 
 def test_a_page_has_everything_and_loads_nothing(folder_2d: Path) -> None:
@@ -51,7 +42,7 @@ def test_what_a_package_says_is_text_and_not_html() -> None:
         name=evil,
         version=evil,
         core=(CoreVerdict(evil, "failed", "passed", evil),),
-        consumers=(Verdict(reason=evil),),
+        consumers=(dataclasses.replace(VERDICT, reason=evil),),
         pictures=(Picture(evil, "image/png", b""),),
     )
     page = validation_page(report)
@@ -63,7 +54,7 @@ def test_consumers_and_core_are_shown_and_in_the_json() -> None:
     import json
 
     report = ValidationReport(
-        "p", (), core=(CoreVerdict("onnx", "failed", "passed", "too strict"),), consumers=(Verdict(),)
+        "p", (), core=(CoreVerdict("onnx", "failed", "passed", "too strict"),), consumers=(VERDICT,)
     )
     page = validation_page(report)
     for text in ("deepImageJ 3.1", "cannot", "put it into the network", "too strict"):

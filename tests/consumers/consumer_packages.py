@@ -1,0 +1,83 @@
+"""Packages of small networks with random weights, one of each framework, through the real exporter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from im2im_zoo.data import validation_samples
+from im2im_zoo.networks import as_call
+from im2im_zoo.package import open_package
+from im2im_zoo.packaging import Exported, export_package
+from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.reference import Reference
+from im2im_zoo.samples import write_samples
+from im2im_zoo.training.build import build_framework
+
+# A recipe of each framework, and of FCN one in 3D.
+RECIPES = {
+    "FCN, 2D": "nuclei_2d",
+    "FCN, 3D": "nuclei_3d",
+    "pix2pix": "synthesis_2d",
+    "pix2pixHD": "stain_transfer_2d",
+    "CycleGAN": "synthesis_2d_unsupervised",
+    "diffusion": "labelfree_2d_diffusion",
+    "EmbedSeg": "nuclei_instances_2d",
+    "Noise2Void": "denoising_n2v_2d",
+    "Self2Self": "denoising_self2self_2d",
+    "Probabilistic U-Net": "segmentation_2d_probabilistic",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An input of the network, and what it gives in the process that exported it."""
+
+    array: NDArray[np.float32]
+    expected: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A package and the cases that programs which run the network alone are given."""
+
+    exported: Exported
+    formats: tuple[str, ...]
+    cases: tuple[Case, ...]
+
+
+def package_of(name: str, folder: Path) -> Packaged:
+    """The package of a recipe that was not trained."""
+    images = write_samples(name, folder / "images")
+    recipe = load_recipe(name, [("data.path", str(images))])
+    torch.manual_seed(0)
+    framework = build_framework(recipe).eval()
+    network = framework.exported_network().eval()
+    exported = export_package(
+        network,
+        recipe,
+        validation_samples(recipe),
+        folder / name,
+        figures={},
+        architecture=framework.exported_architecture(recipe.network),
+        zip_path=folder / f"{name}.zip",
+    )
+    with open_package(exported.folder) as package:
+        (prepared,) = Reference.of(package).inputs
+        formats = package.weights
+    return Packaged(exported, formats, _cases(network, prepared, exported.folder))
+
+
+def _cases(network: Any, prepared: NDArray[Any] | None, folder: Path) -> tuple[Case, ...]:
+    """The test image; and noise of another batch size and of other sizes, not square."""
+    assert prepared is not None
+    rdf = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
+    grid = list(rdf["config"]["im2im_zoo"]["grid"].values())
+    space = [a["min"] + (1 + i % 2) * a["step"] for i, a in enumerate(grid)]
+    noise = np.random.default_rng(0).normal(size=(2, prepared.shape[1], *space)).astype(np.float32)
+    call = as_call(network)
+    return tuple(Case(array, call(array)) for array in (prepared.astype(np.float32), noise))

@@ -1,0 +1,95 @@
+"""The programs that packages are run in, outside of im2im_zoo, and what each gives. Installs nothing: `install.sh` does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from consumer_packages import Case, Packaged
+from numpy.typing import NDArray
+
+HERE = Path(__file__).resolve().parent
+# Where install.sh has put them.
+FOLDER = Path(os.environ.get("IM2IM_ZOO_CONSUMERS", HERE.parents[1] / ".consumers"))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, the formats that it runs, and how it is started; `needed` is what is not there if it is not installed."""
+
+    name: str
+    formats: tuple[str, ...]
+    command: tuple[str, ...]
+    needed: Path
+    whole_package: bool = False
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot be run here."""
+        if self.needed.exists():
+            return None
+        return f"{self.name} is not installed here: `make consumers` installs it in {FOLDER.name}/"
+
+    def differences(self, made: Packaged, work: Path) -> dict[str, float]:
+        """By format, the largest difference to the process that exported, as a fraction of the largest value."""
+        formats = [name for name in self.formats if name in made.formats]
+        if self.whole_package:
+            return self._of_package(made, formats)
+        return {name: max(self._of_case(made, name, case, work) for case in made.cases) for name in formats}
+
+    def _of_package(self, made: Packaged, formats: Sequence[str]) -> dict[str, float]:
+        said = _run([*self.command, str(made.exported.zip_path), *formats])
+        line = next(line for line in said.splitlines() if line.startswith("RESULT"))
+        found = json.loads(line.removeprefix("RESULT"))
+        return {name: max(v for k, v in found.items() if k.split()[0] == name) for name in formats}
+
+    def _of_case(self, made: Packaged, name: str, case: Case, work: Path) -> float:
+        files = {"onnx": "weights.onnx", "torchscript": "weights_torchscript.pt"}
+        source, result = work / "input.bin", work / "output.bin"
+        case.array.tofile(source)
+        model = made.exported.folder / files[name]
+        said = _run([*self.command, str(model), str(source), str(result), *map(str, case.array.shape)])
+        sizes = [int(n) for n in said.split()]
+        return _difference(np.fromfile(result, np.float32).reshape(sizes), case.expected)
+
+
+def _difference(result: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    assert result.shape == expected.shape
+    return float(np.abs(result.astype(np.float64) - expected).max() / (np.abs(expected).max() or 1))
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def _node(version: str) -> Program:
+    modules = FOLDER / f"node_{version}" / "node_modules"
+    command = ("node", str(HERE / "run_onnx.js"), str(modules))
+    return Program(f"onnxruntime-node {version}", ("onnx",), command, modules)
+
+
+def _libtorch(name: str, file: str) -> Program:
+    return Program(name, ("torchscript",), (str(FOLDER / file),), FOLDER / file)
+
+
+def _core(name: str, python: Path, formats: tuple[str, ...]) -> Program:
+    return Program(name, formats, (str(python), str(HERE / "run_core.py")), python, whole_package=True)
+
+
+_ALL = ("onnx", "torchscript", "pytorch_state_dict")
+PROGRAMS = (
+    _core(f"bioimageio.core {metadata.version('bioimageio.core')}", Path(sys.executable), _ALL),
+    _core("bioimageio.core 0.10.2", FOLDER / "core_0.10.2" / "bin" / "python", ("onnx", "torchscript")),
+    _node("1.13.1"),
+    _node("1.27.0"),
+    _libtorch("libtorch of Debian", "run_libtorch_debian"),
+    _libtorch("libtorch of the torch wheel", "run_libtorch_wheel"),
+)

@@ -1,0 +1,32 @@
+"""Packages give the same in programs that know nothing of im2im_zoo: two frameworks here, all of them by `make consumers`."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from consumer_packages import RECIPES, Packaged, package_of
+from consumer_programs import PROGRAMS, Program
+
+# What ten of our own tolerances of a format (1e-4 of the largest output) leave to other versions of a runtime.
+ALLOWED = 1e-3
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory):
+    @cache
+    def make(framework: str) -> Packaged:
+        return package_of(RECIPES[framework], tmp_path_factory.mktemp("packages"))
+
+    return make
+
+
+@pytest.mark.parametrize("framework", ["FCN, 2D", "EmbedSeg"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_a_program_gives_what_the_network_gives(
+    program: Program, framework: str, packages, tmp_path: Path
+) -> None:
+    if program.missing:
+        pytest.skip(program.missing)
+    found = program.differences(packages(framework), tmp_path)
+    assert set(found) == set(program.formats)
+    assert max(found.values()) < ALLOWED, found

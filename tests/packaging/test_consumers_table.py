@@ -1,0 +1,120 @@
+"""Which programs run a package: the rules of `consumers.yaml` on real packages, and on what is changed in them."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from im2im_zoo.package import open_package
+from im2im_zoo.packaging import ConsumerVerdict, consumer_table
+from im2im_zoo.packaging.consumers import consumer_rules, onnx_ir_version
+
+FORMATS = ("torchscript", "onnx", "pytorch_state_dict")
+
+
+@pytest.fixture
+def table(folder_2d: Path, tmp_path: Path) -> Callable[..., dict[tuple[str, str], ConsumerVerdict]]:
+    """The table of the 2D package after a change of its RDF, by consumer (its first word) and format."""
+
+    def make(
+        change: Callable[[dict[str, Any]], object] = lambda rdf: None,
+    ) -> dict[tuple[str, str], ConsumerVerdict]:
+        folder = Path(shutil.copytree(folder_2d, tmp_path / "package"))
+        rdf = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
+        change(rdf)
+        (folder / "rdf.yaml").write_text(yaml.safe_dump(rdf, sort_keys=False), encoding="utf-8")
+        with open_package(folder) as package:
+            return {(v.consumer.split()[0], v.weights_format): v for v in consumer_table(package)}
+
+    return make
+
+
+def replaced(*operations: dict[str, Any], where: str = "preprocessing") -> Callable[[dict[str, Any]], object]:
+    side = "inputs" if where == "preprocessing" else "outputs"
+    return lambda rdf: rdf[side][0].update({where: list(operations)})
+
+
+def test_every_program_has_a_verdict_for_every_format(table) -> None:
+    found = table()
+    names = {rule["consumer"].split()[0] for rule in consumer_rules()}
+    assert set(found) == {(name, kind) for name in names for kind in FORMATS}
+    assert all(v.reason and v.version for v in found.values())
+
+
+def test_an_exported_package_runs_in_what_the_community_has(table) -> None:
+    found = table()
+    running = [("bioimageio.core", kind) for kind in FORMATS]
+    running += [("ilastik", "torchscript"), ("BioEngine", "onnx"), ("BioEngine", "torchscript")]
+    assert {found[key].verdict for key in running} == {"runs"}
+    # Percentiles of each tile: it runs, and is not the same.
+    for program in ("deepImageJ", "QuPath"):
+        assert found[program, "torchscript"].verdict == "differs"
+        assert "statistics of each tile" in found[program, "torchscript"].reason
+
+
+def test_a_state_dict_of_monai_cannot_where_monai_is_not_installed(table) -> None:
+    verdict = table()["ilastik", "pytorch_state_dict"]
+    assert (verdict.verdict, "monai" in verdict.reason) == ("cannot", True)
+    assert "torchscript" in verdict.change
+
+
+def test_covers_with_hashes_cannot_in_older_readers_and_it_says_what_to_do(table) -> None:
+    found = table(
+        lambda rdf: rdf.update(
+            covers=[{"source": "cover.png"}], documentation={"source": "README.md"}, format_version="0.5.12"
+        )
+    )
+    assert found["bioimageio.core", "onnx"].verdict == "runs"
+    for program in ("ilastik", "BioEngine", "QuPath"):
+        assert found[program, "torchscript"].verdict == "cannot"
+        assert "covers" in found[program, "torchscript"].change
+
+
+@pytest.mark.parametrize(
+    ("operation", "deepimagej", "qupath"),
+    [
+        ({"id": "fixed_zero_mean_unit_variance", "kwargs": {"mean": 1.0, "std": 2.0}}, "runs", "differs"),
+        ({"id": "scale_linear", "kwargs": {"gain": 2.0, "offset": 1.0}}, "runs", "runs"),
+        ({"id": "softmax", "kwargs": {"axis": "channel"}}, "cannot", "differs"),
+        ({"id": "clip", "kwargs": {"min": 0.0}}, "cannot", "runs"),
+        ({"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}}, "runs", "runs"),
+        ({"id": "clip", "kwargs": {"min_percentile": 1.0, "max_percentile": 99.0}}, "cannot", "differs"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_operations_are_what_each_program_makes_of_them(
+    table, operation, deepimagej: str, qupath: str
+) -> None:
+    found = table(replaced(operation))
+    assert found["deepImageJ", "torchscript"].verdict == deepimagej
+    assert found["QuPath", "torchscript"].verdict == qupath
+
+
+def test_newer_onnx_is_left_to_newer_runtimes(table) -> None:
+    found = table(lambda rdf: rdf["weights"]["onnx"].update(opset_version=21))
+    assert found["deepImageJ", "onnx"].verdict == "cannot"
+    assert "--onnx-opset 17" in found["deepImageJ", "onnx"].change
+    assert found["BioEngine", "onnx"].verdict == "runs"
+
+
+def test_the_ir_version_is_read_from_the_file(folder_2d: Path) -> None:
+    assert onnx_ir_version(folder_2d / "weights.onnx") == 8
+    assert onnx_ir_version(folder_2d / "cover.png") is None
+
+
+def test_a_stack_is_not_for_qupath(packaged) -> None:
+    with open_package(packaged(3, "regression").folder) as package:
+        found = {(v.consumer.split()[0], v.weights_format): v for v in consumer_table(package)}
+    assert found["QuPath", "torchscript"].verdict == "cannot"
+    assert found["ilastik", "torchscript"].verdict == "runs"
+
+
+def test_sizes_off_the_multiples_of_the_step_are_not_for_deepimagej(table) -> None:
+    size = {"min": 11, "step": 2}
+    found = table(lambda rdf: rdf["inputs"][0]["axes"][2].update(size=size))
+    assert found["deepImageJ", "onnx"].verdict == "cannot"
+    assert "multiples of 2 along y" in found["deepImageJ", "onnx"].reason
+    assert found["ilastik", "torchscript"].verdict == "runs"
