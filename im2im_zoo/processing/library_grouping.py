@@ -121,7 +121,7 @@ def library_grouping(tensors: "Sequence[v0_5.OutputTensorDescr]") -> LibraryGrou
             f"{what} is followed by {', '.join(behind)}; labels can be followed by ensure_dtype alone"
         )
     space = _space(what, tensor)
-    kwargs = {k: v for k, v in dict(operation.kwargs).items() if v is not None}
+    kwargs: dict[str, Any] = {k: v for k, v in dict(operation.kwargs).items() if v is not None}
     if operation.id == "stardist_postprocessing":
         scale = dict(zip(space, map(int, kwargs["grid"]), strict=False))
         if len(kwargs["grid"]) != len(space):
@@ -158,7 +158,7 @@ def exported_by_stardist(
         return None
     if not isinstance(grid, Sequence) or len(grid) != len(space) or not {"prob", "nms"} <= set(thresholds):
         return None
-    kwargs = {
+    kwargs: dict[str, Any] = {
         "prob_threshold": float(thresholds["prob"]),
         "nms_threshold": float(thresholds["nms"]),
         "n_rays": rays,
@@ -167,7 +167,7 @@ def exported_by_stardist(
     }
     if len(space) == 3:
         kwargs["anisotropy"] = tuple(spiral["kwargs"].get("anisotropy") or (1.0, 1.0, 1.0))
-    scale = {a: int(g) for a, g in zip(space, grid, strict=True)} if set(grid) != {1} else {}
+    scale: dict[str, int] = {a: int(g) for a, g in zip(space, grid, strict=True)} if set(grid) != {1} else {}
     return LibraryGrouping("stardist_postprocessing", str(tensors[0].id), kwargs, scale, named=False)
 
 
