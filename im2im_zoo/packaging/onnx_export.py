@@ -1,6 +1,7 @@
 """A network as ONNX in memory, by the exporter of torch that writes the opset that is asked for. Checks nothing."""
 
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 from im2im_zoo.networks import Grid
@@ -75,7 +76,8 @@ def _of_newer_exporter(
 ) -> bytes:
     import torch
 
-    with torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of its own parts
         program = torch.onnx.export(
             network,
             (example,),
