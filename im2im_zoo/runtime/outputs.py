@@ -294,6 +294,25 @@ def storage(plan: Plan, number: int, kind: Format) -> tuple[tuple[int, ...], tup
     return small, shards
 
 
+def label_storage(plan: Plan, kind: Format) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """The same of the label image; no two blocks that are grouped share any."""
+    ours = plan.grouping
+    if ours is None:
+        raise ValueError("a plan without grouping")
+    if ours.block is None:
+        axes = plan.outputs[0].image_axes
+        found = [None if s is None else dict(zip(axes, s, strict=True)) for s in storage(plan, 0, kind)]
+        chunks, shards = (None if s is None else tuple(s[a] for a in ours.axes) for s in found)
+        return chunks or (), shards
+    blocks = dict(zip(ours.space, ours.block, strict=True))
+    chunks = tuple(min(ours.chunk, blocks[a]) if a in blocks else 1 for a in ours.axes)
+    count = math.prod(-(-n // c) for n, c in zip(ours.shape, chunks, strict=True))
+    may = kind.ome_zarr_version in (None, "0.5")
+    if not may or kind.shards is False or (kind.shards is None and count < _MANY_CHUNKS):
+        return chunks, None
+    return chunks, tuple(-(-blocks.get(a, 1) // c) * c for a, c in zip(ours.axes, chunks, strict=True))
+
+
 def _sides(plan: Plan, number: int, usual: int) -> tuple[int, ...]:
     target, limits = plan.outputs[number], plan.chunk_limits(number)
     sides = []
