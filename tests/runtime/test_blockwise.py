@@ -14,7 +14,11 @@ from scipy import ndimage
 
 from im2im_zoo.errors import PackageError, PlanError
 from im2im_zoo.grouping import components, embedseg
+from im2im_zoo.images import create_image, open_image
+from im2im_zoo.runtime.blockwise import group_in_blocks
 from im2im_zoo.runtime.blockwise.numbers import Numbers, number_objects
+from im2im_zoo.runtime.blockwise.steps import Walker
+from im2im_zoo.runtime.label_image import LabelImage
 
 SEEDS = st.integers(0, 2**32 - 1)
 SHAPES = st.one_of(
@@ -116,7 +120,7 @@ def test_the_greedy_choice_is_that_of_the_whole_image_with_any_blocks(
     assert (objects, warnings) == (expected.max(), [])
 
 
-@MANY
+@settings(MANY, max_examples=8)
 @given(SEEDS, cuts(), st.sampled_from([0.01, 0.1]))
 def test_it_is_so_of_maps_that_mean_nothing_and_of_a_few_voxels_that_reach_everywhere(
     seed: int, cut: tuple[Any, Any], part: float
@@ -141,7 +145,7 @@ def test_a_chain_across_all_blocks_in_which_each_candidate_takes_the_next_is_dec
     length = 96
     maps = np.zeros((5, 1, length), np.float32)
     maps[2:4] = 1.5  # each takes its neighbour
-    maps[4, 0] = np.linspace(0.99, 0.91, length)
+    maps[4, 0] = np.linspace(0.91, 0.99, length)
     expected = embedseg.group(maps)
     assert expected.max() == length / 2
     sample = sample_of(maps, (1, 8), tmp_path, embedseg)
@@ -162,14 +166,12 @@ def group(maps):
     labels, count = ndimage.label(maps[0] > 0.5)
     return np.where(labels > 0, 3 * (count - labels + 1), 0)
 """
-HALVES = """
+STRIPES = """
 import numpy as np
 
 def group(maps):
     # What an object is depends on where the view begins.
-    labels = np.zeros(maps.shape[1:], int)
-    labels[..., ::7] = 1 + np.arange(labels.shape[-1])[::7]
-    return labels
+    return np.broadcast_to(1 + np.arange(maps.shape[-1]) // 7, maps.shape[1:])
 """
 
 
@@ -204,12 +206,12 @@ def test_an_object_for_which_the_memory_leaves_no_overlap_is_warned_of(tmp_path:
     maps = np.zeros((1, 40, 200), np.float32)
     maps[0, 10:14, 20:110] = 1
     sample = sample_of(maps, (16, 16), tmp_path, LABEL, room=100 * 40 * 60)
-    _, _, [warning] = in_blocks(sample)
-    assert "they may be cut there: give more --memory" in warning
+    *_, warnings = in_blocks(sample)
+    assert "they may be cut there: give more --memory" in warnings[0]
 
 
 def test_what_two_blocks_see_differently_is_warned_of(tmp_path: Path) -> None:
-    sample = sample_of(np.zeros((1, 10, 100), np.float32), (10, 16), tmp_path, HALVES)
+    sample = sample_of(np.zeros((1, 10, 100), np.float32), (10, 16), tmp_path, STRIPES)
     labels, objects, warnings = in_blocks(sample)
     assert any("voxels are seen differently from two blocks" in w for w in warnings)
     assert objects == len(np.unique(labels)) - 1
@@ -247,6 +249,25 @@ def test_stopped_anywhere_it_goes_on_and_gives_the_same(tmp_path: Path, method: 
             told.stop_after = len(told.done) + 7
     np.testing.assert_array_equal(labels, expected)
     assert objects == count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [components, embedseg, LABEL])
+def test_four_workers_give_what_one_gives(tmp_path: Path, method: Any) -> None:
+    random = np.random.default_rng(3)
+    maps = embedding(random, blobs(random, (60, 80), 20), 0.5, 2.0)
+    kwargs: dict[str, Any] = {"seed_threshold": 0.6} if method is embedseg else {}
+    expected, count, _ = in_blocks(sample_of(maps, (16, 16), tmp_path / "one", method, kwargs))
+    sample = sample_of(maps, (16, 16), tmp_path / "four", method, kwargs)
+    path, axes, shape = tmp_path / "labels.ome.zarr", sample.space, sample.grid.shape
+    with create_image(path, axes=axes, shape=shape, dtype="uint32", chunks=(16, 16), labels=True) as writer:
+        target = LabelImage(writer.part(), axes, shape, "uint32", axes, {}, "a model")
+        told: list[tuple[str, int]] = []
+        walker = Walker((), lambda step, block: told.append((step, block)), workers=4)
+        objects, _ = group_in_blocks(sample, target, walker)
+    np.testing.assert_array_equal(open_image(path), expected)
+    assert objects == count > 1
+    assert len(set(told)) == len(told)
 
 
 def test_what_our_methods_do_not_take_is_refused_in_a_sentence(tmp_path: Path) -> None:
