@@ -32,6 +32,8 @@ _DTYPE = "uint32"
 # (measured); the labels as they are found, given and written. In blocks there are ids of 8 bytes as well.
 _MAPS_COPIES, _LABELS_COPIES, _IDS_COPIES = 3, 6, 6
 # Sides of the chunks of labels that are grouped in blocks, the first with which a block fits; and what a block has at most.
+# Bytes more for each voxel of a method that needs them, along each axis.
+_MORE = {"watershed": 100}
 _CHUNKS = {2: (1024, 512, 256), 3: (128, 64, 32)}
 _MOST_VOXELS = 2**26
 
@@ -96,6 +98,7 @@ class GroupPlan:
         of_maps, of_labels = 4 * int(maps.sizes.get("channel") or 1), 4
         each = _MAPS_COPIES * of_maps + _LABELS_COPIES * of_labels
         method = package.grouping.method(package.root)
+        each += _MORE.get(method or "", 0) * len(space)
         return cls(
             package.grouping,
             space,

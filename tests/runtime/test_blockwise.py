@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from im2im_zoo.errors import PackageError, PlanError
-from im2im_zoo.grouping import components, embedseg
+from im2im_zoo.grouping import components, embedseg, watershed
 from im2im_zoo.images import create_image, open_image
 from im2im_zoo.runtime.blockwise import group_in_blocks
 from im2im_zoo.runtime.blockwise.numbers import Numbers, number_objects
@@ -155,6 +155,26 @@ def test_a_chain_across_all_blocks_in_which_each_candidate_takes_the_next_is_dec
     assert len({step for step, _ in told.done if step.startswith("round")}) > 3, "the chain is no chain"
 
 
+# Seeded watershed
+
+
+@MANY
+@given(SEEDS, cuts(), st.sampled_from([5, 1000]), st.sampled_from([None, 1]), st.integers(0, 4))
+def test_the_watershed_is_that_of_the_whole_image_with_any_blocks(
+    seed: int, cut: tuple[Any, Any], levels: int, boundary: int | None, min_size: int
+) -> None:
+    shape, block = cut
+    random = np.random.default_rng(seed)
+    maps = ndimage.gaussian_filter(random.random((2, *shape)), (0, *[1.0] * len(shape)))
+    maps = (np.round(levels * (maps - 0.3) / 0.4) / levels).astype(np.float32)
+    kwargs = {"seed_threshold": 0.6, "foreground_threshold": 0.4, "boundary": boundary, "min_size": min_size}
+    expected = watershed.group(maps, **kwargs)
+    with tempfile.TemporaryDirectory() as folder:
+        labels, objects, warnings = in_blocks(sample_of(maps, block, Path(folder), watershed, kwargs))
+    np.testing.assert_array_equal(labels, expected)
+    assert (objects, warnings) == (expected.max(), [])
+
+
 # Any other method
 
 LABEL = """
@@ -214,14 +234,14 @@ def test_what_two_blocks_see_differently_is_warned_of(tmp_path: Path) -> None:
     sample = sample_of(np.zeros((1, 10, 100), np.float32), (10, 16), tmp_path, STRIPES)
     labels, objects, warnings = in_blocks(sample)
     assert any("voxels are seen differently from two blocks" in w for w in warnings)
-    assert objects == len(np.unique(labels)) - 1
+    assert objects == len(np.unique(labels[labels > 0]))
 
 
 # All methods
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (6, 10, 12)])
-@pytest.mark.parametrize("method", [components, embedseg, LABEL])
+@pytest.mark.parametrize("method", [components, embedseg, watershed, LABEL])
 def test_nothing_gives_no_object(tmp_path: Path, method: Any, shape: tuple[int, ...]) -> None:
     maps = np.zeros((2 * len(shape) + 1, *shape), np.float32)
     labels, objects, warnings = in_blocks(sample_of(maps, tuple(n // 3 for n in shape), tmp_path, method))
@@ -229,7 +249,7 @@ def test_nothing_gives_no_object(tmp_path: Path, method: Any, shape: tuple[int, 
     assert not labels.any()
 
 
-@pytest.mark.parametrize("method", [components, embedseg, LABEL])
+@pytest.mark.parametrize("method", [components, embedseg, watershed, LABEL])
 def test_stopped_anywhere_it_goes_on_and_gives_the_same(tmp_path: Path, method: Any) -> None:
     random = np.random.default_rng(3)
     maps = embedding(random, blobs(random, (30, 40), 8), 0.5, 2.0)
@@ -252,7 +272,7 @@ def test_stopped_anywhere_it_goes_on_and_gives_the_same(tmp_path: Path, method: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [components, embedseg, LABEL])
+@pytest.mark.parametrize("method", [components, embedseg, watershed, LABEL])
 def test_four_workers_give_what_one_gives(tmp_path: Path, method: Any) -> None:
     random = np.random.default_rng(3)
     maps = embedding(random, blobs(random, (60, 80), 20), 0.5, 2.0)

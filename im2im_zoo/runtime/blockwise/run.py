@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from im2im_zoo.runtime.blockwise import components, greedy, overlap
+from im2im_zoo.runtime.blockwise import components, greedy, overlap, watershed
 from im2im_zoo.runtime.blockwise.numbers import Numbers
 from im2im_zoo.runtime.blockwise.sample import Sample
 from im2im_zoo.runtime.blockwise.steps import Step, Walker
@@ -18,7 +18,11 @@ from im2im_zoo.runtime.label_image import LabelImage
 Steps = Callable[[Sample], Iterator[Step]]
 
 # By the name of our file, and how often each block is looked at, about.
-_EXACT: dict[str, tuple[Steps, int]] = {"components": (components.steps, 2), "embedseg": (greedy.steps, 4)}
+_EXACT: dict[str, tuple[Steps, int]] = {
+    "components": (components.steps, 2),
+    "embedseg": (greedy.steps, 4),
+    "watershed": (watershed.steps, 2),
+}
 _ANY: tuple[Steps, int] = (overlap.steps, 3)
 LABELS = "labels"
 
