@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import zarr
 from numpy.typing import NDArray
 
-OFFSETS = slice(0, 2)
 _BLOCK = 2000
 
 
@@ -88,7 +88,7 @@ def ours(folder: Path, method: str, memory: int, workers: int) -> int:
     # As `GroupPlan` counts it, and half of a GiB for the process.
     each = 3 * 4 * maps.sizes["channel"] + 6 * 4 + 6 * 8
     room = (memory - 512 * 2**20 * (1 + (workers > 1) * workers)) // workers
-    side = max(1024, int((room / each) ** 0.5) // 1024 * 1024)
+    side = max(1024, int((max(room, 0) / each) ** 0.5) // 1024 * 1024)
     axes, work = ("y", "x"), folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     sample = Sample(
@@ -168,42 +168,46 @@ def rows_of(memory: int) -> dict[str, tuple[str, Callable[[Path], int]]]:
 
 def child(key: str, folder: Path, memory: int) -> None:
     """Run one row in this process and print its figures."""
-    import resource
-
     started = time.perf_counter()
     objects = rows_of(memory)[key][1](folder)
-    seconds = time.perf_counter() - started
-    peak = 1024 * max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    print(json.dumps({"objects": objects, "seconds": seconds, "peak_bytes": peak}))
+    print(json.dumps({"objects": objects, "seconds": time.perf_counter() - started}))
 
 
-def parent(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Run all rows in turn, each in a process of its own, and print the table."""
-    make(folder, arguments.side, arguments.objects)
-    figures: dict[str, Any] = {
-        "side": arguments.side,
-        "cpus": os.cpu_count(),
-        "numpy": metadata.version("numpy"),
-    }
-    for key, (name, _) in rows_of(arguments.memory).items():
-        if (arguments.rows and key not in arguments.rows) or (
-            key == "dask" and util.find_spec("dask_image") is None
-        ):
+def run(options: list[str]) -> dict[str, Any]:
+    """The figures of one row, with the most memory that its processes were seen to have together."""
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
+        process = subprocess.Popen([sys.executable, __file__, *options], stdout=said, stderr=complained)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _resident(process.pid))
+            time.sleep(0.05)
+        said.seek(0)
+        complained.seek(0)
+        if process.returncode != 0:
+            return {"failed": f"exit {process.returncode}: {complained.read()[-300:].strip()}"}
+        return {**json.loads(said.read().splitlines()[-1]), "peak_bytes": peak}
+
+
+def _resident(process: int) -> int:
+    try:
+        parent = psutil.Process(process)
+        return sum(p.memory_info().rss for p in (parent, *parent.children(recursive=True)))
+    except psutil.Error:  # one has just ended
+        return 0
+
+
+def table(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run all rows in turn and print the table."""
+    make(folder, given.side, given.objects)
+    figures: dict[str, Any] = {"side": given.side, "cpus": os.cpu_count(), "numpy": metadata.version("numpy")}
+    for key, (name, _) in rows_of(given.memory).items():
+        if (given.rows and key not in given.rows) or (key == "dask" and util.find_spec("dask_image") is None):
             continue
-        options = ["--child", key, "--folder", str(folder), "--memory", str(arguments.memory)]
-        done = subprocess.run(
-            [sys.executable, __file__, *options], capture_output=True, text=True, check=False
-        )
-        failed = f"failed: {done.stderr[-300:].strip()}"
-        figures[key] = (
-            json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {"failed": failed}
-        )
+        figures[key] = run(["--child", key, "--folder", str(folder), "--memory", str(given.memory)])
         row = figures[key]
-        text = failed if "failed" in row else (
+        text = row.get("failed") or (
             f"{row['objects']:>9} objects  {row['seconds']:7.1f} s  {row['peak_bytes'] / 2**30:6.2f} GiB"
-        )  # fmt: skip
+        )
         print(f"{name:48} {text}", flush=True)
     return figures
 
@@ -222,6 +226,6 @@ if __name__ == "__main__":
         child(given.child, given.folder, given.memory)
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            found = parent(given, Path(temporary))
+            found = table(given, Path(temporary))
         if given.json:
             given.json.write_text(json.dumps(found, indent=1))

@@ -164,13 +164,12 @@ def forest(
 
 def _first_of(one: NDArray[np.intp], two: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """The first edge at each tree; as many as there are edges if it has none."""
-    best = np.full(count, len(one))
+    best, other = np.full(count, len(one)), np.full(count, len(one))
     backwards = np.arange(len(one))[::-1]
     # Of several values that are assigned to one place the last stays.
     best[one[::-1]] = backwards
-    other = np.full(count, len(one))
     other[two[::-1]] = backwards
-    return np.minimum(best, other)
+    return np.asarray(np.minimum(best, other))
 
 
 def first_seeds(trees: NDArray[np.intp], seeds: NDArray[np.bool_]) -> NDArray[np.intp]:

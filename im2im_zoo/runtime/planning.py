@@ -141,7 +141,7 @@ def _within(grouping: GroupPlan, fit: "_Fit", decided: Mapping[str, Any] | None)
     room = fit.projection_of(0).room_to_group(fit.budget)
     least = grouping.least_bytes if decided is None else grouping.again(decided, 0).block_bytes
     if room < least:
-        needed = replace(fit, grouping=least).projection_of(0).of_grouping + 2 * fit.workers
+        needed = replace(fit, grouping=least).projection_of(0).of_grouping + 4 * (1 + fit.workers)
         what = "a block of the image" if in_blocks else "the whole image at once"
         raise PlanError(
             f"the memory of {bytes_text(fit.budget)} does not suffice: grouping takes the maps and labels of {what}, "

@@ -64,7 +64,7 @@ def test_discs_that_touch_are_told_apart_as_scikit_image_does() -> None:
     distance, inside = touching_discs()
     labels = group(distance[None], seed_threshold=11, foreground_threshold=0)
     flooded = watershed(-distance, ndimage.label(distance > 11)[0], mask=inside)
-    assert labels.max() == 5
+    assert labels.max() == flooded.max() >= 5
     assert average_precision(labels, flooded, [0.95]) == {0.95: 1.0}
     assert (labels != flooded).mean() < 0.01
 

@@ -110,13 +110,13 @@ def _across(sample: Sample, number: int, axis: int, other: int, found: Touching)
     one, two = sample.load("faces", ours).ravel(), sample.load("faces", theirs).ravel()
     both = (one > 0) & (two > 0)
     same = (sample.load("seeds", ours) & sample.load("seeds", theirs)).ravel()[both]
-    heights = [np.asarray(sample.load("heights", name)).ravel()[both] for name in (ours, theirs)]
+    near, far = (np.asarray(sample.load("heights", name)).ravel()[both] for name in (ours, theirs))
     region = sample.grid.region(number)
     shape = [s.stop - s.start for s in region]
     local = face(np.arange(np.prod(shape)).reshape(shape), axis, far=True).ravel()[both]
     places = sample.grid.flat(region, local) * len(shape) + axis
     edges = Edges(
-        found.places(one[both]), found.places(two[both]), *watershed.ends(*heights, same), places
+        found.places(one[both]), found.places(two[both]), *watershed.ends(near, far, same), places
     ).in_order()
     _, first = np.unique(np.stack([edges.one, edges.two]), axis=1, return_index=True)
     return edges.of(first)
