@@ -245,6 +245,8 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
             raise
     if done.not_finite:
         say(f"warning: {done.not_finite} values of {output} are NaN or infinite: the network failed there")
+    for warning in done.warnings:
+        say(f"warning: {warning}")
     names = ", ".join(str(p) for p in done.outputs)
     if done.labels is not None:
         within = f", labels in {done.labels}" if done.labels != done.output else ""
@@ -284,7 +286,9 @@ def _say_plan(plan: "Plan", resumed: int) -> None:
     if plan.blend:
         say(f"warning: tiles are blended, as {plan.halo_note}")
     if plan.grouping is not None:
-        say(f"then {plan.grouping.grouping.source} groups the whole image into instances")
+        blocks = plan.grouping.block
+        how = "the whole image" if blocks is None else f"blocks of {' x '.join(map(str, blocks))} voxels"
+        say(f"then {plan.grouping.grouping.source} groups {how} into instances")
     if resumed:
         say(f"going on with an unfinished run: {resumed} of {len(plan)} tiles are done")
 
@@ -302,6 +306,7 @@ def result_json(done: "PredictionResult") -> dict[str, Any]:
         "not_finite": done.not_finite,
         "labels": None if done.labels is None else str(done.labels),
         "objects": done.objects,
+        "warnings": [*done.plan.warnings, *done.warnings],
         "peak_bytes": done.peak_bytes,
         "input_bytes": done.input_bytes,
         "output_bytes": done.output_bytes,

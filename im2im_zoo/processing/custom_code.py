@@ -38,9 +38,15 @@ def our_operations() -> Mapping[str, str]:
 
 
 @functools.cache
+def our_grouping_names() -> Mapping[str, str]:
+    """The name of each file of a grouping of ours, without its ending, by its sha256."""
+    return {digest: path.stem for digest, path in _hashed(_OURS.parents[1] / "grouping")}
+
+
+@functools.cache
 def our_groupings() -> Mapping[str, str]:
     """What each grouping of ours defines, by its sha256: always `group`."""
-    return {digest: "group" for digest, _ in _hashed(_OURS.parents[1] / "grouping")}
+    return dict.fromkeys(our_grouping_names(), "group")
 
 
 def _hashed(folder: Path) -> list[tuple[str, Path]]:

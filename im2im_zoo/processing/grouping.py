@@ -16,7 +16,7 @@ from typing import Any
 
 from im2im_zoo.axes import SPACE
 from im2im_zoo.errors import PackageError, ProcessingError
-from im2im_zoo.processing.custom_code import file_in, load_callable, our_groupings
+from im2im_zoo.processing.custom_code import file_in, load_callable, our_grouping_names, our_groupings
 from im2im_zoo.processing.group_function import GroupFunction as GroupFunction
 from im2im_zoo.processing.library_grouping import LibraryGrouping
 
@@ -64,7 +64,16 @@ class Grouping:
         Raises:
             PackageError: there is no such file in the package's folder.
         """
-        return our_groupings().get(hashlib.sha256(self._file(root).read_bytes()).hexdigest()) == self.callable
+        return self.method(root) is not None
+
+    def method(self, root: Path) -> str | None:
+        """The name of our file that this one is byte for byte, if it is any, and its function ours.
+
+        Raises:
+            PackageError: there is no such file in the package's folder.
+        """
+        digest = hashlib.sha256(self._file(root).read_bytes()).hexdigest()
+        return our_grouping_names().get(digest) if our_groupings().get(digest) == self.callable else None
 
     def load(self, root: Path, *, allow_code: bool) -> GroupFunction:
         """The function, ready to be called.

@@ -78,6 +78,9 @@ class LibraryGrouping:
         """Whether the library can be found."""
         return importlib.util.find_spec(self.source) is not None
 
+    def method(self, root: Path) -> None:
+        """None: it is no file of ours."""
+
     def is_ours(self, root: Path) -> bool:
         """Whether it runs without consent: always, as no code of the package's is run."""
         return True

@@ -1,12 +1,15 @@
-"""The last step of a package with grouping: its maps, whole, become labels. What that makes, what memory it takes, and doing it.
+"""The last step of a package with grouping: its maps become labels. What that makes, what memory it takes, and doing it.
 
 Each position of the axes that are looped over (a time point) is grouped apart, and its labels count from 1. One is in memory
-at a time, as a whole. Where the maps come from and the labels go is the caller's matter.
+as a whole if that fits; else it is grouped in blocks (`blockwise`). Where the maps come from and the labels go is the
+caller's matter.
 """
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +17,24 @@ import xarray as xr
 
 from im2im_zoo.axes import space_axes
 from im2im_zoo.errors import PlanError
-from im2im_zoo.processing.grouping import INSTANCES, AnyGrouping, GroupFunction
+from im2im_zoo.processing.grouping import INSTANCES, AnyGrouping
+from im2im_zoo.runtime.label_image import LabelImage
 from im2im_zoo.runtime.mapping import AxisMap, Layout
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
+    from im2im_zoo.runtime.blockwise.sample import Code, Sample
     from im2im_zoo.runtime.plan import Plan
     from im2im_zoo.runtime.tile_job import Sink
 
 _DTYPE = "uint32"
+# In blocks there are ids of 8 bytes beside the copies of maps and labels.
+_IDS_COPIES = 6
+# Sides of the chunks of labels that are grouped in blocks, the first with which a block fits; and what a block has at most.
+# Bytes more for each voxel of a method that needs them, along each axis.
+_MORE = {"watershed": 100}
+_CHUNKS = {2: (1024, 512, 256), 3: (128, 64, 32)}
+_MOST_VOXELS = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,12 @@ class GroupPlan:
         grouping: how.
         space: the axes of one call's labels.
         axes, shape, dtype: of the label image: those of the output's image, without channels.
-        bytes: of the memory that a call takes at most.
+        sizes: of one call's labels, by `space`.
+        each: bytes of memory that a voxel takes at most.
+        bytes: of the memory that a call takes at most, or the work on one block.
+        method: the name of our file that the grouping's is byte for byte.
+        exact: whether its labels are those of the whole image whatever the blocks.
+        block: sides of the blocks, or None if the whole is grouped at once; `chunk` of the label image then.
     """
 
     grouping: AnyGrouping
@@ -41,7 +58,13 @@ class GroupPlan:
     axes: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
+    sizes: tuple[int, ...]
+    each: int
     bytes: int
+    method: str | None
+    exact: bool
+    block: tuple[int, ...] | None = None
+    chunk: int = 0
 
     @classmethod
     def of(cls, package: "Package", layout: Layout, dtype: str | None = None) -> "GroupPlan | None":
@@ -53,6 +76,8 @@ class GroupPlan:
         Raises:
             PlanError: a dtype that holds no labels, or maps whose size depends on the data.
         """
+        from im2im_zoo.runtime.blockwise.run import is_exact
+
         if package.grouping is None:
             return None
         (maps,) = layout.outputs
@@ -69,16 +94,73 @@ class GroupPlan:
         }
         scale, copies = package.grouping.scale, package.grouping.copies
         shape |= {m.name: labels_size(m, scale[m.name]) for m in layout.network_axes if m.name in scale}
-        voxels = math.prod(int(maps.sizes[a] or 1) for a in space_axes(maps.axes))
+        space = space_axes(maps.axes)
+        sizes = tuple(int(maps.sizes[a] or 1) for a in space)
         of_maps, of_labels = 4 * int(maps.sizes.get("channel") or 1), 4
+        each = copies[0] * of_maps + copies[1] * of_labels * math.prod(scale.values())
+        method = package.grouping.method(package.root)
+        each += _MORE.get(method or "", 0) * len(space)
         return cls(
             package.grouping,
-            space_axes(maps.axes),
+            space,
             tuple(shape),
             tuple(shape.values()),
             _labels_dtype(dtype),
-            voxels * (copies[0] * of_maps + copies[1] * of_labels * math.prod(scale.values())),
+            sizes,
+            each,
+            math.prod(sizes) * each,
+            method,
+            is_exact(method),
         )
+
+    @property
+    def least_bytes(self) -> int:
+        """Of the memory that the work on the smallest block takes, or on the whole if it cannot be cut."""
+        if self.grouping.scale:
+            return self.bytes
+        return self._bytes_of(_CHUNKS[len(self.space)][-1])
+
+    def in_blocks(self, room: int) -> "GroupPlan":
+        """The same in the largest blocks whose work takes no more bytes of memory.
+
+        Args:
+            room: at least `least_bytes`.
+        """
+        each = self.each + 8 * _IDS_COPIES
+        chunk = next(side for side in _CHUNKS[len(self.space)] if self._bytes_of(side) <= room)
+        voxels = min(room // each // self._surroundings, _MOST_VOXELS)
+        sides = _sides(self.sizes, voxels, chunk)
+        return replace(self, each=each, bytes=room, block=sides, chunk=chunk)
+
+    def again(self, decided: Mapping[str, Any], room: int) -> "GroupPlan":
+        """The same as an earlier run has done it: `decisions` of its plan."""
+        if decided["block"] is None:
+            return self
+        each = self.each + 8 * _IDS_COPIES
+        return replace(
+            self, each=each, bytes=room, block=tuple(decided["block"]), chunk=int(decided["chunk"])
+        )
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """What `again` takes, as plain values."""
+        return {"block": None if self.block is None else list(self.block), "chunk": self.chunk}
+
+    @property
+    def block_bytes(self) -> int:
+        """Of the memory that the work on a block takes, or on the whole if there are none."""
+        if self.block is None:
+            return self.bytes
+        return math.prod(self.block) * self.each * self._surroundings
+
+    @property
+    def _surroundings(self) -> int:
+        """How many times the voxels of a block those of what is read with it may be."""
+        return 1 if self.exact else int(2 ** len(self.space))
+
+    def _bytes_of(self, side: int) -> int:
+        voxels = math.prod(min(side, n) for n in self.sizes)
+        return voxels * (self.each + 8 * _IDS_COPIES) * self._surroundings
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -89,6 +171,7 @@ class GroupPlan:
             "shape": list(self.shape),
             "dtype": self.dtype,
             "bytes": self.bytes,
+            "block": None if self.block is None else list(self.block),
         }
 
 
@@ -110,54 +193,119 @@ def _labels_dtype(dtype: str | None) -> str:
     return str(found)
 
 
+def _sides(sizes: tuple[int, ...], voxels: int, chunk: int) -> tuple[int, ...]:
+    """Sides of blocks of at most so many voxels: about alike, multiples of the chunk, or an axis from end to end."""
+    sides = dict.fromkeys(range(len(sizes)), 0)
+    left = sorted(sides, key=lambda axis: sizes[axis])
+    while left:
+        axis = left.pop(0)
+        side = int(voxels ** (1 / (len(left) + 1)) + 1e-6)
+        sides[axis] = sizes[axis] if side >= sizes[axis] else max(chunk, side // chunk * chunk)
+        voxels //= sides[axis]
+    return tuple(sides.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What is done, and who is told of it.
+
+    Attributes:
+        finished: numbers of samples.
+        done: called with the number of each sample that is written, and how many objects it has; what is told of has to be
+            on the disk when it returns.
+        steps: of samples that are grouped in blocks: the sample, the step and the block.
+        step: called with these, and with the part of the sample's work that is done.
+    """
+
+    finished: Collection[int] = ()
+    done: Callable[[int, int], None] = lambda sample, objects: None
+    steps: Collection[tuple[int, str, int]] = ()
+    step: Callable[[int, str, int, float], None] = lambda sample, step, block, part: None
+
+
 def group_samples(
     plan: "Plan",
-    function: GroupFunction,
+    code: "Code",
     maps: xr.DataArray,
     sink: "Sink",
+    folder: Path,
     *,
-    finished: Collection[int] = (),
-    done: Callable[[int, int], None] | None = None,
-) -> None:
+    records: Records | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+) -> list[str]:
     """Group the maps of all samples but those that are finished.
 
     Args:
         plan: with a grouping.
-        function: of the grouping.
+        code: of the grouping.
         maps: the whole output image, lazy or not.
-        sink: where the label image goes.
-        finished: numbers of samples.
-        done: called with the number of each sample that is written, and how many objects it has.
+        sink: where the label image goes; one that can be sent to other processes, if there are several workers.
+        folder: for what is found out about blocks on the way.
+        records: what is done.
+        workers: processes that group blocks; `threads` is of each.
+
+    Returns:
+        What a person should know of the labels.
 
     Raises:
         PackageError: what the function does not do.
-        PlanError: more objects than the label image's type has numbers.
+        PlanError: more objects than the label image's type has numbers, or than fit the memory.
         ImageError: maps that cannot be read, or labels that cannot be written.
     """
-    ours = plan.grouping
+    from im2im_zoo.runtime.blockwise import group_in_blocks
+    from im2im_zoo.runtime.blockwise.grid import BlockGrid
+    from im2im_zoo.runtime.blockwise.sample import Sample
+
+    ours, records, found = plan.grouping, records or Records(), []
     if ours is None:
         raise ValueError("a plan without grouping")
-    for sample in range(plan.samples):
-        if sample in finished:
+    for number in range(plan.samples):
+        if number in records.finished:
             continue
-        position = plan.position(sample)
-        one = maps.isel(position)
-        added = [a for a in ("channel", *ours.space) if a not in one.dims]
-        whole = one.expand_dims(added).transpose("channel", *ours.space).to_numpy()
-        labels = function(np.ascontiguousarray(whole, np.float32))
-        del whole
-        objects = int(labels.max(initial=0))
-        if objects > np.iinfo(ours.dtype).max:
-            raise PlanError(
-                f"{plan.model}: there are {objects} objects, more than {ours.dtype} has numbers; give a larger "
-                "--dtype, and start over with --restart"
-            )
-        kept = xr.DataArray(labels, dims=ours.space).isel({a: 0 for a in added if a != "channel"})
-        # Of a coarser grid, the last map's voxel may reach beyond the image.
-        kept = kept.isel({a: slice(n) for a, n in zip(ours.axes, ours.shape, strict=True) if a in kept.dims})
-        block = kept.expand_dims(list(position)).transpose(*ours.axes).to_numpy()
-        region = {a: slice(0, n) for a, n in zip(ours.axes, ours.shape, strict=True)}
-        region |= {a: slice(p, p + 1) for a, p in position.items()}
-        sink.write(region, block.astype(ours.dtype, copy=False))
-        if done is not None:
-            done(sample, objects)
+        position = plan.position(number)
+        target = LabelImage(sink, ours.axes, ours.shape, ours.dtype, ours.space, position, plan.model)
+        grid, place = BlockGrid(ours.sizes, ours.block or ours.sizes), folder / f"grouping_{number}"
+        sample = Sample(maps.isel(position), ours.space, grid, place, code, ours.bytes, ours.each)
+        if ours.block is None:
+            objects = _at_once(ours, sample, target)
+        else:
+            walker = _walker(ours, number, len(grid), records, workers, threads)
+            objects, warnings = group_in_blocks(sample, target, walker)
+            found += warnings
+        records.done(number, objects)
+        shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def _at_once(ours: GroupPlan, sample: "Sample", target: LabelImage) -> int:
+    from im2im_zoo.runtime.blockwise.order import numbered
+
+    whole = sample.grid.region(0)
+    labels = sample.code.load()(sample.read(whole))
+    # Ours number the objects by their seeds; those of others get their numbers here, as they do in blocks.
+    labels = labels if ours.method is not None else numbered(labels)
+    objects = int(labels.max(initial=0))
+    target.check(objects)
+    # Of a coarser grid, the last map's voxel may reach beyond the image.
+    ends = dict(zip(ours.axes, ours.shape, strict=True))
+    place = tuple(slice(0, ends.get(a, 1)) for a in ours.space)
+    target.write(place, labels[place])
+    return objects
+
+
+def _walker(
+    ours: GroupPlan, number: int, blocks: int, records: Records, workers: int, threads: int | None
+) -> Any:
+    from im2im_zoo.runtime.blockwise.run import passes
+    from im2im_zoo.runtime.blockwise.steps import Walker
+
+    finished = {(step, block) for sample, step, block in records.steps if sample == number}
+    told, total = len(finished), passes(ours.method) * blocks
+
+    def tell(step: str, block: int) -> None:
+        nonlocal told
+        told += 1
+        records.step(number, step, block, min(told / total, 0.99))
+
+    return Walker(finished, tell, workers, threads)

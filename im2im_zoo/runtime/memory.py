@@ -1,6 +1,6 @@
 """How much memory a prediction takes: one pure function, `project`, and how it adds up. Measures nothing."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 MIB = 1024**2
 
@@ -53,6 +53,7 @@ class Projection:
     slack: int
     workers: int = 1
     grouping: int = 0
+    group_workers: int = 1
 
     @property
     def total(self) -> int:
@@ -61,8 +62,16 @@ class Projection:
 
     @property
     def of_grouping(self) -> int:
-        """The peak while maps are grouped, when all tiles are done and workers have ended; 0 if they are not."""
-        return int(self.process + _MARGIN * self.grouping + self.slack) if self.grouping else 0
+        """The peak while maps are grouped, when all tiles are done and their workers have ended; 0 if they are not."""
+        if not self.grouping:
+            return 0
+        one = self.process + _MARGIN * self.grouping + self.slack
+        return int(one if self.group_workers == 1 else self.process + self.slack + self.group_workers * one)
+
+    def room_to_group(self, budget: int) -> int:
+        """The bytes that grouping may take in each process for all to stay within a budget; below 0 if there is none."""
+        others = replace(self, grouping=1).of_grouping
+        return int((budget - others - 1) / (_MARGIN * self.group_workers))
 
     @property
     def _prediction(self) -> int:
@@ -89,6 +98,7 @@ def project(
     statistics: bool = True,
     workers: int = 1,
     grouping: int = 0,
+    group_workers: int = 1,
 ) -> Projection:
     """The peak of resident memory of a prediction.
 
@@ -101,7 +111,7 @@ def project(
         whole_bytes: arrays of the whole image that an operation keeps in memory, all copies counted.
         statistics: whether a pass over the image takes any.
         workers: processes that run tiles; above 1, one more leads them.
-        grouping: bytes that the step from maps to labels takes.
+        grouping: bytes that the step from maps to labels takes, in each of `group_workers` processes.
     """
     arrays = tile_voxels * (_IN_COPIES * in_values * max(4, in_itemsize) + _OUT_COPIES * 4 * out_values)
     # A tile is decoded from no more chunks than it has voxels for, and one more along each border.
@@ -115,6 +125,7 @@ def project(
         slack=_SLACK_BYTES,
         workers=workers,
         grouping=grouping,
+        group_workers=group_workers,
     )
 
 

@@ -27,7 +27,7 @@ _SHARDED_CHUNK = {2: 512, 3: 64}
 _SHARD = {2: 4096, 3: 512}
 _MANY_CHUNKS = 10_000
 # The number, in place of an output's, of the labels that are made of the only one.
-LABELS = -1
+OF_LABELS = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,13 +272,13 @@ def output_translation(plan: Plan, number: int, image: xr.DataArray) -> dict[str
 
 
 def output_scales(plan: Plan, number: int) -> dict[str, float]:
-    """Voxels of an output (or of `LABELS`) for one of the main input, by the axes that both have."""
+    """Voxels of an output (or of `OF_LABELS`) for one of the main input, by the axes that both have."""
     reference = next(i for i, source in enumerate(plan.inputs) if source.given)
     scales = {m.name: 1.0 for m in plan.loops}
     for name, (inputs, outputs) in plan.ports.items():
         source, target = inputs[reference], outputs[number]
         if source is not None and target is not None:
-            finer = plan.grouping.grouping.scale.get(name, 1) if number == LABELS and plan.grouping else 1
+            finer = plan.grouping.grouping.scale.get(name, 1) if number == OF_LABELS and plan.grouping else 1
             scales[name] = float(target.scale / source.scale) * finer
     return scales
 
@@ -295,6 +295,25 @@ def storage(plan: Plan, number: int, kind: Format) -> tuple[tuple[int, ...], tup
     shards = _sides(plan, number, _SHARD[space])
     small = tuple(_divisor(s, _SHARDED_CHUNK[space]) for s in shards)
     return small, shards
+
+
+def label_storage(plan: Plan, kind: Format) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """The same of the label image; no two blocks that are grouped share any."""
+    ours = plan.grouping
+    if ours is None:
+        raise ValueError("a plan without grouping")
+    if ours.block is None:
+        axes = plan.outputs[0].image_axes
+        found = [None if s is None else dict(zip(axes, s, strict=True)) for s in storage(plan, 0, kind)]
+        chunks, shards = (None if s is None else tuple(s[a] for a in ours.axes) for s in found)
+        return chunks or (), shards
+    blocks = dict(zip(ours.space, ours.block, strict=True))
+    chunks = tuple(min(ours.chunk, blocks[a]) if a in blocks else 1 for a in ours.axes)
+    count = math.prod(-(-n // c) for n, c in zip(ours.shape, chunks, strict=True))
+    may = kind.ome_zarr_version in (None, "0.5")
+    if not may or kind.shards is False or (kind.shards is None and count < _MANY_CHUNKS):
+        return chunks, None
+    return chunks, tuple(-(-blocks.get(a, 1) // c) * c for a, c in zip(ours.axes, chunks, strict=True))
 
 
 def _sides(plan: Plan, number: int, usual: int) -> tuple[int, ...]:

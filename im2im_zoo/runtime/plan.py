@@ -384,11 +384,19 @@ def _shape_text(axes: Sequence[str], shape: Sequence[int] | None) -> str:
 def _grouping_lines(grouping: GroupPlan, samples: int) -> list[str]:
     how, each = grouping.grouping, "" if samples == 1 else f", {samples} times"
     given = ", ".join(f"{key}={value!r}" for key, value in how.kwargs.items())
+    where = "the whole image at once" if grouping.block is None else _blocks_text(grouping)
     return [
-        f"then {how.source} groups it, the whole image at once{each}: {how.callable}({given})",
+        f"then {how.source} groups it, {where}{each}: {how.callable}({given})",
         f"labels {INSTANCES}: {_shape_text(grouping.axes, grouping.shape)}, {grouping.dtype}; this step takes "
         f"{bytes_text(grouping.bytes)} for maps and labels",
     ]
+
+
+def _blocks_text(grouping: GroupPlan) -> str:
+    sides = " x ".join(str(side) for side in grouping.block or ())
+    if grouping.exact:
+        return f"in blocks of {sides}, which change nothing"
+    return f"in blocks of {sides} and what is around them, as its objects are large"
 
 
 def _map_json(m: AxisMap) -> dict[str, Any]:

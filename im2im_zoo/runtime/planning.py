@@ -49,6 +49,7 @@ def plan_prediction(
     workers: int = 1,
     whole: bool = False,
     group: bool = True,
+    group_blocks: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> Plan:
     """Plan the prediction of a package on an image.
@@ -69,6 +70,7 @@ def plan_prediction(
         workers: processes that run tiles.
         whole: one tile for each sample, whatever it takes.
         group: whether the maps of a package with grouping are grouped.
+        group_blocks: how an earlier plan grouped them (`GroupPlan.decisions`; default: at once if that fits `memory`).
         warnings: to be kept in the plan.
 
     Raises:
@@ -86,8 +88,8 @@ def plan_prediction(
     cost = cost or Cost.guess(package.path(package.weights_entry(chosen)).stat().st_size)
     budget = default_budget() if memory is None else memory
     fit = _Fit.of(package, layout, given, cost, budget, workers, blend, grouping)
-    if not whole:
-        _check_grouping(fit)
+    if grouping is not None and not whole:
+        grouping, fit = _within(grouping, fit, group_blocks)
     if cuts is not None:
         axes = tuple(_axis_plan(m, **cuts[m.name]) for m in layout.network_axes)
     elif blend and not whole:
@@ -125,15 +127,31 @@ def plan_prediction(
     )
 
 
-def _check_grouping(fit: "_Fit") -> None:
-    """Refuse maps that cannot be grouped within the budget, whatever the tiles."""
-    needed = fit.projection_of(0).of_grouping
-    if needed > fit.budget:
+def _within(grouping: GroupPlan, fit: "_Fit", decided: Mapping[str, Any] | None) -> tuple[GroupPlan, "_Fit"]:
+    """Grouping within the budget, whatever the tiles: the whole at once, or in blocks.
+
+    Raises:
+        PlanError: not even the smallest block fits.
+    """
+    fits = fit.projection_of(0).of_grouping <= fit.budget
+    in_blocks = not fits if decided is None else decided["block"] is not None
+    # Blocks are of labels that have the voxels of the maps.
+    in_blocks = in_blocks and not grouping.grouping.scale
+    if not in_blocks and fits:
+        return grouping, fit
+    fit = replace(fit, group_workers=fit.workers) if in_blocks else fit
+    room = fit.projection_of(0).room_to_group(fit.budget)
+    least = grouping.least_bytes if decided is None else grouping.again(decided, 0).block_bytes
+    if room < least:
+        needed = replace(fit, grouping=least).projection_of(0).of_grouping + 4 * (1 + fit.workers)
+        what = "a block of the image" if in_blocks else "the whole image at once"
         raise PlanError(
-            f"the memory of {bytes_text(fit.budget)} does not suffice: grouping takes the maps and labels of the whole image at "
-            f"once, {bytes_text(fit.grouping)}, and {bytes_text(needed)} with the process; give at least {needed} bytes with "
-            "--memory, or stop at the maps with --no-grouping"
+            f"the memory of {bytes_text(fit.budget)} does not suffice: grouping takes the maps and labels of {what}, "
+            f"{bytes_text(least)}, and {bytes_text(needed)} with the process; give at least {needed} bytes with --memory, or "
+            "stop at the maps with --no-grouping"
         )
+    chosen = grouping.in_blocks(room) if decided is None else grouping.again(decided, room)
+    return chosen, replace(fit, grouping=chosen.bytes)
 
 
 def _with_dtype(layout: Layout, dtype: str | None) -> Layout:
@@ -163,6 +181,7 @@ class _Fit:
     whole_bytes: int
     workers: int
     grouping: int
+    group_workers: int = 1
 
     @classmethod
     def of(
@@ -221,6 +240,7 @@ class _Fit:
             whole_bytes=self.whole_bytes,
             workers=self.workers,
             grouping=self.grouping,
+            group_workers=self.group_workers,
         )
 
 

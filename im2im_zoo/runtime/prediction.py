@@ -1,6 +1,7 @@
 """Predict: a package and images to output files, or to arrays. Glue between reading, planning, running and writing."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from im2im_zoo.engines import Engine
 from im2im_zoo.errors import PlanError
 from im2im_zoo.images import open_image
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.processing.grouping import INSTANCES, GroupFunction
+from im2im_zoo.processing.grouping import INSTANCES
+from im2im_zoo.runtime.blockwise.sample import Code
 from im2im_zoo.runtime.cost import peak_bytes, restart_peak
 from im2im_zoo.runtime.grouping import group_samples
 from im2im_zoo.runtime.mapping import images_by_input, main_input, map_axes
 from im2im_zoo.runtime.memory import Cost
 from im2im_zoo.runtime.outputs import (
-    LABELS,
+    OF_LABELS,
     Format,
     check_free,
     main_image,
@@ -60,6 +62,7 @@ class PredictionResult:
         input_bytes, output_bytes: of the images, uncompressed.
         reason: why the engine was chosen.
         labels: the label image, of a package with grouping: within the output or the output itself; `objects` are in it.
+        warnings: what a person should know of the result, beside those of the plan.
     """
 
     outputs: tuple[Path, ...]
@@ -75,6 +78,7 @@ class PredictionResult:
     reason: str = ""
     labels: Path | None = None
     objects: int | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def output(self) -> Path:
@@ -190,7 +194,6 @@ def predict(
             )
             restart_peak()
             start = time.perf_counter()
-            objects = None
             if staged and ledger is None:
                 staged.discard()
             if staged and ledger is not None and staged.are_made:
@@ -199,11 +202,17 @@ def predict(
                     planned(prepared.plan, resumed)
             else:
                 figures, resumed = run.execute(prepared, threads=threads, progress=progress, planned=planned)
+            made = None
             if staged:
-                objects = staged.deliver(run, prepared.plan, main_image(prepared.plan, originals), progress)
+                original = main_image(prepared.plan, originals)
+                made = staged.deliver(
+                    run, prepared.plan, original, progress, workers=workers, threads=threads
+                )
         shutil.rmtree(work, ignore_errors=True)
         done = _result(prepared, figures, paths, time.perf_counter() - start, resumed, images)
-        return replace(done, labels=staged.labels, objects=objects) if staged else done
+        if staged is None or made is None:
+            return done
+        return replace(done, labels=staged.labels, objects=made.objects, warnings=made.warnings)
     finally:
         if opened is not package:
             opened.close()
@@ -314,7 +323,9 @@ def predict_arrays(
     images = images_by_input(package, image)
     settings = Settings(tile, halo, blend, weights, backend, precision, device, dtype, group=group)
     grouping = package.grouping if group else None
-    function = None if grouping is None else grouping.load(package.root, allow_code=allow_code)
+    code = None if grouping is None else Code(grouping, package.root, allow_code)
+    if code is not None:
+        code.load()
     if whole:
         network = engine or _opened(package, settings, threads, allow_code)
         plan = plan_prediction(
@@ -344,8 +355,8 @@ def predict_arrays(
     run_plan(plan, package, network, images, sinks, allow_code=allow_code, progress=progress)
     main = main_image(plan, images)
     results = {o.id: sinks[n].image(plan, n, main) for n, o in enumerate(plan.outputs)}
-    if function is not None:
-        results[INSTANCES] = _grouped(plan, function, next(iter(results.values())), main)
+    if code is not None:
+        results[INSTANCES] = _grouped(plan, code, next(iter(results.values())), main)
     return results
 
 
@@ -369,16 +380,17 @@ def predict_array(
     return next(iter(results.values()))
 
 
-def _grouped(plan: Plan, function: GroupFunction, maps: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
+def _grouped(plan: Plan, code: Code, maps: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
     """The labels of maps in memory."""
     if plan.grouping is None:
         raise ValueError("a plan without grouping")
     labels = np.zeros(plan.grouping.shape, plan.grouping.dtype)
-    group_samples(plan, function, maps, _ArraySink(labels, plan.grouping.axes))
+    with tempfile.TemporaryDirectory() as folder:
+        group_samples(plan, code, maps, _ArraySink(labels, plan.grouping.axes), Path(folder))
     result = xr.DataArray(labels, dims=plan.grouping.axes, name=INSTANCES, attrs=maps.attrs)
-    result.attrs |= {"pixel_size_um": output_pixel_size(plan, LABELS, image)}
+    result.attrs |= {"pixel_size_um": output_pixel_size(plan, OF_LABELS, image)}
     result.attrs.pop("translation_um", None)
-    if translation := output_translation(plan, LABELS, image):
+    if translation := output_translation(plan, OF_LABELS, image):
         result.attrs["translation_um"] = translation
     if "channel" in plan.grouping.axes and "channel" in maps.coords:
         result = result.assign_coords(channel=maps["channel"].values)

@@ -148,6 +148,7 @@ def prepare(
     }
     if decisions is not None:
         again = {k: decisions[k] for k in ("cuts", "halo_source", "halo_note", "blend")}
+        again["group_blocks"] = decisions.get("group_blocks")
         return Prepared(plan_prediction(package, images, **options, **again, cost=cost), engine, reason)
 
     @cache
@@ -182,6 +183,7 @@ def decisions_of(prepared: Prepared) -> dict[str, Any]:
         "halo_source": plan.halo_source,
         "halo_note": plan.halo_note,
         "blend": plan.blend,
+        "group_blocks": None if plan.grouping is None else plan.grouping.decisions,
         "cost": asdict(plan.cost),
     }
 

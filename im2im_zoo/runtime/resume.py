@@ -135,6 +135,10 @@ class Run:
         records = _Records.of(self._the_ledger())
         return records.objects, records.reduced.get(len(self.paths), [])
 
+    def grouped_blocks(self) -> set[tuple[int, str, int]]:
+        """What is done of samples that are grouped in blocks: the sample, the step and the block."""
+        return _Records.of(self._the_ledger()).blocks
+
     def record(self, key: str) -> None:
         """Count something as done."""
         self._the_ledger().record(key)
@@ -312,21 +316,27 @@ class _Records:
         reduced: the blocks of the pyramids (level, block), by output; the label image has the number after the last.
         not_finite: values of the tiles.
         objects: of each sample that is grouped.
+        blocks: sample, step and block of what is done of those that are grouped in blocks.
     """
 
     finished: dict[str, set[int]]
     reduced: dict[int, list[tuple[int, int]]]
     not_finite: int
     objects: dict[int, int]
+    blocks: set[tuple[int, str, int]]
 
     @classmethod
     def of(cls, ledger: Ledger) -> "_Records":
         finished: dict[str, set[int]] = {"tiles": set(), "finish": set()}
         reduced: dict[int, list[tuple[int, int]]] = {}
         objects: dict[int, int] = {}
+        blocks: set[tuple[int, str, int]] = set()
         not_finite = 0
         for record in ledger.done:
             kind, *words = record.split()
+            if kind == "block":
+                blocks.add((int(words[0]), words[1], int(words[2])))
+                continue
             numbers = [int(word) for word in words]
             if kind == "level":
                 reduced.setdefault(numbers[0], []).append((numbers[1], numbers[2]))
@@ -335,7 +345,7 @@ class _Records:
             else:
                 finished[kind].add(numbers[0])
                 not_finite += numbers[1]
-        return cls(finished, reduced, not_finite, objects)
+        return cls(finished, reduced, not_finite, objects, blocks)
 
 
 def _note_statistics(ledger: Ledger, samples: SampleMaker, sample: int) -> None:

@@ -5,10 +5,12 @@
         result.ome.zarr              the maps when their tiles are done, and within it the labels when these are
         out.ome.zarr                 the same, where the output is no image of its own, or is resampled
         image_scale/                 both, resampled back
+        model_scale/grouping_N       of a position N that is grouped in blocks, what was found out so far (see `blockwise`)
 
 Labels are written one position of the loops after the other, each recorded as `group N O` (position N is done, it has O
-objects); so what is done is not done again. The maps stay where labels are a part of them: in an OME-Zarr. Of any other
-output, a TIFF or the label image of another OME-Zarr, the labels are all.
+objects), and its blocks as `block N S B` (step S of block B is done); so what is done is not done again. The maps stay
+where labels are a part of them: in an OME-Zarr. Of any other output, a TIFF or the label image of another OME-Zarr, the
+labels are all.
 """
 
 from collections.abc import Sequence
@@ -25,10 +27,20 @@ from im2im_zoo.images.labels_group import image_of_label, version_of_image
 from im2im_zoo.images.open import is_zarr_path
 from im2im_zoo.images.write import ImageWriter
 from im2im_zoo.package import Package
-from im2im_zoo.processing.grouping import INSTANCES, GroupFunction
-from im2im_zoo.runtime.grouping import group_samples
+from im2im_zoo.processing.grouping import INSTANCES
+from im2im_zoo.runtime.blockwise.grid import BlockGrid
+from im2im_zoo.runtime.blockwise.run import LABELS
+from im2im_zoo.runtime.blockwise.sample import Code
+from im2im_zoo.runtime.grouping import Records, group_samples
+from im2im_zoo.runtime.label_image import LabelImage
 from im2im_zoo.runtime.mapping import Layout
-from im2im_zoo.runtime.outputs import LABELS, output_pixel_size, output_scales, output_translation, storage
+from im2im_zoo.runtime.outputs import (
+    OF_LABELS,
+    label_storage,
+    output_pixel_size,
+    output_scales,
+    output_translation,
+)
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.prepare import Settings
 from im2im_zoo.runtime.rescale import resampled_to
@@ -43,6 +55,14 @@ _ENDINGS = (".zarr", ".tif", ".tiff", ".npy")
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """How many objects there are, if any were looked for, and what a person should know of them."""
+
+    objects: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Staged:
     """Where the outputs of the tiles are, and where what is made of them goes.
 
@@ -50,14 +70,14 @@ class Staged:
         sources: OME-Zarrs, one an output, which the tiles make.
         paths: of what is made of them.
         settings: of the prediction.
-        function: that makes labels of the only output, if any does.
+        code: that makes labels of the only output, if any does.
         overwrite: replace what is at the paths.
     """
 
     sources: tuple[Path, ...]
     paths: tuple[Path, ...]
     settings: Settings
-    function: GroupFunction | None
+    code: Code | None
     overwrite: bool
 
     @classmethod
@@ -81,13 +101,14 @@ class Staged:
         grouping = package.grouping if settings.group else None
         if grouping is None and not settings.rescale:
             return None
-        function = None if grouping is None else grouping.load(package.root, allow_code=allow_code)
+        code = None if grouping is None else Code(grouping, package.root, allow_code)
         sources = [work / f"{target.id}.ome.zarr" for target in layout.outputs]
-        if function is not None:
+        if code is not None:
+            code.load()
             _check_labels_path(paths[0], settings)
             if _holds_labels(paths[0]) and not settings.rescale:
                 sources = [work / paths[0].name]
-        return cls(tuple(sources), tuple(paths), settings, function, overwrite)
+        return cls(tuple(sources), tuple(paths), settings, code, overwrite)
 
     @property
     def are_made(self) -> bool:
@@ -116,32 +137,41 @@ class Staged:
     @property
     def labels(self) -> Path | None:
         """Where the labels are in the end, if there are any."""
-        if self.function is None:
+        if self.code is None:
             return None
         return self.paths[0] / "labels" / INSTANCES if _holds_labels(self.paths[0]) else self.paths[0]
 
     def deliver(
-        self, run: "Run", plan: Plan, original: xr.DataArray, progress: "Progress | None"
-    ) -> int | None:
+        self,
+        run: "Run",
+        plan: Plan,
+        original: xr.DataArray,
+        progress: "Progress | None",
+        *,
+        workers: int = 1,
+        threads: int | None = None,
+    ) -> Made | None:
         """Make of the sources what was asked for, and let it appear.
 
         Args:
             run: of the tiles, whose ledger is open.
             original: the main image, before it was resampled.
             progress: called with `grouping`, the voxels whose labels are done, and all of them.
+            workers: processes that group blocks; `threads` is of each.
 
         Returns:
-            How many objects there are, if any were looked for.
+            What was made of the maps, if they are grouped.
 
         Raises:
             PackageError, PlanError, ImageError: what cannot be done; the sources are kept, and the same run goes on with them.
         """
-        if self.function is None:
+        if self.code is None:
             for number, path in enumerate(self.paths):
                 self._back(plan, number, self.sources[number], path, original)
             return None
         [source], [path] = self.sources, self.paths
-        objects, labels = _group(run, plan, self.function, source, progress), source / "labels" / INSTANCES
+        labels = source / "labels" / INSTANCES
+        made = _group(run, plan, self.code, source, progress, workers, threads)
         if self.settings.rescale and _holds_labels(path):
             (source.parent / _IMAGE_SCALE).mkdir(exist_ok=True)
             whole = source.parent / _IMAGE_SCALE / path.name
@@ -155,7 +185,7 @@ class Staged:
             self._appear(source, path)
         else:
             self._write(open_image(labels), path, labels=True)
-        return objects
+        return made
 
     def _appear(self, whole: Path, path: Path) -> None:
         sync_everything()
@@ -167,7 +197,9 @@ class Staged:
         labels = target.labels or source.parent.name == "labels"
         sizes = {
             a: max(1, round(original.sizes[a] * scale))
-            for a, scale in output_scales(plan, LABELS if source.parent.name == "labels" else number).items()
+            for a, scale in output_scales(
+                plan, OF_LABELS if source.parent.name == "labels" else number
+            ).items()
             if a in target.image_axes and a in original.dims
         }
         self._write(resampled_to(open_image(source), sizes, labels=labels), path, labels=labels)
@@ -194,28 +226,65 @@ def _check_labels_path(path: Path, settings: Settings) -> None:
         raise ImageError(f"{path}: labels cannot be written to it; use one of {', '.join(_ENDINGS)}")
 
 
-def _group(run: "Run", plan: Plan, function: GroupFunction, source: Path, progress: "Progress | None") -> int:
-    """Write the labels of an OME-Zarr of maps into it; the number of objects."""
+def _group(
+    run: "Run",
+    plan: Plan,
+    code: Code,
+    source: Path,
+    progress: "Progress | None",
+    workers: int,
+    threads: int | None,
+) -> Made:
+    """Write the labels of an OME-Zarr of maps into it."""
     path, each = source / "labels" / INSTANCES, plan.voxels // plan.samples
     counts, reduced = run.grouped()
     if path.exists():
-        return sum(counts.values())
+        return Made(sum(counts.values()))
+
+    def tell(part: float = 0.0) -> None:
+        if progress is not None:
+            progress("grouping", int(each * (len(counts) + part)), plan.voxels)
 
     def done(sample: int, objects: int) -> None:
         counts[sample] = objects
         run.record(f"group {sample} {objects}")
-        if progress is not None:
-            progress("grouping", each * len(counts), plan.voxels)
+        if plan.grouping is not None and plan.grouping.block is not None:
+            run.flush()
+        tell()
 
-    if progress is not None:
-        progress("grouping", each * len(counts), plan.voxels)
+    tell()
     maps = open_image(source)
     with _writer(run, plan, path, maps, reduced) as writer:
         for sample in counts:
             writer.mark({a: slice(p, p + 1) for a, p in plan.position(sample).items()})
-        group_samples(plan, function, maps, writer, finished=tuple(counts), done=done)
+        blocks = {b for b in run.grouped_blocks() if b[0] not in counts}
+        for sample, name, block in blocks:
+            if name == LABELS:
+                writer.mark(_region(plan, writer, sample, block))
+
+        def step(sample: int, name: str, block: int, part: float) -> None:
+            if name == LABELS and workers > 1:
+                writer.mark(_region(plan, writer, sample, block))
+            run.record(f"block {sample} {name} {block}")
+            tell(part)
+
+        sink = writer.part() if workers > 1 else writer
+        records = Records(tuple(counts), done, blocks, step)
+        warnings = group_samples(
+            plan, code, maps, sink, run.folder, records=records, workers=workers, threads=threads
+        )
         run.flush()
-    return sum(counts.values())
+    return Made(sum(counts.values()), tuple(warnings))
+
+
+def _region(plan: Plan, writer: ImageWriter, sample: int, block: int) -> dict[str, slice]:
+    """What a block of a sample is of the label image."""
+    ours = plan.grouping
+    if ours is None or ours.block is None:
+        raise ValueError("a plan without blocks")
+    position = plan.position(sample)
+    target = LabelImage(writer, ours.axes, ours.shape, ours.dtype, ours.space, position, plan.model)
+    return target.region(BlockGrid(ours.sizes, ours.block).region(block))
 
 
 def _writer(
@@ -224,18 +293,14 @@ def _writer(
     ours, image = plan.grouping, run.main_image(plan)
     if ours is None:
         raise ValueError("a plan without grouping")
-    sides = [
-        None if s is None else dict(zip(plan.outputs[0].image_axes, s, strict=True))
-        for s in storage(plan, 0, run.settings.format)
-    ]
-    chunks, shards = (None if s is None else [s[a] for a in ours.axes] for s in sides)
+    chunks, shards = label_storage(plan, run.settings.format)
     return create_image(
         path,
         axes=ours.axes,
         shape=ours.shape,
         dtype=ours.dtype,
-        pixel_size_um=output_pixel_size(plan, LABELS, image),
-        translation_um=output_translation(plan, LABELS, image),
+        pixel_size_um=output_pixel_size(plan, OF_LABELS, image),
+        translation_um=output_translation(plan, OF_LABELS, image),
         time_step_s=image.attrs.get("time_step_s") if "time" in ours.axes else None,
         chunks=chunks,
         shards=shards,

@@ -20,20 +20,22 @@ SCRIPT = textwrap.dedent(
     from im2im_zoo.runtime import predict
     package, image, output, memory = sys.argv[1:]
     result = predict(package, image, output, memory=int(memory), threads=1, halo="declared")
-    print(json.dumps({"peak": result.peak_bytes, "objects": result.objects, **result.plan.memory.to_json()}))
+    plan = result.plan
+    found = {"peak": result.peak_bytes, "objects": result.objects, "in_blocks": plan.grouping.block is not None}
+    print(json.dumps(found | plan.memory.to_json()))
     """
 )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threshold", [-0.58, -10.0])
+@pytest.mark.parametrize(("threshold", "memory"), [(-0.58, 1800), (-10.0, 1800), (-10.0, 1100)])
 def test_the_peak_stays_below_the_projection_while_maps_are_grouped(
-    tmp_path: Path, nuclei_2d: tuple[np.ndarray, np.ndarray], threshold: float
+    tmp_path: Path, nuclei_2d: tuple[np.ndarray, np.ndarray], threshold: float, memory: int
 ) -> None:
     package = with_grouping(maps_package(tmp_path / "p"), kwargs={"channel": 1, "threshold": threshold})
     values = xr.DataArray(np.tile(nuclei_2d[0], (8, 8)), dims=("y", "x"))
     image = write_image(values, tmp_path / "image.ome.zarr")
-    arguments = (package.root, image, tmp_path / "o.ome.zarr", 1800 * MIB)
+    arguments = (package.root, image, tmp_path / "o.ome.zarr", memory * MIB)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, *map(str, arguments)],
         capture_output=True,
@@ -42,7 +44,8 @@ def test_the_peak_stays_below_the_projection_while_maps_are_grouped(
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["grouping"] > 0.4 * found["total"], "the tiles are what counts here"
-    assert found["peak"] <= found["total"] <= 1800 * MIB
+    assert found["grouping"] > 0.2 * found["total"], "the tiles are what counts here"
+    assert found["in_blocks"] == (memory == 1100)
+    assert found["peak"] <= found["total"] <= memory * MIB
     assert found["peak"] > found["total"] / 3
     assert found["objects"] > 0

@@ -3,6 +3,9 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from groupings_for_tests import COLUMNS, COMPONENTS, maps_package, with_grouping
 from scipy import ndimage
 from test_resume import bytes_of, run
@@ -182,8 +186,10 @@ def test_the_type_of_the_labels_is_chosen_and_holds_them(
     with pytest.raises(PlanError, match="float32 is no type of labels"):
         predict(package, image, tmp_path / "p.tif", dtype="float32", **options)
     assert not work_folder(tmp_path / "p.tif").exists()
-    with pytest.raises(PlanError, match="300 objects, more than uint8"):
-        predict(package, image, tmp_path / "p.tif", dtype="uint8", **options)
+    # However the method numbers them, they are 150.
+    assert done.objects == 150
+    with pytest.raises(PlanError, match="150 objects, more than int8"):
+        predict(package, image, tmp_path / "p.tif", dtype="int8", **options)
     assert not (tmp_path / "p.tif").exists()
 
 
@@ -206,18 +212,153 @@ def test_the_plan_says_how_it_is_grouped_and_what_memory_that_takes(make: Make, 
     assert "group" not in str(without)
 
 
-def test_maps_too_large_to_be_grouped_are_refused_before_anything_is_computed(
-    make: Make, image: xr.DataArray, tmp_path: Path
-) -> None:
+def test_maps_that_do_not_fit_the_memory_are_grouped_in_blocks_that_do(make: Make) -> None:
     package = make()
     large = xr.DataArray(np.broadcast_to(np.uint8(0), (8000, 8000)), dims=("y", "x"))
-    least = plan_prediction(package, large, cost=COST, memory=2**40).memory.of_grouping
-    tiled = plan_prediction(package, large, cost=COST, memory=least)
-    assert len(tiled) > 1
-    assert tiled.memory.total == least
-    with pytest.raises(PlanError, match=rf"grouping takes .* give at least {least} bytes .*--no-grouping"):
-        plan_prediction(package, large, cost=COST, memory=least - 1)
-    assert plan_prediction(package, large, cost=COST, memory=least - 1, group=False).memory.grouping == 0
+    whole = plan_prediction(package, large, cost=COST, memory=2**40)
+    assert whole.grouping is not None
+    assert whole.grouping.block is None
+    blocks = []
+    for memory in (whole.memory.of_grouping - 1, whole.memory.of_grouping // 2, 900 * MIB, 660 * MIB):
+        plan = plan_prediction(package, large, cost=COST, memory=memory)
+        assert plan.memory.total <= memory
+        assert plan.grouping is not None
+        assert plan.grouping.block is not None
+        assert all(side % plan.grouping.chunk == 0 for side in plan.grouping.block)
+        assert plan.grouping.block_bytes <= plan.grouping.bytes
+        blocks.append(plan.grouping.block)
+    assert blocks == sorted(blocks, reverse=True)
+    assert blocks[-1] < blocks[0]
+    assert "components.py groups it, in blocks of" in str(plan)
+    shared = plan_prediction(package, large, cost=COST, memory=3000 * MIB, workers=3)
+    assert shared.grouping is not None
+    assert shared.grouping.block is not None
+    assert 3 * shared.grouping.bytes < 3000 * MIB
+    assert shared.memory.of_grouping <= 3000 * MIB
+
+
+def test_a_memory_too_small_for_any_block_is_refused_before_anything_is_computed(make: Make) -> None:
+    package = make()
+    large = xr.DataArray(np.broadcast_to(np.uint8(0), (8000, 8000)), dims=("y", "x"))
+    with pytest.raises(
+        PlanError, match=r"grouping takes .* a block .* give at least \d+ bytes .*--no-grouping"
+    ) as refused:
+        plan_prediction(package, large, cost=COST, memory=400 * MIB)
+    least = int(str(refused.value).split("at least ")[1].split()[0])
+    # What then does not fit is the statistics that are taken before the tiles.
+    with pytest.raises(PlanError, match="the smallest tile"):
+        plan_prediction(package, large, cost=COST, memory=least)
+
+
+# In blocks
+
+
+# What a process takes is left out in these tests, so that the memory can be so little that there are blocks.
+TINY = Cost(0, 0, 10.0)
+LITTLE = 358 * MIB
+SCRIPT = textwrap.dedent(
+    """
+    import json, os, signal, sys
+    from im2im_zoo.runtime import predict
+    from im2im_zoo.runtime.blockwise.grid import BlockGrid
+    from im2im_zoo.runtime.memory import Cost
+
+    arguments = json.loads(sys.argv[1])
+    stop_after, seen = arguments.pop("stop_after", None), 0
+
+    def progress(stage, done, total):
+        global seen
+        seen += stage == "grouping"
+        if stop_after is not None and seen > stop_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    result = predict(**arguments, threads=1, progress=progress, cost=Cost(0, 0, 10.0))
+    ours = result.plan.grouping
+    print(json.dumps({"tiles": result.tiles, "blocks": len(BlockGrid(ours.sizes, ours.block))}))
+    """
+)
+
+
+def run_tiny(folder: Path, **arguments: object) -> subprocess.CompletedProcess[str]:
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(plain)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def wide(nuclei_2d: tuple[np.ndarray, np.ndarray]) -> xr.DataArray:
+    return xr.DataArray(np.tile(nuclei_2d[0], (4, 4))[:1900, :1800], dims=("y", "x"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [COMPONENTS, COMPONENTS + "\n"])
+def test_in_blocks_the_labels_are_those_of_the_whole_image_whatever_the_tiles(
+    make: Make, wide: xr.DataArray, tmp_path: Path, code: str
+) -> None:
+    package = make(code=code)
+    options: dict[str, Any] = {"memory": LITTLE, "cost": TINY, "allow_code": True, "halo": 8}
+    wanted = expected(package, wide)
+    for number, tile in enumerate((300, 610)):
+        path = tmp_path / f"{number}.ome.zarr"
+        done = predict(package, wide, path, tile={"y": tile, "x": tile}, **options)
+        assert done.plan.grouping is not None
+        assert done.plan.grouping.block is not None
+        labels = open_image(path / "labels" / "instances")
+        np.testing.assert_array_equal(labels, wanted)
+        assert (done.objects, done.warnings, labels.dtype) == (wanted.max(), (), np.uint32)
+        assert not work_folder(path).exists()
+    inner = predict_array(package, wide, memory=LITTLE, cost=TINY, halo=8, allow_code=True)
+    np.testing.assert_array_equal(inner, wanted)
+    # The pyramid takes the nearest, as of any labels.
+    levels = [zarr.open_array(path / "labels" / "instances" / str(n)) for n in range(3)]
+    np.testing.assert_array_equal(levels[1], levels[0][::2, ::2])
+    np.testing.assert_array_equal(levels[2], levels[0][::4, ::4])
+
+
+@pytest.mark.slow
+def test_in_blocks_each_time_point_is_grouped_apart_and_any_output_has_the_labels(
+    make: Make, wide: xr.DataArray, tmp_path: Path
+) -> None:
+    package, movie = make(), xr.concat([wide, wide.isel(y=slice(None, None, -1))], dim="time")
+    frames = np.stack([expected(package, frame) for frame in movie])
+    for name in ("o.ome.zarr", "o.ome.tif"):
+        done = predict(package, movie, tmp_path / name, memory=LITTLE, cost=TINY, halo=8)
+        np.testing.assert_array_equal(open_image(done.labels), frames)  # type: ignore[arg-type]
+        assert done.objects == sum(int(f.max()) for f in frames)
+
+
+@pytest.mark.slow
+def test_killed_while_grouping_in_blocks_it_goes_on_and_gives_the_same_bytes(
+    make: Make, wide: xr.DataArray, tmp_path: Path
+) -> None:
+    package = make()
+    source = write_image(wide, tmp_path / "wide.ome.zarr")
+    common = {
+        "package": str(package.root),
+        "image": source,
+        "halo": 8,
+        "weights": "torchscript",
+        "memory": LITTLE,
+    }
+    unbroken, broken = tmp_path / "unbroken.ome.zarr", tmp_path / "broken.ome.zarr"
+    first = run_tiny(tmp_path, **common, output=unbroken)
+    assert first.returncode == 0, first.stderr
+    blocks = json.loads(first.stdout.splitlines()[-1])["blocks"]
+    assert blocks > 3
+    # In the middle of the first step, and of the last.
+    for after in (2, blocks + 3):
+        stopped = run_tiny(tmp_path, **common, output=broken, stop_after=after)
+        assert stopped.returncode == -signal.SIGKILL, stopped.stderr
+        assert not broken.exists()
+    last = run_tiny(tmp_path, **common, output=broken)
+    assert json.loads(last.stdout.splitlines()[-1])["tiles"] == 0
+    assert bytes_of(broken).keys() == bytes_of(unbroken).keys()
+    for name, content in bytes_of(broken).items():
+        assert name == "labels/instances/zarr.json" or content == bytes_of(unbroken)[name], name
 
 
 # Stopped on the way
