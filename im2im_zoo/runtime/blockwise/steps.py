@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from im2im_zoo.runtime.allocator import set_up_memory
 from im2im_zoo.runtime.blockwise.sample import Sample
-from im2im_zoo.runtime.cost import set_up_memory
 from im2im_zoo.runtime.executors import run_here, run_in_processes
 
 
