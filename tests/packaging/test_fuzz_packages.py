@@ -53,7 +53,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """All files but those of the cache, with their sizes and times."""
     found = {p: p.lstat() for p in folder.rglob("*") if "cache" not in p.relative_to(folder).parts}
-    return {str(p): (s.st_size, s.st_mtime_ns) for p, s in found.items() if not p.is_dir()}
+    # bioimageio.spec 0.5.12 draws a cover for a package without one, and leaves it where temporary files are.
+    drawn = [p for p in found if p.name == "cover.png" and p.parents[1] == folder / "temporary"]
+    return {str(p): (s.st_size, s.st_mtime_ns) for p, s in found.items() if not p.is_dir() and p not in drawn}
 
 
 def run_on_a_broken_one(
