@@ -14,6 +14,7 @@ import yaml
 
 from im2im_zoo.package import Package
 from im2im_zoo.packaging.format_version import oldest_format, version_key
+from im2im_zoo.packaging.torchscript_ops import needed_torch
 
 Verdict = Literal["runs", "differs", "cannot", "unknown"]
 _ORDER: tuple[Verdict, ...] = ("cannot", "unknown", "differs", "runs")
@@ -239,6 +240,14 @@ def _of_weights(rule: Mapping[str, Any], package: Package, name: str) -> Iterato
     entry = package.weights_entry(name)
     if name == "onnx":
         yield from _of_onnx(rule["weights"][name], package, entry)
+    if name == "torchscript" and "torch" in rule["weights"][name]:
+        newest, needed = rule["weights"][name]["torch"], needed_torch(package.path(entry))
+        if needed > version_key(newest):
+            yield _Said(
+                "cannot",
+                f"its torch is {newest}, these need {'.'.join(map(str, needed))}",
+                "export again: traced weights need no newer torch, or use the onnx weights",
+            )
     if name == "pytorch_state_dict":
         library = str(getattr(entry.architecture, "import_from", "torch")).split(".")[0]
         allowed = rule.get("libraries", ())

@@ -23,6 +23,7 @@ from im2im_zoo.networks import Grid, as_call
 from im2im_zoo.packaging.architecture import FILE as ARCHITECTURE
 from im2im_zoo.packaging.architecture import write_architecture
 from im2im_zoo.packaging.onnx_export import onnx_bytes
+from im2im_zoo.packaging.torchscript_ops import OLDEST, needed_torch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -175,17 +176,27 @@ def _write_onnx(work: _Writing) -> None:
 
 
 def _write_torchscript(work: _Writing) -> None:
-    reasons = []
-    for how in ("scripted", "traced"):
-        try:
-            _save_torchscript(work, how)
-            _check(work, "torchscript")
-        except _LeftOutError as reason:
-            reasons.append(f"{how}: {reason}")
-            continue
-        work.comments["torchscript"] = f"{how.capitalize()} in evaluation mode."
-        return
-    raise _LeftOutError("; ".join(reasons))
+    """Scripted or traced, the first that libtorch 1.13 loads; else the first that loads anywhere."""
+    reasons: list[str] = []
+    for oldest in (OLDEST, None):
+        for how in ("scripted", "traced"):
+            try:
+                _save_torchscript(work, how)
+                needed = needed_torch(work.folder / FILES["torchscript"])
+                if oldest is not None and needed > oldest:
+                    raise _LeftOutError(f"it needs torch {_version(needed)}")
+                _check(work, "torchscript")
+            except _LeftOutError as reason:
+                reasons.append(f"{how}: {reason}")
+                continue
+            newer = "" if needed == OLDEST else f" Needs torch {_version(needed)} or newer."
+            work.comments["torchscript"] = f"{how.capitalize()} in evaluation mode.{newer}"
+            return
+    raise _LeftOutError("; ".join(dict.fromkeys(reasons)))
+
+
+def _version(release: tuple[int, int]) -> str:
+    return ".".join(map(str, release))
 
 
 def _save_torchscript(work: _Writing, how: str) -> None:

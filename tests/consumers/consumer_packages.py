@@ -18,13 +18,13 @@ from im2im_zoo.reference import Reference
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.build import build_framework
 
-# A recipe of each framework, and of FCN one in 3D.
+# A recipe of each framework, and of FCN one in 3D. An untrained network whose output is nearly zero cannot be packaged.
 RECIPES = {
     "FCN, 2D": "nuclei_2d",
     "FCN, 3D": "nuclei_3d",
     "pix2pix": "synthesis_2d",
     "pix2pixHD": "stain_transfer_2d",
-    "CycleGAN": "synthesis_2d_unsupervised",
+    "CycleGAN": "labelfree_3d_cyclegan",
     "diffusion": "labelfree_2d_diffusion",
     "EmbedSeg": "nuclei_instances_2d",
     "Noise2Void": "denoising_n2v_2d",

@@ -15,6 +15,7 @@ from im2im_zoo.errors import PackageError
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import export_package, predict_sample, validate_package
 from im2im_zoo.packaging.architecture import FILE, libraries, write_architecture
+from im2im_zoo.packaging.torchscript_ops import needed_torch
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import make_recipe
 
@@ -101,6 +102,20 @@ def test_a_softmax_is_in_the_graph_of_every_format_and_not_in_the_rdf(pair_2d: P
     assert "monai==" in (exported.folder / "environment.yaml").read_text(encoding="utf-8")
     assert "softmax" in (exported.folder / "recipe.yaml").read_text(encoding="utf-8")
     assert float(predict_sample(network, recipe, pair_2d).sum("channel").std()) < 1e-5
+
+
+def test_a_network_that_interpolates_is_torchscript_of_old_operations(pair_2d: Pair, tmp_path: Path) -> None:
+    content = tiny_recipe(2, "regression").model_dump(mode="json", exclude_none=True)
+    content["network"] = {
+        "callable": "im2im_zoo.networks.blur_pool_unet.BlurPoolUNet", "kwargs": {"spatial_dims": 2, "features": 4},
+    }  # fmt: skip
+    recipe = make_recipe(content, "interpolates")
+    network = network_of(recipe)
+    torch.jit.save(torch.jit.script(network), tmp_path / "scripted.pt")
+    assert needed_torch(tmp_path / "scripted.pt") > (1, 13), "torch has stopped to write what old ones lack"
+    exported = export_package(network, recipe, [pair_2d], tmp_path / "p", figures={}, weights=["torchscript"])
+    assert needed_torch(exported.folder / "weights_torchscript.pt") == (1, 13)
+    assert "Traced" in (exported.folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
