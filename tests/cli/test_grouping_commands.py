@@ -115,16 +115,19 @@ def test_what_cannot_be_grouped_is_said_in_a_sentence(
         file.write_text(before)
 
 
-def test_too_little_memory_for_the_labels_is_said_with_what_would_do(
+def test_an_image_that_does_not_fit_the_memory_is_planned_in_blocks(
     cli: "Cli", grouped: Path, tmp_path: Path
 ) -> None:
     large = tmp_path / "large.npy"
     np.lib.format.open_memmap(large, "w+", np.uint8, (24000, 24000)).flush()
-    done = cli("predict", grouped, large, tmp_path / "o.ome.zarr", "--axes", "yx", "--memory", "2GB")
-    assert done.code == 1
-    assert "grouping takes the maps and labels of the whole image at once" in done.err
-    assert "--no-grouping" in done.err
-    assert not (tmp_path / "o.ome.zarr.incomplete").exists()
+    options = ("--axes", "yx", "--memory", "2GB", "--plan")
+    done = cli("predict", grouped, large, tmp_path / "o.ome.zarr", *options)
+    assert done.code == 0, done.err
+    assert "components.py groups it, in blocks of" in done.out
+    planned = json.loads(cli("predict", grouped, large, tmp_path / "o.ome.zarr", *options, "--json").out)
+    assert planned["memory"]["total"] <= 2e9
+    assert max(planned["grouping"]["block"]) < 24000
+    assert not list(tmp_path.glob("o.ome.zarr*"))
 
 
 def test_its_objects_are_written_with_the_labels(
