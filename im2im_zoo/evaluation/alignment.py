@@ -56,7 +56,7 @@ class Aligned:
 def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: bool = True) -> Aligned:
     """Transpose the prediction to the target's axes, drop axes of size 1 that one lacks, and pair the channels.
 
-    Channels go by name where both images name them and share a name, else by order. A channel "X variance" beside a
+    Channels go by name where both images name them and share a name, else by order. A channel "X variance" (or "X_variance") beside a
     channel "X" of the prediction is not compared.
 
     Args:
@@ -102,7 +102,8 @@ def channel_names(image: xr.DataArray) -> tuple[str, ...]:
 def without_variances(prediction: xr.DataArray, target: xr.DataArray, notes: list[str]) -> xr.DataArray:
     """The prediction without those of its channels that are the variance of another, unless the target names them, too."""
     names = channel_names(prediction)
-    said = [f"{name} variance" for name in names]
+    # A package may have to write the name as one word.
+    said = [f"{name}{by}variance" for name in names for by in (" ", "_")]
     left = [name for name in names if name in said and name not in channel_names(target)]
     if not left:
         return prediction

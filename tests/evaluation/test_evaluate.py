@@ -63,7 +63,7 @@ def test_a_channel_that_says_how_sure_another_is_is_left_out_and_said_to_be(nois
 def test_a_probability_and_its_variance_are_no_two_classes(noisy):
     mask = noisy[1] > noisy[1].mean()
     with_variance = np.stack([np.where(mask, 0.6, 0.4), np.ones_like(mask) * 0.9])
-    prediction = image(with_variance, ("channel", "y", "x"), ["nucleus", "nucleus variance"])
+    prediction = image(with_variance, ("channel", "y", "x"), ["nucleus", "nucleus_variance"])
     assert evaluate(prediction, image(mask, ("y", "x")), "semantic").figures["dice"] == 1
 
 

@@ -154,7 +154,7 @@ def test_a_changed_file_is_found_and_never_run(centre: Path, pair_3d: Pair, tmp_
     copy = Path(shutil.copytree(centre, tmp_path / "copy"))
     with (copy / "centre_normalisation.py").open("a") as file:
         file.write("\nraise RuntimeError('it ran')\n")
-    assert [f.field for f in validate_package(copy).of("error") if f.code == "hash"] == ["attachments[1]"]
+    assert [f.field for f in validate_package(copy).of("error") if f.code == "hash"] == ["attachments[2]"]
     package = open_package(copy)
     with pytest.raises(ProcessingError, match="allow_code=True"):
         predict_array(package, pair_3d.input, weights="onnx")

@@ -175,7 +175,7 @@ def test_a_predicted_variance_is_packaged_as_a_second_channel(
     run = train(with_variance(), tmp_path / "run")
     export_run(open_run(run.path), tmp_path / "package", weights=("torchscript", "onnx"))
     rdf = yaml.safe_load((tmp_path / "package" / "rdf.yaml").read_text())
-    assert rdf["outputs"][0]["axes"][1]["channel_names"] == ["nucleus", "nucleus variance"]
+    assert rdf["outputs"][0]["axes"][1]["channel_names"] == ["nucleus", "nucleus_variance"]
     assert {"torchscript", "onnx"} <= set(rdf["weights"])
     output = np.load(tmp_path / "package" / "test_output.npy")
     assert output.shape[1] == 2
