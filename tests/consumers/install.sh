@@ -29,7 +29,7 @@ old_core() { # as ilastik's tiktorch has it; torch is that of PYTHON, behind eve
 
 node_onnxruntime() { # VERSION; its package holds the library for the CPU, the scripts would fetch others
   command -v node >/dev/null || { echo "there is no node" && return 1; }
-  npm install --prefix "$folder/node_$1" --ignore-scripts --no-audit --no-fund "onnxruntime-node@$1"
+  npm install --prefix "$folder/node_$1" --ignore-scripts --fetch-retries=1 --fetch-timeout=60000 --no-audit --no-fund "onnxruntime-node@$1"
 }
 
 debian_libtorch() {
