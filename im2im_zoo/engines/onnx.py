@@ -76,7 +76,8 @@ def _open_session(weights: Path, device: str, threads: int | None, tensorrt: str
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # What fails is raised, and said by who called.
+    options.log_severity_level = 4
     # The arena keeps the peak of every size that it saw; without it the memory goes back after each tile, and
     # the patterns of one size would be planned for again and again as border tiles differ.
     options.enable_cpu_mem_arena = False
