@@ -157,7 +157,8 @@ def test_every_format_is_in_the_package_and_sound(made: Made) -> None:
         }
     report = json.loads(command("validate", zipped, "--allow-code", "--json").stdout)
     assert report["sound"]
-    assert not avoidable(f["message"] for f in report["findings"] if f["severity"] != "info")
+    found = [f for f in report["findings"] if f["severity"] != "info" and f["code"] != "maintainers"]
+    assert not found
 
 
 @pytest.mark.parametrize("weights", FORMATS)
