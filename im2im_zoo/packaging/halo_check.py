@@ -85,7 +85,8 @@ def _compare(checks: Checks, axis: NetworkAxis, declared: int, enough: int | Non
             f"the halo along {name} is {declared}, and {basis} from {wanted} voxels on: declare at least {wanted}, or "
             "programs that tile show seams"
         )
-        checks.add("warning" if wanted > _WORTH * declared else "info", "halo", where, message)
+        shown = enough is not None and wanted > _WORTH * declared
+        checks.add("warning" if shown else "info", "halo", where, message)
     else:
         felt = "as far as could be looked" if end is None else f"up to {end} voxels away"
         checks.note(
