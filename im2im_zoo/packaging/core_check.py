@@ -97,10 +97,8 @@ def _tested_offline(package: Package, weights_format: str) -> list[Finding]:
             description = described_with_files(package)
         except Exception as error:  # noqa: BLE001 what it makes of broken files may be anything
             return [Finding("error", "core", "", f"bioimageio.spec raises {type(error).__name__}: {error}")]
-        found = _tested(description, weights_format)
-        del description
-        gc.collect()  # what it has left open of the files
-    return found
+        gc.collect()
+    return _tested(description, weights_format)
 
 
 def _tested(source: Any, weights_format: str | None) -> list[Finding]:
