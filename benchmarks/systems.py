@@ -115,6 +115,7 @@ def im2im_zoo(job: Job) -> dict[str, Any]:
     import onnxruntime  # noqa: F401 imports are not counted
     import openvino  # noqa: F401
     import torch  # noqa: F401
+    import zarr  # noqa: F401
 
     from im2im_zoo.runtime.prediction import predict
 
@@ -199,6 +200,7 @@ def bioimageio_core(job: Job) -> dict[str, Any]:
     """bioimageio.core in blocks, TIFF to TIFF, the weights that it prefers."""
     import bioimageio.core
     import onnxruntime  # noqa: F401 imports are not counted
+    import tifffile  # noqa: F401
     import torch
 
     _torch_threads(torch, job)

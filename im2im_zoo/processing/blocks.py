@@ -26,6 +26,9 @@ from numpy.typing import NDArray
 # float64 values, their 64-bit keys, bin numbers, and one temporary.
 BYTES_PER_VOXEL = 32
 
+# A region that is read at once, and the pieces of it that are worked on, counted from its start.
+Cut = tuple[dict[str, slice], list[dict[str, slice]]]
+
 
 def tensor_name(image: xr.DataArray) -> str:
     """What an error calls this image: its name, else where it was read from."""
@@ -113,6 +116,7 @@ def walk(
     block_bytes: int,
     grain: Mapping[str, int] | None = None,
     within: Mapping[str, slice] | None = None,
+    skip: int = 0,
 ) -> Iterator[tuple[dict[str, int], xr.DataArray]]:
     """Every voxel of a lazy image once, in pieces that are in memory.
 
@@ -121,6 +125,7 @@ def walk(
         block_bytes: bound on the memory of this walk, without what the reader of the file takes to decode.
         grain: piece edges are multiples of it, counted from the start of `within`.
         within: the part of the image to walk (default all).
+        skip: so many pieces are left out, the first ones; they are not read.
 
     Yields:
         Where the piece starts (voxels from the start of `within`), and the piece as `read` gives it.
@@ -129,25 +134,44 @@ def walk(
     sizes = {a: part.stop - part.start for a, part in offset.items()}
     stored = max(1, block_bytes // 8 // image.dtype.itemsize)
     region_shape = block_shape(sizes, stored, grain=grain, units=_chunks(image))
-    for region, block in _read_ahead(image, regions(sizes, region_shape), offset):
-        lengths = {a: r.stop - r.start for a, r in region.items()}
-        for part in regions(lengths, block_shape(lengths, working_voxels(block_bytes), grain=grain)):
+    cuts = _cuts(sizes, region_shape, working_voxels(block_bytes), grain, skip)
+    for region, parts, block in _read_ahead(image, cuts, offset):
+        for part in parts:
             yield {a: region[a].start + p.start for a, p in part.items()}, block.isel(part)
 
 
-def _read_ahead(
-    image: xr.DataArray, cut: Iterable[dict[str, slice]], offset: Mapping[str, slice]
-) -> Iterator[tuple[dict[str, slice], xr.DataArray]]:
-    """Regions, counted from an offset, and what is there; one is read while the one before is worked on."""
+def _cuts(
+    sizes: Mapping[str, int],
+    shape: Mapping[str, int],
+    voxels: int,
+    grain: Mapping[str, int] | None,
+    skip: int,
+) -> Iterator[Cut]:
+    """Regions of a shape and their pieces of at most so many voxels, without the first `skip` pieces."""
+    passed = 0
+    for region in regions(sizes, shape):
+        lengths = {a: r.stop - r.start for a, r in region.items()}
+        parts = list(regions(lengths, block_shape(lengths, voxels, grain=grain)))
+        left = parts[max(0, skip - passed) :]
+        passed += len(parts)
+        if left:
+            yield region, left
 
-    def load(region: dict[str, slice]) -> tuple[dict[str, slice], xr.DataArray]:
+
+def _read_ahead(
+    image: xr.DataArray, cuts: Iterable[Cut], offset: Mapping[str, slice]
+) -> Iterator[tuple[dict[str, slice], list[dict[str, slice]], xr.DataArray]]:
+    """Cuts, counted from an offset, and what is in their regions; one is read while the one before is worked on."""
+
+    def load(cut: Cut) -> tuple[dict[str, slice], list[dict[str, slice]], xr.DataArray]:
+        region, parts = cut
         absolute = {a: slice(offset[a].start + r.start, offset[a].start + r.stop) for a, r in region.items()}
-        return region, read(image, absolute)
+        return region, parts, read(image, absolute)
 
     with ThreadPoolExecutor(1, "read ahead") as pool:
-        pending: deque[Future[tuple[dict[str, slice], xr.DataArray]]] = deque()
-        for region in cut:
-            pending.append(pool.submit(load, region))
+        pending: deque[Future[tuple[dict[str, slice], list[dict[str, slice]], xr.DataArray]]] = deque()
+        for cut in cuts:
+            pending.append(pool.submit(load, cut))
             if len(pending) > 1:
                 yield pending.popleft().result()
         while pending:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.axes import SPACE
 from im2im_zoo.processing.blocks import regions, walk
+from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
 from im2im_zoo.processing.sources import Source, check_finite, kept_sizes, over_kept, whole_sizes
 
 _BRICK = 32
@@ -24,9 +25,14 @@ _AT_ONCE = 2**16
 
 
 def mean_and_std(
-    sources: Sequence[Source], reduced: Sequence[str], *, block_bytes: int
+    sources: Sequence[Source], reduced: Sequence[str], *, block_bytes: int, checkpoint: Checkpoint = NOT_KEPT
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean and population standard deviation over the `reduced` axes of all sources together, in float64.
+
+    Args:
+        sources, reduced: see above.
+        block_bytes: bound on the memory.
+        checkpoint: where the walk over the one source is kept; that over several is not.
 
     Returns:
         Two arrays over the axes that are not reduced, with their positions as integer coordinates.
@@ -35,7 +41,8 @@ def mean_and_std(
         ProcessingError: voxels that are not finite, sources that do not fit each other, no voxels.
     """
     kept = kept_sizes(sources, reduced)
-    parts = [_brick_moments(source, kept, reduced, block_bytes) for source in sources]
+    kept_at = checkpoint if len(sources) == 1 else NOT_KEPT
+    parts = [_brick_moments(source, kept, reduced, block_bytes, kept_at) for source in sources]
     n = np.concatenate([part[0] for part in parts])
     means = np.concatenate([part[1] for part in parts], axis=-1)
     squares = np.concatenate([part[2] for part in parts], axis=-1)
@@ -60,7 +67,11 @@ def _brick_shape(sizes: Mapping[str, int], values: int) -> dict[str, int]:
 
 
 def _brick_moments(
-    source: Source, kept: Mapping[str, int], reduced: Sequence[str], block_bytes: int
+    source: Source,
+    kept: Mapping[str, int],
+    reduced: Sequence[str],
+    block_bytes: int,
+    checkpoint: Checkpoint,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Of each brick: n (bricks,), mean and summed squared deviation (kept axes ..., bricks)."""
     sizes = {a: source.image.sizes[a] for a in reduced}
@@ -70,9 +81,13 @@ def _brick_moments(
     for a in reduced:
         lengths = [min(brick[a], sizes[a] - start) for start in range(0, sizes[a], brick[a])]
         n = np.multiply.outer(n, np.array(lengths, dtype=np.float64))
-    means = np.empty((*kept.values(), *grid))
-    squares = np.empty_like(means)
-    for start, piece in walk(source.image, block_bytes=block_bytes, grain={**brick, **whole_sizes(source)}):
+    means, squares = np.zeros((*kept.values(), *grid)), np.zeros((*kept.values(), *grid))
+    # Pieces and voxels.
+    done = np.zeros(2, np.int64)
+    if (known := checkpoint.load()) is not None:
+        means, squares, done = known["means"], known["squares"], known["done"]
+    grain = {**brick, **whole_sizes(source)}
+    for start, piece in walk(source.image, block_bytes=block_bytes, grain=grain, skip=int(done[0])):
         values = source.transform(piece).transpose(*kept, *reduced)
         numbers = values.to_numpy()
         rows = tuple(slice(start[a], start[a] + values.sizes[a]) for a in kept)
@@ -84,6 +99,8 @@ def _brick_moments(
             inside = numbers[(slice(None),) * len(kept) + tuple(part.values())]
             mean, square = _of_bricks(inside, len(kept), brick)
             means[at], squares[at] = mean.reshape(means[at].shape), square.reshape(means[at].shape)
+        np.add(done, (1, piece.size), out=done)
+        checkpoint.save(lambda: {"means": means, "squares": squares, "done": done})
     check_finite(source, np.isfinite(squares).all())
     shape = (*kept.values(), -1)
     return n.reshape(-1), means.reshape(shape), squares.reshape(shape)

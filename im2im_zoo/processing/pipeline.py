@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ import xarray as xr
 
 from im2im_zoo.errors import ProcessingError
 from im2im_zoo.processing.blocks import names, tensor_name
+from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
 from im2im_zoo.processing.custom_code import custom_step
 from im2im_zoo.processing.moments import mean_and_std
 from im2im_zoo.processing.operations import Step, build_step
@@ -70,6 +71,7 @@ def fit(
     root: Path | None = None,
     block_bytes: int = BLOCK_BYTES,
     measured: MutableMapping[str, Any] | None = None,
+    checkpoints: Callable[[str], Checkpoint] = lambda _: NOT_KEPT,
 ) -> Pipeline:
     """Bind the operations to one image, with their statistics over all of it.
 
@@ -88,6 +90,7 @@ def fit(
             least that a histogram of 32-bit data needs.
         measured: the statistics of an earlier fit of the same operations to the same image, as JSON values, which are not
             taken again; what is taken is put there.
+        checkpoints: gives what keeps a walk over the image, by the key of its statistics in `measured`.
 
     Raises:
         ProcessingError: an operation that cannot be done here, or values without statistics (NaN, infinity).
@@ -104,7 +107,7 @@ def fit(
         try:
             _check_references(operation, references, dataset)
             wants = requirements(operation)
-            known = _Known(measured, number)
+            known = _Known(measured, number, checkpoints)
             shared = {
                 want: known.or_measured(want, others, references, block_bytes)
                 for want in wants
@@ -153,6 +156,7 @@ class _Known:
 
     measured: MutableMapping[str, Any] | None
     number: int
+    checkpoints: Callable[[str], Checkpoint] = lambda _: NOT_KEPT
 
     def or_measured(
         self,
@@ -161,11 +165,11 @@ class _Known:
         references: Mapping[str, xr.DataArray],
         block_bytes: int,
     ) -> tuple[xr.DataArray, ...]:
-        if self.measured is None:
-            return _measure(want, tracks, references, block_bytes)
         key = f"{self.number}: {want}"
+        if self.measured is None:
+            return _measure(want, tracks, references, block_bytes, self.checkpoints(key))
         if key not in self.measured:
-            found = _measure(want, tracks, references, block_bytes)
+            found = _measure(want, tracks, references, block_bytes, self.checkpoints(key))
             self.measured[key] = [a.to_dict() for a in found]
         return tuple(xr.DataArray.from_dict(plain) for plain in self.measured[key])
 
@@ -205,7 +209,11 @@ def _check_references(
 
 
 def _measure(
-    want: Requirement, tracks: Sequence[_Track], references: Mapping[str, xr.DataArray], block_bytes: int
+    want: Requirement,
+    tracks: Sequence[_Track],
+    references: Mapping[str, xr.DataArray],
+    block_bytes: int,
+    checkpoint: Checkpoint,
 ) -> tuple[xr.DataArray, ...]:
     if want.reference is not None:
         sources = [Source(references[want.reference], Pipeline())]
@@ -216,8 +224,15 @@ def _measure(
     if want.reference is not None:
         _check_kept_axes(want, sources[0].image, reduced, tracks[0].image)
     if not want.fractions:
-        return mean_and_std(sources, reduced, block_bytes=block_bytes)
-    return quantiles(sources, reduced, want.fractions, method=want.method, block_bytes=block_bytes)
+        return mean_and_std(sources, reduced, block_bytes=block_bytes, checkpoint=checkpoint)
+    return quantiles(
+        sources,
+        reduced,
+        want.fractions,
+        method=want.method,
+        block_bytes=block_bytes,
+        checkpoint=checkpoint,
+    )
 
 
 def _check_kept_axes(

@@ -7,13 +7,16 @@ instead. Both are exact, so the result does not depend on how the image is chunk
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.processing.blocks import block_shape, read, regions, walk, working_voxels
+from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint, State
 from im2im_zoo.processing.sources import Source, check_finite, dtype_after, kept_sizes, over_kept, whole_sizes
 
 QuantileMethod = Literal["linear", "inverted_cdf"]
@@ -28,8 +31,14 @@ def quantiles(
     *,
     method: QuantileMethod,
     block_bytes: int,
+    checkpoint: Checkpoint = NOT_KEPT,
 ) -> tuple[xr.DataArray, ...]:
     """The quantiles at `fractions` (0 to 1) over the `reduced` axes of all sources together, as numpy's.
+
+    Args:
+        sources, reduced, fractions, method: see above, and `_ranks`.
+        block_bytes: bound on the memory.
+        checkpoint: where the walk over the one source is kept; that over several is not.
 
     Returns:
         One float64 array per fraction, over the axes that are not reduced, with integer coordinates.
@@ -48,10 +57,14 @@ def quantiles(
     cells = max(1, working_voxels(block_bytes) // count if in_memory else tables)
     whole = {a: kept[a] for s in sources for a in s.whole_axes if a in kept}
     found = np.empty((*kept.values(), len(ranks)), dtype)
-    select = _sorted_in_memory if in_memory else _radix_select
-    for group in regions(kept, block_shape(kept, cells, grain=whole)):
-        values = select(sources, group, reduced, ranks, dtype, block_bytes)
-        found[tuple(group.values())] = values.reshape(*(g.stop - g.start for g in group.values()), -1)
+    groups = list(regions(kept, block_shape(kept, cells, grain=whole)))
+    if in_memory:
+        for group in groups:
+            values = _sorted_in_memory(sources, group, reduced, ranks, dtype)
+            found[tuple(group.values())] = values.reshape(found[tuple(group.values())].shape)
+    else:
+        kept_at = checkpoint if len(sources) == 1 else NOT_KEPT
+        _radix_select(sources, groups, reduced, ranks, found, block_bytes, kept_at)
     at = {rank: found[..., i] for i, rank in enumerate(ranks)}
     return tuple(over_kept(kept, sources, _between(at[low], at[high], t)) for low, high, t in wanted)
 
@@ -95,7 +108,6 @@ def _sorted_in_memory(
     reduced: Sequence[str],
     ranks: Sequence[int],
     dtype: np.dtype[Any],
-    block_bytes: int,
 ) -> NDArray[Any]:
     """The values at `ranks` of each cell of `group`, which fits in a block: (cells, ranks)."""
     parts = []
@@ -109,32 +121,114 @@ def _sorted_in_memory(
 
 def _radix_select(
     sources: Sequence[Source],
-    group: Mapping[str, slice],
+    groups: Sequence[Mapping[str, slice]],
     reduced: Sequence[str],
     ranks: Sequence[int],
-    dtype: np.dtype[Any],
+    found: NDArray[Any],
     block_bytes: int,
-) -> NDArray[Any]:
-    """The same by counting digits from the top, one pass over the image a digit."""
-    bits = 8 * dtype.itemsize
-    digit = min(_DIGIT, bits)
-    cells = math.prod(g.stop - g.start for g in group.values())
-    heads = [[0] * len(ranks) for _ in range(cells)]  # the leading digits found so far
-    left = [list(ranks) for _ in range(cells)]  # the rank among values with those leading digits
-    for shift in range(bits - digit, -1, -digit):
-        counts = [{head: np.zeros(1 << digit, dtype=np.int64) for head in set(row)} for row in heads]
-        for cell, keys in _keys(sources, group, reduced, dtype, block_bytes):
-            for head, table in counts[cell].items():
-                below = keys if shift + digit == bits else keys[keys >> (shift + digit) == head]
-                found = ((below >> shift) & ((1 << digit) - 1)).astype(np.intp)
-                table += np.bincount(found, minlength=1 << digit)
-        for cell, row in enumerate(heads):
-            sums = {head: np.cumsum(table, out=table) for head, table in counts[cell].items()}
-            for i, head in enumerate(row):
-                number = int(np.searchsorted(sums[head], left[cell][i], side="right"))
-                left[cell][i] -= int(sums[head][number - 1]) if number else 0
-                row[i] = head << digit | number
-    return _from_key(np.array(heads, dtype=f"u{dtype.itemsize}"), dtype)
+    checkpoint: Checkpoint,
+) -> None:
+    """Put the same into `found`, by counting digits from the top: one pass over the image a digit and group of cells."""
+    dtype, first, digits = found.dtype, 0, None
+    if (known := checkpoint.load()) is not None:
+        first, found[...], digits = int(known["group"]), known["found"], _Digits.of(known, dtype)
+    for number, group in enumerate(groups[first:], first):
+        if digits is None:
+            cells = math.prod(g.stop - g.start for g in group.values())
+            digits = _Digits.at_the_top(ranks, cells, dtype)
+        while digits.shift >= 0:
+            for pairs, voxels in _keys(sources, group, reduced, dtype, block_bytes, int(digits.done[0])):
+                for cell, keys in pairs:
+                    digits.count(cell, keys)
+                digits.done += (1, voxels)
+                checkpoint.save(partial(digits.state, number, found))
+            digits.descend()
+        at = tuple(group.values())
+        found[at] = _from_key(digits.heads.astype(f"u{dtype.itemsize}"), dtype).reshape(found[at].shape)
+        digits = None
+
+
+@dataclass(slots=True)
+class _Digits:
+    """How far the values at some ranks of some cells are known.
+
+    Attributes:
+        shift: bits below the digit that is being counted.
+        width: bits of a digit.
+        top: whether it is the first.
+        heads: (cells, ranks), the digits before it.
+        left: (cells, ranks), the rank among the values with that head.
+        tables: of each cell, how often each digit follows each head.
+        done: pieces that are counted of this pass, and voxels of this and those before.
+    """
+
+    shift: int
+    width: int
+    top: bool
+    heads: NDArray[np.uint64]
+    left: NDArray[np.int64]
+    tables: list[dict[int, NDArray[np.int64]]]
+    done: NDArray[np.int64]
+
+    @classmethod
+    def at_the_top(cls, ranks: Sequence[int], cells: int, dtype: np.dtype[Any]) -> Self:
+        bits = 8 * dtype.itemsize
+        width = min(_DIGIT, bits)
+        heads = np.zeros((cells, len(ranks)), np.uint64)
+        left = np.tile(np.array(ranks, np.int64), (cells, 1))
+        return cls(bits - width, width, True, heads, left, _tables(heads, width), np.zeros(2, np.int64))
+
+    @classmethod
+    def of(cls, state: State, dtype: np.dtype[Any]) -> Self:
+        """As it was when `state` was taken."""
+        bits = 8 * dtype.itemsize
+        width, shift = min(_DIGIT, bits), int(state["shift"])
+        tables, at = _tables(state["heads"], width), 0
+        for row in tables:
+            for head in row:
+                row[head] = state["tables"][at].copy()
+                at += 1
+        return cls(
+            shift, width, shift + width == bits, state["heads"], state["left"], tables, state["done"].copy()
+        )
+
+    def state(self, group: int, found: NDArray[Any]) -> State:
+        """All that `_radix_select` needs to go on, in this group of cells and with what the others have."""
+        tables = np.stack([table for row in self.tables for table in row.values()])
+        return {
+            "shift": np.array(self.shift),
+            "heads": self.heads,
+            "left": self.left,
+            "tables": tables,
+            "done": self.done,
+            "group": np.array(group),
+            "found": found,
+        }
+
+    def count(self, cell: int, keys: NDArray[Any]) -> None:
+        """Count the digits of some values of a cell."""
+        for head, table in self.tables[cell].items():
+            below = keys if self.top else keys[keys >> (self.shift + self.width) == head]
+            digits = ((below >> self.shift) & ((1 << self.width) - 1)).astype(np.intp)
+            table += np.bincount(digits, minlength=1 << self.width)
+
+    def descend(self) -> None:
+        """All values are counted: the digit at each rank is known, and the next one is to be counted."""
+        for cell, row in enumerate(self.tables):
+            sums = {head: np.cumsum(table) for head, table in row.items()}
+            for i, head in enumerate(self.heads[cell].tolist()):
+                digit = int(np.searchsorted(sums[head], self.left[cell, i], side="right"))
+                self.left[cell, i] -= int(sums[head][digit - 1]) if digit else 0
+                self.heads[cell, i] = head << self.width | digit
+        self.shift, self.top = self.shift - self.width, False
+        self.done[0] = 0
+        if self.shift >= 0:
+            self.tables = _tables(self.heads, self.width)
+
+
+def _tables(heads: NDArray[np.uint64], width: int) -> list[dict[int, NDArray[np.int64]]]:
+    """Empty tables of counts of each cell, one for each head."""
+    return [{head: np.zeros(1 << width, np.int64) for head in sorted(set(row))} for row in heads.tolist()]
 
 
 def _keys(
@@ -143,19 +237,25 @@ def _keys(
     reduced: Sequence[str],
     dtype: np.dtype[Any],
     block_bytes: int,
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Keys of all voxels of the group, as (cell, keys of some of its voxels)."""
+    skip: int,
+) -> Iterator[tuple[list[tuple[int, NDArray[Any]]], int]]:
+    """Keys of all voxels of the group, as [(cell, keys of some of its voxels)] and voxels of a piece.
+
+    Args:
+        skip: so many pieces of the first source are left out.
+    """
     numbers = np.arange(math.prod(g.stop - g.start for g in group.values()))
     numbers = numbers.reshape(tuple(g.stop - g.start for g in group.values()))
     for source in sources:
-        for start, piece in walk(
-            source.image, block_bytes=block_bytes, grain=whole_sizes(source), within=group
-        ):
+        pieces = walk(
+            source.image, block_bytes=block_bytes, grain=whole_sizes(source), within=group, skip=skip
+        )
+        for start, piece in pieces:
             values = source.transform(piece)
             rows = _rows(values, tuple(group), reduced, dtype)
             check_finite(source, dtype.kind != "f" or np.isfinite(rows).all())
             part = tuple(slice(start[a], start[a] + values.sizes[a]) for a in group)
-            yield from zip(numbers[part].reshape(-1).tolist(), _to_key(rows), strict=True)
+            yield list(zip(numbers[part].reshape(-1).tolist(), _to_key(rows), strict=True)), piece.size
 
 
 def _to_key(values: NDArray[Any]) -> NDArray[Any]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from im2im_zoo.runtime.choice import open_network
     from im2im_zoo.runtime.cost import measure_cost
+    from im2im_zoo.runtime.in_memory import predict_array, predict_arrays
     from im2im_zoo.runtime.mapping import map_axes
     from im2im_zoo.runtime.memory import Cost, Projection, project
     from im2im_zoo.runtime.plan import AxisPlan, Plan, Tile
     from im2im_zoo.runtime.planning import plan_prediction
-    from im2im_zoo.runtime.prediction import PredictionResult, predict, predict_array, predict_arrays
+    from im2im_zoo.runtime.prediction import PredictionResult, predict
     from im2im_zoo.runtime.prepare import Prepared, Settings, prepare
     from im2im_zoo.runtime.run import Figures, run_plan
     from im2im_zoo.runtime.tile_job import Sink
@@ -31,8 +32,8 @@ _HOMES = {
     "plan_prediction": "planning",
     "PredictionResult": "prediction",
     "predict": "prediction",
-    "predict_array": "prediction",
-    "predict_arrays": "prediction",
+    "predict_array": "in_memory",
+    "predict_arrays": "in_memory",
     "Prepared": "prepare",
     "Settings": "prepare",
     "prepare": "prepare",

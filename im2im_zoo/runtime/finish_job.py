@@ -12,8 +12,9 @@ from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.processing import Pipeline
 from im2im_zoo.runtime.blending import BlendedSource
 from im2im_zoo.runtime.plan import Plan
+from im2im_zoo.runtime.sample_maker import SampleMaker
 from im2im_zoo.runtime.samples import read_region
-from im2im_zoo.runtime.tile_job import Report, SampleMaker, Scratch, Sink, write_block
+from im2im_zoo.runtime.tile_job import Report, Scratch, Sink, write_block
 
 
 class ScratchSource:

@@ -5,6 +5,7 @@
         result.ome.zarr              the output as it grows
         scratch_0.zarr               the network's output, where postprocessing needs all of it
         0_raw.npy                    inputs that are processed whole
+        statistics_....npz           what statistics of a large image have counted so far
 
 Records are `tiles N F` and `finish N F` (tile N of that stage is done, F of its values are not finite), `level O L B`
 (block B of level L of the pyramid of output O is written) and those of what is made of the outputs then (see `staged`).
@@ -21,9 +22,10 @@ from typing import Any
 import xarray as xr
 
 from im2im_zoo.engines import Engine, open_engine
-from im2im_zoo.errors import ImageError
+from im2im_zoo.errors import ImageError, PackageError, ProcessingError
 from im2im_zoo.package import Package, open_package, sha256
 from im2im_zoo.runtime.allocator import set_up_memory
+from im2im_zoo.runtime.checkpoint import any_checkpoint
 from im2im_zoo.runtime.executors import run_here, run_in_processes
 from im2im_zoo.runtime.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.ledger import Ledger
@@ -31,8 +33,9 @@ from im2im_zoo.runtime.outputs import Outputs, main_image, scratch_chunks
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.prepare import Prepared, Settings, decisions_of
 from im2im_zoo.runtime.run import Figures, Progress, Walk, new_scratch
+from im2im_zoo.runtime.sample_maker import SampleMaker
 from im2im_zoo.runtime.staged import FOLDER
-from im2im_zoo.runtime.tile_job import Report, SampleMaker, Scratch, Sink, TileJob
+from im2im_zoo.runtime.tile_job import Report, Scratch, Sink, TileJob
 
 SUFFIX = ".incomplete"
 
@@ -86,8 +89,9 @@ class Run:
                     f"{self.folder} is in the way: it is no unfinished prediction; move it away, or remove it with --restart"
                 )
             yield self.ledger
-        except BaseException:
-            self._close(keep=self.ledger is not None and bool(self.ledger.done))
+        except BaseException as error:
+            wrong = isinstance(error, ProcessingError | PackageError)
+            self._close(keep=self._has_something_done() or (not wrong and any_checkpoint(self.folder)))
             raise
         self._close(keep=False)
 
@@ -159,6 +163,9 @@ class Run:
         """What an output says of how it was made."""
         return _provenance(plan, self.package)
 
+    def _has_something_done(self) -> bool:
+        return self.ledger is not None and bool(self.ledger.done)
+
     def _the_ledger(self) -> Ledger:
         if self.ledger is None:
             raise RuntimeError("there is a ledger once a run is executed or gone on with")
@@ -184,6 +191,7 @@ class Run:
             allow_code=self.allow_code,
             measured=measured,
             folder=folder,
+            checkpoints=self.folder,
             progress=None if progress is None else lambda n, of: progress("statistics", n, of),
         )
         scratch = new_scratch(plan, _ScratchFolder(plan, self.folder, fresh=not finished["tiles"]))

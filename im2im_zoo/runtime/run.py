@@ -15,9 +15,9 @@ from im2im_zoo.engines import Engine
 from im2im_zoo.runtime.executors import run_here
 from im2im_zoo.runtime.finish_job import FinishJob
 from im2im_zoo.runtime.plan import Plan
+from im2im_zoo.runtime.sample_maker import SampleMaker
 from im2im_zoo.runtime.tile_job import (
     Report,
-    SampleMaker,
     Scratch,
     Sink,
     TileJob,

@@ -1,6 +1,7 @@
 """Statistics: exact as numpy's, the same for any block size and chunking, and never reading more than a block."""
 
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.errors import ProcessingError
 from im2im_zoo.processing.blocks import block_shape, regions, walk
+from im2im_zoo.processing.checkpoint import NOT_KEPT, State
 from im2im_zoo.processing.moments import mean_and_std
 from im2im_zoo.processing.quantiles import quantiles
 from im2im_zoo.processing.sources import Source
@@ -194,3 +196,65 @@ def test_a_block_stays_below_its_limit(height: int, width: int, voxels: int, chu
     shape = block_shape({"y": height, "x": width}, voxels, units={"y": chunk, "x": chunk})
     assert shape["y"] * shape["x"] <= voxels
     assert sum(1 for _ in regions({"y": height, "x": width}, shape)) >= 1
+
+
+class Stopped(Exception):
+    """What stops a walk."""
+
+
+class InMemory:
+    """A checkpoint that keeps every state."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, NDArray[Any]] | None = None
+
+    def load(self) -> State | None:
+        return None if self.state is None else {name: np.copy(array) for name, array in self.state.items()}
+
+    def save(self, state: Callable[[], State]) -> None:
+        self.state = {name: np.copy(array) for name, array in state().items()}
+
+
+@settings(deadline=None, max_examples=60)
+@given(images(), AXES, st.integers(100, 6000), st.lists(st.integers(0, 12), max_size=6), st.floats(0, 1))
+def test_a_walk_that_is_stopped_goes_on_to_the_same_bits_and_walks_nothing_twice(
+    values: NDArray[Any], axes: tuple[str, ...], block_bytes: int, stops: list[int], fraction: float
+) -> None:
+    walked: list[int] = []
+
+    def until(stop: int | None) -> Source:
+        left = [stop]
+
+        def transform(piece: xr.DataArray) -> xr.DataArray:
+            if left[0] is not None:
+                if left[0] == 0:
+                    raise Stopped
+                left[0] -= 1
+            walked.append(piece.size)
+            return piece
+
+        return Source(source(values).image, transform)
+
+    def both(of: Source, kept: tuple[Any, Any]) -> tuple[Any, ...]:
+        found = mean_and_std([of], axes, block_bytes=block_bytes, checkpoint=kept[0])
+        one = quantiles(
+            [of], axes, [fraction, 0.5], method="linear", block_bytes=block_bytes, checkpoint=kept[1]
+        )
+        return (*found, *one)
+
+    unbroken = both(until(None), (NOT_KEPT, NOT_KEPT))
+    once = len(walked)
+    walked.clear()
+    checkpoints = InMemory(), InMemory()
+    times = 0
+    for stop in stops:
+        try:
+            both(until(stop), checkpoints)
+        except Stopped:
+            times += 1
+    resumed = both(until(None), checkpoints)
+    for ours, theirs in zip(resumed, unbroken, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if times == len(stops) and checkpoints[1].state is not None:
+        # Beside the walk: one voxel that tells the dtype, and the few groups that were walked since a checkpoint.
+        assert len(walked) <= once + 2 * times

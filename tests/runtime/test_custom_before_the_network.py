@@ -20,7 +20,7 @@ from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.runtime import open_network, plan_prediction, predict_array
-from im2im_zoo.runtime.tile_job import SampleMaker
+from im2im_zoo.runtime.sample_maker import SampleMaker
 
 CENTRE = inspect.getsource(centre_module)
 # Depends on the whole image: tiles that are processed by themselves give something else.

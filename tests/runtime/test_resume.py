@@ -164,6 +164,54 @@ def test_stopped_before_the_first_tile_nothing_is_left(unet_2d, image, tmp_path,
 
 
 @pytest.fixture
+def percentiles(folder: Path) -> Package:
+    """Stretched between percentiles, which are counted over the whole image first."""
+    stretch = spec.ScaleRangeDescr(
+        kwargs=spec.ScaleRangeKwargs(axes=["channel", "y", "x"], min_percentile=1, max_percentile=99)
+    )
+    return open_package(
+        build_package(folder / "percentiles_and_stopped", small_unet(levels=2), preprocessing=[stretch])
+    )
+
+
+@pytest.mark.parametrize("which", ["unet_2d", "percentiles"])
+def test_stopped_while_statistics_are_taken_it_goes_on_with_what_was_counted(
+    request, tmp_path, monkeypatch, which
+):
+    monkeypatch.setattr("im2im_zoo.runtime.checkpoint._INTERVAL", 0.0)
+    monkeypatch.setattr("im2im_zoo.runtime.checkpoint._PART", 1e9)
+    monkeypatch.setattr("im2im_zoo.runtime.sample_maker.STATISTICS_BLOCK_BYTES", 2**20)
+    values = np.random.default_rng(0).gamma(2, 200, (600, 700)).astype(np.float32)
+    source = write_image(xr.DataArray(values, dims=("y", "x")), tmp_path / "image.ome.zarr")
+    package: Package = request.getfixturevalue(which)
+    output = tmp_path / "out.npy"
+    seen: list[float] = []
+
+    def predicted(to: Path, stop: float | None = None) -> None:
+        seen.clear()
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage == "statistics":
+                seen.append(done / total)
+                if stop is not None and seen[-1] > stop:
+                    raise KeyboardInterrupt
+
+        predict(
+            package, source, to, tile={"y": 256, "x": 256}, halo=16, weights="torchscript", progress=progress
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        predicted(output, stop=0.6)
+    assert not output.exists()
+    predicted(output)
+    assert seen[0] > 0.3
+    assert seen[-1] == 1
+    predicted(tmp_path / "unbroken.npy")
+    assert seen[0] < 0.3
+    np.testing.assert_array_equal(np.load(output), np.load(tmp_path / "unbroken.npy"))
+
+
+@pytest.fixture
 def stopped(unet_2d, image, tmp_path, heeds_interrupts) -> dict[str, object]:
     """The arguments of a prediction that was killed on its way."""
     common = {

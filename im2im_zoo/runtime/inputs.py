@@ -1,0 +1,53 @@
+"""The images of a package's inputs, opened, and at the scale that it was trained at. Decides nothing of tiles."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from im2im_zoo.errors import PlanError
+from im2im_zoo.images import open_image
+from im2im_zoo.package import Package
+from im2im_zoo.runtime.mapping import images_by_input, main_input
+from im2im_zoo.runtime.prepare import Settings
+from im2im_zoo.runtime.rescale import pixel_size_warning, resampled, rescale_factors
+
+Image = xr.DataArray | str | Path
+
+
+def open_inputs(
+    package: Package,
+    image: Image,
+    inputs: Mapping[str, Image] | None = None,
+    *,
+    axes: str | None = None,
+    channels: Sequence[int | str] | None = None,
+) -> dict[str, xr.DataArray]:
+    """The images by input: the main one, with its axes and channels, and further ones.
+
+    Raises:
+        PlanError, ImageError, AxesError: an input that the model does not have or lacks, or an image that cannot be opened.
+    """
+    main = main_input(package)
+    if inputs and main in inputs:
+        raise PlanError(f"the image of the input {main} is given twice")
+    lazy = {
+        main: image if isinstance(image, xr.DataArray) else open_image(image, axes=axes, channels=channels)
+    }
+    for name, other in (inputs or {}).items():
+        lazy[name] = other if isinstance(other, xr.DataArray) else open_image(other)
+    return images_by_input(package, lazy)
+
+
+def at_model_scale(
+    package: Package, images: Mapping[str, xr.DataArray], settings: Settings
+) -> tuple[dict[str, xr.DataArray], list[str]]:
+    """The images, resampled to the model's pixel size if that is wanted, and what to warn of if it is not."""
+    main = images[main_input(package)] if main_input(package) in images else next(iter(images.values()))
+    if not settings.rescale:
+        warning = pixel_size_warning(package, main)
+        return dict(images), [] if warning is None else [warning]
+    factors = rescale_factors(package, main)
+    return {
+        name: resampled(i, {a: f for a, f in factors.items() if a in i.dims}) for name, i in images.items()
+    }, []
