@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from im2im_zoo.errors import PackageError
-from im2im_zoo.package import Package, check_hashes
+from im2im_zoo.package import Package
+from im2im_zoo.package_hashes import check_hashes
 from im2im_zoo.packaging.findings import Finding, Severity
 
 _ABOUT_FILES = ("inputs", "outputs", "weights", "documentation", "attachments")
@@ -98,7 +99,7 @@ def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
         root=package.root,
         perform_io_checks=files,
         log_warnings=False,
-        # A known address is not requested; hashes are checked by `package.check_hashes`.
+        # A known address is not requested; hashes are checked by `package_hashes.check_hashes`.
         known_files=dict.fromkeys(_addresses(raw)) if files else {},
         update_hashes=files,
         progressbar=False,

@@ -7,10 +7,10 @@ from typing import Any
 from im2im_zoo.array_file import map_npy
 from im2im_zoo.engines.vetting import vet_weights
 from im2im_zoo.errors import Im2ImError, ImageError, PackageError
-from im2im_zoo.package import WEIGHTS_FORMATS
 from im2im_zoo.packaging.checks import Checks
 from im2im_zoo.packaging.format_checks import files_of
 from im2im_zoo.picture_file import picture_size
+from im2im_zoo.weights_formats import WEIGHTS_FORMATS
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff")
 _TEXT_BYTES = 16 * 1024**2

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.errors import Im2ImError, PackageError
-from im2im_zoo.package import WEIGHTS_FORMATS
 from im2im_zoo.packaging.checks import Checks, fits
+from im2im_zoo.packaging.comparison import TOLERANCE, difference
 from im2im_zoo.packaging.declared_sizes import declared_shape, off_grid_shape, resized, wrong_size
-from im2im_zoo.packaging.weights import TOLERANCE, difference
 from im2im_zoo.processing.library_grouping import LibraryGrouping
 from im2im_zoo.reference import Reference, compare, tolerance
+from im2im_zoo.weights_formats import WEIGHTS_FORMATS
 
 # Of the largest output; two calls with the same input may differ by the order in which threads add.
 _REPEATABLE = 1e-5

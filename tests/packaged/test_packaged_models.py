@@ -9,7 +9,8 @@ import yaml
 
 from im2im_zoo.evaluation import evaluate
 from im2im_zoo.images import open_image
-from im2im_zoo.package import check_hashes, open_package
+from im2im_zoo.package import open_package
+from im2im_zoo.package_hashes import check_hashes
 from im2im_zoo.packaging import validate_package
 from im2im_zoo.recipe_file import load_recipe
 from im2im_zoo.resources import packaged_models
