@@ -2,8 +2,11 @@
 
 import copy
 import gc
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from im2im_zoo.errors import PackageError
@@ -92,6 +95,17 @@ def _anonymous(package: Package) -> dict[str, Any]:
     return anonymous
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what bioimageio leaves behind, such as a cover that it draws for a package without one; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before
+
+
 def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
     from bioimageio.spec import ValidationContext, build_description
 
@@ -108,7 +122,7 @@ def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
 
 
 def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), temporary_folder():
         # bioimageio.spec 0.5.12 leaves open the files that it hashes, and one for each error's text.
         warnings.simplefilter("ignore", ResourceWarning)
         try:
