@@ -142,7 +142,9 @@ def test_a_zip_that_leads_out_of_its_folder_is_a_report_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_custom_operations_are_named_and_not_run_and_keep_bioimageio_core_out_without_consent(copy: Path) -> None:
+def test_custom_operations_are_named_and_not_run_and_keep_bioimageio_core_out_without_consent(
+    copy: Path,
+) -> None:
     (copy / "mine.py").write_text("raise RuntimeError('it ran')\n")
 
     def custom(rdf: dict[str, Any]) -> None:
