@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,6 +173,11 @@ class _Entry:
         if self.file.is_file() and self.sha256 is None:
             return self.file  # as it was when it was fetched
         have = self.partial.stat().st_size if self.partial.is_file() else 0
+        if (distrust := _distrust(problem)) is not None:
+            raise PackageError(
+                f"{self.url} is not fetched: its certificate is not trusted ({distrust}), so it may be of anybody; if its "
+                "authority is your institution's own, name the file of that in SSL_CERT_FILE"
+            )
         raise PackageError(
             f"{self.url} could not be fetched: {problem or 'no answer'}; "
             + (
@@ -268,6 +274,15 @@ class _Entry:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _distrust(error: BaseException | None) -> str | None:
+    """Why a certificate was refused; None if the problem is another one."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return str(error.verify_message)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _continues(response: "httpx.Response", have: int) -> bool:

@@ -1,10 +1,16 @@
-"""A real web server on this machine for tests: it resumes, redirects, breaks off, and keeps what it was asked for."""
+"""A real web server on this machine for tests: it resumes, redirects, breaks off, and keeps what it was asked for.
+
+With a certificate, it speaks TLS.
+"""
 
 import http.server
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -26,9 +32,40 @@ class Site:
         return self.root + path
 
 
+@dataclass(frozen=True)
+class Authority:
+    """An authority for certificates of one's own, and one that it has given this machine."""
+
+    certificate: Path
+    served: Path
+    key: Path
+
+
+def make_authority(folder: Path) -> Authority:
+    """An authority made by openssl."""
+    made = Authority(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+    extensions = folder / "extensions"
+    extensions.write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n", encoding="utf-8")
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    signing = ["-addext", "keyUsage=critical,keyCertSign", "-subj", "/CN=tests", "-days", "2"]
+    signed = ["-CA", made.certificate, "-CAkey", folder / "authority.key", "-CAcreateserial", "-days", "2"]
+    for command in (
+        [*new, "-x509", *signing, "-keyout", folder / "authority.key", "-out", made.certificate],
+        [*new, "-subj", "/CN=127.0.0.1", "-keyout", made.key, "-out", folder / "request"],
+        ["x509", "-req", "-in", folder / "request", *signed, "-extfile", extensions, "-out", made.served],
+    ):
+        subprocess.run(["openssl", *map(str, command)], check=True, capture_output=True)
+    return made
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Who does not trust the certificate hangs up."""
+
+
 @contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[Site]:
-    """A site that is up within the `with`."""
+def serving(files: dict[str, bytes], authority: Authority | None = None) -> Iterator[Site]:
+    """A site that is up within the `with`, with TLS if there is an authority."""
     state = Site(files=dict(files))
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -76,10 +113,14 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
                 self.close_connection = True
             self.wfile.write(body)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
+    if authority is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.served, authority.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    state.root = f"http://127.0.0.1:{server.server_port}"
+    state.root = f"{'https' if authority else 'http'}://127.0.0.1:{server.server_port}"
     try:
         yield state
     finally:

@@ -2,11 +2,12 @@
 
 import hashlib
 import multiprocessing
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from site_for_tests import Site, serving
+from site_for_tests import Authority, Site, make_authority, serving
 
 from im2im_zoo.download import Policy, download
 from im2im_zoo.errors import PackageError
@@ -137,6 +138,39 @@ def test_the_largest_size_is_taken_from_the_environment(monkeypatch: pytest.Monk
     monkeypatch.setenv("IM2IM_ZOO_MAX_DOWNLOAD", "much")
     with pytest.raises(PackageError, match="such as 20GB"):
         Policy.from_environment()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+def test_a_certificate_of_a_trusted_authority_is_taken_and_any_other_refused(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving({"/model.zip": CONTENT}, authority) as site:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        with pytest.raises(PackageError, match=r"certificate is not trusted .*SSL_CERT_FILE"):
+            download(site.at("/model.zip"), sha256=SHA256, policy=Policy(), cache=tmp_path)
+        assert site.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+        found = download(site.at("/model.zip"), sha256=SHA256, policy=Policy(), cache=tmp_path)
+        assert found.read_bytes() == CONTENT
+        with pytest.raises(PackageError, match=r"certificate is not trusted \(.*mismatch"):
+            download(site.at("/model.zip").replace("127.0.0.1", "localhost"), policy=Policy(), cache=tmp_path)
+
+
+def test_a_redirection_from_https_to_http_is_refused(
+    authority: Authority, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with serving({}, authority) as secure:
+        secure.redirects["/model.zip"] = site.at("/model.zip")
+        with pytest.raises(PackageError, match="only https"):
+            download(secure.at("/model.zip"), policy=Policy(), cache=tmp_path)
+    assert site.asked == []
 
 
 def _download_at(url: str, cache: Path) -> None:

@@ -8,7 +8,9 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import re
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,15 +153,26 @@ def read_state_dict(weights: Path) -> dict[str, Any]:
     import torch
 
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of how old the file's pickle is
+            state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file makes of the unpickler can be anything
         raise PackageError(
-            f"{weights}: the pytorch_state_dict weights cannot be loaded: {' '.join(str(error).split())[:400]}; "
-            "they must be a plain state dict (torch.save(network.state_dict(), ...))"
+            f"{weights}: the pytorch_state_dict weights cannot be loaded: {_reason(error)}; they must be a plain "
+            "state dict (torch.save(network.state_dict(), ...))"
         ) from error
     if not isinstance(state, dict):
         raise PackageError(f"{weights}: the file holds {type(state).__name__}, no state dict")
     return state
+
+
+def _reason(error: Exception) -> str:
+    """What torch says of a file, without its advice how to load it anyway."""
+    text = " ".join(str(error).split())
+    named = re.search(r"GLOBAL (\S+)", text)
+    if named is not None:
+        return f"the file names {named[1]}, which is code and no number; nothing of it was run"
+    return text.rpartition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0][:400]
 
 
 def _load_weights(network: "torch.nn.Module", weights: Path) -> None:

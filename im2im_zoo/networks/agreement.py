@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.errors import PackageError
 from im2im_zoo.networks.cuts import Cut, Run, first_voxel, part, size_along, starts, stops
+from im2im_zoo.networks.ports import Port
 
 # What is seen at the very end of a tensor is too little to say that a halo is enough.
 _SHOWN = 0.75
@@ -102,21 +103,13 @@ class Whole:
             )
         return Curve.merged(curves)
 
-    def difference(self, cuts: Sequence[Cut], halo: Sequence[int]) -> tuple[float, bool]:
-        """The largest excess within a tile, less its halo where it is cut, and whether it agrees.
-
-        (0, True) if nothing is left.
-        """
-        worst, agrees = 0.0, True
-        for index, excess in self._excesses(cuts):
-            for cut, h in zip(cuts, halo, strict=True):
-                distance, port = self._distance(cut, index), cut.axis.outputs[index]
-                if distance is not None and port is not None:
-                    excess = np.compress(distance >= h, excess, axis=port.dim)
-            worst = max(worst, float(excess.max(initial=0.0)))
-            allowed = self.agree[index].mismatched_per_million * 1e-6 * excess.size
-            agrees = agrees and int(np.count_nonzero(excess > 1)) <= allowed
-        return worst, agrees
+    def tile(self, cuts: Sequence[Cut]) -> "Tile":
+        """How a tile differs from the whole; it is run once, whatever halos are tried on it then."""
+        found = [
+            (excess, [(c.axis.outputs[index], self._distance(c, index)) for c in cuts], self.agree[index])
+            for index, excess in self._excesses(cuts)
+        ]
+        return Tile(tuple(found))
 
     def _excesses(self, cuts: Sequence[Cut]) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """For each output, the excess where the tile and the whole overlap."""
@@ -152,6 +145,30 @@ class Whole:
             # A tile that goes on beyond the whole differs from it because the whole ends there.
             distance = np.minimum(distance, min(end, whole) - stops(port, voxels))
         return distance if cut.begin or end != whole else None
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile of each output: its excess, how far its places are from a cut along each axis, and what is tolerated."""
+
+    outputs: tuple[
+        tuple[NDArray[np.float64], Sequence[tuple[Port | None, NDArray[np.int64] | None]], Agreement], ...
+    ]
+
+    def without(self, halo: Sequence[int]) -> tuple[float, bool]:
+        """The largest excess of the tile less its halo where it is cut, and whether it agrees.
+
+        (0, True) if nothing is left.
+        """
+        worst, agrees = 0.0, True
+        for excess, places, agree in self.outputs:
+            for (port, distance), h in zip(places, halo, strict=True):
+                if distance is not None and port is not None:
+                    excess = np.compress(distance >= h, excess, axis=port.dim)
+            worst = max(worst, float(excess.max(initial=0.0)))
+            allowed = agree.mismatched_per_million * 1e-6 * excess.size
+            agrees = agrees and int(np.count_nonzero(excess > 1)) <= allowed
+        return worst, agrees
 
 
 def _curve(

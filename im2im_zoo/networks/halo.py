@@ -117,15 +117,16 @@ def _needed(whole: Whole, axes: Sequence[NetworkAxis]) -> Needed:
     ]
     found = [curve.first_within() for curve in curves]
     halo = [c.flat_from() if h is None else h for c, h in zip(curves, found, strict=True)]
-    tile = [_middle(axis, size) for axis, size in zip(axes, sizes, strict=True)]
-    error, agrees = whole.difference(tile, halo)
-    while None not in found and not agrees and _leaves_some(tile, sizes, halo):
-        halo = [h + a.step for h, a in zip(halo, axes, strict=True)]  # cuts on all sides add up
-        error, agrees = whole.difference(tile, halo)
-    if None in found:
-        # An axis that could not be cut has an infinite curve: what the others show is still worth knowing.
-        shown = [float(c.worst[h]) for c, h in zip(curves, halo, strict=True) if np.isfinite(c.worst[h])]
-        error = max([error, *shown]) if shown else math.inf
+    cuts = [_middle(axis, size, h) for axis, size, h in zip(axes, sizes, halo, strict=True)]
+    tile = whole.tile(cuts)
+    error, agrees = tile.without(halo)
+    while None not in found and not agrees and (larger := _larger(cuts, sizes, halo)) != halo:
+        halo = larger  # cuts on all sides add up
+        error, agrees = tile.without(halo)
+    # An axis that could not be cut has an infinite curve: what the others show is still worth knowing.
+    at_halo = [float(c.worst[min(h, len(c.worst) - 1)]) for c, h in zip(curves, halo, strict=True)]
+    shown = [e for e in at_halo if np.isfinite(e)]
+    error = max([error, *shown]) if shown else math.inf
     sufficient = tuple(h is not None and agrees for h in found)
     return Needed(tuple(halo), sufficient, tuple(len(c.worst) - 1 for c in curves), error)
 
@@ -143,15 +144,21 @@ def _cuts(axis: NetworkAxis, size: int) -> list[Cut]:
     ]
 
 
-def _middle(axis: NetworkAxis, size: int) -> Cut:
-    """A tile in the middle, cut on both sides where there is room for it; of one size, moved on by a quarter."""
+def _middle(axis: NetworkAxis, size: int, halo: int) -> Cut:
+    """A tile in the middle, cut on both sides where that leaves something without the halo; of one size, moved on by a quarter."""
     if axis.fixed:
         return Cut(axis, size // 4 // axis.step * axis.step, size)
     begin = size // 6 // axis.step * axis.step
-    return Cut(axis, begin, size - 2 * begin) if size - 2 * begin >= axis.minimum else Cut(axis, 0, size)
+    while begin > 0 and size - 2 * begin < max(axis.minimum, 2 * halo + 1):
+        begin -= axis.step
+    return Cut(axis, begin, size - 2 * begin)
 
 
-def _leaves_some(tile: Sequence[Cut], sizes: Sequence[int], halo: Sequence[int]) -> bool:
-    """Whether something would be kept of the tile with a halo that is one step larger."""
-    kept = zip(tile, sizes, halo, strict=True)
-    return all(2 * (h + cut.axis.step) < min(cut.begin + cut.size, n) - cut.begin for cut, n, h in kept)
+def _larger(tile: Sequence[Cut], sizes: Sequence[int], halo: Sequence[int]) -> list[int]:
+    """A halo that is an eighth of a step larger, or the same along an axis where nothing would be kept of the tile then."""
+    larger = []
+    for cut, size, h in zip(tile, sizes, halo, strict=True):
+        more = h + -(-cut.axis.step // 8)
+        kept = min(cut.begin + cut.size, size) - cut.begin
+        larger.append(more if 2 * more < kept else h)
+    return larger

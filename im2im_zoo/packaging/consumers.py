@@ -109,11 +109,13 @@ def _of_tensors(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
 
 def _of_sizes(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
     """What it says to the sizes that the network takes."""
-    if rule.get("tiles") != "multiples":
-        return
     sizes = {
         str(axis.id): axis.size for tensor in package.inputs for axis in tensor.axes if axis.type == "space"
     }
+    if rule.get("whole") == "padded":
+        yield from _of_padding(package, sizes)
+    if rule.get("tiles") != "multiples":
+        return
     for axis, size in sizes.items():
         smallest, step = getattr(size, "min", 0), getattr(size, "step", 1)
         if smallest % step:
@@ -134,13 +136,13 @@ def _of_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Said]:
     if off:
         yield _Said(
             "differs",
-            f"it puts the halo around whole images, to sizes along {', '.join(off)} that the network does not take",
+            f"whole images fail: it puts the halo around them, to sizes along {', '.join(off)} that the network does not take",
             "predict in blocks (bioimageio predict --blockwise)",
         )
     elif any(halos.values()):
         yield _Said(
             "runs",
-            "as it does in our tests; whole images get the halo around them first, so that values near their border differ a little",
+            "as it does in our tests; whole images get the halo around them first, which their statistics and border then differ by a little",
         )
 
 

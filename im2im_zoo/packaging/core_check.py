@@ -5,13 +5,12 @@ import warnings
 from collections.abc import Collection
 from contextlib import chdir
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.packaging.checks import Checks
 from im2im_zoo.packaging.findings import CoreVerdict, Finding, Severity, ValidationReport, sort_findings
-from im2im_zoo.packaging.format_checks import described_with_files
+from im2im_zoo.packaging.format_checks import described_with_files, temporary_folder
 
 Outcome = Literal["passed", "failed", "not run"]
 # Of ours, those that say of weights that they are not what the package says.
@@ -91,20 +90,20 @@ def _has_custom(package: Package) -> bool:
 
 def _tested_offline(package: Package, weights_format: str) -> list[Finding]:
     """What it says of a description that it does not look up people and links of."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), temporary_folder():
         warnings.simplefilter("ignore", ResourceWarning)
         try:
             description = described_with_files(package)
         except Exception as error:  # noqa: BLE001 what it makes of broken files may be anything
             return [Finding("error", "core", "", f"bioimageio.spec raises {type(error).__name__}: {error}")]
         gc.collect()
-    return _tested(description, weights_format)
+        return _tested(description, weights_format)
 
 
 def _tested(source: Any, weights_format: str | None) -> list[Finding]:
     from bioimageio.core import test_model
 
-    with warnings.catch_warnings(), TemporaryDirectory(prefix="im2im_zoo_") as folder, chdir(folder):
+    with warnings.catch_warnings(), temporary_folder() as folder, chdir(folder):
         warnings.simplefilter("ignore")  # of its libraries; its own are in the summary
         try:
             summary = test_model(source, weight_format=weights_format)  # type: ignore[arg-type]

@@ -2,12 +2,16 @@
 
 import copy
 import gc
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from im2im_zoo.errors import PackageError
-from im2im_zoo.package import Package, check_hashes
+from im2im_zoo.package import Package
+from im2im_zoo.package_hashes import check_hashes
 from im2im_zoo.packaging.findings import Finding, Severity
 
 _ABOUT_FILES = ("inputs", "outputs", "weights", "documentation", "attachments")
@@ -91,6 +95,17 @@ def _anonymous(package: Package) -> dict[str, Any]:
     return anonymous
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what bioimageio leaves behind, such as a cover that it draws for a package without one; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before
+
+
 def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
     from bioimageio.spec import ValidationContext, build_description
 
@@ -98,7 +113,7 @@ def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
         root=package.root,
         perform_io_checks=files,
         log_warnings=False,
-        # A known address is not requested; hashes are checked by `package.check_hashes`.
+        # A known address is not requested; hashes are checked by `package_hashes.check_hashes`.
         known_files=dict.fromkeys(_addresses(raw)) if files else {},
         update_hashes=files,
         progressbar=False,
@@ -107,7 +122,7 @@ def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
 
 
 def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), temporary_folder():
         # bioimageio.spec 0.5.12 leaves open the files that it hashes, and one for each error's text.
         warnings.simplefilter("ignore", ResourceWarning)
         try:

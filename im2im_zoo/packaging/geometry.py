@@ -58,14 +58,18 @@ def network_grid(
     return step_grid(probed, channels, ndim, patch=recipe.data.patch_size)
 
 
-def measure_geometry(
-    call: "Call | nn.Module",
-    network: "nn.Module",
-    grid: Grid,
-    steps: Steps,
-    samples: Sequence[Sample],
-    scales: Sequence[float],
-) -> Geometry:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a network and its samples show: how far it sees (None: everywhere), the halo on each image, the smallest extents."""
+
+    reach: tuple[int, ...] | None
+    halos: tuple[Halo, ...]
+    extents: tuple[int, ...]
+
+
+def look_at(
+    call: "Call | nn.Module", network: "nn.Module", grid: Grid, steps: Steps, samples: Sequence[Sample]
+) -> Seen:
     """Measure a network on its samples.
 
     Args:
@@ -74,7 +78,6 @@ def measure_geometry(
         grid: the sizes that it takes, of `network_grid`.
         steps: what happens to an image before it.
         samples: raw images.
-        scales: pixel size per space axis as the RDF will declare it, 1 if it declares none.
     """
     ndim = len(steps.axes) - 2
     reach = receptive_field(network, samples[0].input.sizes["channel"], grid)
@@ -83,25 +86,19 @@ def measure_geometry(
         part = centre(sample.input, steps.axes[2:], _PART[ndim])
         halos.append(effective_halo(call, steps.prepare(sample.input, part).to_numpy(), grid))
     extents = tuple(min(s.input.sizes[a] for s in samples) for a in steps.axes[2:])
-    return declare(grid, reach, halos, extents, scales)
+    return Seen(reach, tuple(halos), extents)
 
 
-def declare(
-    grid: Grid,
-    reach: tuple[int, ...] | None,
-    halos: Sequence[Halo],
-    extents: Sequence[int],
-    scales: Sequence[float],
-) -> Geometry:
+def declare(grid: Grid, seen: Seen, scales: Sequence[float], least: Sequence[int] | None = None) -> Geometry:
     """The declared sizes: a halo that is enough on every image, and the smallest size that leaves something of it.
 
     Args:
         grid: of the network.
-        reach: its receptive field.
-        halos: measured, one an image.
-        extents: of the smallest sample image.
-        scales: pixel sizes as declared.
+        seen: what was measured.
+        scales: pixel size per space axis as the RDF will declare it, 1 if it declares none.
+        least: halos below which none is declared.
     """
+    reach, halos = seen.reach, seen.halos
     sizes, kept, sources = [], [], []
     for axis, step in enumerate(grid.step):
         enough = all(h.sufficient[axis] for h in halos)
@@ -110,9 +107,9 @@ def declare(
             known = reach is not None
             wanted = max(wanted, reach[axis]) if reach is not None else wanted
             source = "receptive field" if known else "none is exact, and a larger one helps little"
-        wanted = _whole(wanted, scales[axis], step, 1)
+        wanted = _whole(max(wanted, least[axis] if least else 0), scales[axis], step, 1)
         if step:
-            largest = max(grid.min[axis], extents[axis] // step * step)
+            largest = max(grid.min[axis], seen.extents[axis] // step * step)
             size = min(max(grid.min[axis], -(-(2 * wanted + 1) // step) * step), largest)
             limit, limited_by = (size - 1) // 2, "images"
         else:

@@ -6,11 +6,12 @@ from typing import Any
 
 from im2im_zoo.array_file import map_npy
 from im2im_zoo.engines.vetting import vet_weights
-from im2im_zoo.errors import Im2ImError, ImageError, PackageError
-from im2im_zoo.package import WEIGHTS_FORMATS
+from im2im_zoo.errors import Im2ImError, ImageError, PackageError, ProcessingError
 from im2im_zoo.packaging.checks import Checks
 from im2im_zoo.packaging.format_checks import files_of
 from im2im_zoo.picture_file import picture_size
+from im2im_zoo.processing.custom_code import our_operation
+from im2im_zoo.weights_formats import WEIGHTS_FORMATS
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff")
 _TEXT_BYTES = 16 * 1024**2
@@ -31,6 +32,25 @@ def check_safety(checks: Checks) -> frozenset[str]:
         count = len({source for _, source in files_of(checks.package)})
         checks.note("safety", f"{count} files lie inside the package, and none is larger than it seems")
     return safe
+
+
+def skips_custom(checks: Checks) -> bool:
+    """Whether the outputs have operations that came with the package and run with consent alone; a finding for each."""
+    package, found = checks.package, False
+    for i, tensor in enumerate(package.outputs):
+        for operation in tensor.postprocessing:
+            try:
+                asks = operation.id == "custom" and our_operation(operation, package.root) is None
+            except ProcessingError:
+                continue  # its file is not there: it fails, and why is said
+            if asks:
+                message = (
+                    f"skipped: {str(operation.callable)!r} of {operation.source} is Python code that came with the package, so the "  # type: ignore[union-attr]
+                    "weights were run and not compared with the test output; allow it with --allow-code if you trust it"
+                )
+                checks.add("info", "skipped", f"outputs[{i}].postprocessing", message)
+                found = True
+    return found
 
 
 def _check_places(checks: Checks) -> None:

@@ -93,6 +93,7 @@ def _consumers(report: ValidationReport) -> str:
         cells = (f"{v.consumer} {v.version}".strip(), v.weights_format, v.verdict, v.reason, v.change)
         mark = {"runs": "passed", "differs": "warning", "cannot": "error"}.get(v.verdict, "not")
         texts = [escape(str(c)) for c in cells]
+        texts[1] = f'<span class="format">{texts[1]}</span>'
         texts[2] = f'<span class="mark {mark}">{texts[2]}</span>'
         rows.append("<tr>" + "".join(f"<td>{t}</td>" for t in texts) + "</tr>")
     return _table("Programs that read it", _CONSUMERS, rows) if rows else ""

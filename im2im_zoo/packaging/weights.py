@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from im2im_zoo.components import Component, build
 from im2im_zoo.engines import open_engine
 from im2im_zoo.errors import ComponentError, PackageError
 from im2im_zoo.networks import Grid, as_call
 from im2im_zoo.packaging.architecture import FILE as ARCHITECTURE
 from im2im_zoo.packaging.architecture import write_architecture
+from im2im_zoo.packaging.comparison import TOLERANCE, check_sizes, difference, example_input
 from im2im_zoo.packaging.onnx_export import onnx_bytes
 from im2im_zoo.packaging.torchscript_ops import OLDEST, needed_torch
 
@@ -37,7 +35,6 @@ FILES = {
 OPSET = 17
 _MAX_IR = 8
 NEWEST_OPSET = 23  # of torch's exporter
-TOLERANCE = 1e-4  # of the largest output
 
 
 @dataclass(frozen=True)
@@ -126,28 +123,6 @@ def write_weights(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in work.left_out.items())
         raise PackageError(f"the network can be written in none of the formats: {reasons}")
     return Weights(work.files, work.comments, work.errors, work.left_out, described, opset)
-
-
-def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
-    """Batch sizes and space sizes at which a format is checked: the smallest, others, and not square."""
-    if not any(grid.step):
-        return [(1, grid.min), (2, grid.min)]
-    return [
-        (1, grid.min),
-        (2, tuple(m + s for m, s in zip(grid.min, grid.step, strict=True))),
-        (
-            1,
-            tuple(
-                m + (3 if i % 2 else 1) * s for i, (m, s) in enumerate(zip(grid.min, grid.step, strict=True))
-            ),
-        ),
-        (
-            1,
-            tuple(
-                m + (0 if i % 2 else 3) * s for i, (m, s) in enumerate(zip(grid.min, grid.step, strict=True))
-            ),
-        ),
-    ]
 
 
 class _LeftOutError(Exception):
@@ -266,7 +241,7 @@ def _check(work: _Writing, name: str, architecture: Mapping[str, Any] | None = N
         engine = open_engine(name, path, architecture=entry, root=work.folder, allow_code=True)
         worst = 0.0
         for batch, space in check_sizes(work.grid):
-            image = _example(batch, work.channels, space)
+            image = example_input(batch, work.channels, space)
             worst = max(worst, difference(engine([image])[0], as_call(work.network)(image)))
     except PackageError as error:
         raise _LeftOutError(str(error)) from error
@@ -274,14 +249,6 @@ def _check(work: _Writing, name: str, architecture: Mapping[str, Any] | None = N
         raise _LeftOutError(f"its output differs from the network's by {worst:.2g} of the largest value")
     work.files[name] = path
     work.errors[name] = worst
-
-
-def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Largest difference as a fraction of the largest expected value; infinite for another shape or NaN."""
-    if result.shape != expected.shape:
-        return float("inf")
-    worst = float(np.abs(result.astype(np.float64) - expected).max(initial=0.0))
-    return worst / (float(np.abs(expected).max(initial=0.0)) or 1.0) if np.isfinite(worst) else float("inf")
 
 
 @contextmanager
@@ -298,10 +265,6 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", module=r"torch\.onnx|torch\.jit|monai")
         warnings.filterwarnings("ignore", message=".*(Converting a tensor|Iterating over a tensor)")
         yield
-
-
-def _example(batch: int, channels: int, space: Sequence[int]) -> NDArray[np.float32]:
-    return np.random.default_rng(1).normal(size=(batch, channels, *space)).astype(np.float32)
 
 
 def _short(error: Exception) -> str:

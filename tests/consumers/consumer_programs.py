@@ -33,7 +33,7 @@ class Program:
         """Why it cannot be run here."""
         if self.needed.exists():
             return None
-        return f"{self.name} is not installed here: `make consumers` installs it in {FOLDER.name}/"
+        return _not_installed(self.name)
 
     def differences(self, made: Packaged, work: Path) -> dict[str, float]:
         """By format, the largest difference to the process that exported, as a fraction of the largest value."""
@@ -56,6 +56,32 @@ class Program:
         said = _run([*self.command, str(model), str(source), str(result), *map(str, case.array.shape)])
         sizes = [int(n) for n in said.split()]
         return _difference(np.fromfile(result, np.float32).reshape(sizes), case.expected)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A version of bioimageio.spec alone, in an environment without what runs models."""
+
+    name: str
+    python: Path
+
+    @property
+    def missing(self) -> str | None:
+        """Why it is not there."""
+        return None if self.python.exists() else _not_installed(self.name)
+
+    def says(self, package: Path) -> str:
+        """Its verdict of a package and the format that it takes it for, as `passed 0.5.0`."""
+        script = (
+            "import sys; from bioimageio.spec import load_description; d = load_description(sys.argv[1]); "
+            "print('RESULT', d.validation_summary.status, d.format_version)"
+        )
+        said = _run([str(self.python), "-c", script, str(package)])
+        return next(line for line in said.splitlines() if line.startswith("RESULT")).removeprefix("RESULT ")
+
+
+def _not_installed(name: str) -> str:
+    return f"{name} is not installed here: `make consumers` installs it in {FOLDER.name}/"
 
 
 def _difference(result: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -84,6 +110,7 @@ def _core(name: str, python: Path, formats: tuple[str, ...]) -> Program:
     return Program(name, formats, (str(python), str(HERE / "run_core.py")), python, whole_package=True)
 
 
+FIRST_READER = Reader("bioimageio.spec 0.5.0", FOLDER / "spec_0.5.0" / "bin" / "python")
 _ALL = ("onnx", "torchscript", "pytorch_state_dict")
 PROGRAMS = (
     _core(f"bioimageio.core {metadata.version('bioimageio.core')}", Path(sys.executable), _ALL),

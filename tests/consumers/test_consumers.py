@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from consumer_packages import RECIPES, Packaged, package_of
-from consumer_programs import PROGRAMS, Program
+from consumer_programs import FIRST_READER, PROGRAMS, Program
 
 # What ten of our own tolerances of a format (1e-4 of the largest output) leave to other versions of a runtime.
 ALLOWED = 1e-3
@@ -20,7 +20,10 @@ def packages(tmp_path_factory: pytest.TempPathFactory):
     return make
 
 
-@pytest.mark.parametrize("framework", ["FCN, 2D", "EmbedSeg"])
+TWO = ["FCN, 2D", "EmbedSeg"]
+
+
+@pytest.mark.parametrize("framework", TWO)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_a_program_gives_what_the_network_gives(
     program: Program, framework: str, packages, tmp_path: Path
@@ -30,3 +33,12 @@ def test_a_program_gives_what_the_network_gives(
     found = program.differences(packages(framework), tmp_path)
     assert set(found) == set(program.formats)
     assert max(found.values()) < ALLOWED, found
+
+
+@pytest.mark.parametrize("framework", TWO)
+def test_the_first_reader_of_the_format_takes_a_package_as_its_own(framework: str, packages) -> None:
+    if FIRST_READER.missing:
+        pytest.skip(FIRST_READER.missing)
+    zipped = packages(framework).exported.zip_path
+    assert zipped is not None
+    assert FIRST_READER.says(zipped) == "passed 0.5.0"

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import struct
 import warnings
 import zipfile
@@ -108,8 +109,10 @@ def test_a_pickle_that_is_no_plain_state_dict_is_refused_and_not_run(
         Path("w.pt").write_bytes(pickle.dumps({"weight": Runs()}))
     else:
         torch.save({"weight": Runs()}, "w.pt")
-    with pytest.raises(PackageError, match="must be a plain state dict"):
+    with pytest.raises(PackageError, match="must be a plain state dict") as refused:
         read_state_dict(tmp_path / "w.pt")
+    assert "weights_only" not in str(refused.value)  # torch's advice is to load it without
+    assert old or re.search(r"the file names \S+, which is code", str(refused.value))
     assert not Path("canary").exists()
 
 

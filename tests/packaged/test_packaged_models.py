@@ -9,7 +9,8 @@ import yaml
 
 from im2im_zoo.evaluation import evaluate
 from im2im_zoo.images import open_image
-from im2im_zoo.package import check_hashes, open_package
+from im2im_zoo.package import open_package
+from im2im_zoo.package_hashes import check_hashes
 from im2im_zoo.packaging import validate_package
 from im2im_zoo.recipe_file import load_recipe
 from im2im_zoo.resources import packaged_models
@@ -30,7 +31,7 @@ def test_it_is_sound_and_small(name: str) -> None:
     with open_package(name) as package:
         assert not check_hashes(package)
         assert {"onnx", "torchscript"} <= set(package.weights)
-        assert sum(f.stat().st_size for f in package.root.rglob("*") if f.is_file()) < 2_000_000
+        assert sum(f.stat().st_size for f in package.root.rglob("*") if f.is_file()) < 2_500_000
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -55,6 +55,20 @@ def test_an_exported_package_runs_in_what_the_community_has(table) -> None:
         assert "statistics of each tile" in found[program, "torchscript"].reason
 
 
+def test_a_halo_around_a_whole_image_is_told(table) -> None:
+    assert "get the halo around them" in table()["bioimageio.core", "onnx"].reason
+
+
+def test_a_network_of_one_size_fails_on_a_whole_image_with_a_halo_around_it(table) -> None:
+    def of_one_size(rdf: dict[str, Any]) -> None:
+        for axis in rdf["inputs"][0]["axes"][2:]:
+            axis["size"] = axis["size"]["min"]
+
+    verdict = table(of_one_size)["bioimageio.core", "onnx"]
+    assert (verdict.verdict, "along y, x" in verdict.reason) == ("differs", True)
+    assert "--blockwise" in verdict.change
+
+
 def test_a_state_dict_of_monai_cannot_where_monai_is_not_installed(table) -> None:
     verdict = table()["ilastik", "pytorch_state_dict"]
     assert (verdict.verdict, "monai" in verdict.reason) == ("cannot", True)

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from im2im_zoo.errors import Im2ImError
-from im2im_zoo.package import check_hashes, open_package
+from im2im_zoo.package import open_package
+from im2im_zoo.package_hashes import check_hashes
 from im2im_zoo.packaging import validate_package
 from im2im_zoo.packaging.finding_codes import CODES
 from im2im_zoo.packaging.validation_page import validation_page

@@ -215,6 +215,17 @@ def test_documentation_without_validation_and_a_cover_of_another_shape_are_warni
     assert "300 x 200" in warnings["cover"]
 
 
+def test_nothing_is_left_in_the_temporary_folder(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(copy, lambda rdf: rdf.pop("covers"))  # bioimageio.spec draws one then
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert "cover" in {f.code for f in validate_package(copy).findings}
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("field", ["weights", "documentation", "test_tensor"])
 def test_a_file_outside_the_package_is_an_error_and_not_read(copy: Path, field: str) -> None:
     outside = copy.parent / "outside.txt"

@@ -142,7 +142,9 @@ def test_a_zip_that_leads_out_of_its_folder_is_a_report_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_custom_operations_keep_bioimageio_core_out_without_consent(copy: Path) -> None:
+def test_custom_operations_are_named_and_not_run_and_keep_bioimageio_core_out_without_consent(
+    copy: Path,
+) -> None:
     (copy / "mine.py").write_text("raise RuntimeError('it ran')\n")
 
     def custom(rdf: dict[str, Any]) -> None:
@@ -152,5 +154,9 @@ def test_custom_operations_keep_bioimageio_core_out_without_consent(copy: Path) 
     edit(copy, custom)
     report = validate_package(copy, core=True)
     assert report.core == ()
-    assert any("read it, and allow it with --allow-code" in f.message for f in report.of("error"))
+    assert report.sound
+    (skipped,) = [f for f in report.findings if f.field == "outputs[0].postprocessing"]
+    assert skipped.code == "skipped"
+    assert "'f' of mine.py is Python code" in skipped.message
+    assert set(report.measured["repeated"]) == {"onnx", "torchscript"}
     assert "it ran" not in report.to_json()

@@ -1,0 +1,45 @@
+"""At which sizes a written network is compared with the one that it was made of, and how far apart two outputs are. It runs none."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.networks import Grid
+
+TOLERANCE = 1e-4  # of the largest output
+
+
+def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
+    """Batch sizes and space sizes at which a format is checked: the smallest, others, and not square."""
+    if not any(grid.step):
+        return [(1, grid.min), (2, grid.min)]
+    return [
+        (1, grid.min),
+        (2, tuple(m + s for m, s in zip(grid.min, grid.step, strict=True))),
+        (
+            1,
+            tuple(
+                m + (3 if i % 2 else 1) * s for i, (m, s) in enumerate(zip(grid.min, grid.step, strict=True))
+            ),
+        ),
+        (
+            1,
+            tuple(
+                m + (0 if i % 2 else 3) * s for i, (m, s) in enumerate(zip(grid.min, grid.step, strict=True))
+            ),
+        ),
+    ]
+
+
+def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest difference as a fraction of the largest expected value; infinite for another shape or NaN."""
+    if result.shape != expected.shape:
+        return float("inf")
+    worst = float(np.abs(result.astype(np.float64) - expected).max(initial=0.0))
+    return worst / (float(np.abs(expected).max(initial=0.0)) or 1.0) if np.isfinite(worst) else float("inf")
+
+
+def example_input(batch: int, channels: int, space: Sequence[int]) -> NDArray[np.float32]:
+    return np.random.default_rng(1).normal(size=(batch, channels, *space)).astype(np.float32)

@@ -1,0 +1,80 @@
+"""What a package's README says of what the RDF has no place for: in front of the input, and behind the output. Text only."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from im2im_zoo.recipe import Recipe
+
+
+def custom_operations(rdf: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The operations that come before the RDF's."""
+    entries = rdf["config"]["im2im_zoo"].get("preprocessing") or [{"operations": []}]
+    return list(entries[0]["operations"])
+
+
+def before_the_input(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
+    """How to do what the RDF has no place for."""
+    operations = custom_operations(rdf)
+    if not operations:
+        return ""
+    image_type = rdf["config"]["im2im_zoo"]["preprocessing"][0]["image_type"]
+    imports = dict.fromkeys(
+        f"from {o['source'].removesuffix('.py')} import {o['callable']}"
+        for o in operations
+        if o["id"] == "custom"
+    )
+    return f"""## Before the input
+
+The model was trained on images that {_names(operations)} had processed whole. The format has no place for that in front of a
+network, so the input of this package, and its test and sample image, is what comes out of it. `im2im-zoo predict` takes the
+raw image and does it by itself. Everything else (bioimageio.core, Fiji, ilastik, QuPath) has to be given the processed image:
+
+```python
+import numpy as np
+
+# with this folder in sys.path
+{chr(10).join(imports)}
+
+image = np.load("image.npy")  # the whole raw image ({image_type}), axes {", ".join(recipe.input.axes)}
+{chr(10).join(map(_python, operations))}
+```"""
+
+
+def after_the_output(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
+    """How to make labels of the maps."""
+    grouping = rdf["config"]["im2im_zoo"].get("grouping")
+    if grouping is None:
+        return ""
+    axes = ", ".join(a for a in recipe.input.axes if a != "batch")
+    module, function = grouping["source"].removesuffix(".py"), grouping["callable"]
+    kwargs = "".join(f", {key}={value!r}" for key, value in grouping["kwargs"].items())
+    return f"""## From maps to objects
+
+The output of this package is maps: what the network says of each voxel. `{grouping["source"]}`, a file of this package that
+needs numpy alone, makes labels of them, a number for each object and 0 for the background. It has to see the whole image at
+once. `im2im-zoo predict` does it by itself: in an OME-Zarr the labels are beside the maps (`result.ome.zarr/labels/instances`),
+any other result is the labels. Everything else (bioimageio.core, Fiji, ilastik, QuPath) gives the maps; in Python, after the
+lines above:
+
+```python
+# with this folder in sys.path
+from {module} import {function}
+
+maps = result.data.transpose("batch", {", ".join(f'"{a}"' for a in recipe.input.axes[1:])}).values[0]  # {axes}; float32
+labels = {function}(maps{kwargs})
+```"""
+
+
+def _names(operations: Sequence[Mapping[str, Any]]) -> str:
+    names = [f"`{o['callable']}` (`{o['source']}`)" for o in operations if o["id"] == "custom"]
+    return " and ".join(dict.fromkeys(names))
+
+
+def _python(operation: Mapping[str, Any]) -> str:
+    """An operation as a line of Python."""
+    if operation["id"] == "custom":
+        kwargs = ", ".join(f"{key}={value!r}" for key, value in operation["kwargs"].items())
+        return f"image = {operation['callable']}({kwargs})(image)"
+    if operation["id"] == "ensure_dtype":
+        return f'image = image.astype("{operation["kwargs"]["dtype"]}")'
+    return f"# here {operation['id']} as the format defines it: {operation.get('kwargs', {})}"
