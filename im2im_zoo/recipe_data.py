@@ -18,14 +18,19 @@ class Data(Section):
     pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired", "self"] = Field(
         default="folders",
         description="folders: files of the same name in two subfolders; suffixes: one folder, files that differ "
-        "in their suffix; csv: a table with a column of paths each; channels: channels of the same files; "
+        "in their suffix; csv: a table with a column of paths each (or of https addresses of OME-Zarrs), or `pairs`; channels: channels of the same files; "
         "unpaired: two subfolders of any images, of which those of the same name validate; self: one subfolder of "
         "images, which are their own targets. Images of the same name in the subfolder `target`, if there is one, are what "
         "held-out results are measured against, and train nothing.",
     )
-    input: str | None = Field(
+    pairs: tuple[dict[str, str], ...] = Field(
+        default=(),
+        description="With pairing csv, the rows of the table themselves, column by column; paths are relative to `path`, a folder then.",
+    )
+    input: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="Subfolder (default `images`), suffix (default `_IM`) or CSV column (default `input`).",
+        description="Subfolder (default `images`), suffix (default `_IM`) or CSV column (default `input`); several of them for images "
+        "whose channels are joined, in this order, to those of the input.",
     )
     target: str | None = Field(
         default=None,
@@ -37,7 +42,8 @@ class Data(Section):
         "target counts in the loss, 0 for not at all.",
     )
     input_channels: Channels = Field(
-        default=None, description="Channels of the input files, by name or index; default: all."
+        default=None,
+        description="Channels of the input files, of several joined ones, by name or index; default: all.",
     )
     target_channels: Channels = Field(
         default=None, description="Channels of the target files, by name or index; default: all."
@@ -108,6 +114,13 @@ class Data(Section):
         description="Share of the training patches drawn around voxels in proportion to their cost, as a map of weights; the "
         "rest lie anywhere.",
     )
+    hard_patches: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Share of the training patches drawn where the loss was high in earlier epochs, in proportion to it; the rest lie "
+        "anywhere.",
+    )
     cache: str = Field(
         default="temporary",
         min_length=1,
@@ -157,14 +170,15 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _sampling_is_one_thing(self) -> Self:
-        aims = ("object_patches", "foreground_patches", "cost_patches")
+        aims = ("object_patches", "foreground_patches", "cost_patches", "hard_patches")
         used = [name for name in aims if getattr(self, name)]
         if len(used) > 1:
             raise ValueError(f"{' and '.join(used)} cannot both say where patches lie: leave all but one out")
         if self.cost_patches and not self.has_cost:
             raise ValueError("cost_patches needs cost maps: say in `cost` where they are")
-        if self.pairing == "unpaired" and (self.foreground_patches or self.loaded < 1):
-            wrong = "foreground_patches" if self.foreground_patches else "loaded"
+        pairwise = {"foreground_patches": self.foreground_patches, "hard_patches": self.hard_patches}
+        wrong = next((name for name, share in pairwise.items() if share), "loaded" if self.loaded < 1 else "")
+        if self.pairing == "unpaired" and wrong:
             raise ValueError(f"{wrong} means nothing with pairing: unpaired: leave it out")
         if self.pairing == "self" and self.foreground_patches:
             raise ValueError(
@@ -175,6 +189,14 @@ class Data(Section):
                 "loaded says how much of the images a cache has, but cache is none: leave one out"
             )
         return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Where the input images are, in `input` or by default: a subfolder, suffix or column, or several."""
+        if self.input is None:
+            known = {"suffixes": "_IM", "csv": "input"}
+            return (known.get(self.pairing, "images"),)
+        return (self.input,) if isinstance(self.input, str) else self.input
 
     @property
     def has_cost(self) -> bool:

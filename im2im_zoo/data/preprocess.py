@@ -18,6 +18,7 @@ from im2im_zoo.data.pairs import Pair, Pairs
 from im2im_zoo.data.samples import Sample, check_samples, open_sample, open_side
 from im2im_zoo.data.stored import Stored
 from im2im_zoo.errors import DataError
+from im2im_zoo.images import Place
 from im2im_zoo.recipe import Recipe
 
 Progress = Callable[[int, int, str], None]
@@ -195,12 +196,12 @@ def _to_prepare(sample: Sample, recipe: Recipe) -> dict[Side, xr.DataArray]:
 
 
 def _images(
-    pair: Pair, arrays: Mapping[Side, xr.DataArray], identity: Callable[[Path], str]
+    pair: Pair, arrays: Mapping[Side, xr.DataArray], identity: Callable[[Place], str]
 ) -> dict[Side, Image]:
-    def known(path: Path) -> str:
+    def known(path: Place) -> str:
         return identity(path) if pair.time is None else f"{identity(path)}, time {pair.time}"
 
-    source = Image(known(pair.input), arrays["input"], "input")
+    source = Image(" + ".join(map(known, pair.inputs)), arrays["input"], "input")
     return {
         side: source if side == "input" else Image(known(getattr(pair, side)), array, side, source)
         for side, array in arrays.items()
