@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Collection
 from pathlib import Path
@@ -31,6 +30,7 @@ from im2im_zoo.data.pairs import Pairs
 from im2im_zoo.data.preprocess import Preparation, PreparedPairs, Progress, plan_all
 from im2im_zoo.data.rounds import Rounds
 from im2im_zoo.data.stock import Stock
+from im2im_zoo.data.temporary_folder import make_temporary_folder
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe
 
@@ -237,9 +237,10 @@ class ImagePairs(pl.LightningDataModule):
         if in_rounds:
             self._stock = self._make_stock(preparation, at_once)
         files = _files(preparation, at_once)
-        self._use(
-            files
-        )  # before they are made, so that nobody removes them, and after, when it is known what they take
+        if self._lease is not None:
+            self._lease.check(preparation.size_of(at_once))
+        # Before they are made, so that nobody removes them, and after, when it is known what they take.
+        self._use(files)
         preparation.write(at_once, self._progress)
         self._use(files)
         return preparation.prepared
@@ -266,15 +267,16 @@ class ImagePairs(pl.LightningDataModule):
         shared = os.environ.get(_SHARED)
         if os.environ.get("LOCAL_RANK", "0") != "0" and shared and Path(shared).is_dir():
             return Path(shared)
-        folder = Path(tempfile.mkdtemp(prefix="im2im_zoo_"))
+        folder, handle = make_temporary_folder()
         os.environ[_SHARED] = str(folder)
-        self._remove_folder = weakref.finalize(self, _remove, folder, os.getpid())
+        self._remove_folder = weakref.finalize(self, _remove, folder, handle, os.getpid())
         return folder
 
 
-def _remove(folder: Path, process: int) -> None:
+def _remove(folder: Path, handle: int, process: int) -> None:
     # A forked worker inherits the finalizer, but not the folder.
     if os.getpid() == process:
+        os.close(handle)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -206,7 +206,7 @@ def _from_table(data: Data, seed: int) -> Pairs:
         Pair(name, row.inputs[0], row.target, row.cost, more=row.inputs[1:])
         for name, row in zip(names, rows, strict=True)
     ]
-    groups = [row.group or name for row, name in zip(rows, names, strict=True)]
+    groups = [row.group or _natural_group(pair) for row, pair in zip(rows, pairs, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: pairs[i].name)
     if data.split == "random":
         return _split_randomly([pairs[i] for i in order], [groups[i] for i in order], data, seed)

@@ -92,6 +92,11 @@ class Preparation:
             if progress is not None:
                 progress(done, len(chosen), self.names[number])
 
+    def size_of(self, entries: Iterable[int]) -> int:
+        """Bytes that the files of some entries take together, if no operation changes the number of channels."""
+        files = {plan.file: plan.image.array.size * 4 for n in entries for plan in self._plans[n].values()}
+        return sum(files.values())
+
     def raw(self, pairs: Pairs, recipe: Recipe, progress: Progress | None = None) -> PreparedPairs:
         """All images, to be preprocessed as they are read: only their statistics are taken now.
 

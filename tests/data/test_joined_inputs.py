@@ -133,7 +133,7 @@ def test_files_that_do_not_fit_are_refused_with_their_names(folder: Path, recipe
         find_pairs(recipe_for(folder, pairing="self", input=["images", "second"]).data, 0)
     with pytest.raises(DataError, match="names the same twice"):
         find_pairs(recipe_for(folder, input=["images", "images"]).data, 0)
-    with pytest.raises(DataError, match="several files of an input, which data.pairing: unpaired"):
+    with pytest.raises(DataError, match=r"several files of an input, which data\.pairing: unpaired"):
         find_pairs(recipe_for(folder, pairing="unpaired", input=["images", "second"]).data, 0)
 
 

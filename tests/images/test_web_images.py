@@ -10,7 +10,7 @@ import xarray as xr
 from site_for_tests import Site, serving
 
 from im2im_zoo.errors import ImageError
-from im2im_zoo.images import Address, as_place, open_image, web_state, web_store, write_image
+from im2im_zoo.images import Address, as_place, create_image, open_image, web_state, web_store
 
 SHAPE = (2, 300, 530)
 
@@ -28,11 +28,23 @@ def image() -> xr.DataArray:
 @pytest.fixture(scope="module")
 def files(image: xr.DataArray, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     root = tmp_path_factory.mktemp("web")
-    chunks = {"channel": 1, "y": 128, "x": 128}
-    for version in ("0.4", "0.5"):
-        write_image(image, root / f"v{version}.ome.zarr", ome_zarr_version=version, chunks=chunks)
-    shards = {"channel": 1, "y": 384, "x": 640}
-    write_image(image, root / "sharded.ome.zarr", chunks=chunks, shards=shards)
+    for name, version, shards in (
+        ("v0.4", "0.4", None),
+        ("v0.5", "0.5", None),
+        ("sharded", "0.5", (1, 384, 640)),
+    ):
+        with create_image(
+            root / f"{name}.ome.zarr",
+            axes="cyx",
+            shape=SHAPE,
+            dtype=image.dtype,
+            pixel_size_um=image.attrs["pixel_size_um"],
+            channel_names=["DAPI", "GFP"],
+            chunks=(1, 128, 128),
+            shards=shards,
+            ome_zarr_version=version,
+        ) as writer:
+            writer.write({}, image.values)
     return {f"/{p.relative_to(root)}": p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
@@ -98,7 +110,7 @@ def test_what_is_not_there_or_no_image_is_said_with_its_address(site: Site) -> N
         open_image(site.at("/page"))
     site.files["/group/.zgroup"] = b'{"zarr_format": 2}'
     with pytest.raises(
-        ImageError, match="/group: is a zarr group without image metadata .* the web does not list"
+        ImageError, match=r"/group: is a zarr group without image metadata .* the web does not list"
     ):
         open_image(site.at("/group"))
 
@@ -123,7 +135,7 @@ def test_without_a_network_the_error_says_so(
     with serving(files) as gone:
         address = gone.at("/v0.5.ome.zarr")
     with pytest.raises(
-        ImageError, match="could not be fetched in 1 attempts: ConnectError.*check the network"
+        ImageError, match=r"could not be fetched in 1 attempts: ConnectError.*check the network"
     ):
         open_image(address)
 
