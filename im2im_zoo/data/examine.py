@@ -6,7 +6,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from im2im_zoo.data.findings import Finding, Look, Part, findings_of
+from im2im_zoo.data.finding import Finding, Look, Part
+from im2im_zoo.data.findings import findings_of
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.pairing import find_pairs
 from im2im_zoo.data.pairs import Pair, Pairs
@@ -108,12 +109,19 @@ def _of_the_set(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
             if images:
                 check_channels(images, side, recipe)
         except DataError as error:
-            yield _of_error("channels", error)
+            yield _of_set("channels", error, looks)
     inputs = {look.name for look in looks if look.side == "input"}
     try:
         check_room([look.image for look in looks if look.side == "input" or look.name not in inputs], recipe)
     except DataError as error:
-        yield _of_error("small-image", error)
+        yield _of_set("small-image", error, looks)
+
+
+def _of_set(code: str, error: Im2ImError, looks: Sequence[Look]) -> Finding:
+    """The finding, with the names of the images whose files it lists."""
+    found = _of_error(code, error)
+    files = [line.rpartition(": ")[0] for line in found.files]
+    return replace(found, names=tuple(dict.fromkeys(look.name for look in looks if look.source in files)))
 
 
 def _with_voxels(looks: Sequence[Look], progress: Progress | None) -> list[Look]:
