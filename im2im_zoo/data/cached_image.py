@@ -220,5 +220,5 @@ def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Sid
         written.write(place, values)
     if written is not None:
         written.close()
-        with file.open("r+b") as whole:
-            os.fsync(whole.fileno())
+        with file.open("r+b") as made_file:
+            os.fsync(made_file.fileno())

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def pixel_sizes(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
     )
 
 
-def _sizes_text(sizes: Mapping[str, float]) -> str:
+def _sizes_text(sizes: Mapping[Any, float]) -> str:
     return ", ".join(f"{axis} {size:g} µm" for axis, size in sizes.items())
 
 

@@ -152,7 +152,7 @@ def _outer(path: Place) -> Place | None:
     return next((parent for parent in path.parents if parent.name.lower().endswith(".zarr")), None)
 
 
-def _suffix(path: Path) -> str:
+def _suffix(path: Place) -> str:
     lower = path.name.lower()
     fitting = [s for s in _suffixes() if lower.endswith(s) and len(lower) > len(s)]
     return max(fitting, key=len, default="")

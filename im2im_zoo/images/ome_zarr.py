@@ -1,8 +1,8 @@
 """Reading OME-Zarr 0.4 and 0.5 (and the axes of earlier ones), a level of one, or a plain zarr array; on the disk or the web."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -158,8 +158,8 @@ def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
     """The multiscale that an array is a level of (with the level's path in it), looked for in the folders above."""
-    full = path.resolve() if isinstance(path, Path) else path
-    for parent in list(full.parents)[:3]:
+    full: Place = path.resolve() if isinstance(path, Path) else path
+    for parent in cast(Sequence[Place], list(full.parents)[:3]):
         try:
             if isinstance(parent, Path) and not is_zarr(parent):
                 break
