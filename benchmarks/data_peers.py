@@ -36,13 +36,14 @@ def mmv_im2im(folder: Path, crops: int) -> Serve:
         dataloader_params={"batch_size": 1},
         partial_loader=1.0,
     )
+    held_out = 1 / len(list((folder / "images").iterdir()))
     module = Im2ImDataModule(
         SimpleNamespace(
             data_path=str(_linked(folder)),
             category="pair",
             preprocess=[{"module_name": "monai.transforms", "func_name": n, "params": p} for n, p in steps],
             augmentation=None,
-            dataloader=SimpleNamespace(train_val_ratio=0.05, train=loader, val=loader),
+            dataloader=SimpleNamespace(train_val_ratio=held_out, train=loader, val=loader),
         )
     )
     module.setup()
