@@ -19,17 +19,11 @@ from im2im_zoo.images.metadata import (
     positive,
     seconds,
 )
+from im2im_zoo.images.zarr_contents import MARKS, is_zarr, ome_of, what_it_is_instead
 
-_MARKS = ("zarr.json", ".zgroup", ".zarray")
 _SHORT_NAMES = {"t": "time", "c": "channel"}
 # Before 0.3 the axes were fixed by the specification.
 _AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
-_LISTED = 20
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
-    return any((path / mark).is_file() for mark in _MARKS)
 
 
 def web_state(address: Address) -> str:
@@ -63,8 +57,8 @@ def read_ome_zarr(path: Place) -> tuple[Source, ImageMetadata]:
         return _source(path, node), _metadata(path, multiscale, level, node.shape, omero, written)
     attributes = dict(node.attrs)
     array = _node(path, level=level)
-    omero, written = _ome(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
-    multiscale = _ome(attributes)["multiscales"][0]
+    omero, written = ome_of(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
+    multiscale = ome_of(attributes)["multiscales"][0]
     return _source(path / level, array), _metadata(path, multiscale, level, array.shape, omero, written)
 
 
@@ -79,15 +73,15 @@ def _open(path: Place, store: Any = None) -> tuple[Any, str]:
 
     if isinstance(path, Path) and not is_zarr(path):
         raise ImageError(
-            f"{path}: is no zarr: it has none of {', '.join(_MARKS)}; give the folder that holds one of them"
+            f"{path}: is no zarr: it has none of {', '.join(MARKS)}; give the folder that holds one of them"
         )
     node = _node(path, store)
     if isinstance(node, zarr.Array):
         return node, ""
-    ome = _ome(dict(node.attrs))
+    ome = ome_of(dict(node.attrs))
     multiscales = ome.get("multiscales")
     if not multiscales:
-        raise ImageError(_not_an_image(path, node, ome))
+        raise ImageError(what_it_is_instead(path, ome))
     try:
         level = str(multiscales[0]["datasets"][0]["path"])
     except (KeyError, IndexError, TypeError) as error:
@@ -119,7 +113,7 @@ def _node(path: Place, store: Any = None, level: str = "") -> Any:
         return zarr.open(store or WebStore(path), mode="r", path=level)
     except FileNotFoundError as error:
         raise _NoZarrError(
-            f"{path / level}: there is no zarr (none of {', '.join(_MARKS)}), or the server does not show it; check the address: it is "
+            f"{path / level}: there is no zarr (none of {', '.join(MARKS)}), or the server does not show it; check the address: it is "
             "that of the folder, not of a page about it"
         ) from error
 
@@ -150,12 +144,6 @@ def _source(path: Place, array: Any) -> Source:
     return OpenedSource(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks)
 
 
-def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The OME metadata: under "ome" since 0.5, at the top before."""
-    inner = attributes.get("ome")
-    return inner if isinstance(inner, Mapping) else attributes
-
-
 def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
     """The multiscale that an array is a level of (with the level's path in it), looked for in the folders above."""
     full: Place = path.resolve() if isinstance(path, Path) else path
@@ -169,9 +157,9 @@ def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
                 raise
             break
         level = full.relative_to(parent).as_posix()
-        for multiscale in _ome(attributes).get("multiscales") or ():
+        for multiscale in ome_of(attributes).get("multiscales") or ():
             if any(str(d.get("path")) == level for d in multiscale.get("datasets", ())):
-                return multiscale, level, _ome(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
+                return multiscale, level, ome_of(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
     return None, "", None, None
 
 
@@ -258,57 +246,3 @@ def _transform(
         else:
             shift = [s + v for s, v in zip(shift, numbers, strict=True)]
     return scale, shift
-
-
-def _not_an_image(path: Place, group: Any, ome: Mapping[str, Any]) -> str:
-    kind = next(
-        (
-            word
-            for key, word in (
-                ("plate", "is a plate of wells"),
-                ("well", "is a well of a plate"),
-                ("bioformats2raw.layout", "is a container of several images (bioformats2raw)"),
-                ("labels", "is a group of label images"),
-            )
-            if key in ome
-        ),
-        "is a zarr group without image metadata (multiscales)",
-    )
-    within = [str(path / name) for name in _images_within(path, ome)]
-    if not within:
-        unknown = "no image is within" if isinstance(path, Path) else "the web does not list what is within"
-        return f"{path}: {kind}, and {unknown}; give the place of an image"
-    more = f" and {len(within) - _LISTED} more" if len(within) > _LISTED else ""
-    return f"{path}: {kind}; open one of the images within: {', '.join(within[:_LISTED])}{more}"
-
-
-def _images_within(path: Place, ome: Mapping[str, Any]) -> list[str]:
-    """Paths of images below a group: as its metadata lists them, else all that are found."""
-    import zarr
-
-    if "labels" in ome:
-        return [str(name) for name in ome["labels"]]
-    if "well" in ome:
-        return [str(i["path"]) for i in ome["well"].get("images", ())]
-    if "plate" in ome:
-        wells = [str(w["path"]) for w in ome["plate"].get("wells", ())]
-        if not isinstance(path, Path):
-            return wells
-        found: list[str] = []
-        for well in wells:
-            # Enough for a message: a plate can have thousands of wells.
-            if is_zarr(path / well) and len(found) <= _LISTED:
-                inner = _ome(dict(zarr.open_group(path / well, mode="r").attrs)).get("well", {})
-                found += [f"{well}/{i['path']}" for i in inner.get("images", ())]
-            else:
-                found.append(well)
-        return found
-    if not isinstance(path, Path):
-        return []
-    marks = sorted(
-        {m.parent for depth in ("*", "*/*", "*/*/*") for name in _MARKS for m in path.glob(f"{depth}/{name}")}
-    )
-    nodes = [(m, zarr.open(m, mode="r")) for m in marks[:200]]
-    groups = [m for m, n in nodes if isinstance(n, zarr.Group) and "multiscales" in _ome(dict(n.attrs))]
-    arrays = [m for m, n in nodes if isinstance(n, zarr.Array) and not any(g in m.parents for g in groups)]
-    return [m.relative_to(path).as_posix() for m in [*groups, *arrays]]

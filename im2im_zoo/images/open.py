@@ -116,9 +116,10 @@ def _check_file(path: Path) -> None:
 
 def _dispatch(path: Path, index: int | None) -> tuple[Source, ImageMetadata]:
     from im2im_zoo.images.bioio import read_with_bioio
-    from im2im_zoo.images.ome_zarr import is_zarr, read_ome_zarr
+    from im2im_zoo.images.ome_zarr import read_ome_zarr
     from im2im_zoo.images.raster import read_npy, read_raster
     from im2im_zoo.images.tiff import read_tiff
+    from im2im_zoo.images.zarr_contents import is_zarr
 
     name = path.name.lower()
     if path.is_dir():
