@@ -98,10 +98,20 @@ def download(
         return entry.fetched()
 
 
-def _check_address(url: str, rules: Policy) -> None:
+def is_local(url: str) -> bool:
+    """Whether an address is of this machine itself."""
+    return urlsplit(url).hostname in _LOCAL
+
+
+def may_be_fetched(url: str, *, local_http: bool) -> bool:
+    """Whether an address is https, or http of this machine itself where that is allowed."""
     parts = urlsplit(url)
-    local = rules.local_http and parts.scheme == "http" and parts.hostname in _LOCAL
-    if (parts.scheme != "https" and not local) or not parts.hostname:
+    local = local_http and parts.scheme == "http" and is_local(url)
+    return (parts.scheme == "https" or local) and bool(parts.hostname)
+
+
+def _check_address(url: str, rules: Policy) -> None:
+    if not may_be_fetched(url, local_http=rules.local_http):
         raise PackageError(
             f"{url} is not fetched: only https is, since anybody on the way can change the rest"
         )

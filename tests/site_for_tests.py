@@ -21,6 +21,7 @@ class Site:
     files: dict[str, bytes] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
+    busy: int = 0
     etag: str = '"one"'
     says_length: bool = True
     encoding: str = ""
@@ -88,6 +89,10 @@ def serving(files: dict[str, bytes], authority: Authority | None = None) -> Iter
             if self.path in state.redirects:
                 self.answer(302, Location=state.redirects[self.path], Content_Length="0")
                 return
+            if state.busy:
+                state.busy -= 1
+                self.answer(503, Content_Length="0")
+                return
             content = state.files.get(self.path)
             if content is None:
                 self.answer(404, Content_Length="0")
@@ -95,19 +100,22 @@ def serving(files: dict[str, bytes], authority: Authority | None = None) -> Iter
             if self.headers.get("If-None-Match") == state.etag:
                 self.answer(304)
                 return
-            start = 0
+            start, stop = 0, len(content)
             wanted = self.headers.get("Range")
-            if wanted and self.headers.get("If-Range") == state.etag:
-                start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if wanted and self.headers.get("If-Range", state.etag) == state.etag:
+                first, _, last = wanted.removeprefix("bytes=").partition("-")
+                start = int(first) if first else len(content) - int(last)
+                stop = int(last) + 1 if first and last else len(content)
+            part = (start, stop) != (0, len(content))
             headers = {"ETag": state.etag}
             if state.says_length:
-                headers["Content_Length"] = str(len(content) - start)
+                headers["Content_Length"] = str(stop - start)
             if state.encoding:
                 headers["Content_Encoding"] = state.encoding
-            if start:
-                headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self.answer(206 if start else 200, **headers)
-            body = content[start:]
+            if part:
+                headers["Content_Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+            self.answer(206 if part else 200, **headers)
+            body = content[start:stop]
             if state.cut_after is not None:
                 body, state.cut_after = body[: state.cut_after], None
                 self.close_connection = True

@@ -168,7 +168,12 @@ def predict(
             help="Package: folder, zip or rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
         ),
     ],
-    image: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr, (OME-)TIFF, PNG or .npy image.")],
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="OME-Zarr (also its https address), (OME-)TIFF, PNG or .npy image."
+        ),
+    ],
     output: Annotated[
         Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr (.zarr) or TIFF (.tif) to write.")
     ],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from im2im_zoo.data.advice import Choice
     from im2im_zoo.data.examine import Examination
-    from im2im_zoo.data.findings import Finding, Look
+    from im2im_zoo.data.finding import Finding, Look
     from im2im_zoo.evaluation.gallery import Remark, Row
     from im2im_zoo.evaluation.panels import Panel
     from im2im_zoo.recipe import Recipe

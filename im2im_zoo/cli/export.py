@@ -205,7 +205,7 @@ def _made_portable(
 
     pairs = find_pairs(recipe.data, recipe.seed)
     images = [open_side(path, recipe, "input") for path in pairs.inputs]
-    images += [open_side(pair.input, recipe, "input", pair.time) for pair in pairs.train]
+    images += [open_side(pair.input, recipe, "input", pair.time, pair.more) for pair in pairs.train]
     made = make_portable(network, recipe, images)
     if not made.fixed:
         return made, PortableLoss(figures, figures, 0.0)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
+from im2im_zoo.data.cache_folder import locked_file
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.statistics import read_statistics, write_statistics
 from im2im_zoo.data.stored import RawImage
 from im2im_zoo.data.values import checked_float32
-from im2im_zoo.errors import DataError, ProcessingError
+from im2im_zoo.errors import FULL, DataError, ProcessingError
+from im2im_zoo.images.region_file import RegionFile
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.blocks import walk
 from im2im_zoo.processing.custom_code import code_sha256
@@ -149,14 +152,33 @@ class Fitter:
 def write(plan: Plan, fitter: Fitter) -> None:
     """Preprocess one image in blocks, into a file that takes its name at the end."""
     partial = plan.file.with_name(f"{plan.file.stem}.{uuid.uuid4().hex}.partial")
+    handle = None
     try:
         pipeline = fitter(plan)
+        # Locked, so that it can be told from what a killed process has left.
+        handle = locked_file(partial)
         _write_blocks(plan.image.array, pipeline, partial, plan.image.side)
+        if sys.platform == "win32":  # an open file cannot be renamed
+            os.close(handle)
+            handle = None
         partial.replace(plan.file)
     except ProcessingError as error:
         raise DataError(f"{_where(plan)}: {error}") from error
+    except OSError as error:
+        raise DataError(_not_written(plan.file.parent, error)) from error
     finally:
+        if handle is not None:
+            os.close(handle)
         partial.unlink(missing_ok=True)
+
+
+def _not_written(folder: Path, error: OSError) -> str:
+    if error.errno in FULL:
+        return (
+            f"data.cache: no space is left in {folder}; free some, or give another folder (for a temporary one, set TMPDIR); what was "
+            "done is kept"
+        )
+    return f"data.cache: {folder} cannot be written to ({error.strerror}); give another folder"
 
 
 def raw_image(plan: Plan, fitter: Fitter) -> RawImage:
@@ -184,7 +206,7 @@ def _where(plan: Plan) -> str:
 def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Side) -> None:
     axes = [str(axis) for axis in image.dims]
     whole = {axis: image.sizes[axis] for axis in pipeline.whole_axes if axis in axes}
-    written: NDArray[np.float32] | None = None
+    written: RegionFile | None = None
     for start, block in walk(image, block_bytes=_BLOCK_BYTES, grain=whole):
         made = pipeline(block)
         values = checked_float32(made.transpose(*axes).to_numpy(), str(image.attrs.get("source")), side)
@@ -192,8 +214,11 @@ def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Sid
             # Only an operation that sees all channels at once can change their number.
             sizes = dict(image.sizes) | ({"channel": made.sizes["channel"]} if "channel" in whole else {})
             shape = tuple(sizes[axis] for axis in axes)
-            written = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+            offset = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape).offset
+            written = RegionFile(file, offset, shape, np.dtype(np.float32))
         place = tuple(slice(start[a], start[a] + n) for a, n in zip(axes, values.shape, strict=True))
-        written[place] = values
-    if isinstance(written, np.memmap):
-        written.flush()
+        written.write(place, values)
+    if written is not None:
+        written.close()
+        with file.open("r+b") as made_file:
+            os.fsync(made_file.fileno())

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from im2im_zoo.data.files import hash_content, identify
+from im2im_zoo.images import Place
 
 _FILE = "hashes.json"
 
 
 @contextmanager
-def remembered(folder: Path | None) -> Iterator[Callable[[Path], str]]:
+def remembered(folder: Path | None) -> Iterator[Callable[[Place], str]]:
     """`hash_content` that reads a file only if it is not known, or was changed since.
 
     Args:
@@ -24,7 +25,7 @@ def remembered(folder: Path | None) -> Iterator[Callable[[Path], str]]:
     known = _read(folder / _FILE)
     before = len(known)
 
-    def content(path: Path) -> str:
+    def content(path: Place) -> str:
         identity = identify(path)
         if identity not in known:
             known[identity] = hash_content(path)

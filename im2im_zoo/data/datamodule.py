@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Collection
 from pathlib import Path
@@ -17,6 +16,7 @@ from im2im_zoo.data.advice import Choice, choose_workers
 from im2im_zoo.data.cache_folder import Lease, user_folder
 from im2im_zoo.data.dataset import (
     DEVICE_SEEDS,
+    PLACES,
     Drawing,
     EpochSampler,
     GridPatches,
@@ -24,11 +24,13 @@ from im2im_zoo.data.dataset import (
     RandomPatches,
     UnpairedPatches,
 )
+from im2im_zoo.data.hard_places import HardPlaces
 from im2im_zoo.data.pairing import find_pairs
 from im2im_zoo.data.pairs import Pairs
 from im2im_zoo.data.preprocess import Preparation, PreparedPairs, Progress, plan_all
 from im2im_zoo.data.rounds import Rounds
 from im2im_zoo.data.stock import Stock
+from im2im_zoo.data.temporary_folder import make_temporary_folder
 from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe
 
@@ -83,6 +85,7 @@ class ImagePairs(pl.LightningDataModule):
         self._stock: Stock | None = None
         self._pairs: Pairs | None = None
         self._on_device: Augmentation | None = None
+        self.hard_places: HardPlaces | None = None
 
     @property
     def pairs(self) -> Pairs:
@@ -120,6 +123,7 @@ class ImagePairs(pl.LightningDataModule):
             self._augmentation("augmentations")
             self._on_device = self._augmentation("device_augmentations")
             self._prepared = self._preprocess()
+            self.hard_places = self._make_hard_places()
 
     def teardown(self, stage: str | None = None) -> None:
         """Let go of the images: remove a temporary folder, and let others remove what a cache keeps. `setup` makes it again."""
@@ -148,6 +152,7 @@ class ImagePairs(pl.LightningDataModule):
             data.object_patches,
             data.foreground_patches,
             data.cost_patches,
+            self.hard_places is not None,
         )
         patches: RandomPatches | UnpairedPatches
         if data.pairing == "unpaired":
@@ -157,7 +162,9 @@ class ImagePairs(pl.LightningDataModule):
         return DataLoader(
             patches,
             batch_size=self.batch_size,
-            sampler=EpochSampler(len(patches), seed, None if self._stock is None else self._stock.enter),
+            sampler=EpochSampler(
+                len(patches), seed, None if self._stock is None else self._stock.enter, self.hard_places
+            ),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -180,7 +187,17 @@ class ImagePairs(pl.LightningDataModule):
         seeds = batch.pop(DEVICE_SEEDS, None)
         if seeds is None or self._on_device is None:
             return batch
-        return self._on_device.of_batch(batch, seeds.tolist())
+        places = {key: batch.pop(key) for key in (PLACES,) if key in batch}
+        return self._on_device.of_batch(batch, seeds.tolist()) | places
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt of hard places, for checkpoints; nothing if none are looked for."""
+        return {} if self.hard_places is None else {"hard": torch.from_numpy(self.hard_places.losses.copy())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what a checkpoint has learnt."""
+        if self.hard_places is not None:
+            self.hard_places.losses = state_dict["hard"].numpy()
 
     def _augmentation(self, which: "Which") -> "Augmentation | None":
         if not getattr(self._recipe.data, which):
@@ -199,6 +216,14 @@ class ImagePairs(pl.LightningDataModule):
         data = self._recipe.data
         return Rounds(len(self.pairs.train), data.loaded, data.exchange_epochs, self._recipe.seed)
 
+    def _make_hard_places(self) -> HardPlaces | None:
+        """The places that are drawn more often once their losses are known."""
+        data = self._recipe.data
+        if not data.hard_patches:
+            return None
+        shapes = [image.shape for image in self._ready().train]
+        return HardPlaces(shapes, data.patch_size, data.hard_patches, self._recipe.seed, self._rounds())
+
     def _preprocess(self) -> PreparedPairs:
         """Make the files of all images, or of those that validate, or only take the statistics of each."""
         data, folder = self._recipe.data, self._cache or self._temporary_folder()
@@ -212,9 +237,10 @@ class ImagePairs(pl.LightningDataModule):
         if in_rounds:
             self._stock = self._make_stock(preparation, at_once)
         files = _files(preparation, at_once)
-        self._use(
-            files
-        )  # before they are made, so that nobody removes them, and after, when it is known what they take
+        if self._lease is not None:
+            self._lease.check(preparation.size_of(at_once))
+        # Before they are made, so that nobody removes them, and after, when it is known what they take.
+        self._use(files)
         preparation.write(at_once, self._progress)
         self._use(files)
         return preparation.prepared
@@ -241,15 +267,16 @@ class ImagePairs(pl.LightningDataModule):
         shared = os.environ.get(_SHARED)
         if os.environ.get("LOCAL_RANK", "0") != "0" and shared and Path(shared).is_dir():
             return Path(shared)
-        folder = Path(tempfile.mkdtemp(prefix="im2im_zoo_"))
+        folder, handle = make_temporary_folder()
         os.environ[_SHARED] = str(folder)
-        self._remove_folder = weakref.finalize(self, _remove, folder, os.getpid())
+        self._remove_folder = weakref.finalize(self, _remove, folder, handle, os.getpid())
         return folder
 
 
-def _remove(folder: Path, process: int) -> None:
+def _remove(folder: Path, handle: int, process: int) -> None:
     # A forked worker inherits the finalizer, but not the folder.
     if os.getpid() == process:
+        os.close(handle)
         shutil.rmtree(folder, ignore_errors=True)
 
 

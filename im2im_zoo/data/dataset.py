@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from im2im_zoo.data.hard_places import HardPlace, HardPlaces
 from im2im_zoo.data.objects import boxes_of
 from im2im_zoo.data.patches import Aim, Draw, Objects, draw_lone_patch, draw_patch, grid, order_of_epoch
 from im2im_zoo.data.preprocess import Prepared, PreparedImage
@@ -21,6 +22,12 @@ Augment = Callable[[Patch, Sequence[int]], Patch]
 DEVICE_SEEDS = "device_seeds"
 """Where a training batch keeps the seeds of what is done on the device, (batch, one or one an image)."""
 
+PLACES = "places"
+"""Where it keeps the number of the image and the first voxel of each patch, (batch, 1 + axis), where hard ones are looked for."""
+
+Item = tuple[int, int] | tuple[int, int, HardPlace]
+"""The epoch and the number of a patch in it, and where it is, if it is to be at a hard place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
@@ -34,6 +41,7 @@ class Drawing:
         device_seeds: whether items carry the seeds of what is done to them later, under `DEVICE_SEEDS`.
         object_patches, foreground_patches, cost_patches: the share of patches that are drawn around an object of the target,
             its foreground, or a place that costs much; at most one of them is above 0.
+        places: whether items carry where they are, under `PLACES`.
     """
 
     patch_size: tuple[int, ...]
@@ -44,6 +52,7 @@ class Drawing:
     object_patches: float = 0.0
     foreground_patches: float = 0.0
     cost_patches: float = 0.0
+    places: bool = False
 
     def aim(self, image: Prepared) -> Aim | None:
         """What some patches of an image are drawn around; it is read for that."""
@@ -86,16 +95,17 @@ class RandomPatches(Dataset[Patch]):
     def __len__(self) -> int:
         return self._rounds.size * self._drawing.patches_per_image
 
-    def __getitem__(self, item: tuple[int, int] | int) -> Patch:
-        epoch, index = _item(item, len(self))
+    def __getitem__(self, item: Item | int) -> Patch:
+        epoch, index, hard = _item(item, len(self))
         how = self._drawing
         self._enter(self._rounds.round_of(epoch))
-        number = self._members[index // how.patches_per_image]
+        number, middle = hard or (self._members[index // how.patches_per_image], None)
         image = self._images[number]
         if number not in self._aims:
             self._aims[number] = how.aim(image)
-        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index, self._aims[number])
-        return how.finish(_read_pair(self._reader, image, draw.corner, how.patch_size), [draw])
+        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index, self._aims[number], middle)
+        patch = how.finish(_read_pair(self._reader, image, draw.corner, how.patch_size), [draw])
+        return patch | {PLACES: torch.tensor([number, *draw.corner])} if how.places else patch
 
     def _enter(self, number: int) -> None:
         if number == self._round:
@@ -124,8 +134,8 @@ class UnpairedPatches(Dataset[Patch]):
     def __len__(self) -> int:
         return max(map(len, self._sides.values())) * self._drawing.patches_per_image
 
-    def __getitem__(self, item: tuple[int, int] | int) -> Patch:
-        epoch, index = _item(item, len(self))
+    def __getitem__(self, item: Item | int) -> Patch:
+        epoch, index, _ = _item(item, len(self))
         how = self._drawing
         patch: Patch = {}
         draws = []
@@ -153,18 +163,25 @@ class GridPatches(Dataset[Patch]):
         return _read_pair(self._reader, image, corner, self._patch_size)
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """All indices in an order of the epoch, each with the epoch, so that worker processes know it.
+class EpochSampler(Sampler[Item]):
+    """All indices in an order of the epoch, each with the epoch, so that worker processes know it; with their place, if it is hard.
 
     Lightning calls `set_epoch` before each epoch, also through the wrapper that it makes for several devices;
     a loop of one's own has to call it, else every epoch is the first.
     """
 
-    def __init__(self, count: int, seed: int, before: Callable[[int], None] | None = None) -> None:
-        """`before` is called with the epoch as it begins."""
+    def __init__(
+        self,
+        count: int,
+        seed: int,
+        before: Callable[[int], None] | None = None,
+        hard: HardPlaces | None = None,
+    ) -> None:
+        """`before` is called with the epoch as it begins; `hard` says then which patches are drawn where."""
         self._count = count
         self._seed = seed
         self._before = before
+        self._hard = hard
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -174,18 +191,20 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Item]:
         epoch = self._epoch
         if self._before is not None:
             self._before(epoch)
-        return ((epoch, index) for index in order_of_epoch(self._count, self._seed, epoch))
+        hard = {} if self._hard is None else self._hard.draw(epoch, self._count)
+        order = order_of_epoch(self._count, self._seed, epoch)
+        return ((epoch, index, hard[index]) if index in hard else (epoch, index) for index in order)
 
 
-def _item(item: tuple[int, int] | int, count: int) -> tuple[int, int]:
-    epoch, index = item if isinstance(item, tuple) else (0, item)
+def _item(item: Item | int, count: int) -> tuple[int, int, HardPlace | None]:
+    epoch, index, *place = item if isinstance(item, tuple) else (0, item)
     if not 0 <= index < count:
         raise IndexError(index)
-    return epoch, index
+    return epoch, index, place[0] if place else None
 
 
 def _read_pair(reader: Reader, image: Prepared, corner: Sequence[int], size: Sequence[int]) -> Patch:

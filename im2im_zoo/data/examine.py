@@ -6,13 +6,15 @@ from pathlib import Path
 
 import xarray as xr
 
-from im2im_zoo.data.findings import Finding, Look, Part, findings_of
+from im2im_zoo.data.finding import Finding, Look, Part
+from im2im_zoo.data.findings import findings_of
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.pairing import find_pairs
 from im2im_zoo.data.pairs import Pair, Pairs
 from im2im_zoo.data.samples import check_channels, check_room, check_sample, open_side
 from im2im_zoo.data.voxels import measure_voxels
 from im2im_zoo.errors import DataError, Im2ImError
+from im2im_zoo.images import Place
 from im2im_zoo.recipe import Recipe
 
 Progress = Callable[[int, int, str], None]
@@ -57,7 +59,7 @@ def examine(recipe: Recipe, *, voxels: bool = True, progress: Progress | None = 
     return Examination(tuple(looks), tuple(sorted(found, key=lambda finding: finding.severity)))
 
 
-def _entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, Path], int | None]]:
+def _entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, tuple[Place, ...]], int | None]]:
     """The name, the part, the files and the time point of each pair, and of each image without a partner."""
     groups: tuple[tuple[Part, Sequence[Pair]], ...] = (
         ("train", pairs.train),
@@ -65,34 +67,36 @@ def _entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, Path], int | 
     )
     for part, group in groups:
         for pair in group:
-            known = pair.truth or pair.target
-            files: dict[Side, Path | None] = {"input": pair.input, "target": known, "cost": pair.cost}
-            there = {side: path for side, path in files.items() if path is not None}
-            yield pair.name, part, there, pair.time
+            files: dict[Side, tuple[Place, ...]] = {
+                "input": pair.inputs,
+                "target": (pair.truth or pair.target,),
+            }
+            yield pair.name, part, files | ({"cost": (pair.cost,)} if pair.cost else {}), pair.time
     lone: tuple[tuple[Side, Sequence[Path]], ...] = (("input", pairs.inputs), ("target", pairs.targets))
     for side, paths in lone:
         for path in paths:
-            yield path.name, "train", {side: path}, None
+            yield path.name, "train", {side: (path,)}, None
 
 
 def _open(
-    name: str, part: Part, sides: dict[Side, Path], time: int | None, recipe: Recipe
+    name: str, part: Part, sides: dict[Side, tuple[Place, ...]], time: int | None, recipe: Recipe
 ) -> tuple[list[Look], list[Finding]]:
     """What of a pair can be opened, and whether it fits together."""
     opened: dict[Side, xr.DataArray] = {}
     found = []
-    for side, path in sides.items():
-        if side == "target" and recipe.data.pairing == "self" and path == sides["input"]:
+    for side, paths in sides.items():
+        if side == "target" and recipe.data.pairing == "self" and paths[0] == sides["input"][0]:
             continue
         try:
-            opened[side] = open_side(path, recipe, side, time)
+            opened[side] = open_side(paths[0], recipe, side, time, paths[1:])
         except Im2ImError as error:
-            found.append(_of_error("unreadable-image", error, (str(path),), (name,)))
+            found.append(_of_error("unreadable-image", error, tuple(map(str, paths)), (name,)))
     if len(opened) > 1 and not found:
         try:
             check_sample(name, opened, recipe)
         except DataError as error:
-            found.append(_of_error("mismatch", error, tuple(map(str, sides.values())), (name,)))
+            files = tuple(str(path) for paths in sides.values() for path in paths)
+            found.append(_of_error("mismatch", error, files, (name,)))
     return [Look(name, part, side, image) for side, image in opened.items()], found
 
 
@@ -105,12 +109,19 @@ def _of_the_set(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
             if images:
                 check_channels(images, side, recipe)
         except DataError as error:
-            yield _of_error("channels", error)
+            yield _of_set("channels", error, looks)
     inputs = {look.name for look in looks if look.side == "input"}
     try:
         check_room([look.image for look in looks if look.side == "input" or look.name not in inputs], recipe)
     except DataError as error:
-        yield _of_error("small-image", error)
+        yield _of_set("small-image", error, looks)
+
+
+def _of_set(code: str, error: Im2ImError, looks: Sequence[Look]) -> Finding:
+    """The finding, with the names of the images whose files it lists."""
+    found = _of_error(code, error)
+    files = [line.rpartition(": ")[0] for line in found.files]
+    return replace(found, names=tuple(dict.fromkeys(look.name for look in looks if look.source in files)))
 
 
 def _with_voxels(looks: Sequence[Look], progress: Progress | None) -> list[Look]:

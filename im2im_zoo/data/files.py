@@ -1,6 +1,7 @@
 """Image files of a folder, their stems and what identifies them. Opens no image and knows no pairs.
 
 An OME-Zarr image is a folder; here it counts as one file and is not descended into. A plate counts as the images of its wells.
+One on the web has an address, and is known by that and its metadata.
 """
 
 import hashlib
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from im2im_zoo.errors import DataError
-from im2im_zoo.images import image_suffixes, plate_images
+from im2im_zoo.images import Address, Place, image_suffixes, plate_images, web_state
 
 _SHOWN = 10
 # Formats of microscopes that are read through bioio.
@@ -34,7 +35,7 @@ def is_image_file(path: Path) -> bool:
     return _suffix(path) != ""
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: Place) -> str:
     """The name without the suffix of its format: `a` for `a.tif`, `a.ome.tif` and `a.ome.zarr`.
 
     An image within a zarr is named by its way there: `plate-A-1-0` for `plate.ome.zarr/A/1/0`.
@@ -81,7 +82,7 @@ def fields_of(files: Sequence[Path]) -> list[Path]:
     return [field for path in files for field in ((plate_images(path) if path.is_dir() else None) or [path])]
 
 
-def well_of(path: Path) -> str | None:
+def well_of(path: Place) -> str | None:
     """The name of the well that an image of a plate is of: `plate-A-1`; None if it is of none."""
     outer = _outer(path)
     return None if outer is None or len(path.relative_to(outer).parts) != 3 else stem_of(path.parent)
@@ -108,8 +109,16 @@ def by_stem(files: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def identify(path: Path) -> str:
-    """SHA-256 of where a file is, its size and when it was changed: cheap, and another one after any change."""
+def identify(path: Place) -> str:
+    """SHA-256 of where a file is, its size and when it was changed: cheap, and another one after any change.
+
+    Of the web, changes of the metadata alone are seen, and when the server says that they were written.
+
+    Raises:
+        ImageError: there is no image at an address.
+    """
+    if isinstance(path, Address):
+        return web_state(path)
     digest = hashlib.sha256(str(path.resolve()).encode())
     for part in _parts(path):
         state = part.stat()
@@ -117,8 +126,12 @@ def identify(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_content(path: Path) -> str:
-    """SHA-256 of the content: of a file its bytes, of an OME-Zarr folder the names and bytes of its files."""
+def hash_content(path: Place) -> str:
+    """SHA-256 of the content: of a file its bytes, of an OME-Zarr folder the names and bytes of its files; of one on the web, which
+    would have to be fetched for that, what `identify` says.
+    """
+    if isinstance(path, Address):
+        return identify(path)
     digest = hashlib.sha256()
     for part in _parts(path):
         with part.open("rb") as stream:
@@ -134,12 +147,12 @@ def _parts(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _outer(path: Path) -> Path | None:
+def _outer(path: Place) -> Place | None:
     """The zarr that an image is within."""
     return next((parent for parent in path.parents if parent.name.lower().endswith(".zarr")), None)
 
 
-def _suffix(path: Path) -> str:
+def _suffix(path: Place) -> str:
     lower = path.name.lower()
     fitting = [s for s in _suffixes() if lower.endswith(s) and len(lower) > len(s)]
     return max(fitting, key=len, default="")

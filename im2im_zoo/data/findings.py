@@ -1,61 +1,18 @@
 """What is wrong, or may be, with the images of a set: each kind of finding has a code, and says what to do. Reads nothing."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-import xarray as xr
-
+from im2im_zoo.data.file_findings import pictures, pixel_sizes, types
+from im2im_zoo.data.finding import Finding, Look, Part, finding_of
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.splitting import likely_group
 from im2im_zoo.data.voxels import Voxels
-from im2im_zoo.images import pixel_size_um
 from im2im_zoo.recipe import Recipe
-
-Severity = Literal["error", "warning"]
-Part = Literal["train", "validation"]
 
 # Largest values of cameras of 8, 10, 12, 14 and 16 bits.
 _FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 _SATURATED = 0.01
-# Relative difference of pixel sizes from which objects look larger or smaller than in the other images.
-_PIXEL_TOLERANCE = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong (an error: training fails, or its figures mean nothing) or that may be (a warning).
-
-    Attributes:
-        code: of the kind of finding, e.g. `leakage`.
-        message: what it is and what to do about it.
-        files: the images, each in a few words; all of them.
-        names: the pairs that they belong to.
-    """
-
-    code: str
-    severity: Severity
-    message: str
-    files: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """An image of the set that could be opened, and its voxels if they were looked at."""
-
-    name: str
-    part: Part
-    side: Side
-    image: xr.DataArray
-    voxels: Voxels | None = None
-
-    @property
-    def source(self) -> str:
-        """Its file."""
-        return str(self.image.attrs.get("source"))
 
 
 def findings_of(looks: Sequence[Look], recipe: Recipe) -> list[Finding]:
@@ -68,19 +25,12 @@ def findings_of(looks: Sequence[Look], recipe: Recipe) -> list[Finding]:
         _labels,
         _constant,
         _saturated,
-        _pixel_sizes,
-        _types,
+        pixel_sizes,
+        types,
+        pictures,
     )
     found = [finding for rule in rules for finding in rule(looks, recipe)]
     return sorted(found, key=lambda finding: finding.severity)
-
-
-def _of(code: str, severity: Severity, message: str, looks: Iterable[tuple[Look, str]]) -> Iterator[Finding]:
-    """A finding if there are images that it is of, each with a remark."""
-    listed = list(looks)
-    if listed:
-        files = tuple(f"{look.source}: {remark}" if remark else look.source for look, remark in listed)
-        yield Finding(code, severity, message, files, tuple(dict.fromkeys(look.name for look, _ in listed)))
 
 
 def _measured(looks: Sequence[Look], *sides: Side) -> Iterator[tuple[Look, Voxels]]:
@@ -97,19 +47,19 @@ def _copies(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
     groups = [group for group in same.values() if len(group) > 1]
     across = [group for group in groups if len({look.part for look in group}) > 1]
     within = [group for group in groups if len({look.part for look in group}) == 1]
-    yield from _of(
+    yield from finding_of(
         "leakage",
         "error",
         "the same image trains and validates, so that the validation says nothing; remove one of each",
         ((look, f"{look.part}, as {group[0].source}") for group in across for look in group[1:]),
     )
-    yield from _of(
+    yield from finding_of(
         "duplicate",
         "warning",
         "the same image is there more than once, and counts as often; keep one of each",
         ((look, f"as {group[0].source}") for group in within for look in group[1:]),
     )
-    yield from _of(
+    yield from finding_of(
         "contradiction",
         "warning",
         "the same image has different targets; keep the one that is right, if they are not meant to differ",
@@ -131,7 +81,7 @@ def _related(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
         group = likely_group(look.name) if look.side == "input" else None
         if group is not None:
             parts[group].setdefault(look.part, look)
-    yield from _of(
+    yield from finding_of(
         "related-images",
         "warning",
         "planes, time points or fields of the same thing seem to train and to validate, so that validation looks better than "
@@ -146,7 +96,7 @@ def _related(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
 
 
 def _not_finite(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
-    yield from _of(
+    yield from finding_of(
         "not-finite",
         "error",
         "voxels are NaN or infinite; replace them in the file, for instance by 0",
@@ -166,14 +116,14 @@ def _empty_targets(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
     for part in ("train", "validation"):
         of_part = [look for look, _ in targets if look.part == part]
         if of_part and all(look in empty for look in of_part):
-            yield from _of(
+            yield from finding_of(
                 "empty-target",
                 "error",
                 f"no target of the {part} images has anything in it; check that these are the masks",
                 ((look, "") for look in of_part),
             )
             empty = [look for look in empty if look.part != part]
-    yield from _of(
+    yield from finding_of(
         "empty-target",
         "warning",
         "targets have one value everywhere; keep them if these images hold nothing, else correct or remove them",
@@ -185,13 +135,13 @@ def _labels(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
     if recipe.output.task != "instance":
         return
     targets = list(_measured(looks, "target"))
-    yield from _of(
+    yield from finding_of(
         "labels",
         "error",
         "targets of an instance task are labels, but these have values that are no whole numbers from 0; give label images",
         ((look, "") for look, v in targets if not v.whole_numbers or v.lowest < 0),
     )
-    yield from _of(
+    yield from finding_of(
         "one-label",
         "warning",
         "targets have one object at most, as masks have, though the task is instance; number the objects (connected components), "
@@ -202,7 +152,7 @@ def _labels(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
 
 def _constant(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
     sides: tuple[Side, ...] = ("input", "target") if recipe.output.task == "regression" else ("input",)
-    yield from _of(
+    yield from finding_of(
         "constant-image",
         "warning",
         "images have one value everywhere; remove them, or export them anew",
@@ -212,7 +162,7 @@ def _constant(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
 
 def _saturated(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
     sides: tuple[Side, ...] = ("input", "target") if recipe.output.task == "regression" else ("input",)
-    yield from _of(
+    yield from finding_of(
         "saturated-image",
         "warning",
         "images are cut off at the largest value that the camera or the file can hold, and have lost what is above it; leave "
@@ -226,51 +176,3 @@ def _saturated(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
             and not v.is_constant
         ),
     )
-
-
-def _pixel_sizes(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
-    """Inputs whose pixels are of other sizes than most, or of sizes that the files do not say."""
-    inputs = [look for look in looks if look.side == "input"]
-    sizes = [pixel_size_um(look.image) for look in inputs]
-    for axis in recipe.space:
-        known = sorted(size[axis] for size in sizes if size.get(axis))
-        if not known:
-            continue
-        usual = known[len(known) // 2]
-        yield from _of(
-            "mixed-pixel-sizes",
-            "warning",
-            f"most images have pixels of {usual:g} µm along {axis}, and these have others, so that the same objects look larger "
-            "or smaller; resample them, or correct the metadata",
-            (
-                (look, f"{size[axis]:g} µm")
-                for look, size in zip(inputs, sizes, strict=True)
-                if size.get(axis) and not np.isclose(size[axis], usual, rtol=_PIXEL_TOLERANCE, atol=0)
-            ),
-        )
-        yield from _of(
-            "unknown-pixel-size",
-            "warning",
-            f"most images say the size of their pixels along {axis}, and these do not; write it into the files",
-            ((look, "") for look, size in zip(inputs, sizes, strict=True) if not size.get(axis)),
-        )
-
-
-def _types(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
-    """Inputs, or targets that are intensities, stored with other types than most."""
-    sides: tuple[Side, ...] = ("input", "target") if recipe.output.task == "regression" else ("input",)
-    for side in sides:
-        images = [look for look in looks if look.side == side]
-        usual = _most_common(str(look.image.dtype) for look in images)
-        yield from _of(
-            "mixed-types",
-            "warning",
-            f"most {side} images are {usual}, and these are not, so that their values may mean something else; convert them alike, "
-            f"or scale each in {side}.preprocessing",
-            ((look, str(look.image.dtype)) for look in images if str(look.image.dtype) != usual),
-        )
-
-
-def _most_common(values: Iterable[str]) -> str:
-    counts = Counter(values)
-    return max(sorted(counts), key=lambda value: counts[value], default="")

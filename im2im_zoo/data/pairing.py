@@ -4,17 +4,20 @@ Everything is decided by names, so the same files give the same pairs in the sam
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from im2im_zoo.data.files import by_stem, fields_of, image_files, is_image_file, list_files, stem_of, well_of
+from im2im_zoo.data.keys import check_keys
 from im2im_zoo.data.matching import Matched, Side, in_subfolder, match_folders, match_suffixes
 from im2im_zoo.data.pairs import PARTS, Pair, Pairs, refuse_shared
 from im2im_zoo.data.splitting import groups_of, validating
-from im2im_zoo.data.table import read_table
+from im2im_zoo.data.table import given_table, read_table, rows_of
 from im2im_zoo.data.time_points import time_points
 from im2im_zoo.errors import DataError
+from im2im_zoo.images import Place
 from im2im_zoo.recipe import Data
 
 
@@ -30,7 +33,7 @@ def find_pairs(data: Data, seed: int) -> Pairs:
         DataError: nothing found, files without a partner, doubled names, too few pairs for a split; the message
             lists the files.
     """
-    _check_keys(data)
+    check_keys(data)
     if data.pairing == "csv":
         pairs = _from_table(data, seed)
     elif data.pairing == "unpaired":
@@ -94,49 +97,6 @@ def _natural_group(pair: Pair) -> str:
     return known or (pair.name if pair.time is None else str(pair.input))
 
 
-def _check_keys(data: Data) -> None:
-    if not data.path.exists():
-        raise DataError(
-            f"data.path: {data.path.absolute()} does not exist; set --data.path to where the images are"
-        )
-    if data.split == "column" and data.pairing != "csv":
-        raise DataError(f"data.split: column needs data.pairing: csv; it is {data.pairing}")
-    if data.split == "folders" and data.pairing == "csv":
-        raise DataError(
-            "data.split: folders does not go with data.pairing: csv; use data.split: column or random"
-        )
-    if data.folds is not None and data.split != "random":
-        raise DataError(f"data.folds splits the images itself, but data.split is {data.split}: leave one out")
-    if data.pairing == "unpaired" and (data.folds, data.group, data.time_points) != (None, None, False):
-        raise DataError(
-            "data.folds, data.group and data.time_points part pairs, which data.pairing: unpaired has none of; put pairs into val/, all other "
-            "images into train/, and set data.split: folders"
-        )
-    if data.pairing == "unpaired" and (data.cost, data.cost_channels, data.cost_axes) != (None, None, None):
-        raise DataError(
-            "data.cost, data.cost_channels and data.cost_axes mean nothing with data.pairing: unpaired, whose inputs "
-            "have no targets that could count less; remove them"
-        )
-    if not data.has_cost and (data.cost_channels, data.cost_axes) != (None, None):
-        raise DataError(
-            "data.cost_channels and data.cost_axes need cost maps: say in data.cost where they are (with data.pairing: "
-            "channels, in data.cost_channels)"
-        )
-    if data.pairing == "channels":
-        if (data.input, data.target, data.cost) != (None, None, None):
-            raise DataError(
-                "data.input, data.target and data.cost mean nothing with data.pairing: channels; name the channels in "
-                "data.input_channels, data.target_channels and data.cost_channels"
-            )
-        if data.input_channels is None or data.target_channels is None:
-            raise DataError(
-                "data.pairing: channels needs data.input_channels and data.target_channels: which channels of the "
-                "files are the input and which the target, by name or index"
-            )
-    if data.pairing != "csv" and data.pairing != "channels" and not data.path.is_dir():
-        raise DataError(f"data.path: {data.path} is a file; data.pairing: {data.pairing} needs a folder")
-
-
 def _in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
     if data.pairing == "channels":
         files = fields_of([folder]) if is_image_file(folder) else image_files(folder, "data.path")
@@ -144,24 +104,46 @@ def _in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
         same = (Pair(stem, path, path, path if data.has_cost else None) for stem, path in stems)
         return time_points(same, data)
     cost: dict[Side, str] = {} if data.cost is None else {"cost": data.cost}
+    return time_points(_pairs(_matched(folder, data, cost), data), data)
+
+
+def _matched(folder: Path, data: Data, cost: Mapping[Side, str]) -> list[Matched]:
+    """The files of each name, for each of the images that an input is joined of."""
+    target = _target(data)
     if data.pairing == "suffixes":
-        input_suffix = "_IM" if data.input is None else data.input
-        target_suffix = "_GT" if data.target is None else data.target
-        matched = match_suffixes(folder, {"input": input_suffix, "target": target_suffix, **cost})
-    elif data.pairing == "self":
-        matched = match_folders(folder, {"input": _subfolders(data)["input"], **cost})
-    else:
-        matched = match_folders(folder, _subfolders(data) | cost)
-    return time_points(_pairs(matched), data)
+        return [match_suffixes(folder, {"input": name, "target": target, **cost}) for name in data.inputs]
+    if data.pairing == "self":
+        return [match_folders(folder, {"input": name, **cost}) for name in data.inputs]
+    return [match_folders(folder, {"input": name, "target": target, **cost}) for name in data.inputs]
 
 
-def _subfolders(data: Data) -> dict[Side, str]:
-    return {"input": data.input or "images", "target": data.target or "targets"}
+def _target(data: Data) -> str:
+    return data.target or {"suffixes": "_GT", "csv": "target"}.get(data.pairing, "targets")
 
 
-def _pairs(matched: Matched) -> tuple[Pair, ...]:
+def _pairs(matched: Sequence[Matched], data: Data) -> tuple[Pair, ...]:
+    """Pairs of what was found for each part of the input.
+
+    Raises:
+        DataError: of an input without a target a part is missing.
+    """
+    first, *others = matched
+    for name, part in zip(data.inputs[1:], others, strict=True):
+        lone = sorted(first.keys() ^ part.keys())
+        if lone:
+            raise DataError(
+                f"data.input: in {data.inputs[0]!r} and {name!r} the names have to be equal; these are in one of the two:\n"
+                f"{list_files(lone)}"
+            )
     return tuple(
-        Pair(name, f["input"], f.get("target", f["input"]), f.get("cost")) for name, f in matched.items()
+        Pair(
+            name,
+            files["input"],
+            files.get("target", files["input"]),
+            files.get("cost"),
+            more=tuple(part[name]["input"] for part in others),
+        )
+        for name, files in first.items()
     )
 
 
@@ -171,7 +153,7 @@ def _with_truth(pairs: Sequence[Pair], data: Data) -> tuple[Pair, ...]:
     Raises:
         DataError: `data.target` names a folder that is not there.
     """
-    name = _subfolders(data)["target"]
+    name = _target(data)
     folder = data.path / "val" if data.split == "folders" else data.path
     if data.target is None and not (folder / name).is_dir():
         return tuple(pairs)
@@ -185,9 +167,10 @@ def _unpaired(data: Data, seed: int) -> Pairs:
     if random:
         _refuse_unsplit_folders(data)
     folder = data.path if random else data.path / "train"
-    inputs, targets = (in_subfolder(folder, side, name) for side, name in _subfolders(data).items())
+    sides: dict[Side, str] = {"input": data.inputs[0], "target": _target(data)}
+    inputs, targets = (in_subfolder(folder, side, name) for side, name in sides.items())
     if not random:
-        validation = _pairs(match_folders(data.path / "val", _subfolders(data)))
+        validation = _pairs([match_folders(data.path / "val", sides)], data)
         return Pairs((), validation, _by_name(inputs), _by_name(targets))
     common = sorted(inputs.keys() & targets.keys())
     most = min(len(inputs), len(targets)) - 1
@@ -209,38 +192,43 @@ def _by_name(files: dict[str, Path]) -> tuple[Path, ...]:
 
 
 def _from_table(data: Data, seed: int) -> Pairs:
-    columns = (data.input or "input", data.target or "target", data.cost, data.group)
-    rows = read_table(data.path, *columns, with_split=data.split == "column")
-    names = _unique_names([row.input for row in rows], data.path.parent)
+    table = given_table(data.pairs, data.path) if data.pairs else read_table(data.path)
+    rows = rows_of(
+        table, data.inputs, _target(data), data.cost, data.group, with_split=data.split == "column"
+    )
+    names = _unique_names([row.inputs[0] for row in rows], table.folder)
     if data.time_points:
         raise DataError(
             "data.time_points does not go with data.pairing: csv; pair the movies by their names, or save each time point as a "
             "file of its own"
         )
-    pairs = [Pair(name, row.input, row.target, row.cost) for name, row in zip(names, rows, strict=True)]
-    groups = [row.group or name for row, name in zip(rows, names, strict=True)]
+    pairs = [
+        Pair(name, row.inputs[0], row.target, row.cost, more=row.inputs[1:])
+        for name, row in zip(names, rows, strict=True)
+    ]
+    groups = [row.group or _natural_group(pair) for row, pair in zip(rows, pairs, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: pairs[i].name)
     if data.split == "random":
         return _split_randomly([pairs[i] for i in order], [groups[i] for i in order], data, seed)
     parts = [tuple(pairs[i] for i in order if rows[i].split == part) for part in PARTS]
     for part, found in zip(PARTS, parts, strict=True):
         if not found:
-            raise DataError(f"{data.path}: no row says {part!r} in the column 'split'; at least one has to")
+            raise DataError(f"{table.name}: no row says {part!r} in the column 'split'; at least one has to")
     members = [[groups[i] for i in order if rows[i].split == part] for part in PARTS]
     return _parted(parts[0], parts[1], members[0], members[1])
 
 
-def _unique_names(paths: Sequence[Path], root: Path) -> list[str]:
+def _unique_names(paths: Sequence[Place], root: Path) -> list[str]:
     stems = [stem_of(path) for path in paths]
     if len(set(stems)) == len(stems):
         return stems
     # Plates and wells repeat file names: then the folders are part of the name.
     relative = [path.relative_to(root) if path.is_relative_to(root) else path for path in paths]
-    return ["-".join((*p.parent.parts, stem_of(p))).replace("/", "") for p in relative]
+    return [re.sub("[/:]", "", "-".join((*p.parent.parts, stem_of(p)))) for p in relative]
 
 
 def _refuse_unsplit_folders(data: Data) -> None:
-    if {data.input, data.target} & set(PARTS):
+    if {*data.inputs, data.target} & set(PARTS):
         return
     if all((data.path / part).is_dir() for part in PARTS):
         raise DataError(

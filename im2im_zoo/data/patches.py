@@ -87,6 +87,7 @@ def draw_patch(
     epoch: int,
     index: int,
     aim: Aim | None = None,
+    middle: Sequence[int] | None = None,
 ) -> Draw:
     """The patch number `index` of an epoch, a function of the arguments alone, whichever process asks.
 
@@ -95,17 +96,19 @@ def draw_patch(
         seed: the recipe's.
         epoch, index: from 0.
         aim: what of the image some patches are drawn around, if any are.
+        middle: the voxel that this one is drawn around, if that is known.
 
     Returns:
         A corner such that the patch lies within the image, all alike likely; of one that is aimed, the middle is where the aim
         says, or as near to it as the image allows.
     """
     random = np.random.default_rng((seed, _PATCH, epoch, index))
-    aimed = aim is not None and random.random() < aim.share
-    middle = aim.middle(random) if aim is not None and aimed else None
-    if middle is None:
+    around = None if middle is None else np.array(middle, np.int64)
+    if aim is not None and random.random() < aim.share:
+        around = aim.middle(random)
+    if around is None:
         return _draw(random, sizes, patch)
-    inside = np.clip(middle - np.array(patch) // 2, 0, np.array(sizes) - patch)
+    inside = np.clip(around - np.array(patch) // 2, 0, np.array(sizes) - patch)
     return Draw(tuple(map(int, inside)), int(random.integers(_SEEDS)), int(random.integers(_SEEDS)))
 
 

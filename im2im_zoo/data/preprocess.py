@@ -18,6 +18,7 @@ from im2im_zoo.data.pairs import Pair, Pairs
 from im2im_zoo.data.samples import Sample, check_samples, open_sample, open_side
 from im2im_zoo.data.stored import Stored
 from im2im_zoo.errors import DataError
+from im2im_zoo.images import Place
 from im2im_zoo.recipe import Recipe
 
 Progress = Callable[[int, int, str], None]
@@ -90,6 +91,11 @@ class Preparation:
                     write(plan, self._fitters[plan.image.side])
             if progress is not None:
                 progress(done, len(chosen), self.names[number])
+
+    def size_of(self, entries: Iterable[int]) -> int:
+        """Bytes that the files of some entries take together, if no operation changes the number of channels."""
+        files = {plan.file: plan.image.array.size * 4 for n in entries for plan in self._plans[n].values()}
+        return sum(files.values())
 
     def raw(self, pairs: Pairs, recipe: Recipe, progress: Progress | None = None) -> PreparedPairs:
         """All images, to be preprocessed as they are read: only their statistics are taken now.
@@ -195,12 +201,12 @@ def _to_prepare(sample: Sample, recipe: Recipe) -> dict[Side, xr.DataArray]:
 
 
 def _images(
-    pair: Pair, arrays: Mapping[Side, xr.DataArray], identity: Callable[[Path], str]
+    pair: Pair, arrays: Mapping[Side, xr.DataArray], identity: Callable[[Place], str]
 ) -> dict[Side, Image]:
-    def known(path: Path) -> str:
+    def known(path: Place) -> str:
         return identity(path) if pair.time is None else f"{identity(path)}, time {pair.time}"
 
-    source = Image(known(pair.input), arrays["input"], "input")
+    source = Image(" + ".join(map(known, pair.inputs)), arrays["input"], "input")
     return {
         side: source if side == "input" else Image(known(getattr(pair, side)), array, side, source)
         for side, array in arrays.items()

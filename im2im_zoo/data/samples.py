@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 
 from im2im_zoo.axes import AxisName, axes_letters
 from im2im_zoo.data.files import list_files
+from im2im_zoo.data.joined import PIXEL_TOLERANCE, join_channels
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.pairing import find_pairs
 from im2im_zoo.data.pairs import Pair
 from im2im_zoo.errors import AxesError, DataError
-from im2im_zoo.images import open_image, pixel_size_um
+from im2im_zoo.images import Place, open_image, pixel_size_um, select_channels
 from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.recipe import Recipe
-
-# Relative difference up to which two pixel sizes are taken for the same.
-_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +56,7 @@ def open_sample(pair: Pair, recipe: Recipe) -> Sample:
             channels.
     """
     cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost", pair.time)
-    image = open_side(pair.input, recipe, "input", pair.time)
+    image = open_side(pair.input, recipe, "input", pair.time, pair.more)
     own = recipe.data.pairing == "self" and pair.target == pair.input
     target = image if own else open_side(pair.target, recipe, "target", pair.time)
     sample = Sample(pair.name, image, target, cost, measurable=not own)
@@ -134,8 +132,16 @@ def check_room(images: Sequence[xr.DataArray], recipe: Recipe) -> None:
         )
 
 
-def open_side(path: Path, recipe: Recipe, side: Side, time: int | None = None) -> xr.DataArray:
-    """Open one image, as `open_sample`; of a movie, the given time point."""
+def open_side(
+    path: Place, recipe: Recipe, side: Side, time: int | None = None, more: Sequence[Place] = ()
+) -> xr.DataArray:
+    """Open one image, as `open_sample`; of a movie, the given time point; the channels of `more` files are joined to its own."""
+    if more:
+        whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"input_channels": None})})
+        parts = [open_side(one, whole, side, time) for one in (path, *more)]
+        joined = join_channels(parts, recipe.data.inputs)
+        chosen = recipe.data.input_channels
+        return joined if chosen is None else select_channels(path, joined, chosen)
     data = recipe.data
     axes, channels = {
         "input": (data.input_axes, data.input_channels),
@@ -236,7 +242,7 @@ def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Reci
         sizes = pixel_size_um(image), pixel_size_um(target)
         for axis in recipe.space:
             ours, theirs = (known.get(axis) for known in sizes)
-            if ours and theirs and abs(ours - theirs) > _TOLERANCE * max(ours, theirs):
+            if ours and theirs and abs(ours - theirs) > PIXEL_TOLERANCE * max(ours, theirs):
                 raise DataError(
                     f"{name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
                     f"{theirs:g} µm in {target.attrs.get('source')}; register the two, or correct the one that is wrong"

@@ -74,6 +74,10 @@ def groups_of(names: Sequence[str], pattern: str | None) -> list[str]:
 
 
 def likely_group(name: str) -> str | None:
-    """What is left of a name without the numbers of planes, time points, fields and cut-outs; None if it has none."""
-    left = _COUNTER.sub("", name)
+    """What is left of a name without the numbers of planes, time points, fields and cut-outs; None if it has none.
+
+    Of a name that is nothing else, as `s1_z03`, the last one is left out.
+    """
+    found = list(_COUNTER.finditer(name))
+    left = _COUNTER.sub("", name) or (name[: found[-1].start()] if found else "")
     return left if left and left != name else None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.values import checked_float32
+from im2im_zoo.errors import DataError
 from im2im_zoo.processing import Pipeline
 from im2im_zoo.processing.blocks import read
 
@@ -67,7 +68,7 @@ class Reader:
     def _map(self, file: Path) -> NDArray[np.float32]:
         array = self._maps.get(file)
         if array is None:
-            array = self._maps[file] = np.load(file, mmap_mode="r", allow_pickle=False)
+            array = self._maps[file] = _mapped(file)
             if len(self._maps) > _OPEN_MAPS:
                 self._maps.popitem(last=False)
         else:
@@ -76,3 +77,17 @@ class Reader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_maps": OrderedDict()}  # a pickled map would be the whole image
+
+
+def _mapped(file: Path) -> NDArray[np.float32]:
+    try:
+        array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{file} was removed from the cache while it was used: start again, and leave the folder alone meanwhile"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{file} in the cache is damaged ({error}): remove it, and it is made anew"
+        ) from error
+    return array

@@ -21,7 +21,8 @@ def time_points(pairs: Iterable[Pair], data: Data) -> tuple[Pair, ...]:
 
 def _parts(pair: Pair, data: Data) -> Iterator[Pair]:
     count = open_image(pair.input, axes=data.input_axes).sizes.get("time")
-    others = {pair.target: data.target_axes} | ({} if pair.cost is None else {pair.cost: data.cost_axes})
+    others = dict.fromkeys(pair.more, data.input_axes) | {pair.target: data.target_axes}
+    others |= {} if pair.cost is None else {pair.cost: data.cost_axes}
     for path, axes in others.items():
         length = count if path == pair.input else open_image(path, axes=axes).sizes.get("time")
         if length is not None and length != count:

@@ -32,11 +32,17 @@ class Framework(pl.LightningModule, ABC):
         uses_cost: whether its loss heeds cost maps; a recipe that has them is refused otherwise.
         uses_pairs: whether input and target of a batch have to belong together, so that unpaired images are refused.
         uses_targets: whether it learns from targets; if not, it takes `data.pairing: self` and nothing else.
+        can_rate_patches: whether its training step calls `rate_patches`, so that hard patches can be drawn more often.
+        rates_patches: whether that is wanted.
+        patch_losses: the loss of each patch of the latest batch, (batch,), if it is.
     """
 
     uses_cost: ClassVar[bool] = False
     uses_pairs: ClassVar[bool] = True
     uses_targets: ClassVar[bool] = True
+    can_rate_patches: ClassVar[bool] = False
+    rates_patches: bool = False
+    patch_losses: Tensor | None = None
 
     @abstractmethod
     def exported_network(self) -> nn.Module:
@@ -49,6 +55,18 @@ class Framework(pl.LightningModule, ABC):
     def output_channels(self, target_channels: int) -> int:
         """Channels of the exported network's output where the target has `target_channels`; the first are theirs."""
         return target_channels
+
+    def rate_patches(self, count: int, loss: Callable[[slice], Tensor]) -> None:
+        """Keep the loss of each patch of a batch, if that is wanted; it changes no gradient.
+
+        Args:
+            count: patches of the batch.
+            loss: of some of them, of what the network has predicted already.
+        """
+        if self.rates_patches:
+            with torch.no_grad():
+                each = [loss(slice(number, number + 1)).detach().float() for number in range(count)]
+            self.patch_losses = torch.stack(each)
 
     def finite(self, loss: Tensor, name: str = "train_loss") -> Tensor:
         """The loss itself.

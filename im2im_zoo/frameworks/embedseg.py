@@ -72,6 +72,7 @@ class EmbedSeg(Framework):
     """
 
     uses_cost = True
+    can_rate_patches = True
 
     def __init__(
         self,
@@ -136,8 +137,15 @@ class EmbedSeg(Framework):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        terms = self.terms(self.network(batch["input"]), batch["target"], batch.get("cost"))
-        loss, size = self.finite(self._loss(terms)), len(batch["input"])
+        output, target, cost = self.network(batch["input"]), batch["target"], batch.get("cost")
+        terms = self.terms(output, target, cost)
+        loss, size = self.finite(self._loss(terms)), len(target)
+        self.rate_patches(
+            size,
+            lambda part: self._loss(
+                self.terms(output[part], target[part], None if cost is None else cost[part])
+            ),
+        )
         self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=size)
         for name in ("instance", "smoothness", "seed"):
             self.log(f"train_{name}", getattr(terms, name), on_step=False, on_epoch=True, batch_size=size)

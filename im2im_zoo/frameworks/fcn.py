@@ -46,6 +46,7 @@ class FCN(Framework):
     """
 
     uses_cost = True
+    can_rate_patches = True
     _class_weights: Tensor | None
 
     def __init__(
@@ -78,9 +79,15 @@ class FCN(Framework):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, over all predictions of the network."""
-        target = batch["target"]
+        target, cost = batch["target"], batch.get("cost")
         heads = heads_of(self.network(batch["input"]), target)
-        loss = self.finite(deep_loss(self.loss, heads, target, batch.get("cost"), self._class_weights))
+
+        def loss_of(part: slice) -> Tensor:
+            chosen = None if cost is None else cost[part]
+            return deep_loss(self.loss, [h[part] for h in heads], target[part], chosen, self._class_weights)
+
+        loss = self.finite(loss_of(slice(None)))
+        self.rate_patches(len(target), loss_of)
         self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(target))
         return loss
 

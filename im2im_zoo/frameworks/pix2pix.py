@@ -54,6 +54,7 @@ class Pix2Pix(Framework):
     """
 
     uses_cost = True
+    can_rate_patches = True
 
     def __init__(
         self,
@@ -100,6 +101,9 @@ class Pix2Pix(Framework):
             reconstruction = self._reconstruct(fake, batch)
             loss = self.finite(gan + self._reconstruction_weight * reconstruction)
             descend(loss)
+        self.rate_patches(
+            len(image), lambda part: self._reconstruct(fake[part], {k: v[part] for k, v in batch.items()})
+        )
         parts = {"train_gan": gan, "train_reconstruction": reconstruction, "d_loss": d_loss}
         log_losses(self, loss, parts, len(image))
 

@@ -1,19 +1,26 @@
-"""Images as lazy xarray: open and write OME-Zarr, OME-TIFF, TIFF, `.npy`, PNG; the rest is read through bioio."""
+"""Images as lazy xarray: open and write OME-Zarr, OME-TIFF, TIFF, `.npy`, PNG; the rest is read through bioio, zarrs on the web over https."""
 
+from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.metadata import pixel_size_um
-from im2im_zoo.images.open import ImageSuffixes, image_suffixes, open_image
+from im2im_zoo.images.ome_zarr import web_state
+from im2im_zoo.images.open import ImageSuffixes, image_suffixes, open_image, select_channels
 from im2im_zoo.images.plate import plate_images
 from im2im_zoo.images.write import create_image, write_image
 from im2im_zoo.images.writer import ImagePart, ImageWriter
 
 __all__ = [
+    "Address",
     "ImagePart",
     "ImageSuffixes",
     "ImageWriter",
+    "Place",
+    "as_place",
     "create_image",
     "image_suffixes",
     "open_image",
     "pixel_size_um",
     "plate_images",
+    "select_channels",
+    "web_state",
     "write_image",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from im2im_zoo.errors import ImageError
 from im2im_zoo.images.labels_group import image_of_label
-from im2im_zoo.images.ome_zarr import is_zarr
+from im2im_zoo.images.zarr_contents import is_zarr
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -20,15 +20,27 @@ class CheckedStore(LocalStore):
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         value = await super().get(key, prototype, byte_range)
-        is_chunk = byte_range is None and not key.rsplit("/", 1)[-1].startswith(("zarr.json", ".z"))
-        if value is not None and is_chunk:
-            stated = int.from_bytes(value[_LENGTH].to_bytes(), "little")
-            if stated != len(value):
-                raise ImageError(
-                    f"{Path(self.root) / key}: this chunk is damaged or cut short: it has {len(value)} bytes and says "
-                    f"{stated}; copy or make the image anew"
-                )
+        if value is not None and byte_range is None and not is_metadata(key):
+            check_length(value, str(Path(self.root) / key))
         return value
+
+
+def check_length(value: Any, where: str) -> None:
+    """Refuse the bytes of a Blosc chunk if they are not as many as it says.
+
+    Raises:
+        ImageError: naming `where` it is.
+    """
+    stated = int.from_bytes(value[_LENGTH].to_bytes(), "little")
+    if stated != len(value):
+        raise ImageError(
+            f"{where}: this chunk is damaged or cut short: it has {len(value)} bytes and says {stated}; copy or make the image anew"
+        )
+
+
+def is_metadata(key: str) -> bool:
+    """Whether a file of a zarr holds no voxels."""
+    return key.rsplit("/", 1)[-1].startswith(("zarr.json", ".z"))
 
 
 def is_blosc(array: Any) -> bool:

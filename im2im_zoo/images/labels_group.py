@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.errors import ImageError
-from im2im_zoo.images.ome_zarr import is_zarr
+from im2im_zoo.images.zarr_contents import is_zarr
 
 # Files beside the label images, which are what their names say.
 _OTHER_SUFFIXES = (".tif", ".tiff", ".npy", ".png")

@@ -19,6 +19,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from im2im_zoo.errors import ImageError
+from im2im_zoo.images.address import Place
 
 Key = tuple[int | slice, ...]
 
@@ -30,7 +31,7 @@ class Source(Protocol):
     """
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Place: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
@@ -80,7 +81,7 @@ class ExpandedSource:
     inserted: tuple[int, ...]
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         return self.source.path
 
     @property
@@ -119,7 +120,7 @@ class OpenedSource:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         opener: "Callable[..., tuple[Any, Callable[[], None]]]",

@@ -1,13 +1,14 @@
-"""Reading OME-Zarr 0.4 and 0.5 (and the axes of earlier ones), a level of one, or a plain zarr array."""
+"""Reading OME-Zarr 0.4 and 0.5 (and the axes of earlier ones), a level of one, or a plain zarr array; on the disk or the web."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from im2im_zoo.axes import AXES, AxisName
 from im2im_zoo.errors import ImageError
+from im2im_zoo.images.address import Address, Place
 from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
@@ -18,20 +19,29 @@ from im2im_zoo.images.metadata import (
     positive,
     seconds,
 )
+from im2im_zoo.images.zarr_contents import MARKS, is_zarr, ome_of, what_it_is_instead
 
-_MARKS = ("zarr.json", ".zgroup", ".zarray")
 _SHORT_NAMES = {"t": "time", "c": "channel"}
 # Before 0.3 the axes were fixed by the specification.
 _AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
-_LISTED = 20
 
 
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
-    return any((path / mark).is_file() for mark in _MARKS)
+def web_state(address: Address) -> str:
+    """SHA-256 of an address and of the metadata of the image there: another one when these change, and the same if only voxels do.
+
+    Raises:
+        ImageError: there is no image, or the server cannot be reached.
+    """
+    from im2im_zoo.images.web_store import WebStore
+
+    store = WebStore(address)
+    _, level = _open(address, store)
+    if level:
+        _node(address, store, level)
+    return store.state
 
 
-def read_ome_zarr(path: Path) -> tuple[Source, ImageMetadata]:
+def read_ome_zarr(path: Place) -> tuple[Source, ImageMetadata]:
     """Open a multiscale group at its full resolution, or an array: a level of a multiscale, or a plain one.
 
     Raises:
@@ -39,71 +49,117 @@ def read_ome_zarr(path: Path) -> tuple[Source, ImageMetadata]:
     """
     import zarr
 
-    if not is_zarr(path):
-        raise ImageError(
-            f"{path}: is no zarr: it has none of {', '.join(_MARKS)}; give the folder that holds one of them"
-        )
-    node = zarr.open(path, mode="r")
+    node, level = _open(path)
     if isinstance(node, zarr.Array):
         multiscale, level, omero, written = _parent_of(path)
         if multiscale is None:
             return _source(path, node), _plain(node)
         return _source(path, node), _metadata(path, multiscale, level, node.shape, omero, written)
     attributes = dict(node.attrs)
-    multiscales = _ome(attributes).get("multiscales")
+    array = _node(path, level=level)
+    omero, written = ome_of(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
+    multiscale = ome_of(attributes)["multiscales"][0]
+    return _source(path / level, array), _metadata(path, multiscale, level, array.shape, omero, written)
+
+
+def _open(path: Place, store: Any = None) -> tuple[Any, str]:
+    """The array or the multiscale group at a place, and the path of the group's first level.
+
+    Args:
+        path: the place.
+        store: through which it is read, if there is one already.
+    """
+    import zarr
+
+    if isinstance(path, Path) and not is_zarr(path):
+        raise ImageError(
+            f"{path}: is no zarr: it has none of {', '.join(MARKS)}; give the folder that holds one of them"
+        )
+    node = _node(path, store)
+    if isinstance(node, zarr.Array):
+        return node, ""
+    ome = ome_of(dict(node.attrs))
+    multiscales = ome.get("multiscales")
     if not multiscales:
-        raise ImageError(_not_an_image(path, node, _ome(attributes)))
+        raise ImageError(what_it_is_instead(path, ome))
     try:
         level = str(multiscales[0]["datasets"][0]["path"])
     except (KeyError, IndexError, TypeError) as error:
         raise ImageError(
             f"{path}: its multiscales metadata names no level; open an array within by its path"
         ) from error
-    if not is_zarr(path / level):
+    if isinstance(path, Path) and not is_zarr(path / level):
         raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it anew")
-    array = zarr.open_array(path / level, mode="r")
-    omero, written = _ome(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
-    return _source(path / level, array), _metadata(path, multiscales[0], level, array.shape, omero, written)
+    return node, level
 
 
-def open_zarr_array(path: Path) -> tuple[Any, Any]:
+class _NoZarrError(ImageError):
+    """An address at which there is none."""
+
+
+def _node(path: Place, store: Any = None, level: str = "") -> Any:
+    """The group or array at a place, or below it; an address is read through the store, if there is one already.
+
+    Raises:
+        _NoZarrError: an address without.
+    """
+    import zarr
+
+    if isinstance(path, Path):
+        return zarr.open(path / level, mode="r")
+    from im2im_zoo.images.web_store import WebStore
+
+    try:
+        return zarr.open(store or WebStore(path), mode="r", path=level)
+    except FileNotFoundError as error:
+        raise _NoZarrError(
+            f"{path / level}: there is no zarr (none of {', '.join(MARKS)}), or the server does not show it; check the address: it is "
+            "that of the folder, not of a page about it"
+        ) from error
+
+
+def open_zarr_array(path: Place) -> tuple[Any, Any]:
     """The array, and nothing to close."""
     import zarr
 
     from im2im_zoo.images.checked_store import CheckedStore, is_blosc
 
-    array = zarr.open_array(path, mode="r")
-    if is_blosc(array):
-        array = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
+    if isinstance(path, Path):
+        array = zarr.open_array(path, mode="r")
+        if is_blosc(array):
+            array = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
+        return array, lambda: None
+    from im2im_zoo.images.web_store import WebStore
+
+    store = WebStore(path)
+    array = zarr.open_array(store, mode="r")
+    store.checks_blosc = is_blosc(array)
     return array, lambda: None
 
 
-def _source(path: Path, array: Any) -> Source:
+def _source(path: Place, array: Any) -> Source:
     if np.dtype(array.dtype).kind not in "biuf":
         raise ImageError(f"{path}: holds {array.dtype} values, which are no image of numbers")
     chunks = tuple(array.chunks)
     return OpenedSource(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks)
 
 
-def _ome(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The OME metadata: under "ome" since 0.5, at the top before."""
-    inner = attributes.get("ome")
-    return inner if isinstance(inner, Mapping) else attributes
-
-
-def _parent_of(path: Path) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
+def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
     """The multiscale that an array is a level of (with the level's path in it), looked for in the folders above."""
-    import zarr
-
-    full = path.resolve()
-    for parent in list(full.parents)[:3]:
-        if not is_zarr(parent):
+    full: Place = path.resolve() if isinstance(path, Path) else path
+    for parent in cast(Sequence[Place], list(full.parents)[:3]):
+        try:
+            if isinstance(parent, Path) and not is_zarr(parent):
+                break
+            attributes = dict(_node(parent).attrs)
+        except (_NoZarrError, ValueError):  # the web shows a page instead, if it likes
+            if isinstance(parent, Path):
+                raise
             break
-        attributes = dict(zarr.open_group(parent, mode="r").attrs)
         level = full.relative_to(parent).as_posix()
-        for multiscale in _ome(attributes).get("multiscales") or ():
+        for multiscale in ome_of(attributes).get("multiscales") or ():
             if any(str(d.get("path")) == level for d in multiscale.get("datasets", ())):
-                return multiscale, level, _ome(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
+                return multiscale, level, ome_of(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
     return None, "", None, None
 
 
@@ -122,7 +178,7 @@ def _axis_names(names: Any, ndim: int) -> tuple[AxisName, ...] | None:
 
 
 def _metadata(
-    path: Path, multiscale: Mapping[str, Any], level: str, shape: tuple[int, ...], omero: Any, written: Any
+    path: Place, multiscale: Mapping[str, Any], level: str, shape: tuple[int, ...], omero: Any, written: Any
 ) -> ImageMetadata:
     stated = multiscale.get("axes") or _AXES_BEFORE_0_3
     described = [a if isinstance(a, Mapping) else {"name": a} for a in stated]
@@ -162,7 +218,7 @@ def _name(about: Mapping[str, Any]) -> str:
 
 
 def _transform(
-    path: Path, multiscale: Mapping[str, Any], level: str, ndim: int
+    path: Place, multiscale: Mapping[str, Any], level: str, ndim: int
 ) -> tuple[list[float], list[float]]:
     """Scale and translation of a level: its own transformations, then those of the whole multiscale."""
     dataset: Mapping[str, Any] = next(
@@ -190,52 +246,3 @@ def _transform(
         else:
             shift = [s + v for s, v in zip(shift, numbers, strict=True)]
     return scale, shift
-
-
-def _not_an_image(path: Path, group: Any, ome: Mapping[str, Any]) -> str:
-    kind = next(
-        (
-            word
-            for key, word in (
-                ("plate", "is a plate of wells"),
-                ("well", "is a well of a plate"),
-                ("bioformats2raw.layout", "is a container of several images (bioformats2raw)"),
-                ("labels", "is a group of label images"),
-            )
-            if key in ome
-        ),
-        "is a zarr group without image metadata (multiscales)",
-    )
-    within = [str(path / name) for name in _images_within(path, ome)]
-    if not within:
-        return f"{path}: {kind}, and no image is within"
-    more = f" and {len(within) - _LISTED} more" if len(within) > _LISTED else ""
-    return f"{path}: {kind}; open one of the images within: {', '.join(within[:_LISTED])}{more}"
-
-
-def _images_within(path: Path, ome: Mapping[str, Any]) -> list[str]:
-    """Paths of images below a group: as its metadata lists them, else all that are found."""
-    import zarr
-
-    if "labels" in ome:
-        return [str(name) for name in ome["labels"]]
-    if "well" in ome:
-        return [str(i["path"]) for i in ome["well"].get("images", ())]
-    if "plate" in ome:
-        wells = [str(w["path"]) for w in ome["plate"].get("wells", ())]
-        found: list[str] = []
-        for well in wells:
-            # Enough for a message: a plate can have thousands of wells.
-            if is_zarr(path / well) and len(found) <= _LISTED:
-                inner = _ome(dict(zarr.open_group(path / well, mode="r").attrs)).get("well", {})
-                found += [f"{well}/{i['path']}" for i in inner.get("images", ())]
-            else:
-                found.append(well)
-        return found
-    marks = sorted(
-        {m.parent for depth in ("*", "*/*", "*/*/*") for name in _MARKS for m in path.glob(f"{depth}/{name}")}
-    )
-    nodes = [(m, zarr.open(m, mode="r")) for m in marks[:200]]
-    groups = [m for m, n in nodes if isinstance(n, zarr.Group) and "multiscales" in _ome(dict(n.attrs))]
-    arrays = [m for m, n in nodes if isinstance(n, zarr.Array) and not any(g in m.parents for g in groups)]
-    return [m.relative_to(path).as_posix() for m in [*groups, *arrays]]

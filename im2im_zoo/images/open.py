@@ -11,6 +11,7 @@ import xarray as xr
 
 from im2im_zoo.axes import AxisName, axes_letters, parse_axes
 from im2im_zoo.errors import AxesError, Im2ImError, ImageError
+from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.lazy import ExpandedSource, Source, lazy_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
 
@@ -33,13 +34,14 @@ def image_suffixes() -> ImageSuffixes:
 
 
 def open_image(
-    source: str | Path, *, axes: str | None = None, channels: Sequence[int | str] | None = None
+    source: str | Place, *, axes: str | None = None, channels: Sequence[int | str] | None = None
 ) -> xr.DataArray:
     """Open an image without reading its voxels.
 
     Args:
         source: a file or a zarr folder, also a level or a label image within one. In a file of several images,
-            `#n` after the name chooses one, counted from 0: "cells.lif#2".
+            `#n` after the name chooses one, counted from 0: "cells.lif#2". Or the https address of a zarr folder, of which
+            only the chunks that are needed are fetched, whenever they are.
         axes: letters of `im2im_zoo.axes`, one a dimension ("zyx"); needed where the file does not state them, and
             put in place of what it states where it does ("cyx" for a stack whose planes are to be channels).
         channels: which channels to keep, in this order, by name or by index from 0.
@@ -50,7 +52,7 @@ def open_image(
         `time_step_s`, `translation_um`, `im2im_zoo` (provenance), each if known; coords: `channel` if names are.
 
     Raises:
-        ImageError: a file that is missing, damaged, not an image, or of an unknown format.
+        ImageError: a file that is missing, damaged, not an image, or of an unknown format; a server that cannot be reached.
         AxesError: axes that the file does not state and nobody declared, or that do not fit.
     """
     path, index = _split(source)
@@ -62,7 +64,7 @@ def open_image(
     names = _names(dims, metadata)
     if names is not None:
         image = image.assign_coords(channel=np.array(names, dtype=np.str_))
-    return image if channels is None else _select(path, image, channels)
+    return image if channels is None else select_channels(path, image, channels)
 
 
 def is_zarr_path(path: Path) -> bool:
@@ -70,21 +72,25 @@ def is_zarr_path(path: Path) -> bool:
     return path.name.lower().endswith(ZARR_SUFFIXES)
 
 
-def _split(source: str | Path) -> tuple[Path, int | None]:
-    """The path, and the number of the image within it."""
-    text = str(source)
-    if re.match(r"^[a-z][a-z0-9+]+://", text):
-        raise ImageError(f"{text}: is an address; only local files are read: download it first")
-    path = Path(source).expanduser()
-    chosen = re.fullmatch(r"(.+)#(\d+)", text)
+def _split(source: str | Place) -> tuple[Place, int | None]:
+    """The place, and the number of the image within it."""
+    path = as_place(source)
+    if isinstance(path, Address):
+        return path, None
+    path = path.expanduser()
+    chosen = re.fullmatch(r"(.+)#(\d+)", str(source))
     if chosen and not path.exists():
         return Path(chosen[1]).expanduser(), int(chosen[2])
     return path, None
 
 
-def _read(path: Path, index: int | None) -> tuple[Source, ImageMetadata]:
+def _read(path: Place, index: int | None) -> tuple[Source, ImageMetadata]:
     """What the reader for this file gives, every failure as an ImageError that names the file."""
     try:
+        if isinstance(path, Address):
+            from im2im_zoo.images.ome_zarr import read_ome_zarr
+
+            return read_ome_zarr(path)
         _check_file(path)
         return _dispatch(path, index)
     except Im2ImError:
@@ -110,9 +116,10 @@ def _check_file(path: Path) -> None:
 
 def _dispatch(path: Path, index: int | None) -> tuple[Source, ImageMetadata]:
     from im2im_zoo.images.bioio import read_with_bioio
-    from im2im_zoo.images.ome_zarr import is_zarr, read_ome_zarr
+    from im2im_zoo.images.ome_zarr import read_ome_zarr
     from im2im_zoo.images.raster import read_npy, read_raster
     from im2im_zoo.images.tiff import read_tiff
+    from im2im_zoo.images.zarr_contents import is_zarr
 
     name = path.name.lower()
     if path.is_dir():
@@ -131,7 +138,7 @@ def _dispatch(path: Path, index: int | None) -> tuple[Source, ImageMetadata]:
 
 
 def _axes(
-    path: Path, shape: tuple[int, ...], metadata: ImageMetadata, declared: str | None
+    path: Place, shape: tuple[int, ...], metadata: ImageMetadata, declared: str | None
 ) -> tuple[AxisName, ...]:
     stated = metadata.axes
     if not shape:
@@ -188,7 +195,7 @@ def _unchanged(dims: Sequence[AxisName], metadata: ImageMetadata, axis: str) -> 
     return metadata.axes is None or metadata.axes[list(dims).index(axis)] == axis  # type: ignore[arg-type]
 
 
-def _attributes(path: Path, dims: Sequence[AxisName], metadata: ImageMetadata) -> dict[str, Any]:
+def _attributes(path: Place, dims: Sequence[AxisName], metadata: ImageMetadata) -> dict[str, Any]:
     kept = [str(axis) for axis in dims if _unchanged(dims, metadata, axis)]
     attributes: dict[str, Any] = {
         "source": str(path),
@@ -207,7 +214,13 @@ def _names(dims: Sequence[AxisName], metadata: ImageMetadata) -> tuple[str, ...]
     return metadata.channel_names if _unchanged(dims, metadata, "channel") else None
 
 
-def _select(path: Path, image: xr.DataArray, channels: Sequence[int | str]) -> xr.DataArray:
+def select_channels(path: Place, image: xr.DataArray, channels: Sequence[int | str]) -> xr.DataArray:
+    """Some channels of an image, in the given order, by name or by index from 0.
+
+    Raises:
+        AxesError: it has no channels.
+        ImageError: it lacks one; `path` is where the message says it is.
+    """
     if "channel" not in image.dims:
         raise AxesError(
             f"{path}: has no channel axis to choose {list(channels)} from; its axes are {axes_letters(map(str, image.dims))!r}"
@@ -218,7 +231,7 @@ def _select(path: Path, image: xr.DataArray, channels: Sequence[int | str]) -> x
     return image.isel(channel=[_channel_index(path, image, c) for c in words])
 
 
-def _channel_index(path: Path, image: xr.DataArray, channel: int | str) -> int:
+def _channel_index(path: Place, image: xr.DataArray, channel: int | str) -> int:
     count = image.sizes["channel"]
     names = [str(n) for n in image["channel"].values] if "channel" in image.coords else []
     if isinstance(channel, str) and names.count(channel) == 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from im2im_zoo.images import Address, web_state
 from im2im_zoo.package import sha256
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def image_fingerprint(image: xr.DataArray) -> dict[str, Any]:
         "channels": names,
         "pixel_size_um": dict(image.attrs.get("pixel_size_um", {})),
     }
-    source = Path(str(image.attrs.get("source", "")))
+    text = str(image.attrs.get("source", ""))
+    if text.startswith(("https://", "http://")):
+        return {**known, "path": text, "metadata": web_state(Address(text)), "voxels": _some(image)}
+    source = Path(text)
     if "source" not in image.attrs or not source.exists():
         return {
             **known,

@@ -53,6 +53,10 @@ def _check_uses(recipe: Recipe, allow_code: Collection[str]) -> None:
         raise RecipeError(
             f"data.pairing: unpaired: {name} learns from images that belong together; pair them, or use CycleGAN"
         )
+    if recipe.data.hard_patches and not getattr(method, "can_rate_patches", False):
+        raise RecipeError(
+            f"data.hard_patches: {name} does not tell the loss of each patch; leave it out, or use FCN, Pix2Pix or EmbedSeg"
+        )
     if recipe.data.pairing == "self" and getattr(method, "uses_targets", True):
         raise RecipeError(
             f"data.pairing: self: {name} learns from targets, and would learn to do nothing; give it some, or use "

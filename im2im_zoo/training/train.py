@@ -20,6 +20,7 @@ from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
+from im2im_zoo.training.hard_patches import HardPatches
 from im2im_zoo.training.lightning import explained_failures, quiet
 from im2im_zoo.training.own_code import check_custom_code, find_modules, keep_own_files, own_files
 from im2im_zoo.training.pictures import Pictures
@@ -229,6 +230,7 @@ def _fit(
         Faster.of(recipe.network),
         MetricsTable(output / "metrics.csv"),
         Pictures(output / "pictures", whole_batches=recipe.network.compile),
+        *([HardPatches(data)] if recipe.data.hard_patches else []),
         *([Reporter(report)] if report else []),
         *options.pop("callbacks", []),
         ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),

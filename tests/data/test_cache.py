@@ -24,6 +24,7 @@ from im2im_zoo.data.weights import weights_of
 from im2im_zoo.errors import DataError, Im2ImError
 from im2im_zoo.processing import fit
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import dump_recipe
 
 Make = Callable[..., Recipe]
 OF_IMAGE = [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"]}}]
@@ -347,3 +348,127 @@ def test_contents_are_hashed_once_until_a_file_changes(
     with remembered(tmp_path / "cache") as content:
         assert hash_pairs(pairs, content) == hash_pairs(pairs) != first
     assert read == [changed]
+
+
+WRITER = """
+import os, sys, signal
+from pathlib import Path
+from im2im_zoo.data import cached_image
+from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.recipe_file import load_recipe
+
+real, when, done = cached_image.RegionFile.write, int(sys.argv[2]), [0]
+
+def write(self, key, block):
+    real(self, key, block)
+    done[0] += 1
+    if done[0] == when:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+cached_image.RegionFile.write = write
+data = ImagePairs(load_recipe(sys.argv[1]))
+data.setup("fit")
+print(len(data.train_dataloader()), flush=True)
+"""
+
+
+def start(recipe: Recipe, tmp_path: Path, killed_at: int, **environment: str) -> subprocess.Popen[str]:
+    """A process that prepares the images of a recipe, and is killed in the middle of the given one, from 1; 0: not at all."""
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "recipe.yaml"), str(killed_at)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        text=True,
+    )
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_used_or_stays(
+    folder: Path, recipe_for: Make, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    recipe = recipe_for(folder, cache=str(cache))
+    killed = start(recipe, tmp_path, killed_at=3)
+    killed.communicate(timeout=60)
+    assert killed.returncode == -9
+    assert len(list(cache.glob("*.npy"))) == 2
+    assert len(list(cache.glob("*.partial"))) == 1
+    data = ImagePairs(recipe)
+    data.setup("fit")
+    assert len(list(cache.glob("*.npy"))) == 16
+    assert not list(cache.glob("*.partial"))
+    expected = ImagePairs(recipe_for(folder))
+    expected.setup("fit")
+    assert torch.equal(epoch(data), epoch(expected))
+    for one in (data, expected):
+        one.teardown("fit")
+
+
+@pytest.mark.slow
+def test_two_processes_that_write_at_once_end_with_one_file_an_image(
+    folder: Path, recipe_for: Make, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    recipe = recipe_for(folder, cache=str(cache), cache_gb=16 * 43200 / 1e9)
+    both = [start(recipe, tmp_path, killed_at=0) for _ in range(2)]
+    for process in both:
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+        assert out.strip()
+    assert len(list(cache.glob("*.npy"))) == 16
+    assert not list(cache.glob("*.partial"))
+    assert not list((cache / "in_use").iterdir())
+
+
+@pytest.mark.slow
+def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next_one(
+    folder: Path, recipe_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t").mkdir()
+    killed = start(recipe_for(folder), tmp_path, killed_at=3, TMPDIR=str(tmp_path / "t"))
+    killed.communicate(timeout=60)
+    assert killed.returncode == -9
+    [left] = (tmp_path / "t").glob("im2im_zoo_*")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+    living = [ImagePairs(recipe_for(folder)) for _ in range(2)]
+    for data in living:
+        data.setup("fit")
+    assert not left.exists()
+    assert len(list((tmp_path / "t").glob("im2im_zoo_*"))) == 2
+    for data in living:
+        data.teardown("fit")
+
+
+def test_images_that_are_more_than_a_cache_may_hold_are_refused_before_any_is_made(
+    folder: Path, recipe_for: Make, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(DataError, match=r"data\.cache_gb: .* only 0\.0006 GB are allowed"):
+        ImagePairs(recipe_for(folder, cache=str(cache), cache_gb=0.0006)).setup("fit")
+    assert not list(cache.glob("*.npy"))
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_leaves_no_part(
+    folder: Path, recipe_for: Make, tmp_path: Path
+) -> None:
+    import resource
+
+    cache = tmp_path / "cache"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # a file cannot become whole: EFBIG
+    try:
+        with pytest.raises(DataError, match=r"data\.cache: no space is left in .*cache"):
+            ImagePairs(recipe_for(folder, cache=str(cache))).setup("fit")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [*cache.glob("*.npy"), *cache.glob("*.partial")]
+
+
+def test_a_file_of_the_cache_that_is_damaged_or_gone_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((1, 8, 8), np.float32))
+    os.truncate(tmp_path / "a.npy", 200)
+    with pytest.raises(DataError, match=r"a\.npy in the cache is damaged .*: remove it"):
+        Reader().read(tmp_path / "a.npy", (0, 0), (2, 2))
+    with pytest.raises(DataError, match=r"b\.npy was removed from the cache while it was used"):
+        Reader().read(tmp_path / "b.npy", (0, 0), (2, 2))

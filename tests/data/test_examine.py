@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+from PIL import Image
 
 from im2im_zoo.data.examine import Examination, examine
 from im2im_zoo.data.layout import guess_recipe
+from im2im_zoo.data.splitting import likely_group
 from im2im_zoo.data.voxels import measure_voxels
 from im2im_zoo.images import open_image
 from im2im_zoo.recipe import Recipe
@@ -186,3 +188,30 @@ def test_the_layout_of_a_folder_is_seen(folder: Path, tmp_path: Path) -> None:
     assert (recipe.data.pairing, recipe.output.task) == ("suffixes", "regression")
     recipe = guess_recipe(folder / "images")
     assert (recipe.data.pairing, len(examine(recipe).looks)) == ("self", 5)
+
+
+def test_labels_that_were_saved_as_pictures_are_told(folder: Path, recipe_for: Make) -> None:
+    recipe = recipe_for(folder).model_copy(
+        update={"output": recipe_for(folder).output.model_copy(update={"task": "semantic"})}
+    )
+    labels = tifffile.imread(folder / "targets" / "a.tif")
+    colours = np.stack([labels * 3 % 256, labels * 5 % 256, labels], -1).astype(np.uint8)
+    for name, ending in (("a", "png"), ("b", "jpg")):
+        (folder / "targets" / f"{name}.tif").unlink()
+        Image.fromarray(colours if ending == "png" else colours[..., 2]).save(
+            folder / "targets" / f"{name}.{ending}"
+        )
+    found = {finding.code: finding for finding in examine(recipe).findings}
+    assert found.keys() == {"channels", "colour-labels", "lossy-labels"}
+    assert found["channels"].names == found["colour-labels"].names == ("a",)
+    assert found["lossy-labels"].names == ("b",)
+
+
+def test_a_name_that_is_nothing_but_counters_has_the_group_of_all_but_the_last() -> None:
+    assert [likely_group(name) for name in ("s1_z01", "s1_z02", "s2_z01", "z7", "exp_s1_z01")] == [
+        "s1",
+        "s1",
+        "s2",
+        None,
+        "exp",
+    ]

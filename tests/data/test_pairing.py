@@ -239,7 +239,7 @@ def test_files_that_a_table_names_in_vain_are_listed_with_their_line(folder: Pat
         (("images/a.tif,,train",), "line 2: the column 'target' is empty"),
         (("images/a.tif,targets/a.tif,test",), "line 2: the column 'split' says 'test'"),
         (("images/a.tif,targets/a.tif,train",), "no row says 'val'"),
-        (("images/a.tif,targets/a.tif,train", "images/a.tif,targets/b.tif,val"), "lines 2 and 3"),
+        (("images/a.tif,targets/a.tif,train", "images/a.tif,targets/b.tif,val"), "line 2 and line 3"),
     ],
 )
 def test_a_wrong_row_is_refused_with_its_line(folder: Path, lines: tuple[str, ...], message: str) -> None:

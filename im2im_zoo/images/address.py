@@ -1,0 +1,45 @@
+"""Where an image is: a path, or the address of an OME-Zarr on the web. Fetches nothing."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from im2im_zoo.download import may_be_fetched
+from im2im_zoo.errors import ImageError
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+class Address(PurePosixPath):
+    """The address of a zarr, `https://host/image.ome.zarr`: its name, its parents and what is below it are those of a path."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        # Of the two slashes a path keeps one.
+        return re.sub(r"^(https?):/(?!/)", r"\1://", super().__str__())
+
+
+Place: TypeAlias = Path | Address
+
+
+def as_place(source: str | Path | Address) -> Place:
+    """The path, or the address if it is one.
+
+    Raises:
+        ImageError: an address that nothing is read from: neither https nor http of this machine, or with a query.
+    """
+    if isinstance(source, Path | Address):
+        return source
+    if not _SCHEME.match(source):
+        return Path(source)
+    if not may_be_fetched(source, local_http=True):
+        raise ImageError(
+            f"{source}: only https addresses are read (s3:// and gs:// have one, too; http is of this machine alone): give that, or "
+            "download the image"
+        )
+    if "?" in source or "#" in source:
+        raise ImageError(
+            f"{source}: has a query or a fragment, behind which no zarr can be: give the address of its folder"
+        )
+    return Address(source.rstrip("/"))

@@ -1,0 +1,69 @@
+"""Training on hard patches: they come from where the loss was high, and a resumed run sees the same ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from im2im_zoo.errors import RecipeError
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.train import train
+
+Tiny = Callable[..., Recipe]
+SQUARES = {"callable": "torch.nn.MSELoss"}
+
+
+@pytest.fixture
+def half_hard(tmp_path: Path) -> Path:
+    """Images whose targets are what they are on the left, and noise that nobody can know on the right."""
+    random = np.random.default_rng(0)
+    for number in range(3):
+        image = random.random((64, 128), np.float32)
+        target = image.copy()
+        target[:, 64:] = 4 * random.random((64, 64), np.float32)
+        for kind, voxels in (("images", image), ("targets", target)):
+            (tmp_path / "set" / kind).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(tmp_path / "set" / kind / f"{number}.tif", voxels, metadata={"axes": "YX"})
+    return tmp_path / "set"
+
+
+def test_more_patches_come_from_where_the_loss_was_high_and_a_resumed_run_has_the_same(
+    tiny: Tiny, half_hard: Path, tmp_path: Path
+) -> None:
+    def recipe(epochs: int) -> Recipe:
+        return tiny(
+            data__path=str(half_hard),
+            data__split="random",
+            data__patches_per_image=12,
+            data__hard_patches=0.9,
+            target__preprocessing=[],
+            output__task="regression",
+            output__postprocessing=[],
+            framework__kwargs__loss=SQUARES,
+            framework__kwargs__metrics={},
+            monitor="val_loss",
+            monitor_mode="min",
+            trainer__max_epochs=epochs,
+        )
+
+    states = []
+    for name, parts in (("unbroken", (3,)), ("resumed", (1, 3))):
+        for part in parts:
+            run = train(recipe(part), tmp_path / name, resume=part != parts[0])
+        states.append(torch.load(run.checkpoint("last"), weights_only=True))
+    unbroken, resumed = states
+    assert all(torch.equal(v, resumed["state_dict"][k]) for k, v in unbroken["state_dict"].items())
+    known = [state["ImagePairs"]["hard"] for state in states]
+    torch.testing.assert_close(*known, rtol=0, atol=0, equal_nan=True)
+    by_column = known[0].reshape(2, 2, 4).nanmean((0, 1))
+    assert by_column[2:].min() > 2 * by_column[:2].max()
+
+
+def test_a_method_that_cannot_tell_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    method = {"callable": "im2im_zoo.frameworks.noise2void.Noise2Void"}
+    recipe = tiny(data__hard_patches=0.5, data__pairing="self", framework=method, target__preprocessing=[])
+    with pytest.raises(RecipeError, match=r"data\.hard_patches: Noise2Void does not tell the loss"):
+        train(recipe, tmp_path / "run")
