@@ -72,7 +72,7 @@ class ImagePairs(pl.LightningDataModule):
         super().__init__()
         self._recipe = recipe
         # Lightning's BatchSizeFinder changes it.
-        self.batch_size = recipe.data.batch_size
+        self.batch_size = recipe.data.batch
         self._cache = cache or _kept_folder(recipe.data.cache)
         self._allow_code = tuple(allow_code)
         self._root = root
@@ -140,7 +140,7 @@ class ImagePairs(pl.LightningDataModule):
         augment, on_device = self._augmentation("augmentations"), self._on_device is not None
         workers = self.choices["data.workers"].value if data.workers is None else data.workers
         drawing = Drawing(
-            data.patch_size,
+            data.patch,
             data.patches_per_image,
             seed,
             augment,
@@ -169,7 +169,7 @@ class ImagePairs(pl.LightningDataModule):
         data = self._recipe.data
         # Without augmentation a patch is one small copy: worker processes would only add to the memory.
         return DataLoader(
-            GridPatches(self._ready().validation, data.patch_size),
+            GridPatches(self._ready().validation, data.patch),
             batch_size=self.batch_size,
             pin_memory=torch.cuda.is_available(),
             generator=_own_generator(),

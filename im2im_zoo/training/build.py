@@ -14,6 +14,7 @@ from im2im_zoo.data.files import list_files
 from im2im_zoo.errors import RecipeError, TrainingError
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.memory import is_out_of_memory, what_needs_less
 
 # What training sets itself: the run folder, its checkpoints, its logs and its progress bar.
 _OURS = ("default_root_dir", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
@@ -100,11 +101,13 @@ def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch
     image, target = batch["input"][:1], batch["target"][:1]
     channels = framework.output_channels(target.shape[1])
     expected = torch.Size([1, channels, *target.shape[2:]])
-    network, size = framework.exported_network().eval(), list(recipe.data.patch_size)
+    network, size = framework.exported_network().eval(), list(recipe.data.patch)
     try:
         with torch.inference_mode():
             output = network(image.float())
-    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise TrainingError(what_needs_less(recipe)) from error
         raise TrainingError(
             f"the network cannot take a patch of shape {list(image.shape)} (batch, channel, "
             f"{', '.join(recipe.space)}): {error}; fit network.kwargs to {image.shape[1]} input channel(s), or "
