@@ -21,9 +21,10 @@ _SAID = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the network's device, or of the process, is out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        part in str(error) for part in _SAID
-    )
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_one = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return is_one or any(part in str(error) for part in _SAID)
 
 
 def lost_a_worker(error: BaseException) -> bool:
