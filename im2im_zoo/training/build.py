@@ -6,6 +6,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from im2im_zoo.components import Component, as_component, build, check, is_component, nearest, resolve
@@ -88,8 +90,33 @@ def build_framework(
 
 
 def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> dict[str, Any]:
-    """The arguments of the recipe's `trainer` section, components built."""
-    return {key: _built(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
+    """The arguments of the recipe's `trainer` section, components built, callbacks in a list.
+
+    Raises:
+        ComponentError: what cannot be built.
+        TrainingError: a strategy that keeps parts where training, or export, needs the whole.
+    """
+    options = {key: _built(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
+    callbacks = options.pop("callbacks", None) or []
+    options["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
+    _check_sharding(options.get("strategy"), options["callbacks"])
+    return options
+
+
+def _check_sharding(strategy: Any, callbacks: Sequence[pl.Callback]) -> None:
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    in_parts = "deepspeed" in name.lower() or isinstance(strategy, ModelParallelStrategy)
+    if in_parts or getattr(strategy, "_state_dict_type", "full") != "full":
+        raise TrainingError(
+            f"trainer.strategy: {name} as it is set keeps a checkpoint in parts, which cannot be exported: use ddp, fsdp, or "
+            "FSDPStrategy with state_dict_type: full"
+        )
+    averages = [type(callback).__name__ for callback in callbacks if isinstance(callback, WeightAveraging)]
+    if averages and (isinstance(strategy, FSDPStrategy) or name.startswith("fsdp")):
+        raise TrainingError(
+            f"trainer.callbacks: {averages[0]} averages whole weights, of which each process has a part with trainer.strategy {name}: "
+            "leave it out, or use ddp"
+        )
 
 
 def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch.Tensor]) -> None:

@@ -35,6 +35,7 @@ from im2im_zoo.training.run import (
     open_run,
     parent_of,
     write_json,
+    write_text,
 )
 from im2im_zoo.training.speed import Faster
 
@@ -59,7 +60,7 @@ def train(
         allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve`. `custom` among
             them allows the sources of its custom operations.
         root: folder of the recipe, in which its own Python files are; the run folder keeps copies of those that it uses.
-        report: called with the progress after each batch.
+        report: called with the progress, after batches and at the end of each epoch.
         explain: called with what is chosen for the images and this machine, before training; the run folder says it too.
 
     Raises:
@@ -203,7 +204,7 @@ def _start(
 ) -> dict[str, Any]:
     """Write what is known before training, and return the provenance."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.yaml").write_text(dump_recipe(_absolute(recipe)), encoding="utf-8")
+    write_text(output / "recipe.yaml", dump_recipe(_absolute(recipe)))
     (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
     pairs = data.pairs
     lone = {"train_targets": [stem_of(path) for path in pairs.targets]} if pairs.targets else {}
@@ -247,7 +248,7 @@ def _fit(
         MetricsTable(output / "metrics.csv"),
         Pictures(output / "pictures", whole_batches=recipe.network.compile),
         *([Reporter(report)] if report else []),
-        *options.pop("callbacks", []),
+        *options.pop("callbacks"),
         ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),
         ModelCheckpoint(filename="last", **keep),
     ]
