@@ -32,12 +32,15 @@ class Framework(pl.LightningModule, ABC):
     Attributes:
         uses_cost: whether its loss heeds cost maps; a recipe that has them is refused otherwise.
         uses_pairs: whether input and target of a batch have to belong together, so that unpaired images are refused.
+        passes_kept: of a method that steps its optimizers itself, how many passes of the exported network are kept at once for their
+            gradients, about; a batch is chosen by it.
         uses_targets: whether it learns from targets; if not, it takes `data.pairing: self` and nothing else.
     """
 
     uses_cost: ClassVar[bool] = False
     uses_pairs: ClassVar[bool] = True
     uses_targets: ClassVar[bool] = True
+    passes_kept: ClassVar[int] = 1
 
     @abstractmethod
     def exported_network(self) -> nn.Module:

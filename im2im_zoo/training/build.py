@@ -97,10 +97,10 @@ def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> d
         TrainingError: a strategy that keeps parts where training, or export, needs the whole.
     """
     options = {key: _built(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
-    callbacks = options.pop("callbacks", None) or []
-    options["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
-    _check_sharding(options.get("strategy"), options["callbacks"])
-    return options
+    given: Any = options.get("callbacks") or []
+    callbacks = given if isinstance(given, list) else [given]
+    _check_sharding(options.get("strategy"), callbacks)
+    return options | {"callbacks": callbacks}
 
 
 def _check_sharding(strategy: Any, callbacks: Sequence[pl.Callback]) -> None:

@@ -27,9 +27,7 @@ from im2im_zoo.training.build import build_framework
 _STEPS = (16, 32, 64, 128, 8, 4, 2, 1)
 _PARTS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 # A step takes more than what is kept for the gradient: gradients on their way, room for convolutions.
-_BEYOND_KEPT = 1.5
-# Of networks that are trained against each other, beside one pass of the one that is exported.
-_PASSES_OF_ADVERSARIES = 4
+_BEYOND_KEPT = 2
 _SHARE_OF_MEMORY, _SHARE_OF_GPU = 0.5, 0.8
 _OF_SEVERAL_PROCESSES = ("devices", "num_nodes", "strategy")
 # What networks and losses raise of a patch that they cannot take.
@@ -151,9 +149,9 @@ def memory_of(trainer: Mapping[str, Any], *, gpu: bool) -> int:
 def kept_bytes(framework: Framework, channels: Channels, patch: Sequence[int]) -> int | None:
     """Bytes that a step keeps of one patch until its gradient is known; None if the network does not take it.
 
-    What autograd keeps is counted, each piece of memory once, and no weights: so the number is the same on any machine. Of networks
-    that are trained against each other, one pass of the one that is exported is counted. The framework is of no use after it: its
-    running statistics have changed.
+    What autograd keeps is counted, each piece of memory once, and no weights: so the number is the same on any machine. Where networks
+    are trained against each other, it is one pass of the one that is exported, as often as the framework says. The framework is of no
+    use after it: its running statistics have changed.
     """
     own = {tensor.untyped_storage().data_ptr() for tensor in (*framework.parameters(), *framework.buffers())}
     kept: dict[int, int] = {}
@@ -183,18 +181,20 @@ def kept_bytes(framework: Framework, channels: Channels, patch: Sequence[int]) -
                 else network(batch["input"])
             )
         del made  # it has held what is counted
-        return sum(kept.values()) // 2
+        passes = 1 if framework.automatic_optimization else framework.passes_kept
+        return passes * sum(kept.values()) // 2
     return None
 
 
-def _step_memory(framework: Framework, channels: int, patch: Sequence[int], limit: int) -> StepMemory | None:
+def _step_memory(
+    framework: Framework, channels: Channels, patch: Sequence[int], limit: int
+) -> StepMemory | None:
     """Weights, gradients and Adam's two moments, and what is kept of a patch, of all networks; None if it is not taken."""
     kept = kept_bytes(framework, channels, patch)
     if kept is None:
         return None
-    passes = 1 if framework.automatic_optimization else _PASSES_OF_ADVERSARIES
     weights = sum(p.numel() * p.element_size() for p in framework.parameters())
-    return StepMemory(4 * weights, math.ceil(_BEYOND_KEPT * passes * kept), limit)
+    return StepMemory(4 * weights, math.ceil(_BEYOND_KEPT * kept), limit)
 
 
 def _updated(recipe: Recipe, fields: Mapping[str, Any]) -> Recipe:
