@@ -162,7 +162,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _sizes_match_the_axes(self) -> Self:
         space = space_axes(self.input.axes)
-        if len(self.data.patch_size) != len(space):
+        if self.data.patch_size is not None and len(self.data.patch_size) != len(space):
             raise ValueError(
                 f"data.patch_size has {len(self.data.patch_size)} numbers, but input.axes has the space axes "
                 f"{', '.join(space)}; give one number for each"

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from im2im_zoo.components import Component
+from im2im_zoo.errors import RecipeError
 from im2im_zoo.recipe_section import FileAxes, Section
 
 Channels = tuple[int | str, ...] | None
@@ -85,8 +86,10 @@ class Data(Section):
     fold: int = Field(
         default=0, ge=0, description="The part that validates, from 0, where there are `folds`."
     )
-    patch_size: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        description="Voxels of a training patch along the input's space axes (z,) y, x."
+    patch_size: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None,
+        description="Voxels of a training patch along the input's space axes (z,) y, x. Default: chosen as training begins, for the "
+        "images, the network and the machine; the recipe in the run folder says it.",
     )
     patches_per_image: int = Field(
         default=16,
@@ -142,7 +145,9 @@ class Data(Section):
         ge=1,
         description="Epochs until the share that is `loaded` is exchanged for another; meanwhile that one is prepared.",
     )
-    batch_size: int = Field(default=8, ge=1, description="Patches in a batch.")
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Patches in a batch. Default: chosen as `patch_size` is."
+    )
     augmentations: tuple[Component, ...] = Field(
         default=(),
         description="MONAI dictionary transforms; `keys` is set to input, target and cost where they take it.",
@@ -197,6 +202,32 @@ class Data(Section):
             known = {"suffixes": "_IM", "csv": "input"}
             return (known.get(self.pairing, "images"),)
         return (self.input,) if isinstance(self.input, str) else self.input
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """`patch_size`, once it is known.
+
+        Raises:
+            RecipeError: it has not been chosen.
+        """
+        if self.patch_size is None:
+            raise RecipeError(
+                "data.patch_size is neither given nor chosen yet: training chooses it; give it here"
+            )
+        return self.patch_size
+
+    @property
+    def batch(self) -> int:
+        """`batch_size`, once it is known.
+
+        Raises:
+            RecipeError: it has not been chosen.
+        """
+        if self.batch_size is None:
+            raise RecipeError(
+                "data.batch_size is neither given nor chosen yet: training chooses it; give it here"
+            )
+        return self.batch_size
 
     @property
     def has_cost(self) -> bool:

@@ -43,7 +43,7 @@ class Done:
 
 def command(*arguments: object, check: bool = True) -> Done:
     """Run `im2im-zoo ARGUMENTS`."""
-    done = _in_a_process(_im2im_zoo, list(map(str, arguments)))
+    done = in_a_process(im2im_zoo, list(map(str, arguments)))
     assert not check or done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -51,13 +51,14 @@ def command(*arguments: object, check: bool = True) -> Done:
 
 def verdict_of_core(rdf: Path, weights: str) -> tuple[str, list[str]]:
     """What bioimageio.core says of a package's weights, and the messages of its warnings."""
-    done = _in_a_process(_test_model, [str(rdf), weights])
+    done = in_a_process(_test_model, [str(rdf), weights])
     assert done.returncode == 0, done.stderr
     status, messages = json.loads(done.stdout.splitlines()[-1])
     return status, messages
 
 
-def _im2im_zoo(arguments: list[str]) -> None:
+def im2im_zoo(arguments: list[str]) -> None:
+    """The command line of this process."""
     from im2im_zoo.cli import main
 
     sys.argv = ["im2im-zoo", *arguments]
@@ -73,7 +74,8 @@ def _test_model(arguments: list[str]) -> None:
     sys.stdout.write(json.dumps([summary.status, messages]) + "\n")
 
 
-def _in_a_process(target: Callable[[list[str]], None], arguments: list[str]) -> Done:
+def in_a_process(target: Callable[[list[str]], None], arguments: list[str]) -> Done:
+    """Call a function, which a module has, with arguments in a process of its own; a signal that ends it is its return code."""
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "stdout", Path(folder) / "stderr"
         process = _CONTEXT.Process(target=_with_output_in, args=(files, target, arguments))

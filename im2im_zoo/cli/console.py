@@ -23,6 +23,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from im2im_zoo.packaging.consumers import ConsumerVerdict
 
+_DRAWN_A_SECOND = 4
+
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 # A file or a pipe has no width to wrap at.
 results = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
@@ -56,7 +58,10 @@ def progress(description: str, unit: str, *, counted: bool = True) -> Iterator[C
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
     columns += [MofNCompleteColumn()] if counted else [TextColumn("{task.percentage:>3.0f}%")]
     columns += [_Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), _Note()]
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bar:
+    # Drawing takes some milliseconds of the processor that works.
+    with Progress(
+        *columns, console=errors, disable=not errors.is_terminal, refresh_per_second=_DRAWN_A_SECOND
+    ) as bar:
         task = bar.add_task(description, total=None, unit=unit, note="")
 
         def update(done: int, total: int | None, note: str = "", now: str = description) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from im2im_zoo.cli.console import print_json, print_table, progress, say
 from im2im_zoo.cli.train import parse_overrides
+from im2im_zoo.errors import Im2ImError
 from im2im_zoo.recipe_file import load_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from im2im_zoo.data.advice import Choice
     from im2im_zoo.data.examine import Examination
+    from im2im_zoo.data.extents import Extents
     from im2im_zoo.data.finding import Finding, Look
     from im2im_zoo.evaluation.gallery import Remark, Row
     from im2im_zoo.evaluation.panels import Panel
@@ -36,12 +38,13 @@ def check(
     recipe = _recipe(source, arguments)
     with progress("Looking at the images", "images") as bar:
         found = examine(recipe, voxels=not headers_only, progress=bar)
+    advice = _advice(recipe, found, with_network=_is_recipe(source))
     if as_json:
-        print_json(_as_json(recipe, found))
+        print_json(_as_json(recipe, found, advice))
     else:
-        _print(recipe, found)
+        _print(recipe, found, advice)
     if page is not None:
-        _write_page(page, recipe, found)
+        _write_page(page, recipe, found, advice)
         say(f"Wrote {page}")
     if not found.is_sound:
         raise typer.Exit(1)
@@ -49,10 +52,7 @@ def check(
 
 def _recipe(source: str, arguments: Sequence[str]) -> "Recipe":
     path = Path(source)
-    is_recipe = (
-        source in recipe_names() or path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file()
-    )
-    if is_recipe:
+    if _is_recipe(source):
         return load_recipe(source, parse_overrides(arguments))
     if arguments:
         raise typer.BadParameter(
@@ -63,7 +63,12 @@ def _recipe(source: str, arguments: Sequence[str]) -> "Recipe":
     return guess_recipe(path)
 
 
-def _print(recipe: "Recipe", found: "Examination") -> None:
+def _is_recipe(source: str) -> bool:
+    path = Path(source)
+    return source in recipe_names() or path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file()
+
+
+def _print(recipe: "Recipe", found: "Examination", advice: "Sequence[Choice]") -> None:
     say(_summary(recipe, found))
     for finding in found.findings:
         print(f"\n{finding.severity} [{finding.code}] {finding.message}")
@@ -71,26 +76,45 @@ def _print(recipe: "Recipe", found: "Examination") -> None:
             print(f"  {file}")
         if len(finding.files) > _LISTED:
             print(f"  and {len(finding.files) - _LISTED} more: --json lists all")
-    for choice in _advice(found):
+    for choice in advice:
         print(f"\n--{choice.key}={str(choice.value).replace(' ', '')} would suit: {choice.reason}")
     counts = Counter(finding.severity for finding in found.findings)
     print()
     print_table(("errors", "warnings", "images"), [(counts["error"], counts["warning"], len(found.looks))])
 
 
-def _advice(found: "Examination") -> "list[Choice]":
-    """What suits the images and this machine."""
+def _advice(recipe: "Recipe", found: "Examination", *, with_network: bool) -> "list[Choice]":
+    """What suits the images and this machine, by the rules of training."""
     import torch
 
     from im2im_zoo.data.advice import choose_batch, choose_patch, choose_workers
+    from im2im_zoo.data.extents import extents_of
 
     inputs = [look.image for look in found.looks if look.side == "input"]
     if not inputs:
         return []
-    space = [axis for axis in ("z", "y", "x") if axis in inputs[0].dims]
-    gpu = torch.cuda.is_available()
-    patch = choose_patch([min(image.sizes[axis] for image in inputs) for axis in space])
-    return [patch, choose_batch(patch.value, gpu=gpu), choose_workers({}, gpu=gpu)]
+    targets = [look.image for look in found.looks if look.side == "target"]
+    extents = extents_of([*inputs, *targets], targets if recipe.output.task == "instance" else ())
+    gpu = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
+    made = _of_network(recipe, extents, inputs[0], (targets or inputs)[0]) if with_network else ()
+    if not made:
+        patch = choose_patch(extents, gpu=gpu)
+        made = (patch, choose_batch(patch.value, gpu=gpu))
+    return [*made, choose_workers(recipe.trainer, gpu=gpu)]
+
+
+def _of_network(
+    recipe: "Recipe", extents: "Extents", image: "xr.DataArray", target: "xr.DataArray"
+) -> "tuple[Choice, ...]":
+    """What suits the recipe's network too; () if it cannot be built here, of which training tells."""
+    unsaid = recipe.data.model_copy(update={"patch_size": None, "batch_size": None})
+    try:
+        from im2im_zoo.training.choose import Channels, choices
+
+        channels = Channels(image.sizes["channel"], target.sizes["channel"])
+        return choices(recipe.model_copy(update={"data": unsaid}), extents, channels)
+    except (ImportError, Im2ImError):
+        return ()
 
 
 def _summary(recipe: "Recipe", found: "Examination") -> str:
@@ -104,7 +128,7 @@ def _summary(recipe: "Recipe", found: "Examination") -> str:
     )
 
 
-def _as_json(recipe: "Recipe", found: "Examination") -> dict[str, Any]:
+def _as_json(recipe: "Recipe", found: "Examination", advice: "Sequence[Choice]") -> dict[str, Any]:
     return {
         "sound": found.is_sound,
         "data": recipe.data.model_dump(mode="json", exclude_defaults=True),
@@ -118,7 +142,7 @@ def _as_json(recipe: "Recipe", found: "Examination") -> dict[str, Any]:
             }
             for finding in found.findings
         ],
-        "advice": {choice.key: {"value": choice.value, "reason": choice.reason} for choice in _advice(found)},
+        "advice": {choice.key: {"value": choice.value, "reason": choice.reason} for choice in advice},
         "images": [_image_json(look) for look in found.looks],
     }
 
@@ -143,7 +167,7 @@ def _image_json(look: "Look") -> dict[str, Any]:
     }
 
 
-def _write_page(page: Path, recipe: "Recipe", found: "Examination") -> None:
+def _write_page(page: Path, recipe: "Recipe", found: "Examination", advice: "Sequence[Choice]") -> None:
     from im2im_zoo.evaluation.gallery import Gallery, Remark, write_gallery
 
     grades = {name: finding.severity for finding in reversed(found.findings) for name in finding.names}
@@ -152,9 +176,7 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination") -> None:
         Remark("good", "nothing", "was found that would go wrong.")
     ]
     rows = [_row(name, found, recipe, grades.get(name, "")) for name in names[:_THUMBNAILS]]
-    remarks += [
-        Remark("", choice.key, f"{choice.value} would suit: {choice.reason}") for choice in _advice(found)
-    ]
+    remarks += [Remark("", choice.key, f"{choice.value} would suit: {choice.reason}") for choice in advice]
     if len(names) > _THUMBNAILS:
         remarks.append(
             Remark("", "note", f"{len(names) - _THUMBNAILS} more images, of which nothing is shown below")

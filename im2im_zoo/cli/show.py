@@ -64,10 +64,16 @@ def facts_of_recipe(recipe: Recipe) -> dict[str, Any]:
         "postprocessing": [_operation(op) for op in recipe.output.postprocessing],
         **_grouping(recipe),
         "data": f"{recipe.data.path} ({recipe.data.pairing}, split by {recipe.data.split})",
-        "patches": f"{' x '.join(map(str, recipe.data.patch_size))}, {recipe.data.batch_size} a batch",
+        "patches": _patches(recipe),
         "trainer": dict(recipe.trainer),
         "monitor": f"{recipe.monitor} ({recipe.monitor_mode})",
     }
+
+
+def _patches(recipe: Recipe) -> str:
+    data, chosen = recipe.data, "chosen in training"
+    size = chosen if data.patch_size is None else " x ".join(map(str, data.patch_size))
+    return f"{size}, {chosen if data.batch_size is None else data.batch_size} a batch"
 
 
 def _grouping(recipe: Recipe) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from im2im_zoo.cli.console import print_table, progress, say
 from im2im_zoo.recipe_file import find_recipe, load_recipe, parse_value
 
 if TYPE_CHECKING:
+    from im2im_zoo.data.advice import Choice
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import Run
@@ -58,7 +59,7 @@ def find_rate(recipe: str, arguments: Sequence[str], allow_code: Sequence[str]) 
     from im2im_zoo.training.rate import find_rate as search
 
     say(f"Trying learning rates for {loaded.name!r}")
-    found = search(loaded, allow_code=allow_code, root=root)
+    found = search(loaded, allow_code=allow_code, root=root, explain=say_choice)
     shown = range(0, len(found.rates), max(1, len(found.rates) // _RATES))
     print_table(("learning rate", "smoothed loss"), [(found.rates[i], found.losses[i]) for i in shown])
     say(
@@ -88,10 +89,23 @@ def train_with_progress(
 
         ours = resume or not is_run(output)  # else the run is another one, which training refuses to touch
         try:
-            return train(recipe, output, resume=resume, allow_code=allow_code, root=root, report=report)
+            return train(
+                recipe,
+                output,
+                resume=resume,
+                allow_code=allow_code,
+                root=root,
+                report=report,
+                explain=say_choice,
+            )
         finally:
             if ours and is_run(output):
                 write_run_page(open_run(output))
+
+
+def say_choice(choice: "Choice") -> None:
+    """A line for what was chosen, in the form in which it would be given, and why."""
+    say(f"--{choice.key}={str(choice.value).replace(' ', '')} is chosen: {choice.reason}")
 
 
 def best_row(run: "Run") -> dict[str, float] | None:

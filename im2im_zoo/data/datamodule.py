@@ -74,7 +74,7 @@ class ImagePairs(pl.LightningDataModule):
         super().__init__()
         self._recipe = recipe
         # Lightning's BatchSizeFinder changes it.
-        self.batch_size = recipe.data.batch_size
+        self.batch_size = recipe.data.batch
         self._cache = cache or _kept_folder(recipe.data.cache)
         self._allow_code = tuple(allow_code)
         self._root = root
@@ -144,7 +144,7 @@ class ImagePairs(pl.LightningDataModule):
         augment, on_device = self._augmentation("augmentations"), self._on_device is not None
         workers = self.choices["data.workers"].value if data.workers is None else data.workers
         drawing = Drawing(
-            data.patch_size,
+            data.patch,
             data.patches_per_image,
             seed,
             augment,
@@ -176,7 +176,7 @@ class ImagePairs(pl.LightningDataModule):
         data = self._recipe.data
         # Without augmentation a patch is one small copy: worker processes would only add to the memory.
         return DataLoader(
-            GridPatches(self._ready().validation, data.patch_size),
+            GridPatches(self._ready().validation, data.patch),
             batch_size=self.batch_size,
             pin_memory=torch.cuda.is_available(),
             generator=_own_generator(),
@@ -222,7 +222,7 @@ class ImagePairs(pl.LightningDataModule):
         if not data.hard_patches:
             return None
         shapes = [image.shape for image in self._ready().train]
-        return HardPlaces(shapes, data.patch_size, data.hard_patches, self._recipe.seed, self._rounds())
+        return HardPlaces(shapes, data.patch, data.hard_patches, self._recipe.seed, self._rounds())
 
     def _preprocess(self) -> PreparedPairs:
         """Make the files of all images, or of those that validate, or only take the statistics of each."""

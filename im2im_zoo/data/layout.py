@@ -28,12 +28,11 @@ def guess_recipe(path: Path) -> Recipe:
         ImageError, AxesError: the first image cannot be opened.
     """
     fields = _fields(path)
-    data: dict[str, Any] = {"path": str(path), "patch_size": [1, 1], **fields}
+    data: dict[str, Any] = {"path": str(path), **fields}
     pairs = find_pairs(Data(**data), 0)
     first = pairs.train[0]
     image = open_image(first.input)
     space: list[AxisName] = ["z", "y", "x"] if image.sizes.get("z", 1) > 1 else ["y", "x"]
-    data["patch_size"] = [1] * len(space)
     target = open_image(first.target)
     labelled = target.dtype.kind in "bu" and fields["pairing"] != "self"
     content = {

@@ -118,11 +118,13 @@ def check_channels(images: Sequence[xr.DataArray], side: Side, recipe: Recipe) -
 
 
 def check_room(images: Sequence[xr.DataArray], recipe: Recipe) -> None:
-    """Check that a patch fits into each image.
+    """Check that a patch, if its size is known, fits into each image.
 
     Raises:
         DataError: the message lists the files.
     """
+    if recipe.data.patch_size is None:
+        return
     patch = dict(zip(recipe.space, recipe.data.patch_size, strict=True))
     small = [i for i in images if any(i.sizes[axis] < size for axis, size in patch.items())]
     if small:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -31,6 +32,8 @@ class Framework(pl.LightningModule, ABC):
     Attributes:
         uses_cost: whether its loss heeds cost maps; a recipe that has them is refused otherwise.
         uses_pairs: whether input and target of a batch have to belong together, so that unpaired images are refused.
+        passes_kept: of a method that steps its optimizers itself, how many passes of the exported network are kept at once for their
+            gradients, about; a batch is chosen by it.
         uses_targets: whether it learns from targets; if not, it takes `data.pairing: self` and nothing else.
         can_rate_patches: whether its training step calls `rate_patches`, so that hard patches can be drawn more often.
         rates_patches: whether that is wanted.
@@ -43,6 +46,7 @@ class Framework(pl.LightningModule, ABC):
     can_rate_patches: ClassVar[bool] = False
     rates_patches: bool = False
     patch_losses: Tensor | None = None
+    passes_kept: ClassVar[int] = 1
 
     @abstractmethod
     def exported_network(self) -> nn.Module:
@@ -67,6 +71,20 @@ class Framework(pl.LightningModule, ABC):
             with torch.no_grad():
                 each = [loss(slice(number, number + 1)).detach().float() for number in range(count)]
             self.patch_losses = torch.stack(each)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer says; where each process has a part of the network (FSDP), by the norm over all parts."""
+        model = self.trainer.strategy.model
+        by_norm = gradient_clip_val is not None and gradient_clip_algorithm in (None, "norm")
+        if by_norm and isinstance(model, FullyShardedDataParallel):
+            model.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def finite(self, loss: Tensor, name: str = "train_loss") -> Tensor:
         """The loss itself.

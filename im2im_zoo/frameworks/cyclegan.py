@@ -99,6 +99,7 @@ class CycleGAN(Framework):
     """
 
     uses_pairs = False
+    passes_kept = 3  # both generators there and back, and each of what it should not change
 
     def __init__(
         self,

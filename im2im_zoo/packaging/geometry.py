@@ -55,7 +55,7 @@ def network_grid(
     """
     probed = as_call(network) if set(formats) == {"pytorch_state_dict"} else network
     channels, ndim = samples[0].input.sizes["channel"], len(recipe.space)
-    return step_grid(probed, channels, ndim, patch=recipe.data.patch_size)
+    return step_grid(probed, channels, ndim, patch=recipe.data.patch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def predict_sample(
     image = steps.past_custom(sample.input)
     if grid is None:
         channels, ndim = image.sizes["channel"], len(recipe.space)
-        grid = step_grid(network, channels, ndim, patch=recipe.data.patch_size)
+        grid = step_grid(network, channels, ndim, patch=recipe.data.patch)
     result = steps.finish(run_on_grid(as_call(network), steps.prepare(image).to_numpy(), grid), image)
     result = result.isel(batch=0)
     result.attrs.update({k: v for k, v in image.attrs.items() if k in ("pixel_size_um", "time_step_s")})

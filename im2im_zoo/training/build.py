@@ -6,6 +6,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from im2im_zoo.components import Component, as_component, build, check, is_component, nearest, resolve
@@ -14,6 +16,7 @@ from im2im_zoo.data.files import list_files
 from im2im_zoo.errors import RecipeError, TrainingError
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.memory import is_out_of_memory, what_needs_less
 
 # What training sets itself: the run folder, its checkpoints, its logs and its progress bar.
 _OURS = ("default_root_dir", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
@@ -91,8 +94,33 @@ def build_framework(
 
 
 def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> dict[str, Any]:
-    """The arguments of the recipe's `trainer` section, components built."""
-    return {key: _built(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
+    """The arguments of the recipe's `trainer` section, components built, callbacks in a list.
+
+    Raises:
+        ComponentError: what cannot be built.
+        TrainingError: a strategy that keeps parts where training, or export, needs the whole.
+    """
+    options = {key: _built(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
+    given: Any = options.get("callbacks") or []
+    callbacks = given if isinstance(given, list) else [given]
+    _check_sharding(options.get("strategy"), callbacks)
+    return options | {"callbacks": callbacks}
+
+
+def _check_sharding(strategy: Any, callbacks: Sequence[pl.Callback]) -> None:
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    in_parts = "deepspeed" in name.lower() or isinstance(strategy, ModelParallelStrategy)
+    if in_parts or getattr(strategy, "_state_dict_type", "full") != "full":
+        raise TrainingError(
+            f"trainer.strategy: {name} as it is set keeps a checkpoint in parts, which cannot be exported: use ddp, fsdp, or "
+            "FSDPStrategy with state_dict_type: full"
+        )
+    averages = [type(callback).__name__ for callback in callbacks if isinstance(callback, WeightAveraging)]
+    if averages and (isinstance(strategy, FSDPStrategy) or name.startswith("fsdp")):
+        raise TrainingError(
+            f"trainer.callbacks: {averages[0]} averages whole weights, of which each process has a part with trainer.strategy {name}: "
+            "leave it out, or use ddp"
+        )
 
 
 def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch.Tensor]) -> None:
@@ -104,11 +132,13 @@ def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch
     image, target = batch["input"][:1], batch["target"][:1]
     channels = framework.output_channels(target.shape[1])
     expected = torch.Size([1, channels, *target.shape[2:]])
-    network, size = framework.exported_network().eval(), list(recipe.data.patch_size)
+    network, size = framework.exported_network().eval(), list(recipe.data.patch)
     try:
         with torch.inference_mode():
             output = network(image.float())
-    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise TrainingError(what_needs_less(recipe)) from error
         raise TrainingError(
             f"the network cannot take a patch of shape {list(image.shape)} (batch, channel, "
             f"{', '.join(recipe.space)}): {error}; fit network.kwargs to {image.shape[1]} input channel(s), or "

@@ -12,6 +12,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+_SECONDS_BETWEEN_REPORTS = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
@@ -78,22 +80,25 @@ class EpochSeed(pl.Callback):
 
 
 class Reporter(pl.Callback):
-    """Tells a function how far training is, after every batch and every validation."""
+    """Tells a function how far training is: after batches, ten times a second at most, and at the end of every epoch."""
 
     def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
         self._report = report
+        self._told = 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report."""
-        self._tell(trainer, batch_idx + 1)
+        """Report, if the last report is long enough ago."""
+        if time.monotonic() - self._told > _SECONDS_BETWEEN_REPORTS:
+            self._tell(trainer, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch's metrics."""
         self._tell(trainer, int(trainer.num_training_batches))
 
     def _tell(self, trainer: pl.Trainer, batch: int) -> None:
+        self._told = time.monotonic()
         per_epoch = trainer.num_training_batches
         epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else None
         finite = epochs is not None and per_epoch != float("inf")

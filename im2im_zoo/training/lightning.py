@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from im2im_zoo.errors import FULL, InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.memory import is_out_of_memory, lost_a_worker, what_needs_less
 from im2im_zoo.training.speed import of_compiler
 
 # Said by Lightning and torch to developers; nothing that a person who runs a recipe could act on.
@@ -38,40 +38,29 @@ def explained_failures(recipe: Recipe, output: Path) -> Iterator[None]:
     except MisconfigurationException as error:
         raise TrainingError(_explain(error, recipe)) from error
     except OSError as error:
+        if is_out_of_memory(error):
+            raise TrainingError(what_needs_less(recipe)) from error
         if error.errno not in FULL:
             raise
         raise TrainingError(
             f"no space is left for {output}: free some, then go on with --resume from the last whole epoch"
         ) from error
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, MemoryError) as error:
         if recipe.network.compile and of_compiler(error):
             raise TrainingError(
                 f"network.compile: torch.compile cannot run this network here: {str(error).strip().splitlines()[0]}; set "
                 "network.compile to false"
             ) from error
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if lost_a_worker(error):
+            raise TrainingError(
+                f"a process that prepares batches was ended, as systems do where memory is out: give fewer, as --data.workers=1, and "
+                f"go on with --resume from the last whole epoch ({str(error).splitlines()[0]})"
+            ) from error
+        if not is_out_of_memory(error):
             raise
-        raise TrainingError(_smaller(recipe)) from error
+        raise TrainingError(what_needs_less(recipe)) from error
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-def _smaller(recipe: Recipe) -> str:
-    """What makes a training that ran out of memory fit, what changes least first."""
-    data, steps = recipe.data, recipe.trainer.get("accumulate_grad_batches", 1)
-    tries = []
-    if data.batch_size > 1:
-        half = data.batch_size // 2
-        more = f" --trainer.accumulate_grad_batches={steps * 2}" if isinstance(steps, int) else ""
-        tries.append(f"--data.batch_size={half}{more} (as many patches a step as now)")
-    if "precision" not in recipe.trainer:
-        tries.append("--trainer.precision=bf16-mixed (about half the memory)")
-    smaller = [max(size // 2, 1) for size in data.patch_size]
-    tries.append(f"--data.patch_size={smaller}".replace(" ", "") + " (less context)")
-    return (
-        f"out of memory with data.batch_size={data.batch_size} and data.patch_size={list(data.patch_size)}: try "
-        + ", or ".join(tries)
-    )
 
 
 def _explain(error: Exception, recipe: Recipe) -> str:

@@ -3,18 +3,20 @@
 import itertools
 import math
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
+from im2im_zoo.data.advice import Choice
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed
+from im2im_zoo.training.choose import with_patches
 from im2im_zoo.training.lightning import quiet
 from im2im_zoo.training.own_code import check_custom_code, find_modules
 
@@ -39,6 +41,7 @@ def find_rate(
     steps: int = 100,
     allow_code: Collection[str] = (),
     root: Path | None = None,
+    explain: Callable[[Choice], None] | None = None,
 ) -> RateSearch:
     """Train a recipe for some steps, each at a larger rate than the one before, until the loss diverges.
 
@@ -46,7 +49,7 @@ def find_rate(
         recipe: its framework has one loss and one optimizer.
         lowest, highest: of the rates, which grow by a constant factor.
         steps: at most.
-        allow_code, root: as of `train`.
+        allow_code, root, explain: as of `train`.
 
     Raises:
         Im2ImError: as `train`; a framework that is not trained by one loss; no rate at which the loss falls.
@@ -54,6 +57,11 @@ def find_rate(
     find_modules(root, allow_code)
     check_recipe(recipe, allow_code)
     check_custom_code(recipe, root, allow_code)
+    chosen = with_patches(recipe, allow_code)
+    recipe = chosen.recipe
+    if explain is not None:
+        for choice in chosen.choices:
+            explain(choice)
     data = ImagePairs(recipe, allow_code=allow_code, root=root)
     rising = _RisingRate(lowest, highest, steps)
     with quiet(), tempfile.TemporaryDirectory() as folder:

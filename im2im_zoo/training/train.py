@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from im2im_zoo.data import hash_pairs
+from im2im_zoo.data.advice import Choice
 from im2im_zoo.data.content_hashes import remembered
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.files import stem_of
@@ -21,6 +22,7 @@ from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
 from im2im_zoo.training.hard_patches import HardPatches
+from im2im_zoo.training.choose import told, with_patches
 from im2im_zoo.training.lightning import explained_failures, quiet
 from im2im_zoo.training.own_code import check_custom_code, find_modules, keep_own_files, own_files
 from im2im_zoo.training.pictures import Pictures
@@ -34,6 +36,7 @@ from im2im_zoo.training.run import (
     open_run,
     parent_of,
     write_json,
+    write_text,
 )
 from im2im_zoo.training.speed import Faster
 
@@ -46,6 +49,7 @@ def train(
     allow_code: Collection[str] = (),
     root: Path | None = None,
     report: Callable[[TrainingProgress], None] | None = None,
+    explain: Callable[[Choice], None] | None = None,
 ) -> Run:
     """Train a recipe, from the start or from where its run folder is.
 
@@ -57,7 +61,8 @@ def train(
         allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve`. `custom` among
             them allows the sources of its custom operations.
         root: folder of the recipe, in which its own Python files are; the run folder keeps copies of those that it uses.
-        report: called with the progress after each batch.
+        report: called with the progress, after batches and at the end of each epoch.
+        explain: called with what is chosen for the images and this machine, before training; the run folder says it too.
 
     Raises:
         Im2ImError: what is wrong with the recipe, the data or the folder; a loss that became NaN; a full disk or
@@ -70,11 +75,18 @@ def train(
     first = getattr(rank_zero_only, "rank", 0) == 0  # of which Lightning does not state the type
     if first:
         _check_folder(recipe, output, resume)
+    earlier = open_run(output) if resume and is_run(output) else None
+    chosen = with_patches(recipe, allow_code, None if earlier is None else earlier.recipe)
+    recipe = chosen.recipe
     data = ImagePairs(recipe, allow_code=allow_code, root=root)
+    made = (*chosen.choices, *data.choices.values())
+    if first and explain is not None:
+        for choice in made:
+            explain(choice)
     with remembered(data.kept_folder) as content:
         data_hash = hash_pairs(data.pairs, content)
-    if first and resume and is_run(output):
-        _check_same(open_run(output), recipe, data_hash)
+    if first and earlier is not None:
+        _check_same(earlier, recipe, data_hash)
     last = output / "checkpoints" / "last.ckpt"
     ckpt = last if resume and last.is_file() else None
     with quiet():
@@ -86,7 +98,8 @@ def train(
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
         if first:
             keep_own_files(own_files(recipe, root, allow_code), output)
-        provenance = _start(recipe, output, data, data_hash, parent) if first else {}
+        reasons = told(made) if earlier is None else dict(earlier.provenance.get("chosen", {})) | told(made)
+        provenance = _start(recipe, output, data, data_hash, parent, reasons) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
             _fit(recipe, output, framework, data, options, ckpt, report if first else None)
@@ -183,11 +196,16 @@ def _absolute(recipe: Recipe) -> Recipe:
 
 
 def _start(
-    recipe: Recipe, output: Path, data: ImagePairs, data_hash: str, parent: Mapping[str, str] | None
+    recipe: Recipe,
+    output: Path,
+    data: ImagePairs,
+    data_hash: str,
+    parent: Mapping[str, str] | None,
+    chosen: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write what is known before training, and return the provenance."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "recipe.yaml").write_text(dump_recipe(_absolute(recipe)), encoding="utf-8")
+    write_text(output / "recipe.yaml", dump_recipe(_absolute(recipe)))
     (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
     pairs = data.pairs
     lone = {"train_targets": [stem_of(path) for path in pairs.targets]} if pairs.targets else {}
@@ -201,7 +219,7 @@ def _start(
             **lone,
             "validation": [pair.name for pair in pairs.validation],
         },
-        "chosen": {key: f"{choice.value}: {choice.reason}" for key, choice in data.choices.items()},
+        "chosen": dict(chosen),
     }
     if parent is not None:
         provenance["parent"] = dict(parent)
@@ -232,7 +250,7 @@ def _fit(
         Pictures(output / "pictures", whole_batches=recipe.network.compile),
         *([HardPatches(data)] if recipe.data.hard_patches else []),
         *([Reporter(report)] if report else []),
-        *options.pop("callbacks", []),
+        *options.pop("callbacks"),
         ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),
         ModelCheckpoint(filename="last", **keep),
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from bioimageio.spec.model import v0_5 as spec
+from commands import Done, in_a_process
 from operations_for_tests import NORMALISE_2D, SIGMOID
 from packages_for_tests import build_package, small_unet
 
@@ -26,41 +27,48 @@ from im2im_zoo.runtime.resume import unfinished, work_folder
 
 TILE = {"y": 60, "x": 60}
 
-SCRIPT = textwrap.dedent(
-    """
-    import json, os, signal, sys
-    from im2im_zoo.runtime import predict
 
-    arguments = json.loads(sys.argv[1])
-    stop_after = arguments.pop("stop_after", None)
-    by = arguments.pop("by", "SIGKILL")
+def predict_and_stop(arguments: list[str]) -> None:
+    """Predict, and send this process a signal after some reports of progress."""
+    asked = json.loads(arguments[0])
+    stop_after, by = asked.pop("stop_after", None), asked.pop("by", "SIGKILL")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seen = 0
 
-    def progress(stage, done, total):
-        global seen
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal seen
         seen += 1
         if stop_after is not None and seen > stop_after:
             os.kill(os.getpid(), getattr(signal, by))
 
+    result = predict(**asked, threads=1, progress=progress)
+    print(json.dumps({"tiles": result.tiles, "resumed": result.resumed}))  # noqa: T201 what the tests read
+
+
+# A process that starts from nothing, for what starts processes itself.
+SCRIPT = textwrap.dedent(
+    """
+    import json, sys
+    from im2im_zoo.runtime import predict
+
     if __name__ == "__main__":
-        result = predict(**arguments, threads=1, progress=progress)
-        print(json.dumps({"tiles": result.tiles, "resumed": result.resumed}))
+        predict(**json.loads(sys.argv[1]), threads=1)
     """
 )
 
 
-def run(tmp_path: Path, heeds_interrupts=None, **arguments: object) -> subprocess.CompletedProcess[str]:
-    script = tmp_path / "script.py"
+def plain(arguments: dict[str, object]) -> str:
+    return json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()})
+
+
+def run(**arguments: object) -> Done:
+    return in_a_process(predict_and_stop, [plain(arguments)])
+
+
+def script_with(folder: Path, **arguments: object) -> list[str]:
+    script = folder / "script.py"
     script.write_text(SCRIPT)
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()}
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), json.dumps(plain)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        preexec_fn=heeds_interrupts,
-    )
+    return [sys.executable, "-W", "ignore", str(script), plain(arguments)]
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +118,10 @@ def test_killed_again_and_again_it_ends_bit_for_bit_as_an_unbroken_run(
     package: Package = request.getfixturevalue(which)
     common = {"package": package.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
     unbroken, broken = tmp_path / f"unbroken{ending}", tmp_path / f"broken{ending}"
-    assert run(tmp_path, **common, output=unbroken).returncode == 0
+    assert run(**common, output=unbroken).returncode == 0
     kills = 0
     for after in (9, 14, 40, 70, None):
-        done = run(tmp_path, **common, output=broken, stop_after=after)
+        done = run(**common, output=broken, stop_after=after)
         if done.returncode == 0:
             break
         kills += 1
@@ -133,33 +141,31 @@ def test_what_is_done_is_not_done_again(unet_2d, image, tmp_path):
         "halo": 16,
         "output": tmp_path / "out.tif",
     }
-    stopped = run(tmp_path, **common, stop_after=31, by="SIGTERM")
+    stopped = run(**common, stop_after=31, by="SIGTERM")
     assert stopped.returncode != 0
     # The records of the last two seconds may be lost by SIGTERM, which this script does not handle.
     log = work_folder(tmp_path / "out.tif") / "done.log"
     written = log.read_text().count("tiles")
-    again = json.loads(run(tmp_path, **common).stdout)
+    again = json.loads(run(**common).stdout)
     assert again["resumed"] == written
     assert again["tiles"] + again["resumed"] == 2 * 7 * 8 or again["tiles"] > 0
 
 
-def test_ctrl_c_keeps_what_is_done_and_shows_nothing_that_looks_finished(
-    unet_2d, image, tmp_path, heeds_interrupts
-):
+def test_ctrl_c_keeps_what_is_done_and_shows_nothing_that_looks_finished(unet_2d, image, tmp_path):
     output = tmp_path / "out.ome.zarr"
     common = {"package": unet_2d.root, "image": image, "tile": TILE, "halo": 16, "output": output}
-    stopped = run(tmp_path, heeds_interrupts, **common, stop_after=20, by="SIGINT")
+    stopped = run(**common, stop_after=20, by="SIGINT")
     assert stopped.returncode != 0
     assert not output.exists()
     assert (work_folder(output) / "done.log").read_text().count("tiles") >= 15
-    again = json.loads(run(tmp_path, **common).stdout)
+    again = json.loads(run(**common).stdout)
     assert again["resumed"] >= 15
 
 
-def test_stopped_before_the_first_tile_nothing_is_left(unet_2d, image, tmp_path, heeds_interrupts):
+def test_stopped_before_the_first_tile_nothing_is_left(unet_2d, image, tmp_path):
     output = tmp_path / "out.ome.zarr"
     common = {"package": unet_2d.root, "image": image, "tile": TILE, "halo": 16, "output": output}
-    run(tmp_path, heeds_interrupts, **common, stop_after=0, by="SIGINT")
+    run(**common, stop_after=0, by="SIGINT")
     assert not work_folder(output).exists()
 
 
@@ -212,7 +218,7 @@ def test_stopped_while_statistics_are_taken_it_goes_on_with_what_was_counted(
 
 
 @pytest.fixture
-def stopped(unet_2d, image, tmp_path, heeds_interrupts) -> dict[str, object]:
+def stopped(unet_2d, image, tmp_path) -> dict[str, object]:
     """The arguments of a prediction that was killed on its way."""
     common = {
         "package": unet_2d.root,
@@ -222,7 +228,7 @@ def stopped(unet_2d, image, tmp_path, heeds_interrupts) -> dict[str, object]:
         "output": tmp_path / "out.ome.zarr",
         "weights": "torchscript",
     }
-    assert run(tmp_path, heeds_interrupts, **common, stop_after=25, by="SIGINT").returncode != 0
+    assert run(**common, stop_after=25, by="SIGINT").returncode != 0
     assert unfinished(tmp_path / "out.ome.zarr")
     return common
 
@@ -254,7 +260,7 @@ def test_another_image_or_package_is_refused(stopped, image, unet_2d, folder, tm
         predict(**(stopped | {"package": path}))
 
 
-def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d, heeds_interrupts):
+def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d):
     image = tmp_path / "image.tif"
     write_image(xr.DataArray(nuclei_2d[0][:230, :250], dims=("y", "x")), image)
     common = {
@@ -264,7 +270,7 @@ def test_the_same_file_with_other_voxels_is_refused(unet_2d, tmp_path, nuclei_2d
         "halo": 16,
         "output": tmp_path / "out.tif",
     }
-    assert run(tmp_path, heeds_interrupts, **common, stop_after=12, by="SIGINT").returncode != 0
+    assert run(**common, stop_after=12, by="SIGINT").returncode != 0
     write_image(xr.DataArray(nuclei_2d[0][1:231, :250], dims=("y", "x")), image, overwrite=True)
     with pytest.raises(PlanError, match=r"modified|voxels"):
         predict(**common)
@@ -322,8 +328,7 @@ def test_several_processes_give_what_one_gives(stretched, image, tmp_path):
     common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
     one, two = tmp_path / "one.ome.zarr", tmp_path / "two.ome.zarr"
     predict(**common, output=one, threads=1)
-    done = run(tmp_path, **common, output=two, workers=2)
-    assert done.returncode == 0, done.stderr
+    subprocess.run(script_with(tmp_path, **common, output=two, workers=2), check=True, timeout=120)
     assert bytes_of(one) == bytes_of(two)
 
 
@@ -332,13 +337,10 @@ def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, 
     common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
     one, two = tmp_path / "one.ome.zarr", tmp_path / "two.ome.zarr"
     predict(**common, output=one, threads=1)
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in common.items()}
-    arguments = json.dumps(plain | {"output": str(two), "workers": 2})
+    command = script_with(tmp_path, **common, output=two, workers=2)
     dice = random.Random(0)
     for _ in range(12):
-        process = subprocess.Popen([sys.executable, "-W", "ignore", str(script), arguments])
+        process = subprocess.Popen(command)
         try:
             process.wait(timeout=dice.uniform(3, 9))
             break
@@ -347,5 +349,5 @@ def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, 
             process.wait()
             time.sleep(0.5)
     else:
-        assert run(tmp_path, **common, output=two, workers=2).returncode == 0
+        subprocess.run(command, check=True, timeout=120)
     assert bytes_of(one) == bytes_of(two)

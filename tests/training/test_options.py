@@ -88,6 +88,36 @@ def test_out_of_memory_suggests_overrides_that_need_less(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"trainer__strategy": "deepspeed_stage_2"},
+            "deepspeed_stage_2 as it is set keeps a checkpoint in parts",
+        ),
+        (
+            {
+                "trainer__strategy": {
+                    "callable": "pytorch_lightning.strategies.FSDPStrategy",
+                    "kwargs": {"state_dict_type": "sharded"},
+                }
+            },
+            "FSDPStrategy as it is set keeps a checkpoint in parts, .* state_dict_type: full",
+        ),
+        (
+            {"trainer__strategy": "fsdp", "trainer__callbacks": AVERAGE},
+            "EMAWeightAveraging averages whole weights",
+        ),
+        ({"trainer__strategy": "fsdp", "trainer__accelerator": "cpu"}, "trainer: .*fsdp.* requires a GPU"),
+    ],
+)
+def test_strategies_that_could_not_be_exported_are_refused_before_training(
+    tiny: Tiny, tmp_path: Path, overrides: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train(tiny(**overrides), tmp_path / "run")
+
+
 def test_a_batch_size_that_fits_is_found_by_lightning(tiny: Tiny, tmp_path: Path) -> None:
     finder = {
         "callable": "pytorch_lightning.callbacks.BatchSizeFinder",

@@ -6,12 +6,14 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from commands import im2im_zoo, in_a_process
 
 from im2im_zoo.errors import ComponentError, RecipeError, TrainingError
 from im2im_zoo.recipe import Recipe
@@ -222,60 +224,119 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tiny: Tiny, tmp_path: Path) -> 
     assert not (tmp_path / "ran").exists()
 
 
-def _in_process(
-    recipe: Recipe, folder: Path, before: Callable[[], None] | None = None
-) -> subprocess.Popen[str]:
+def _asked(recipe: Recipe, folder: Path) -> list[str]:
     file = folder / "recipe.yaml"
     file.write_text(dump_recipe(recipe), encoding="utf-8")
-    command = [sys.executable, "-m", "im2im_zoo", "train", str(file), "--output", str(folder / "run")]
-    return subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=before
-    )
+    return ["train", str(file), "--output", str(folder / "run")]
+
+
+# Lightning asks for a GPU of its own class alone; torch shards on processors as well.
+SHARDS = """from pytorch_lightning.strategies import FSDPStrategy
+
+
+class OnProcessors(FSDPStrategy):
+    pass
+"""
+
+
+def _in_two_processes(recipe: Recipe, folder: Path, *more: str) -> None:
+    command = [sys.executable, "-m", "im2im_zoo", *_asked(recipe, folder), *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_run(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = tiny(trainer__devices=2, trainer__accelerator="cpu", trainer__strategy="ddp")
-    process = _in_process(recipe, tmp_path)
-    _, errors = process.communicate(timeout=180)
-    assert process.returncode == 0, errors
-    run = open_run(tmp_path / "run")
+def test_two_processes_train_one_run_each_with_the_whole_network_or_with_a_part(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    two = {"trainer__devices": 2, "trainer__accelerator": "cpu", "trainer__gradient_clip_val": 0.1}
+    whole, parts = tmp_path / "ddp", tmp_path / "fsdp"
+    for folder in (whole, parts):
+        folder.mkdir()
+    _in_two_processes(tiny(**two, trainer__strategy="ddp"), whole)
+    run = open_run(whole / "run")
     assert run.provenance["state"] == "complete"
     # 6 patches in batches of 3, shared by two processes: one step an epoch.
     assert [row["step"] for row in run.metrics] == [1, 2]
     assert load_framework(run).exported_network()(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
 
+    (parts / "shards.py").write_text(SHARDS)
+    two["trainer__strategy"] = {"callable": "shards.OnProcessors"}
+    allowed = ("--allow-code", "shards")
+    _in_two_processes(tiny(**two, trainer__max_epochs=1), parts, *allowed)
+    _in_two_processes(tiny(**two), parts, *allowed, "--resume")
+    sharded = open_run(parts / "run")
+    assert [row["step"] for row in sharded.metrics] == [1, 2]
+    expected, found = (load_framework(r, "last", ("shards",)).state_dict() for r in (run, sharded))
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(value, found[key], rtol=1e-3, atol=1e-4, msg=key)
 
-def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(
-    tiny: Tiny, tmp_path: Path, heeds_interrupts: Callable[[], None]
-) -> None:
-    process = _in_process(tiny(trainer__max_epochs=1000), tmp_path, heeds_interrupts)
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 90
-    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "interrupted" in errors
-    assert "--resume" in errors
-    assert "Traceback" not in errors
+
+def train_until_interrupted(arguments: list[str]) -> None:
+    """Train, and press Ctrl-C as soon as there is a checkpoint."""
+    last = Path(arguments[-1]) / "checkpoints" / "last.ckpt"
+
+    def interrupt() -> None:
+        while not last.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt, daemon=True).start()
+    im2im_zoo(arguments)
+
+
+def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(tiny: Tiny, tmp_path: Path) -> None:
+    done = in_a_process(train_until_interrupted, _asked(tiny(trainer__max_epochs=1000), tmp_path))
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert "--resume" in done.stderr
+    assert "Traceback" not in done.stderr
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["state"] == "interrupted"
     epochs = len(open_run(tmp_path / "run").metrics)
     resumed = train(tiny(trainer__max_epochs=epochs + 1), tmp_path / "run", resume=True)
     assert len(resumed.metrics) >= epochs + 1
 
 
-def test_a_full_disk_is_said_and_leaves_no_broken_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
-    def small_files() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+def train_with_small_files(arguments: list[str]) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+    im2im_zoo(arguments)
 
+
+def test_a_full_disk_is_said_and_leaves_no_broken_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
     wide = tiny(network__kwargs__features=[32, 32, 32, 64, 64, 32])  # checkpoints of more than 1.5 MB
-    process = _in_process(wide, tmp_path, small_files)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "no space" in errors, errors
-    assert "Traceback" not in errors
+    done = in_a_process(train_with_small_files, _asked(wide, tmp_path))
+    assert done.returncode == 1
+    assert "no space" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["state"] == "failed"
+
+
+def train_with_little_memory(arguments: list[str]) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, 12 * 2**30))
+    im2im_zoo(arguments)
+
+
+def test_a_process_without_memory_says_what_needs_less_and_keeps_its_run(tiny: Tiny, tmp_path: Path) -> None:
+    # What the first convolution gives of a batch takes 16 GiB.
+    large = tiny(
+        network__kwargs__features=[256, 8, 8, 8, 8, 8],
+        data__patch_size=[128, 128],
+        data__batch_size=1024,
+        data__patches_per_image=1024,
+        data__augmentations=[],
+    )
+    done = in_a_process(train_with_little_memory, _asked(large, tmp_path))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    expected = (
+        "out of memory with data.batch_size=1024 and data.patch_size=[128, 128]: try --data.batch_size=512"
+    )
+    assert expected in done.stderr, done.stderr
+    provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert provenance["state"] == "failed"
+    assert provenance["reason"].startswith("out of memory")
