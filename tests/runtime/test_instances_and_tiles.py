@@ -1,0 +1,123 @@
+"""Instances are of the image: their number and their voxels are those of the scene, however a prediction is cut, and by whom."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from groupings_for_tests import TINY
+from scenes_for_tests import Known, known, passing_package
+
+from im2im_zoo.images import create_image
+from im2im_zoo.package import Package
+from im2im_zoo.runtime import plan_prediction, predict_array, predict_arrays
+from im2im_zoo.runtime.blockwise.grid import BlockGrid
+from im2im_zoo.runtime.resume import work_folder
+
+SHAPES = {2: (270, 530), 3: (36, 44, 70)}
+# Those of which the serpent reaches over five along x, or four.
+TILE = {2: {"y": 90, "x": 106}, 3: {"z": 14, "y": 16, "x": 20}}
+
+
+def too_little(package: Package, scene: Known) -> int:
+    """Memory in which the whole image is not grouped at once."""
+    plan = plan_prediction(package, scene.image, cost=TINY, memory=2**40)
+    return plan.memory.of_grouping - 1
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("method", ["components", "embedseg", "watershed", "any"])
+def test_whole_or_in_tiles_of_any_size_or_in_blocks_they_are_those_of_the_scene(
+    tmp_path: Path, method: str, ndim: int
+) -> None:
+    scene = known(method, SHAPES[ndim])
+    package = passing_package(tmp_path / "package", scene)
+    common = {"allow_code": True, "halo": 1}
+    whole = predict_array(package, scene.image, whole=True, allow_code=True)
+    np.testing.assert_array_equal(whole, scene.labels)
+    for times in (1, 2, 3):
+        tile = {a: min(times * n, scene.image.sizes[a]) for a, n in TILE[ndim].items()}
+        np.testing.assert_array_equal(predict_array(package, scene.image, tile=tile, **common), whole)
+    little = too_little(package, scene)
+    found = predict_arrays(package, scene.image, tile=TILE[ndim], memory=little, cost=TINY, **common)
+    np.testing.assert_array_equal(found["instances"], whole)
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, os, signal, sys
+    from im2im_zoo.runtime import predict
+    from im2im_zoo.runtime.memory import Cost
+
+    arguments = json.loads(sys.argv[1])
+    stop_after, seen = arguments.pop("stop_after"), 0
+
+    def progress(stage, done, total):
+        global seen
+        seen += stage == "grouping"
+        if stop_after is not None and seen > stop_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if __name__ == "__main__":
+        done = predict(**arguments, threads=1, progress=progress, cost=Cost(0, 0, 10.0))
+        print(json.dumps({"objects": done.objects, "blocks": done.plan.grouping.block, "tiles": done.tiles}))
+    """
+)
+
+
+@pytest.mark.slow
+def test_of_odd_chunks_by_four_workers_or_one_and_after_kills_they_are_those_of_the_scene(
+    tmp_path: Path,
+) -> None:
+    # So large that four blocks take less memory than the whole; more objects than 16 bits have numbers.
+    scene = known("components", (3300, 3310))
+    package, image = passing_package(tmp_path / "package", scene), tmp_path / "image.ome.zarr"
+    with create_image(
+        image, axes=scene.image.dims, shape=scene.maps.shape, dtype="float32", chunks=(1, 531, 477)
+    ) as writer:
+        writer.write({}, scene.maps)
+    script, output = tmp_path / "script.py", tmp_path / "o.ome.zarr"
+    script.write_text(SCRIPT)
+    common = {
+        "package": str(package.root),
+        "image": str(image),
+        "output": str(output),
+        "tile": {"y": 1101, "x": 1103},
+        "halo": 1,
+        "weights": "torchscript",
+        "memory": too_little(package, scene),
+    }
+
+    def run(workers: int, stop_after: int | None) -> subprocess.CompletedProcess[str]:
+        arguments = common | {"workers": workers, "stop_after": stop_after}
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", str(script), json.dumps(arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    first = plan_prediction(package, scene.image, cost=TINY, memory=common["memory"], workers=4).grouping
+    assert first is not None
+    assert first.block is not None
+    blocks = len(BlockGrid(first.sizes, first.block))
+    # In the middle of the first step, and of the last.
+    for workers, after in ((4, blocks // 2), (1, blocks)):
+        stopped = run(workers, after)
+        assert stopped.returncode == -signal.SIGKILL, stopped.stderr
+        assert not output.exists()
+    done = run(4, None)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {"objects": scene.labels.max(), "blocks": list(first.block), "tiles": 0}
+    assert scene.labels.max() > 65_536
+    levels = [zarr.open_array(output / "labels" / "instances" / str(n))[...] for n in range(3)]
+    np.testing.assert_array_equal(levels[0], scene.labels)
+    np.testing.assert_array_equal(levels[1], levels[0][::2, ::2])
+    np.testing.assert_array_equal(levels[2], levels[1][::2, ::2])
+    assert not work_folder(output).exists()
