@@ -61,7 +61,7 @@ def test_a_voxel_that_does_not_count_has_no_gradient() -> None:
     cost[..., 6, 6] = 0
     for maps in (["distance", "boundary"], ["affinities"]):
         network = Output(2, 24, 32)
-        InstanceMaps(network, maps).loss(network(labels), labels, cost).backward()  # type: ignore[arg-type]
+        InstanceMaps(network, maps, reach=3).loss(network(labels), labels, cost).backward()  # type: ignore[arg-type]
         still = (network.output.grad == 0)[0]  # type: ignore[operator]
         assert still[:, 6, 6].all()
         assert not still[:, 8, 8].any()

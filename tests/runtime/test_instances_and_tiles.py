@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from blocks_for_tests import in_blocks, sample_of
 from groupings_for_tests import TINY
 from scenes_for_tests import Known, known, passing_package
 
 from im2im_zoo.images import create_image
 from im2im_zoo.package import Package
-from im2im_zoo.runtime import plan_prediction, predict_array, predict_arrays
+from im2im_zoo.runtime import plan_prediction, predict_array
 from im2im_zoo.runtime.blockwise.grid import BlockGrid
 from im2im_zoo.runtime.resume import work_folder
 
 SHAPES = {2: (270, 530), 3: (36, 44, 70)}
 # Those of which the serpent reaches over five along x, or four.
 TILE = {2: {"y": 90, "x": 106}, 3: {"z": 14, "y": 16, "x": 20}}
+# Of odd sides, which are none of the tiles'.
+BLOCKS = {2: [(71, 113)], 3: [(13, 17, 29)]}
 
 
 def too_little(package: Package, scene: Known) -> int:
@@ -43,9 +46,12 @@ def test_whole_or_in_tiles_of_any_size_or_in_blocks_they_are_those_of_the_scene(
     for times in (1, 2, 3):
         tile = {a: min(times * n, scene.image.sizes[a]) for a, n in TILE[ndim].items()}
         np.testing.assert_array_equal(predict_array(package, scene.image, tile=tile, **common), whole)
-    little = too_little(package, scene)
-    found = predict_arrays(package, scene.image, tile=TILE[ndim], memory=little, cost=TINY, **common)
-    np.testing.assert_array_equal(found["instances"], whole)
+    maps = predict_array(package, scene.image, tile=TILE[ndim], group=False, **common).to_numpy()
+    for block in BLOCKS[ndim]:
+        sample = sample_of(maps, block, tmp_path / str(block), scene.code, scene.kwargs)
+        labels, objects, warnings = in_blocks(sample)
+        np.testing.assert_array_equal(labels, whole)
+        assert (objects, warnings) == (scene.labels.max(), [])
 
 
 SCRIPT = textwrap.dedent(

@@ -106,7 +106,9 @@ def star_maps(labels: np.ndarray) -> xr.DataArray:
     from stardist import Rays_GoldenSpiral, edt_prob, star_dist, star_dist3D
 
     far = star_dist(labels, RAYS) if labels.ndim == 2 else star_dist3D(labels, Rays_GoldenSpiral(RAYS))
-    maps = np.concatenate([edt_prob(labels)[None], np.moveaxis(far, -1, 0)])
+    # No two voxels are equally sure: which of such comes first StarDist leaves open.
+    sure = edt_prob(labels) * np.random.default_rng(0).uniform(0.98, 1, labels.shape)
+    maps = np.concatenate([sure[None], np.moveaxis(far, -1, 0)])
     return image_of(maps.astype(np.float32))
 
 
@@ -146,7 +148,8 @@ def test_labels_of_a_coarse_grid_have_the_images_voxels_and_are_the_librarys(tmp
     points, sure, far = non_maximum_suppression(
         np.moveaxis(coarse[1:], 0, -1), coarse[0], grid=(2, 2), b=1, prob_thresh=0.4, nms_thresh=0.3
     )
-    np.testing.assert_array_equal(labels, polygons_to_label(far, points, prob=sure, shape=truth.shape))
+    theirs = polygons_to_label(far, points, prob=sure, shape=truth.shape)
+    np.testing.assert_array_equal(labels, numbered(theirs))
     assert (labels.shape, labels.attrs["pixel_size_um"]) == (truth.shape, {"y": 0.5, "x": 0.5})
     written = open_image(tmp_path / "o.ome.zarr")
     assert (written.shape, written.attrs["pixel_size_um"]) == ((RAYS + 1, 49, 61), {"y": 1.0, "x": 1.0})
@@ -197,14 +200,14 @@ def crowd(shape: Sequence[int], radius: int, count: int) -> np.ndarray:
         ((1, 1), (150, 170), (64, 40)),
         ((2, 2), (151, 170), (64, 41)),
         ((4, 2), (150, 171), (50, 64)),
-        ((1, 2, 2), (24, 50, 61), (24, 20, 32)),
+        ((1, 2, 2), (20, 40, 41), (20, 22, 22)),
     ],
 )
 def test_objects_of_blocks_on_any_grid_are_those_of_the_whole(
     tmp_path: Path, grid: tuple[int, ...], shape: tuple[int, ...], block: tuple[int, ...]
 ) -> None:
     ndim = len(shape)
-    maps = star_maps(crowd(shape, 9 if ndim == 2 else 7, 60))
+    maps = star_maps(crowd(shape, 9, 60) if ndim == 2 else spheres(shape, 4, 10))
     coarse = maps[(slice(None), *(slice(None, None, g) for g in grid))]
     grouping = package(tmp_path / "p", RAYS + 1, [star(ndim=ndim, grid=grid)], ndim=ndim, grid=grid).grouping
     assert grouping is not None
@@ -216,13 +219,14 @@ def test_objects_of_blocks_on_any_grid_are_those_of_the_whole(
     (whole, objects, _), (labels, again, warnings) = found
     np.testing.assert_array_equal(labels, whole)
     assert (again, warnings) == (objects, [])
-    assert objects > 10
+    assert objects > 8
     np.testing.assert_array_equal(whole, numbered(code.load()(coarse.to_numpy()))[tuple(map(slice, shape))])
 
 
 @stardist
+@pytest.mark.slow
 def test_the_memory_says_whether_a_coarse_grid_is_grouped_in_blocks(tmp_path: Path) -> None:
-    maps = star_maps(crowd((530, 611), 9, 400))
+    maps = star_maps(np.tile(crowd((151, 170), 9, 60), (8, 7)))
     opened = package(tmp_path, RAYS + 1, [star(grid=2)], grid=2)
     whole = predict(opened, maps, tmp_path / "whole.ome.zarr", cost=TINY, memory=2**40, halo=4)
     little = whole.plan.memory.of_grouping - 1
