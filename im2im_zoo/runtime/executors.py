@@ -208,12 +208,12 @@ class Crew:
     """Processes that stay from one call of `run` to the next, and end with the `with` block. They are started when there is work.
 
     Attributes:
-        make_job: called once in each process; it is pickled.
+        make_job: gives a `Job`, whose units may be anything that can be pickled; called once in each process, and pickled.
         most: processes.
         threads: of the numerical libraries in each (default: the processors, divided by the processes).
     """
 
-    make_job: Callable[[], Job[Any, Any, Any]]
+    make_job: Callable[[], Any]
     most: int
     threads: int | None = None
     workers: list[_Worker] = field(default_factory=list, init=False)
@@ -237,7 +237,7 @@ class Crew:
             worker.pipe.close()
 
     def run(self, units: Iterable[Any], done: Callable[[Any, Any], None]) -> None:
-        """Run units, which may be anything that can be pickled and that the job understands; see `run_in_processes`."""
+        """Run units; see `run_in_processes`."""
         self.left, self.deaths = deque(units), {}
         count = min(self.most, len(self.left))
         for worker in self.workers:

@@ -1,5 +1,6 @@
 """Instances are of the image: their number and their voxels are those of the scene, however a prediction is cut, and by whom."""
 
+import inspect
 import json
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import pytest
 import zarr
 from blocks_for_tests import in_blocks, sample_of
 from groupings_for_tests import TINY
-from scenes_for_tests import Known, known, passing_package
+from scenes_for_tests import Known, known, passing_package, scene
+from scipy import ndimage
 
+from im2im_zoo.grouping import components
 from im2im_zoo.images import create_image
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import plan_prediction, predict_array
@@ -27,9 +30,9 @@ TILE = {2: {"y": 90, "x": 106}, 3: {"z": 14, "y": 16, "x": 20}}
 BLOCKS = {2: [(71, 113)], 3: [(13, 17, 29)]}
 
 
-def too_little(package: Package, scene: Known) -> int:
+def too_little(package: Package, given: Known) -> int:
     """Memory in which the whole image is not grouped at once."""
-    plan = plan_prediction(package, scene.image, cost=TINY, memory=2**40)
+    plan = plan_prediction(package, given.image, cost=TINY, memory=2**40)
     return plan.memory.of_grouping - 1
 
 
@@ -38,20 +41,28 @@ def too_little(package: Package, scene: Known) -> int:
 def test_whole_or_in_tiles_of_any_size_or_in_blocks_they_are_those_of_the_scene(
     tmp_path: Path, method: str, ndim: int
 ) -> None:
-    scene = known(method, SHAPES[ndim])
-    package = passing_package(tmp_path / "package", scene)
+    given = known(method, SHAPES[ndim])
+    package = passing_package(tmp_path / "package", given)
     common = {"allow_code": True, "halo": 1}
-    whole = predict_array(package, scene.image, whole=True, allow_code=True)
-    np.testing.assert_array_equal(whole, scene.labels)
+    whole = predict_array(package, given.image, whole=True, allow_code=True)
+    np.testing.assert_array_equal(whole, given.labels)
     for times in (1, 2, 3):
-        tile = {a: min(times * n, scene.image.sizes[a]) for a, n in TILE[ndim].items()}
-        np.testing.assert_array_equal(predict_array(package, scene.image, tile=tile, **common), whole)
-    maps = predict_array(package, scene.image, tile=TILE[ndim], group=False, **common).to_numpy()
+        tile = {a: min(times * n, given.image.sizes[a]) for a, n in TILE[ndim].items()}
+        np.testing.assert_array_equal(predict_array(package, given.image, tile=tile, **common), whole)
+    maps = predict_array(package, given.image, tile=TILE[ndim], group=False, **common).to_numpy()
     for block in BLOCKS[ndim]:
-        sample = sample_of(maps, block, tmp_path / str(block), scene.code, scene.kwargs)
+        sample = sample_of(maps, block, tmp_path / str(block), given.code, given.kwargs)
         labels, objects, warnings = in_blocks(sample)
         np.testing.assert_array_equal(labels, whole)
-        assert (objects, warnings) == (scene.labels.max(), [])
+        assert (objects, warnings) == (given.labels.max(), [])
+
+
+def large_scene() -> Known:
+    """The scene five times as large, and specks, which may touch its objects."""
+    inside = np.repeat(np.repeat(scene((960, 962)) > 0, 5, axis=0), 5, axis=1)
+    inside[4::12, 5::13] = True
+    labels, _ = ndimage.label(inside)
+    return Known(inspect.getsource(components), {}, inside[None].astype(np.float32), labels)
 
 
 SCRIPT = textwrap.dedent(
@@ -81,12 +92,12 @@ def test_of_odd_chunks_by_four_workers_or_one_and_after_kills_they_are_those_of_
     tmp_path: Path,
 ) -> None:
     # So large that four blocks take less memory than the whole; more objects than 16 bits have numbers.
-    scene = known("components", (3300, 3310))
-    package, image = passing_package(tmp_path / "package", scene), tmp_path / "image.ome.zarr"
+    given = large_scene()
+    package, image = passing_package(tmp_path / "package", given), tmp_path / "image.ome.zarr"
     with create_image(
-        image, axes=scene.image.dims, shape=scene.maps.shape, dtype="float32", chunks=(1, 531, 477)
+        image, axes=given.image.dims, shape=given.maps.shape, dtype="float32", chunks=(1, 531, 477)
     ) as writer:
-        writer.write({}, scene.maps)
+        writer.write({}, given.maps)
     script, output = tmp_path / "script.py", tmp_path / "o.ome.zarr"
     script.write_text(SCRIPT)
     common = {
@@ -96,7 +107,7 @@ def test_of_odd_chunks_by_four_workers_or_one_and_after_kills_they_are_those_of_
         "tile": {"y": 1101, "x": 1103},
         "halo": 1,
         "weights": "torchscript",
-        "memory": too_little(package, scene),
+        "memory": too_little(package, given),
     }
 
     def run(workers: int, stop_after: int | None) -> subprocess.CompletedProcess[str]:
@@ -108,7 +119,7 @@ def test_of_odd_chunks_by_four_workers_or_one_and_after_kills_they_are_those_of_
             check=False,
         )
 
-    first = plan_prediction(package, scene.image, cost=TINY, memory=common["memory"], workers=4).grouping
+    first = plan_prediction(package, given.image, cost=TINY, memory=common["memory"], workers=4).grouping
     assert first is not None
     assert first.block is not None
     blocks = len(BlockGrid(first.sizes, first.block))
@@ -120,10 +131,10 @@ def test_of_odd_chunks_by_four_workers_or_one_and_after_kills_they_are_those_of_
     done = run(4, None)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found == {"objects": scene.labels.max(), "blocks": list(first.block), "tiles": 0}
-    assert scene.labels.max() > 65_536
+    assert found == {"objects": given.labels.max(), "blocks": list(first.block), "tiles": 0}
+    assert given.labels.max() > 65_536
     levels = [zarr.open_array(output / "labels" / "instances" / str(n))[...] for n in range(3)]
-    np.testing.assert_array_equal(levels[0], scene.labels)
+    np.testing.assert_array_equal(levels[0], given.labels)
     np.testing.assert_array_equal(levels[1], levels[0][::2, ::2])
     np.testing.assert_array_equal(levels[2], levels[1][::2, ::2])
     assert not work_folder(output).exists()

@@ -62,8 +62,9 @@ def _terrain(
     view = sample.grid.grown(region, margin)
     found = watershed.terrain(sample.read(view), **given)
     inner = tuple(slice(r.start - v.start, r.stop - v.start) for r, v in zip(region, view, strict=True))
-    mask, seeds, heights = (part[(..., *inner)] for part in found)
-    return mask, seeds, heights
+    mask, seeds, heights = found
+    # Heights may have an axis more in front.
+    return mask[inner], seeds[inner], heights[(slice(None),) * (heights.ndim - mask.ndim) + inner]
 
 
 def _keep(
