@@ -59,7 +59,7 @@ def test_whole_or_in_tiles_of_any_size_or_in_blocks_they_are_those_of_the_scene(
 
 def large_scene() -> Known:
     """The scene five times as large, and specks, which may touch its objects."""
-    inside = np.repeat(np.repeat(scene((960, 962)) > 0, 5, axis=0), 5, axis=1)
+    inside = np.repeat(np.repeat(scene((1060, 1062)) > 0, 5, axis=0), 5, axis=1)
     inside[4::12, 5::13] = True
     labels, _ = ndimage.label(inside)
     return Known(inspect.getsource(components), {}, inside[None].astype(np.float32), labels)
@@ -104,7 +104,7 @@ def test_of_odd_chunks_by_four_workers_or_one_and_after_kills_they_are_those_of_
         "package": str(package.root),
         "image": str(image),
         "output": str(output),
-        "tile": {"y": 1101, "x": 1103},
+        "tile": {"y": 611, "x": 607},
         "halo": 1,
         "weights": "torchscript",
         "memory": too_little(package, given),
