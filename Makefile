@@ -34,8 +34,13 @@ lint: setup
 unit: setup
 	$(TEST) -m "not slow"
 
-slow: setup
+slow: setup $(VENV)/.stardist
 	$(TEST) --dist loadgroup -m slow
+
+# Groups the maps of its packages in the slow tests. Cellpose, whose torchvision on PyPI does not go with every torch, is left out.
+$(VENV)/.stardist: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt stardist
+	touch $@
 
 # Run packages of every framework in other programs, and write what came out into docs/consumers.md.
 consumers: install_consumers

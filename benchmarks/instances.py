@@ -72,11 +72,11 @@ def ours(folder: Path, method: str, memory: int, workers: int) -> int:
     from im2im_zoo.grouping import components, embedseg
     from im2im_zoo.images import create_image, open_image
     from im2im_zoo.processing.grouping import Grouping
+    from im2im_zoo.runtime.allocator import set_up_memory
     from im2im_zoo.runtime.blockwise import group_in_blocks
     from im2im_zoo.runtime.blockwise.grid import BlockGrid
     from im2im_zoo.runtime.blockwise.sample import Code, Sample
     from im2im_zoo.runtime.blockwise.steps import Walker
-    from im2im_zoo.runtime.cost import set_up_memory
     from im2im_zoo.runtime.label_image import LabelImage
 
     set_up_memory()

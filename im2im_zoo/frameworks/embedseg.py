@@ -17,6 +17,7 @@ from im2im_zoo.frameworks.base import (
     adam,
     configured,
 )
+from im2im_zoo.frameworks.supervision import check_instance_labels
 from im2im_zoo.losses.embedding import (
     Embedding,
     Terms,
@@ -118,13 +119,8 @@ class EmbedSeg(Framework):
         Raises:
             TrainingError: a target that is no instance labels.
         """
+        check_instance_labels(target, "EmbedSeg")
         labels = target[:, 0].flatten(1)
-        if target.shape[1] != 1 or not torch.equal(labels, labels.round()):
-            raise TrainingError(
-                f"EmbedSeg: the target has {target.shape[1]} channel(s) and values as {labels.max().item():g}, but has to be "
-                "one of instance labels, whole numbers: leave out what scales it in target.preprocessing, and of "
-                "data.augmentations what changes its values (give those of intensities `keys: [input]`)"
-            )
         weight = torch.ones_like(labels) if cost is None else cost[:, 0].flatten(1)
         axes = len(self._maps["voxel_size"])
         offsets, raw_sigma, seediness = torch.split(raw.float().flatten(2), [axes, self._sigmas, 1], 1)

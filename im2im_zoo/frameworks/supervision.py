@@ -122,6 +122,21 @@ def check_weightable(loss: Loss, key: str = "loss") -> None:
         )
 
 
+def check_instance_labels(target: Tensor, method: str) -> None:
+    """Refuse a target (batch, channel, (z,) y, x) that is not one channel of instance labels; `method` wants it.
+
+    Raises:
+        TrainingError: saying what may have changed it.
+    """
+    labels = target[:, 0]
+    if target.shape[1] != 1 or not torch.equal(labels, labels.round()):
+        raise TrainingError(
+            f"{method}: the target has {target.shape[1]} channel(s) and values as {labels.max().item():g}, but has to be "
+            "one of instance labels, whole numbers: leave out what scales it in target.preprocessing, and of "
+            "data.augmentations what changes its values (give those of intensities `keys: [input]`)"
+        )
+
+
 def _takes_weight(loss: Loss) -> bool:
     call: Any = loss.forward if isinstance(loss, nn.Module) else loss
     return "weight" in inspect.signature(call).parameters

@@ -189,9 +189,8 @@ def run_in_processes(
         PlanError: units whose workers die again and again.
         What a worker raises, as it was raised there if it can be pickled.
     """
-    left = deque(units)
-    each = threads or max(1, (os.cpu_count() or 1) // workers)
-    _Crew(make_job, left, done, each).run(min(workers, len(left)))
+    with Crew(make_job, workers, threads) as crew:
+        crew.run(units, done)
 
 
 @dataclass
@@ -200,57 +199,75 @@ class _Worker:
 
     process: Any
     pipe: Connection
-    units: list[int] = field(default_factory=list)
+    units: list[Any] = field(default_factory=list)
     ready: bool = False
 
 
 @dataclass
-class _Crew:
-    make_job: Callable[[], Job[Any, Any, Any]]
-    left: deque[int]
-    done: Callable[[int, Any], None]
-    threads: int
-    workers: list[_Worker] = field(default_factory=list)
-    deaths: dict[int, int] = field(default_factory=dict)
-    stillborn: int = 0
+class Crew:
+    """Processes that stay from one call of `run` to the next, and end with the `with` block. They are started when there is work.
 
-    def run(self, count: int) -> None:
-        try:
-            while self.left or any(w.units for w in self.workers):
-                while len(self.workers) < count and self.left:
-                    self._start()
-                for pipe in wait([w.pipe for w in self.workers], timeout=_TICK):
-                    self._hear(next(w for w in self.workers if w.pipe is pipe))
+    Attributes:
+        make_job: gives a `Job`, whose units may be anything that can be pickled; called once in each process, and pickled.
+        most: processes.
+        threads: of the numerical libraries in each (default: the processors, divided by the processes).
+    """
+
+    make_job: Callable[[], Any]
+    most: int
+    threads: int | None = None
+    workers: list[_Worker] = field(default_factory=list, init=False)
+    left: deque[Any] = field(default_factory=deque, init=False)
+    deaths: dict[Any, int] = field(default_factory=dict, init=False)
+    stillborn: int = field(default=0, init=False)
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
             for worker in self.workers:
-                worker.pipe.send(None)
+                with suppress(OSError):
+                    worker.pipe.send(None)
             for worker in self.workers:
                 worker.process.join(10)
-        finally:
-            for worker in self.workers:
-                worker.process.kill()
-                worker.process.join()
-                worker.pipe.close()
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
+
+    def run(self, units: Iterable[Any], done: Callable[[Any, Any], None]) -> None:
+        """Run units; see `run_in_processes`."""
+        self.left, self.deaths = deque(units), {}
+        count = min(self.most, len(self.left))
+        for worker in self.workers:
+            self._hand_out(worker, _IN_HAND)
+        while self.left or any(w.units for w in self.workers):
+            while len(self.workers) < count and self.left:
+                self._start()
+            for pipe in wait([w.pipe for w in self.workers], timeout=_TICK):
+                self._hear(next(w for w in self.workers if w.pipe is pipe), done)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         mine, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, self.make_job), daemon=True)
-        with _environment({name: str(self.threads) for name in _THREADS}):
+        threads = self.threads or max(1, (os.cpu_count() or 1) // self.most)
+        with _environment({name: str(threads) for name in _THREADS}):
             process.start()
         theirs.close()
         worker = _Worker(process, mine)
         self.workers.append(worker)
-        for _ in range(_IN_HAND):
-            self._hand_out(worker)
+        self._hand_out(worker, _IN_HAND)
 
-    def _hand_out(self, worker: _Worker) -> None:
-        if self.left:
+    def _hand_out(self, worker: _Worker, count: int = 1) -> None:
+        for _ in range(min(count, len(self.left))):
             unit = self.left.popleft()
             worker.units.append(unit)
             with suppress(OSError):  # it has died: `_hear` finds out
                 worker.pipe.send(unit)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: _Worker, done: Callable[[Any, Any], None]) -> None:
         try:
             kind, unit, content = worker.pipe.recv()
         except (EOFError, OSError):
@@ -261,7 +278,7 @@ class _Crew:
         elif kind == "done":
             worker.units.remove(unit)
             self._hand_out(worker)
-            self.done(unit, content)
+            done(unit, content)
         else:
             raise _raised(content)
 

@@ -46,7 +46,7 @@ class GroupPlan:
         space: the axes of one call's labels.
         axes, shape, dtype: of the label image: those of the output's image, without channels.
         sizes: of one call's labels, by `space`.
-        each: bytes of memory that a voxel takes at most.
+        each: bytes of memory that a voxel of the labels takes at most.
         bytes: of the memory that a call takes at most, or the work on one block.
         method: the name of our file that the grouping's is byte for byte.
         exact: whether its labels are those of the whole image whatever the blocks.
@@ -93,11 +93,12 @@ class GroupPlan:
             if a != "channel" or "channel" not in maps.axes
         }
         scale, copies = package.grouping.scale, package.grouping.copies
-        shape |= {m.name: labels_size(m, scale[m.name]) for m in layout.network_axes if m.name in scale}
+        finer = {m.name: labels_size(m, scale[m.name]) for m in layout.network_axes if m.name in scale}
+        shape |= finer
         space = space_axes(maps.axes)
-        sizes = tuple(int(maps.sizes[a] or 1) for a in space)
+        sizes = tuple(int(finer.get(a) or maps.sizes[a] or 1) for a in space)
         of_maps, of_labels = 4 * int(maps.sizes.get("channel") or 1), 4
-        each = copies[0] * of_maps + copies[1] * of_labels * math.prod(scale.values())
+        each = -(-copies[0] * of_maps // math.prod(scale.values())) + copies[1] * of_labels
         method = package.grouping.method(package.root)
         each += _MORE.get(method or "", 0) * len(space)
         return cls(
@@ -115,9 +116,7 @@ class GroupPlan:
 
     @property
     def least_bytes(self) -> int:
-        """Of the memory that the work on the smallest block takes, or on the whole if it cannot be cut."""
-        if self.grouping.scale:
-            return self.bytes
+        """Of the memory that the work on the smallest block takes."""
         return self._bytes_of(_CHUNKS[len(self.space)][-1])
 
     def in_blocks(self, room: int) -> "GroupPlan":
@@ -282,15 +281,12 @@ def _at_once(ours: GroupPlan, sample: "Sample", target: LabelImage) -> int:
     from im2im_zoo.runtime.blockwise.order import numbered
 
     whole = sample.grid.region(0)
-    labels = sample.code.load()(sample.read(whole))
+    labels = sample.grouped(whole)
     # Ours number the objects by their seeds; those of others get their numbers here, as they do in blocks.
     labels = labels if ours.method is not None else numbered(labels)
     objects = int(labels.max(initial=0))
     target.check(objects)
-    # Of a coarser grid, the last map's voxel may reach beyond the image.
-    ends = dict(zip(ours.axes, ours.shape, strict=True))
-    place = tuple(slice(0, ends.get(a, 1)) for a in ours.space)
-    target.write(place, labels[place])
+    target.write(whole, labels)
     return objects
 
 

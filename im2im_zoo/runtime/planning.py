@@ -135,8 +135,6 @@ def _within(grouping: GroupPlan, fit: "_Fit", decided: Mapping[str, Any] | None)
     """
     fits = fit.projection_of(0).of_grouping <= fit.budget
     in_blocks = not fits if decided is None else decided["block"] is not None
-    # Blocks are of labels that have the voxels of the maps.
-    in_blocks = in_blocks and not grouping.grouping.scale
     if not in_blocks and fits:
         return grouping, fit
     fit = replace(fit, group_workers=fit.workers) if in_blocks else fit

@@ -19,6 +19,7 @@ __all__ = ["SAMPLES", "SampleSet", "write_samples"]
 _2D = "Fluorescence of nuclei (512 x 512)"
 _3D = "Fluorescence of nuclei (31 x 61 x 57)"
 _SECTION = "A section of colon glands with haematoxylin and DAB (512 x 512, RGB)"
+_LABELLED_2D = SampleSet(f"{_2D} and their labels.", (YX, YX), ("x", 320), partial(nuclei.labelled, 2))
 _THROUGH_FOCUS_2D = SampleSet(
     f"{_2D}; the input is a simulated through-focus stack of 5 planes.",
     (CYX, YX),
@@ -56,13 +57,12 @@ _ORGANELLES = SampleSet(
 
 SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
     {
-        "nuclei_2d": SampleSet(f"{_2D} and their labels.", (YX, YX), ("x", 320), partial(nuclei.labelled, 2)),
+        "nuclei_2d": _LABELLED_2D,
         "nuclei_3d": SampleSet(
             f"{_3D} and their labels.", (ZYX, ZYX), ("x", 37), partial(nuclei.labelled, 3)
         ),
-        "nuclei_instances_2d": SampleSet(
-            f"{_2D} and their labels.", (YX, YX), ("x", 320), partial(nuclei.labelled, 2)
-        ),
+        "nuclei_instances_2d": _LABELLED_2D,
+        "nuclei_watershed_2d": _LABELLED_2D,
         "nuclei_instances_3d": SampleSet(
             f"{_3D} and their labels; those that the cut between the parts goes through are left out by cost maps.",
             (ZYX, ZYX),

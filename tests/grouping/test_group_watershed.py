@@ -52,6 +52,53 @@ def test_it_is_the_minimum_spanning_forest(shape: tuple[int, ...], boundary: int
     np.testing.assert_array_equal(labels, kruskal(maps, 0.7, 0.3, boundary))
 
 
+def kruskal_of_edges(maps: NDArray[np.float32], seed: float, joins: float) -> NDArray[np.int32]:
+    """The same of affinities: one edge after the other, the surest first."""
+    shape, flat = maps.shape[1:], np.arange(maps[0].size).reshape(maps.shape[1:])
+    edges, core, foreground = [], np.ones(flat.size, bool), np.zeros(flat.size, bool)
+    for axis in range(len(shape)):
+        for a, b in zip(np.delete(flat, -1, axis).ravel(), np.delete(flat, 0, axis).ravel(), strict=True):
+            sure = maps[axis].ravel()[b]
+            core[[a, b]] &= sure > seed
+            foreground[[a, b]] |= sure > joins
+            if sure > joins:
+                edges.append((-sure, a, axis, b))
+    core &= foreground
+    root = ndimage.label(core.reshape(shape))[0].ravel()
+    edges = [(-np.inf if core[a] and core[b] else height, a, axis, b) for height, a, axis, b in edges]
+    tree = np.arange(flat.size)
+    for _, a, _, b in sorted(edges):
+        one, two = tree[a], tree[b]
+        if one != two and not (root[one] and root[two] and root[one] != root[two]):
+            root[one] = root[one] or root[two]
+            tree[tree == two] = one
+    return root[tree].reshape(shape)
+
+
+@pytest.mark.parametrize("shape", [(17, 21), (5, 7, 8), (1, 30), (1, 1)])
+@pytest.mark.parametrize("levels", [8, 1000])
+def test_of_affinities_it_is_the_minimum_spanning_forest_of_their_edges(
+    shape: tuple[int, ...], levels: int
+) -> None:
+    random = np.random.default_rng(0)
+    maps = (np.round(random.random((len(shape), *shape)) ** 0.3 * levels) / levels).astype(np.float32)
+    labels = group(maps, affinities=0, seed_threshold=0.55, foreground_threshold=0.4)
+    np.testing.assert_array_equal(labels, kruskal_of_edges(maps, 0.55, 0.4))
+
+
+def test_an_affinity_that_is_low_joins_nothing_and_a_map_too_few_is_refused() -> None:
+    maps = np.ones((2, 6, 12), np.float32)
+    maps[1, :, 5] = 0.2  # between the columns 4 and 5
+    maps[:, :, 9:] = 0
+    labels = group(maps, affinities=0)
+    assert np.unique(labels[:, :5]).tolist() == [1]
+    assert np.unique(labels[:, 5:9]).tolist() == [2]
+    assert not labels[:, 9:].any()
+    for wrong in ({"affinities": 1}, {"affinities": 0, "boundary": 1}, {"affinities": -1}):
+        with pytest.raises(ValueError, match="give the first of 2 channels"):
+            group(maps, **wrong)
+
+
 def touching_discs() -> tuple[NDArray[np.float32], NDArray[Any]]:
     y, x = np.indices((120, 160))
     inside = np.zeros((120, 160), bool)

@@ -1,8 +1,13 @@
 """Packages that the tests of the runtime share; built once, as exporting takes a second each."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import xarray as xr
+from groupings_for_tests import MakeGrouped, maps_package, with_grouping
 from operations_for_tests import NORMALISE_2D, NORMALISE_3D, SIGMOID
 from packages_for_tests import build_package, small_unet
 
@@ -57,3 +62,37 @@ def unet_3d(folder: Path) -> Package:
         preprocessing=[NORMALISE_3D],
     )
     return open_package(path)
+
+
+@pytest.fixture(scope="session")
+def maps_folder(folder: Path) -> Path:
+    return maps_package(folder / "maps")
+
+
+@pytest.fixture
+def make_grouped(maps_folder: Path, tmp_path: Path) -> MakeGrouped:
+    """A copy of the package that gives maps, with a grouping; arguments as `with_grouping`."""
+
+    def made(**arguments: Any) -> Package:
+        return with_grouping(Path(shutil.copytree(maps_folder, tmp_path / "package")), **arguments)
+
+    return made
+
+
+@pytest.fixture
+def image(nuclei_2d: tuple[np.ndarray, np.ndarray]) -> xr.DataArray:
+    """A part of the real nuclei."""
+    return xr.DataArray(
+        nuclei_2d[0][:130, :150], dims=("y", "x"), attrs={"pixel_size_um": {"y": 0.5, "x": 0.5}}
+    )
+
+
+@pytest.fixture
+def movie(image: xr.DataArray) -> xr.DataArray:
+    return xr.concat([image, image.isel(y=slice(None, None, -1)), image // 3], dim="time")
+
+
+@pytest.fixture
+def wide(nuclei_2d: tuple[np.ndarray, np.ndarray]) -> xr.DataArray:
+    """The real nuclei, side by side."""
+    return xr.DataArray(np.tile(nuclei_2d[0], (4, 4))[:1900, :1800], dims=("y", "x"))

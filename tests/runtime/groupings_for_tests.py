@@ -2,16 +2,25 @@
 
 import hashlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
 import yaml
 from operations_for_tests import NORMALISE_2D, NORMALISE_3D
 from packages_for_tests import build_package, small_unet
+from scipy import ndimage
 
 import im2im_zoo.grouping.components as components
 from im2im_zoo.package import Package, open_package
+from im2im_zoo.runtime import predict_array
+from im2im_zoo.runtime.memory import Cost
 
+MakeGrouped = Callable[..., Package]
+# What a process takes is left out with it, so that the memory can be so little that there are blocks.
+TINY, LITTLE = Cost(0, 0, 10.0), 358 * 1024**2
 COMPONENTS = inspect.getsource(components)
 # Labels that only a whole image gives: each column is an object, from the left.
 COLUMNS = """
@@ -54,3 +63,11 @@ def with_grouping(path: Path, code: str = COMPONENTS, name: str = "components.py
     rdf["attachments"] = [{"source": name, "sha256": digest}]
     (path / "rdf.yaml").write_text(yaml.safe_dump(rdf, sort_keys=False))
     return open_package(path)
+
+
+def expected_labels(package: Package, image: xr.DataArray) -> np.ndarray:
+    """Those of the package with the grouping of `ENTRY`, by its maps and scipy."""
+    maps = predict_array(package, image, group=False, whole=True)
+    found, count = ndimage.label(maps.sel(channel="inside").to_numpy() > -0.58)
+    kept = ndimage.sum_labels(found > 0, found, np.arange(count + 1)) >= 3
+    return np.where(kept, np.cumsum(kept), 0)[found]

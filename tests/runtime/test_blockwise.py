@@ -175,6 +175,22 @@ def test_the_watershed_is_that_of_the_whole_image_with_any_blocks(
     assert (objects, warnings) == (expected.max(), [])
 
 
+@MANY
+@given(SEEDS, cuts(), st.sampled_from([6, 1000]), st.integers(0, 4))
+def test_the_watershed_of_affinities_is_that_of_the_whole_image_with_any_blocks(
+    seed: int, cut: tuple[Any, Any], levels: int, min_size: int
+) -> None:
+    shape, block = cut
+    random = np.random.default_rng(seed)
+    maps = (np.round(levels * random.random((1 + len(shape), *shape)) ** 0.3) / levels).astype(np.float32)
+    kwargs = {"affinities": 1, "seed_threshold": 0.55, "foreground_threshold": 0.4, "min_size": min_size}
+    expected = watershed.group(maps, **kwargs)
+    with tempfile.TemporaryDirectory() as folder:
+        labels, objects, warnings = in_blocks(sample_of(maps, block, Path(folder), watershed, kwargs))
+    np.testing.assert_array_equal(labels, expected)
+    assert (objects, warnings) == (expected.max(), [])
+
+
 # Any other method
 
 LABEL = """
@@ -249,14 +265,17 @@ def test_nothing_gives_no_object(tmp_path: Path, method: Any, shape: tuple[int, 
     assert not labels.any()
 
 
+@pytest.mark.parametrize(("shape", "block"), [((30, 40), (9, 11)), ((9, 14, 16), (4, 5, 7))])
 @pytest.mark.parametrize("method", [components, embedseg, watershed, LABEL])
-def test_stopped_anywhere_it_goes_on_and_gives_the_same(tmp_path: Path, method: Any) -> None:
+def test_stopped_anywhere_it_goes_on_and_gives_the_same(
+    tmp_path: Path, method: Any, shape: tuple[int, ...], block: tuple[int, ...]
+) -> None:
     random = np.random.default_rng(3)
-    maps = embedding(random, blobs(random, (30, 40), 8), 0.5, 2.0)
+    maps = embedding(random, blobs(random, shape, 8), 0.5, 2.0)
     kwargs: dict[str, Any] = {"seed_threshold": 0.6} if method is embedseg else {}
-    expected, count, _ = in_blocks(sample_of(maps, (9, 11), tmp_path / "unbroken", method, kwargs))
+    expected, count, _ = in_blocks(sample_of(maps, block, tmp_path / "unbroken", method, kwargs))
     assert count > 1
-    sample = sample_of(maps, (9, 11), tmp_path / "broken", method, kwargs)
+    sample = sample_of(maps, block, tmp_path / "broken", method, kwargs)
     told = Told(np.zeros(sample.grid.shape, np.uint32), stop_after=5)
     for _ in range(100):
         try:
@@ -272,15 +291,19 @@ def test_stopped_anywhere_it_goes_on_and_gives_the_same(tmp_path: Path, method: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [embedseg, LABEL])
-def test_four_workers_give_what_one_gives(tmp_path: Path, method: Any) -> None:
+@pytest.mark.parametrize(
+    ("method", "shape", "block"), [(embedseg, (18, 24, 30), (8, 9, 10)), (LABEL, (60, 80), (16, 16))]
+)
+def test_four_workers_give_what_one_gives(
+    tmp_path: Path, method: Any, shape: tuple[int, ...], block: tuple[int, ...]
+) -> None:
     random = np.random.default_rng(3)
-    maps = embedding(random, blobs(random, (60, 80), 20), 0.5, 2.0)
+    maps = embedding(random, blobs(random, shape, 20), 0.5, 2.0)
     kwargs: dict[str, Any] = {"seed_threshold": 0.6} if method is embedseg else {}
-    expected, count, _ = in_blocks(sample_of(maps, (16, 16), tmp_path / "one", method, kwargs))
-    sample = sample_of(maps, (16, 16), tmp_path / "four", method, kwargs)
-    path, axes, shape = tmp_path / "labels.ome.zarr", sample.space, sample.grid.shape
-    with create_image(path, axes=axes, shape=shape, dtype="uint32", chunks=(16, 16), labels=True) as writer:
+    expected, count, _ = in_blocks(sample_of(maps, block, tmp_path / "one", method, kwargs))
+    sample = sample_of(maps, block, tmp_path / "four", method, kwargs)
+    path, axes = tmp_path / "labels.ome.zarr", sample.space
+    with create_image(path, axes=axes, shape=shape, dtype="uint32", chunks=block, labels=True) as writer:
         target = LabelImage(writer.part(), axes, shape, "uint32", axes, {}, "a model")
         told: list[tuple[str, int]] = []
         walker = Walker((), lambda step, block: told.append((step, block)), workers=4)

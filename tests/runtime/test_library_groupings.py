@@ -1,7 +1,7 @@
 """Packages whose output StarDist or Cellpose groups: maps in tiles, then the library's labels, as it makes them of the whole."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import pytest
 import torch
 import xarray as xr
 from bioimageio.spec.model import v0_5 as spec
+from blocks_for_tests import PLENTY, in_blocks
+from groupings_for_tests import TINY
 from packages_for_tests import build_model, follows, output_axis, tensor_axis, tensor_in, tensor_out
 from torch import nn
 
@@ -19,12 +21,16 @@ from im2im_zoo.images import open_image
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.packaging import validate_package
 from im2im_zoo.runtime import predict, predict_array, predict_arrays
+from im2im_zoo.runtime.blockwise.grid import BlockGrid
+from im2im_zoo.runtime.blockwise.order import numbered
+from im2im_zoo.runtime.blockwise.sample import Code, Sample
 
 
-def library(name: str) -> pytest.MarkDecorator:
-    """Skips where an extra is not installed."""
+def library(name: str) -> Callable[[Any], Any]:
+    """Marks a test slow, as `make slow` installs StarDist, and skips it where an extra is not installed."""
     lost = importlib.util.find_spec(name) is None
-    return pytest.mark.skipif(lost, reason=f"{name} is not installed: pip install 'im2im_zoo[{name}]'")
+    skipped = pytest.mark.skipif(lost, reason=f"{name} is not installed: pip install 'im2im_zoo[{name}]'")
+    return lambda test: pytest.mark.slow(skipped(test))
 
 
 stardist, cellpose = library("stardist"), library("cellpose")
@@ -34,7 +40,7 @@ RAYS = 16
 class OnGrid(nn.Module):
     """Gives each of its input's channels, at every n-th voxel along each axis."""
 
-    def __init__(self, channels: int, ndim: int, grid: int) -> None:
+    def __init__(self, channels: int, ndim: int, grid: int | tuple[int, ...]) -> None:
         super().__init__()
         make = nn.Conv2d if ndim == 2 else nn.Conv3d
         self.conv = make(channels, channels, 3, padding=1, groups=channels, bias=False, stride=grid)
@@ -45,8 +51,9 @@ class OnGrid(nn.Module):
         return self.conv(x)
 
 
-def star(ndim: int = 2, grid: int = 1, **more: Any) -> Any:
-    kwargs = {"prob_threshold": 0.4, "nms_threshold": 0.3, "n_rays": RAYS, "grid": (grid,) * ndim, "b": 1}
+def star(ndim: int = 2, grid: int | tuple[int, ...] = 1, **more: Any) -> Any:
+    sides = (grid,) * ndim if isinstance(grid, int) else grid
+    kwargs = {"prob_threshold": 0.4, "nms_threshold": 0.3, "n_rays": RAYS, "grid": sides, "b": 1}
     kwargs |= {"anisotropy": (1.0,) * 3} if ndim == 3 else {}
     made = spec.StardistPostprocessingKwargs2D if ndim == 2 else spec.StardistPostprocessingKwargs3D
     return spec.StardistPostprocessingDescr(id="stardist_postprocessing", kwargs=made(**kwargs | more))
@@ -60,12 +67,17 @@ def flow(**more: Any) -> Any:
 
 
 def package(
-    folder: Path, channels: int, operations: Sequence[Any], ndim: int = 2, grid: int = 1, **more: Any
+    folder: Path,
+    channels: int,
+    operations: Sequence[Any],
+    ndim: int = 2,
+    grid: int | tuple[int, ...] = 1,
+    **more: Any,
 ) -> Package:
     """A package that passes the maps in its input on, described by its labels as the format wants it."""
     space = ("z", "y", "x")[-ndim:]
     names = [f"map{n}" for n in range(channels)]
-    step = (8, 2 * grid) if ndim == 2 else (6, 2)
+    step = (8, 8) if ndim == 2 else (8, 4)
     inputs = [tensor_axis("batch"), tensor_axis("channel", names), *(tensor_axis(a, step) for a in space)]
     outputs = [output_axis("batch"), output_axis("channel", ["labels"])]
     outputs += [output_axis(a, follows("raw", a), halo=2) for a in space]
@@ -95,7 +107,9 @@ def star_maps(labels: np.ndarray) -> xr.DataArray:
     from stardist import Rays_GoldenSpiral, edt_prob, star_dist, star_dist3D
 
     far = star_dist(labels, RAYS) if labels.ndim == 2 else star_dist3D(labels, Rays_GoldenSpiral(RAYS))
-    maps = np.concatenate([edt_prob(labels)[None], np.moveaxis(far, -1, 0)])
+    # No two voxels are equally sure: which of such comes first StarDist leaves open.
+    sure = edt_prob(labels) * np.random.default_rng(0).uniform(0.98, 1, labels.shape)
+    maps = np.concatenate([sure[None], np.moveaxis(far, -1, 0)])
     return image_of(maps.astype(np.float32))
 
 
@@ -135,7 +149,8 @@ def test_labels_of_a_coarse_grid_have_the_images_voxels_and_are_the_librarys(tmp
     points, sure, far = non_maximum_suppression(
         np.moveaxis(coarse[1:], 0, -1), coarse[0], grid=(2, 2), b=1, prob_thresh=0.4, nms_thresh=0.3
     )
-    np.testing.assert_array_equal(labels, polygons_to_label(far, points, prob=sure, shape=truth.shape))
+    theirs = polygons_to_label(far, points, prob=sure, shape=truth.shape)
+    np.testing.assert_array_equal(labels, numbered(theirs))
     assert (labels.shape, labels.attrs["pixel_size_um"]) == (truth.shape, {"y": 0.5, "x": 0.5})
     written = open_image(tmp_path / "o.ome.zarr")
     assert (written.shape, written.attrs["pixel_size_um"]) == ((RAYS + 1, 49, 61), {"y": 1.0, "x": 1.0})
@@ -167,6 +182,63 @@ def test_no_candidate_makes_no_object(tmp_path: Path, ndim: int) -> None:
     empty = image_of(np.zeros((RAYS + 1, *(16,) * ndim), np.float32))
     labels = predict_array(package(tmp_path, RAYS + 1, [star(ndim=ndim)], ndim=ndim), empty)
     assert not labels.any()
+
+
+def crowd(shape: Sequence[int], radius: int, count: int) -> np.ndarray:
+    """Balls of many sizes that touch each other and the border."""
+    random, labels, at = np.random.default_rng(0), np.zeros(shape, np.int32), np.indices(shape)
+    for number in range(1, count + 1):
+        centre, size = [random.uniform(0, n) for n in shape], random.uniform(0.6, 1) * radius
+        far = sum((a - c) ** 2 for a, c in zip(at, centre, strict=True))
+        labels[(far <= size**2) & (labels == 0)] = number
+    return labels
+
+
+@stardist
+@pytest.mark.parametrize(
+    ("grid", "shape", "block"),
+    [
+        ((1, 1), (150, 170), (64, 40)),
+        ((2, 2), (151, 170), (64, 41)),
+        ((4, 2), (150, 171), (50, 64)),
+        ((1, 2, 2), (20, 50, 56), (20, 22, 28)),
+    ],
+)
+def test_objects_of_blocks_on_any_grid_are_those_of_the_whole(
+    tmp_path: Path, grid: tuple[int, ...], shape: tuple[int, ...], block: tuple[int, ...]
+) -> None:
+    ndim = len(shape)
+    maps = star_maps(crowd(shape, 9, 60) if ndim == 2 else spheres(shape, 7, 17))
+    coarse = maps[(slice(None), *(slice(None, None, g) for g in grid))]
+    grouping = package(tmp_path / "p", RAYS + 1, [star(ndim=ndim, grid=grid)], ndim=ndim, grid=grid).grouping
+    assert grouping is not None
+    code = Code(grouping, tmp_path, allow_code=False)
+    found = []
+    for sides, folder in ((shape, "whole"), (block, "blocks")):
+        sample = Sample(coarse, maps.dims[1:], BlockGrid(shape, sides), tmp_path / folder, code, PLENTY, 100)
+        found.append(in_blocks(sample))
+    (whole, objects, _), (labels, again, warnings) = found
+    if ndim == 2:
+        np.testing.assert_array_equal(labels, whole)
+    # Polyhedra are drawn in float32, at other places in blocks.
+    assert average_precision(labels, whole, [0.99])[0.99] == 1
+    assert (again, warnings) == (objects, [])
+    assert objects > 5
+    np.testing.assert_array_equal(whole, numbered(code.load()(coarse.to_numpy()))[tuple(map(slice, shape))])
+
+
+@stardist
+def test_the_memory_says_whether_a_coarse_grid_is_grouped_in_blocks(tmp_path: Path) -> None:
+    maps = star_maps(np.tile(crowd((151, 170), 9, 60), (8, 7)))
+    opened = package(tmp_path, RAYS + 1, [star(grid=2)], grid=2)
+    whole = predict(opened, maps, tmp_path / "whole.ome.zarr", cost=TINY, memory=2**40, halo=4)
+    little = whole.plan.memory.of_grouping - 1
+    done = predict(opened, maps, tmp_path / "blocks.ome.zarr", cost=TINY, memory=little, halo=4)
+    assert whole.plan.grouping.block is None  # type: ignore[union-attr]
+    assert done.plan.grouping.block is not None  # type: ignore[union-attr]
+    assert done.plan.memory.of_grouping <= little
+    assert (done.objects, done.warnings) == (whole.objects, whole.warnings)
+    np.testing.assert_array_equal(open_image(done.labels), open_image(whole.labels))  # type: ignore[arg-type]
 
 
 @cellpose

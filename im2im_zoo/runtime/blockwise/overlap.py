@@ -58,18 +58,19 @@ def warnings(sample: Sample) -> list[str]:
 
 def see(sample: Sample, number: int) -> None:
     """Group a block with its surroundings; again with more of them, until its objects lie well within."""
-    grid, inner, function = sample.grid, sample.grid.region(number), sample.code.load()
+    grid, inner = sample.grid, sample.grid.region(number)
     margin = [
         0 if side >= n else max(1, side // _PART) for side, n in zip(grid.block, grid.shape, strict=True)
     ]
     most = max(sample.room // sample.each, math.prod(grid.block))
     while True:
-        region = grid.grown(inner, margin)
-        labels = numbered(function(sample.read(region)))
+        region = sample.aligned(grid.grown(inner, margin))
+        labels = numbered(sample.grouped(region))
         longest, needed = _judge(labels, inner, region)
         larger = [max(m, n) for m, n in zip(margin, needed, strict=True)]
-        suffices = grid.grown(inner, larger) == region
-        if suffices or math.prod(sizes(grid.grown(inner, larger))) > most:
+        wanted = sample.aligned(grid.grown(inner, larger))
+        suffices = wanted == region
+        if suffices or math.prod(sizes(wanted)) > most:
             break
         margin = larger
     sample.save("view_ids", number, 1 + grid.flat(region, first_voxels(labels)))

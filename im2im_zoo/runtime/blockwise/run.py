@@ -52,11 +52,12 @@ def group_in_blocks(sample: Sample, target: LabelImage, walker: Walker) -> tuple
     if method in _EXACT:
         _try(sample)
     sample.begin()
-    for step in _EXACT.get(method or "", _ANY)[0](sample):
-        walker.run(step, sample)
-    objects = Numbers.of(sample).objects
-    target.check(objects)
-    walker.run(Step(LABELS, range(len(sample.grid)), partial(write_labels, target=target)), sample)
+    with walker.at_work(sample) as run:
+        for step in _EXACT.get(method or "", _ANY)[0](sample):
+            run(step)
+        objects = Numbers.of(sample).objects
+        target.check(objects)
+        run(Step(LABELS, range(len(sample.grid)), partial(write_labels, target=target)))
     return objects, [] if method in _EXACT else overlap.warnings(sample)
 
 

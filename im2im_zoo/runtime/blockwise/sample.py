@@ -47,7 +47,7 @@ class Sample:
     Attributes:
         maps: lazy; some of channel and `space`, in any order.
         space: the axes of the labels, (z,) y, x.
-        grid: the blocks.
+        grid: the blocks, of the labels.
         folder: where what is found out is kept.
         code: of the grouping.
         room: bytes that the work on one block may take; `each` is what it takes for a voxel.
@@ -61,9 +61,31 @@ class Sample:
     room: int
     each: int
 
+    @property
+    def scale(self) -> tuple[int, ...]:
+        """Voxels of the labels for one of the maps along (z,) y, x: more than 1 of a StarDist network with a coarser grid."""
+        return tuple(self.code.grouping.scale.get(a, 1) for a in self.space)
+
+    def aligned(self, region: Region) -> Region:
+        """A region of the labels with what its outermost voxels of the maps reach of the image beside it."""
+        return tuple(
+            slice(s.start // g * g, min(n, -(-s.stop // g) * g))
+            for s, g, n in zip(region, self.scale, self.grid.shape, strict=True)
+        )
+
+    def grouped(self, region: Region) -> NDArray[np.integer[Any]]:
+        """The labels of a region that is `aligned`, grouped by itself."""
+        labels = self.code.load()(self.read(region))
+        # The last voxel of the maps may reach beyond the image.
+        return labels[tuple(slice(0, n) for n in sizes(region))]
+
     def read(self, region: Region, channel: int | None = None) -> NDArray[np.float32]:
-        """The maps (channel, (z,) y, x) of a region, or one of them."""
-        key = {a: s for a, s in zip(self.space, region, strict=True) if a in self.maps.dims}
+        """The maps (channel, (z,) y, x) of a region of the labels, or one of them."""
+        spans = {
+            a: slice(s.start // g, -(-s.stop // g))
+            for a, s, g in zip(self.space, region, self.scale, strict=True)
+        }
+        key = {a: s for a, s in spans.items() if a in self.maps.dims}
         part = self.maps.isel(key)
         if channel is not None and "channel" in part.dims:
             part = part.isel(channel=[channel])

@@ -1,12 +1,14 @@
 """Steps of a grouping, each a function of one block, and who runs them. A step may use what those before it have left."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from im2im_zoo.runtime.allocator import set_up_memory
 from im2im_zoo.runtime.blockwise.sample import Sample
-from im2im_zoo.runtime.executors import run_here, run_in_processes
+from im2im_zoo.runtime.executors import Crew
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,46 +41,57 @@ class Walker:
     workers: int = 1
     threads: int | None = None
 
-    def run(self, step: Step, sample: Sample) -> None:
-        """Run what is left of a step.
+    @contextmanager
+    def at_work(self, sample: Sample) -> Iterator[Callable[[Step], None]]:
+        """A function that runs what is left of a step of a sample, and raises what a block raises. Processes stay for all steps."""
+        with Crew(_JobMaker(sample), self.workers, self.threads) as crew:
+            yield partial(self._run, sample, crew)
 
-        Raises:
-            What a block raises.
-        """
-        left = [n for n in step.units if (step.name, n) not in self.done]
+    def _run(self, sample: Sample, crew: Crew, step: Step) -> None:
+        left = [_Unit(step.do, n) for n in step.units if (step.name, n) not in self.done]
 
-        def done(number: int, report: object) -> None:
-            self.tell(step.name, number)
+        def done(unit: _Unit, report: object) -> None:
+            self.tell(step.name, unit.number)
 
         if self.workers > 1 and len(left) > 1:
-            maker = _JobMaker(step, sample)
-            run_in_processes(maker, left, self.workers, done, threads=self.threads)
+            crew.run(left, done)
         else:
-            run_here(_Job(step, sample), left, done, ahead=0)
+            for unit in left:
+                unit.do(sample, unit.number)
+                done(unit, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A block of a step, as it is sent to another process and back."""
+
+    do: Callable[[Sample, int], Any] = field(compare=False)
+    number: int
+
+    def __str__(self) -> str:
+        return str(self.number)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     """All of a block in one stage, so that no more than one is in memory."""
 
-    step: Step
     sample: Sample
 
-    def read(self, unit: int) -> None:
+    def read(self, unit: _Unit) -> None:
         return None
 
-    def compute(self, unit: int, data: None) -> None:
-        self.step.do(self.sample, unit)
+    def compute(self, unit: _Unit, data: None) -> None:
+        unit.do(self.sample, unit.number)
 
-    def write(self, unit: int, data: None) -> None:
+    def write(self, unit: _Unit, data: None) -> None:
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class _JobMaker:
-    step: Step
     sample: Sample
 
     def __call__(self) -> _Job:
         set_up_memory()
-        return _Job(self.step, self.sample)
+        return _Job(self.sample)

@@ -7,7 +7,8 @@
 A region within which a block is sure has the id of its seed's first voxel, or of its own if it has no seed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from im2im_zoo.grouping import watershed
 from im2im_zoo.grouping.watershed import Edges
 from im2im_zoo.runtime.blockwise.components import Touching, keep_regions, say_joined, touching
-from im2im_zoo.runtime.blockwise.grid import face
+from im2im_zoo.runtime.blockwise.grid import Region, face
 from im2im_zoo.runtime.blockwise.numbers import number_objects
 from im2im_zoo.runtime.blockwise.sample import Sample, arguments
 from im2im_zoo.runtime.blockwise.steps import Step
@@ -34,7 +35,7 @@ def find(sample: Sample, number: int) -> None:
     given = arguments(watershed.group, sample.code.grouping.kwargs)
     del given["min_size"]
     grid, region = sample.grid, sample.grid.region(number)
-    mask, seeds, heights = watershed.terrain(sample.read(region), **given)
+    mask, seeds, heights = _terrain(sample, region, given)
     voxels, edges = watershed.graph_of(mask, seeds, heights)
     in_seed = seeds.ravel()[voxels]
     trees, rooted = watershed.rooted_in(edges, in_seed)
@@ -42,7 +43,7 @@ def find(sample: Sample, number: int) -> None:
     for axis, far, _ in grid.faces(number):
         face(at_face, axis, far)[...] = True
         name = f"{number}_{axis}_{int(far)}"
-        sample.save("heights", name, face(heights, axis, far))
+        sample.save("heights", name, face(watershed.heights_along(heights, axis, mask.ndim), axis, far))
         sample.save("seeds", name, face(seeds, axis, far))
     waiting = np.zeros(len(voxels), bool)
     waiting[trees[at_face.ravel()[voxels]]] = True
@@ -51,6 +52,19 @@ def find(sample: Sample, number: int) -> None:
     *_, kept = watershed.forest(trees, edges, rooted, np.zeros(len(voxels), bool))
     nodes = np.where(rooted, watershed.first_seeds(trees, in_seed), np.arange(len(voxels)))
     _keep(sample, number, voxels, trees, nodes, rooted, edges.of(kept), mask)
+
+
+def _terrain(
+    sample: Sample, region: Region, given: Mapping[str, Any]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
+    """Of a region as it is within the whole: a voxel's affinity to the one after it is with that one."""
+    margin = [0 if given["affinities"] is None else 1] * len(region)
+    view = sample.grid.grown(region, margin)
+    found = watershed.terrain(sample.read(view), **given)
+    inner = tuple(slice(r.start - v.start, r.stop - v.start) for r, v in zip(region, view, strict=True))
+    mask, seeds, heights = found
+    # Heights may have an axis more in front.
+    return mask[inner], seeds[inner], heights[(slice(None),) * (heights.ndim - mask.ndim) + inner]
 
 
 def _keep(
@@ -108,15 +122,17 @@ def _across(sample: Sample, number: int, axis: int, other: int, found: Touching)
     """The edges across the far face of a block, of each two regions the first."""
     ours, theirs = f"{number}_{axis}_1", f"{other}_{axis}_0"
     one, two = sample.load("faces", ours).ravel(), sample.load("faces", theirs).ravel()
-    both = (one > 0) & (two > 0)
+    of_edges = arguments(watershed.group, sample.code.grouping.kwargs)["affinities"] is not None
+    there = np.asarray(sample.load("heights", theirs)).ravel()
+    both = (one > 0) & (two > 0) & (there < np.inf)
     same = (sample.load("seeds", ours) & sample.load("seeds", theirs)).ravel()[both]
-    near, far = (np.asarray(sample.load("heights", name)).ravel()[both] for name in (ours, theirs))
+    near, far = np.asarray(sample.load("heights", ours)).ravel()[both], there[both]
     region = sample.grid.region(number)
     shape = [s.stop - s.start for s in region]
     local = face(np.arange(np.prod(shape)).reshape(shape), axis, far=True).ravel()[both]
     places = sample.grid.flat(region, local) * len(shape) + axis
     edges = Edges(
-        found.places(one[both]), found.places(two[both]), *watershed.ends(near, far, same), places
+        found.places(one[both]), found.places(two[both]), *watershed.ends(near, far, same, of_edges), places
     ).in_order()
     _, first = np.unique(np.stack([edges.one, edges.two]), axis=1, return_index=True)
     return edges.of(first)
