@@ -21,8 +21,8 @@ from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
-from im2im_zoo.training.hard_patches import HardPatches
 from im2im_zoo.training.choose import told, with_patches
+from im2im_zoo.training.hard_patches import HardPatches
 from im2im_zoo.training.lightning import explained_failures, quiet
 from im2im_zoo.training.own_code import check_custom_code, find_modules, keep_own_files, own_files
 from im2im_zoo.training.pictures import Pictures
