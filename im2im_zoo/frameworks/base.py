@@ -80,8 +80,8 @@ class Framework(pl.LightningModule, ABC):
     ) -> None:
         """Clip as the trainer says; where each process has a part of the network (FSDP), by the norm over all parts."""
         model = self.trainer.strategy.model
-        by_norm = gradient_clip_val is not None and gradient_clip_algorithm in (None, "norm")
-        if by_norm and isinstance(model, FullyShardedDataParallel):
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        if isinstance(model, FullyShardedDataParallel) and by_norm and gradient_clip_val is not None:
             model.clip_grad_norm_(gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,9 +47,9 @@ class FileCheckpoint:
         start = time.monotonic()
         if start < self._due:
             return
-        partial = self.path.with_suffix(".partial")
+        partial, arrays = self.path.with_suffix(".partial"), dict[str, Any](state())
         with writing_errors(self.path, 0), partial.open("wb") as file:
-            np.savez(file, **state())
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
