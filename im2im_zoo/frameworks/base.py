@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -53,20 +52,6 @@ class Framework(pl.LightningModule, ABC):
     def output_channels(self, target_channels: int) -> int:
         """Channels of the exported network's output where the target has `target_channels`; the first are theirs."""
         return target_channels
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip as the trainer says; where each process has a part of the network (FSDP), by the norm over all parts."""
-        model = self.trainer.strategy.model
-        by_norm = gradient_clip_val is not None and gradient_clip_algorithm in (None, "norm")
-        if by_norm and isinstance(model, FullyShardedDataParallel):
-            model.clip_grad_norm_(gradient_clip_val)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def finite(self, loss: Tensor, name: str = "train_loss") -> Tensor:
         """The loss itself.
