@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.errors import ComponentError, Im2ImError
 
 TRUSTED = frozenset({"im2im_zoo", "monai", "pytorch_lightning", "torch", "torchmetrics"})
 
@@ -150,7 +150,11 @@ def build(
         return functools.partial(found, *args, **kwargs, **given) if kwargs or args or given else found
     try:
         return found(*args, **{**kwargs, **given})
-    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, NotImplementedError) as error:
+    except Im2ImError:
+        raise
+    except (
+        Exception
+    ) as error:  # other people's code raises anything, as for what it needs and is not installed
         raise ComponentError(
             f"{where}: {component.callable} refuses its arguments: {type(error).__name__}: {error}"
         ) from error

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -71,20 +70,6 @@ class Framework(pl.LightningModule, ABC):
             with torch.no_grad():
                 each = [loss(slice(number, number + 1)).detach().float() for number in range(count)]
             self.patch_losses = torch.stack(each)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip as the trainer says; where each process has a part of the network (FSDP), by the norm over all parts."""
-        model = self.trainer.strategy.model
-        by_norm = gradient_clip_algorithm in (None, "norm")
-        if isinstance(model, FullyShardedDataParallel) and by_norm and gradient_clip_val is not None:
-            model.clip_grad_norm_(gradient_clip_val)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def finite(self, loss: Tensor, name: str = "train_loss") -> Tensor:
         """The loss itself.

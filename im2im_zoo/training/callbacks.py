@@ -79,6 +79,35 @@ class EpochSeed(pl.Callback):
         torch.manual_seed(seed)
 
 
+class PlateauSteps(pl.Callback):
+    """Has a resumed run do what an unbroken one does after the checkpoint of an epoch: schedules that wait for a plateau step then."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, float] = {}
+        self._before: dict[str, float] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep what the schedules watch, for the checkpoint."""
+        names = {str(c.monitor) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau}
+        known = trainer.callback_metrics
+        self._watched = {name: float(known[name]) for name in sorted(names & known.keys())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the schedules watch."""
+        return {"watched": self._watched}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it from the checkpoint of a run that is resumed."""
+        self._before = state_dict["watched"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Step."""
+        for config in trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau and config.interval == "epoch" and config.monitor in self._before:
+                config.scheduler.step(self._before[config.monitor])
+        self._before = {}
+
+
 class Reporter(pl.Callback):
     """Tells a function how far training is: after batches, ten times a second at most, and at the end of every epoch."""
 

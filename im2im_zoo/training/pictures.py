@@ -62,8 +62,10 @@ class Pictures(pl.Callback):
             self._patches = _patches(trainer.val_dataloaders, whole_batch=self._whole_batches)
         network = pl_module.exported_network()  # type: ignore[operator]  # every Framework has it
         was_training = network.training
-        with torch.inference_mode():
-            output = network.eval()(self._patches["input"].to(pl_module.device))
+        precision = trainer.precision_plugin  # as in validation
+        image = precision.convert_input(self._patches["input"].to(pl_module.device))
+        with torch.inference_mode(), precision.forward_context():
+            output = network.eval()(image)
         network.train(was_training)
         arrays = {name: _shown(tensor) for name, tensor in (*self._patches.items(), ("output", output))}
         self._folder.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ from im2im_zoo.errors import InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
-from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, Reporter, TrainingProgress
+from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, PlateauSteps, Reporter, TrainingProgress
 from im2im_zoo.training.choose import told, with_patches
 from im2im_zoo.training.hard_patches import HardPatches
 from im2im_zoo.training.lightning import explained_failures, quiet
@@ -245,6 +245,7 @@ def _fit(
     }
     callbacks = [
         EpochSeed(recipe.seed),
+        PlateauSteps(),
         Faster.of(recipe.network),
         MetricsTable(output / "metrics.csv"),
         Pictures(output / "pictures", whole_batches=recipe.network.compile),
