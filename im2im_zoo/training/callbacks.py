@@ -104,7 +104,7 @@ class PlateauSteps(pl.Callback):
         """Step."""
         for config in trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.interval == "epoch" and config.monitor in self._before:
-                config.scheduler.step(self._before[config.monitor])
+                config.scheduler.step(self._before[config.monitor])  # type: ignore[arg-type]  # a plateau's takes a metric
         self._before = {}
 
 
