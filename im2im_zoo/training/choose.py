@@ -163,12 +163,15 @@ def kept_bytes(framework: Framework, channels: Channels, patch: Sequence[int]) -
         return tensor
 
     network = framework.exported_network()
-    # Two patches: normalisations refuse one alone where it has been halved to a single voxel. Ones are labels, too.
-    batch = {"input": torch.rand(2, channels.input, *patch), "target": torch.ones(2, channels.target, *patch)}
     with torch.random.fork_rng(), warnings.catch_warnings(), contextlib.suppress(*_REFUSALS):
         warnings.filterwarnings(
             "ignore", "You are trying to `self.log"
         )  # no trainer is there that would keep it
+        # Two patches: normalisations refuse one alone where it has been halved to a single voxel. Ones are labels, too.
+        batch = {
+            "input": torch.rand(2, channels.input, *patch),
+            "target": torch.ones(2, channels.target, *patch),
+        }
         with torch.inference_mode():
             output = network.eval()(batch["input"][:1])
         if not isinstance(output, torch.Tensor) or tuple(output.shape[2:]) != tuple(patch):
