@@ -53,6 +53,7 @@ def recipe_for() -> Callable[..., Recipe]:
         **data: Any,
     ) -> Recipe:
         data.setdefault("patch_size", [32, 48] if axes == "yx" else [8, 16, 24])
+        data.setdefault("batch_size", 8)
         content = {
             "name": "Nuclei for a test",
             "framework": {"callable": "torch.nn.Identity"},

@@ -210,10 +210,11 @@ def test_stopped_while_statistics_are_taken_it_goes_on_with_what_was_counted(
         predicted(output, stop=0.6)
     assert not output.exists()
     predicted(output)
-    assert seen[0] > 0.3
+    # The first is one voxel, which tells the type.
+    assert max(seen[:3]) > 0.3
     assert seen[-1] == 1
     predicted(tmp_path / "unbroken.npy")
-    assert seen[0] < 0.3
+    assert max(seen[:3]) < 0.3
     np.testing.assert_array_equal(np.load(output), np.load(tmp_path / "unbroken.npy"))
 
 
