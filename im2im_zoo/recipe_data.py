@@ -1,7 +1,7 @@
 """The `data` of a recipe: what images there are, how they are split, and how patches come of them. Finds and reads none."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from im2im_zoo.errors import RecipeError
 from im2im_zoo.recipe_section import FileAxes, Section
 
 Channels = tuple[int | str, ...] | None
+V = TypeVar("V")
 
 
 class Data(Section):
@@ -210,11 +211,7 @@ class Data(Section):
         Raises:
             RecipeError: it has not been chosen.
         """
-        if self.patch_size is None:
-            raise RecipeError(
-                "data.patch_size is neither given nor chosen yet: training chooses it; give it here"
-            )
-        return self.patch_size
+        return _chosen("patch_size", self.patch_size)
 
     @property
     def batch(self) -> int:
@@ -223,13 +220,15 @@ class Data(Section):
         Raises:
             RecipeError: it has not been chosen.
         """
-        if self.batch_size is None:
-            raise RecipeError(
-                "data.batch_size is neither given nor chosen yet: training chooses it; give it here"
-            )
-        return self.batch_size
+        return _chosen("batch_size", self.batch_size)
 
     @property
     def has_cost(self) -> bool:
         """Whether there are cost maps."""
         return self.cost is not None or (self.pairing == "channels" and self.cost_channels is not None)
+
+
+def _chosen(key: str, value: V | None) -> V:
+    if value is None:
+        raise RecipeError(f"data.{key} is neither given nor chosen yet: training chooses it; give it here")
+    return value
