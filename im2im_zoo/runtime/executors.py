@@ -30,6 +30,8 @@ _DEATHS = 3
 _IN_HAND = 2
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TICK = 0.2
+# Seconds that a process has to end by itself.
+_FAREWELL = 10
 
 
 class Job(Protocol[A, B, C]):
@@ -87,11 +89,12 @@ class _Overlap:
         self.may_write = threading.Semaphore(1)
         self.waiting: deque[tuple[int, Any]] = deque()
         self.writing, self.more = 0, True
+        self.waits_for_a_unit = False
 
     def run(self) -> None:
-        threads = [threading.Thread(target=t, daemon=True) for t in (self._read, self._write)]
-        for thread in threads:
-            thread.start()
+        reader, writer = (threading.Thread(target=t, daemon=True) for t in (self._read, self._write))
+        reader.start()
+        writer.start()
         try:
             while self.more or self.waiting or self.writing:
                 if not self.waiting:
@@ -111,9 +114,11 @@ class _Overlap:
             self.stop.set()
             self.may_read.release()
             self.results.put(None)
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(_TICK)
+            while writer.is_alive():
+                writer.join(_TICK)
+            # Units may come from elsewhere, and the next one never: a unit that comes now is not read.
+            while reader.is_alive() and not self.waits_for_a_unit:
+                reader.join(_TICK)
             self._report_the_rest()
 
     def _event(self) -> None:
@@ -146,8 +151,10 @@ class _Overlap:
         try:
             while True:
                 self.may_read.acquire()
+                self.waits_for_a_unit = True
                 unit = None if self.stop.is_set() else next(self.units, None)
-                if unit is None:
+                self.waits_for_a_unit = False
+                if unit is None or self.stop.is_set():
                     break
                 self.events.put(("read", unit, self.job.read(unit)))
             self.events.put(("end", -1, None))
@@ -230,7 +237,7 @@ class Crew:
                 with suppress(OSError):
                     worker.pipe.send(None)
             for worker in self.workers:
-                worker.process.join(10)
+                worker.process.join(_FAREWELL)
         for worker in self.workers:
             worker.process.kill()
             worker.process.join()
@@ -283,6 +290,8 @@ class Crew:
             raise _raised(content)
 
     def _bury(self, worker: _Worker) -> None:
+        worker.process.join(_FAREWELL)
+        worker.process.kill()  # it hears nothing any more
         worker.process.join()
         worker.pipe.close()
         self.workers.remove(worker)

@@ -34,7 +34,7 @@ def test_stopped_while_grouping_it_goes_on_with_the_labels_and_runs_no_tile_agai
     predict(**common, output=unbroken, threads=1)  # type: ignore[arg-type]
     tiles = len(plan_prediction(package, movie, tile=TILE, halo=8))
     # Each tile is told of, then that grouping begins, then each frame.
-    stopped = run(tmp_path, **common, output=broken, stop_after=tiles + 2, by="SIGKILL")
+    stopped = run(**common, output=broken, stop_after=tiles + 2, by="SIGKILL")
     assert stopped.returncode == -signal.SIGKILL, stopped.stderr
     assert not broken.exists()
     assert unfinished(broken)

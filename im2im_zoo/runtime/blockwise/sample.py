@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -107,11 +107,15 @@ class Sample:
             partial.replace(path)
 
     def load(self, kind: str, name: object) -> NDArray[Any]:
-        """A table, mapped: what is not looked at is not read."""
-        path = self._path(kind, name)
-        # A mapping of nothing is an error.
-        empty = path.stat().st_size < 4096 and not np.load(path, allow_pickle=False).size
-        return np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)  # type: ignore[no-any-return]
+        """A table, mapped: what is not looked at is not read. It stays as it is if another takes its place."""
+        # Not by np.load, which opens a file again to map it: by then it may be another.
+        with self._path(kind, name).open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            if 0 in shape:
+                return np.zeros(shape, dtype)
+            order: Literal["C", "F"] = "F" if fortran else "C"
+            return np.memmap(file, dtype, "r", file.tell(), shape, order)
 
     def has(self, kind: str, name: object) -> bool:
         """Whether there is such a table."""
