@@ -136,6 +136,10 @@ def _override(node: Any, keys: Sequence[str], value: object, full: str) -> Any:
     return {**node, key: _override(inner, rest, value, full)}
 
 
+# What a person who writes YAML calls Python's types.
+_OF_YAML = {"a valid tuple": "a list", "a valid dictionary": "keys with values"}
+
+
 def _explain(details: ErrorDetails, content: Mapping[str, Any]) -> str:
     key = _key(details["loc"], content)
     if details["type"] == "extra_forbidden":
@@ -150,6 +154,8 @@ def _explain(details: ErrorDetails, content: Mapping[str, Any]) -> str:
             f"{key}: there is no operation {context.get('tag')!r}{nearest(str(context.get('tag')), allowed)}"
         )
     message = details["msg"].removeprefix("Value error, ")
+    for of_python, of_yaml in _OF_YAML.items():
+        message = message.replace(of_python, of_yaml)
     return f"{key}: {message[0].lower()}{message[1:]} (it is {details['input']!r})" if key else message
 
 

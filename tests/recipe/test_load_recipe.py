@@ -90,6 +90,7 @@ def test_an_override_of_one_number_keeps_the_rest_of_a_default_of_the_signature(
         ("input.axes", "bcxy", r"input: axes are batch, channel, x, y; they must be"),
         ("network.kwargs.features.9", 1, r"--network\.kwargs\.features\.9: '9' is no place in a list of 6"),
         ("name.first", 1, r"--name\.first: there is nothing below"),
+        ("data.pairs", "pairs.csv", r"data\.pairs: input should be a list \(it is 'pairs\.csv'\)"),
         ("data.batch_size", 0, r"data\.batch_size: .*greater than or equal to 1"),
         ("package.authors", [{"nme": "x"}], r"unknown key 'package\.authors\.0\.nme'; did you mean 'name'\?"),
     ],
