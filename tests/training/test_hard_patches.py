@@ -1,5 +1,7 @@
 """Training on hard patches: they come from where the loss was high, and a resumed run sees the same ones."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import torch
 
 from im2im_zoo.errors import RecipeError
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe_file import dump_recipe
+from im2im_zoo.training.run import open_run
 from im2im_zoo.training.train import train
 
 Tiny = Callable[..., Recipe]
@@ -30,10 +34,11 @@ def half_hard(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_more_patches_come_from_where_the_loss_was_high_and_a_resumed_run_has_the_same(
-    tiny: Tiny, half_hard: Path, tmp_path: Path
-) -> None:
-    def recipe(epochs: int) -> Recipe:
+@pytest.fixture
+def half_hard_recipe(tiny: Tiny, half_hard: Path) -> Tiny:
+    """Makes a recipe for these images."""
+
+    def make(**overrides: object) -> Recipe:
         return tiny(
             data__path=str(half_hard),
             data__split="random",
@@ -46,13 +51,20 @@ def test_more_patches_come_from_where_the_loss_was_high_and_a_resumed_run_has_th
             framework__kwargs__metrics={},
             monitor="val_loss",
             monitor_mode="min",
-            trainer__max_epochs=epochs,
+            **overrides,
         )
 
+    return make
+
+
+def test_more_patches_come_from_where_the_loss_was_high_and_a_resumed_run_has_the_same(
+    half_hard_recipe: Tiny, tmp_path: Path
+) -> None:
     states = []
     for name, parts in (("unbroken", (3,)), ("resumed", (1, 3))):
         for part in parts:
-            run = train(recipe(part), tmp_path / name, resume=part != parts[0])
+            recipe = half_hard_recipe(trainer__max_epochs=part)
+            run = train(recipe, tmp_path / name, resume=part != parts[0])
         states.append(torch.load(run.checkpoint("last"), weights_only=True))
     unbroken, resumed = states
     assert all(torch.equal(v, resumed["state_dict"][k]) for k, v in unbroken["state_dict"].items())
@@ -60,6 +72,39 @@ def test_more_patches_come_from_where_the_loss_was_high_and_a_resumed_run_has_th
     torch.testing.assert_close(*known, rtol=0, atol=0, equal_nan=True)
     by_column = known[0].reshape(2, 2, 4).nanmean((0, 1))
     assert by_column[2:].min() > 2 * by_column[:2].max()
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_kept_cache_learn_what_is_hard_as_one_does(
+    half_hard_recipe: Tiny, tmp_path: Path
+) -> None:
+    common = {"trainer__max_epochs": 3, "trainer__accelerator": "cpu", "network__kwargs__dropout": 0.0}
+    # An epoch is one batch, so that the order of its patches, which differs, does not matter.
+    alone = half_hard_recipe(**common, data__batch_size=24)
+    shared = half_hard_recipe(
+        **common,
+        data__batch_size=12,
+        data__cache=str(tmp_path / "cache"),
+        trainer__devices=2,
+        trainer__strategy="ddp",
+    )
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(shared), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "im2im_zoo",
+        "train",
+        tmp_path / "recipe.yaml",
+        "--output",
+        tmp_path / "two",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = train(alone, tmp_path / "one"), open_run(tmp_path / "two")
+    one, two = (torch.load(run.checkpoint("last"), weights_only=True)["ImagePairs"]["hard"] for run in runs)
+    assert one.isfinite().any()
+    # Adam's first steps are as long for a gradient of rounding errors as for any.
+    torch.testing.assert_close(two, one, rtol=0.02, atol=0, equal_nan=True)
 
 
 def test_a_method_that_cannot_tell_is_refused(tiny: Tiny, tmp_path: Path) -> None:
