@@ -27,12 +27,16 @@ class TrainingProgress:
 
 
 class MetricsTable(pl.Callback):
-    """Appends one row of metrics an epoch to a CSV file; a resumed run goes on where its checkpoint was."""
+    """Appends one row of metrics an epoch to a CSV file; a resumed run goes on where its checkpoint was.
+
+    What is validated is blank in the epochs after which nothing was (`trainer.check_val_every_n_epoch`).
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._rows: list[dict[str, Any]] = []
         self._started = 0.0
+        self._validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the rows of the epochs that the checkpoint has done."""
@@ -45,6 +49,11 @@ class MetricsTable(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
         self._started = time.perf_counter()
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Know that the metrics of validation are of this epoch."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row of this epoch."""
@@ -52,7 +61,9 @@ class MetricsTable(pl.Callback):
             return
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        row |= latest_metrics(trainer) | {"learning_rate": rates[0] if rates else ""}
+        logged = latest_metrics(trainer)
+        row |= {k: v for k, v in logged.items() if self._validated or not k.startswith("val_")}
+        row["learning_rate"] = rates[0] if rates else ""
         row["seconds"] = round(time.perf_counter() - self._started, 3)
         self._rows.append(row)
         columns = list(dict.fromkeys(key for r in self._rows for key in r))

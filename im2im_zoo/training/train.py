@@ -252,7 +252,15 @@ def _fit(
         *([HardPatches(data)] if recipe.data.hard_patches else []),
         *([Reporter(report)] if report else []),
         *options.pop("callbacks"),
-        ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **keep),
+        # Where nothing is validated, there is no figure yet, or an older one.
+        ModelCheckpoint(
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1,
+            every_n_epochs=options.get("check_val_every_n_epoch") or 1 if monitor.startswith("val_") else 1,
+            **keep,
+        ),
         ModelCheckpoint(filename="last", **keep),
     ]
     defaults: dict[str, Any] = {

@@ -84,6 +84,12 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
     assert timeless[0] == timeless[1]
 
 
+def test_what_was_not_validated_is_blank_in_the_metrics(tiny: Tiny, tmp_path: Path) -> None:
+    run = train(tiny(trainer__max_epochs=4, trainer__check_val_every_n_epoch=2), tmp_path / "run")
+    assert ["val_loss" in row for row in run.metrics] == [False, True, False, True]
+    assert all("train_loss" in row for row in run.metrics)
+
+
 def test_the_seed_decides_the_weights(tiny: Tiny, tmp_path: Path) -> None:
     one = [
         weights(train(tiny(seed=s, trainer__max_epochs=1), tmp_path / n).checkpoint("last"))
