@@ -193,6 +193,13 @@ def predict(
         list[str] | None,
         typer.Option("--input", metavar="NAME=PATH", help="Image of a further input of the model."),
     ] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="A further file of the same place, whose channels follow those of INPUT; once for each.",
+        ),
+    ] = None,
     outputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -290,6 +297,7 @@ def predict(
         axes or [],
         channels or [],
         inputs or [],
+        join or [],
         outputs or [],
         memory,
         workers,

@@ -96,6 +96,7 @@ class Options:
     axes: Sequence[str]
     channels: Sequence[str]
     inputs: Sequence[str]
+    join: Sequence[str]
     outputs: Sequence[str]
     memory: str | None
     workers: int
@@ -204,6 +205,7 @@ def _check_objects(package: "Package", options: Options, overwrite: bool) -> Non
 def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
     """The main image and those of further inputs, lazy."""
     from im2im_zoo.images import open_image
+    from im2im_zoo.runtime.inputs import open_joined
 
     axes, axes_of = split_main(options.axes, "--axes")
     channels, channels_of = split_main(options.channels, "--channels")
@@ -215,7 +217,7 @@ def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
         name: open_image(path, axes=axes_of.get(name), channels=parse_channels(channels_of.get(name)))
         for name, path in paths.items()
     }
-    return open_image(image, axes=axes, channels=parse_channels(channels)), inputs
+    return open_joined([image, *options.join], axes, parse_channels(channels)), inputs
 
 
 def predict_with_progress(package: Any, image: Any, output: Path, **options: Any) -> "PredictionResult":

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from im2im_zoo.axes import AxisName, axes_letters
 from im2im_zoo.data.files import list_files
-from im2im_zoo.data.joined import PIXEL_TOLERANCE, join_channels
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.pairing import find_pairs
 from im2im_zoo.data.pairs import Pair
-from im2im_zoo.errors import AxesError, DataError
-from im2im_zoo.images import Place, open_image, pixel_size_um, select_channels
+from im2im_zoo.errors import AxesError, DataError, ImageError
+from im2im_zoo.images import Place, join_channels, open_image, pixel_size_um, select_channels
+from im2im_zoo.images.joined import PIXEL_TOLERANCE
 from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.recipe import Recipe
 
@@ -141,7 +141,10 @@ def open_side(
     if more:
         whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"input_channels": None})})
         parts = [open_side(one, whole, side, time) for one in (path, *more)]
-        joined = join_channels(parts, recipe.data.inputs)
+        try:
+            joined = join_channels(parts, recipe.data.inputs)
+        except ImageError as error:
+            raise DataError(f"data.input: {error}") from error
         chosen = recipe.data.input_channels
         return joined if chosen is None else select_channels(path, joined, chosen)
     data = recipe.data

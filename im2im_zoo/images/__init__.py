@@ -1,6 +1,7 @@
 """Images as lazy xarray: open and write OME-Zarr, OME-TIFF, TIFF, `.npy`, PNG; the rest is read through bioio, zarrs on the web over https."""
 
 from im2im_zoo.images.address import Address, Place, as_place
+from im2im_zoo.images.joined import join_channels, sources_of
 from im2im_zoo.images.metadata import pixel_size_um
 from im2im_zoo.images.ome_zarr import web_state
 from im2im_zoo.images.open import ImageSuffixes, image_suffixes, open_image, select_channels
@@ -17,10 +18,12 @@ __all__ = [
     "as_place",
     "create_image",
     "image_suffixes",
+    "join_channels",
     "open_image",
     "pixel_size_um",
     "plate_images",
     "select_channels",
+    "sources_of",
     "web_state",
     "write_image",
 ]

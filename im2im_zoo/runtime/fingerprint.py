@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.images import Address, web_state
+from im2im_zoo.images import Address, sources_of, web_state
 from im2im_zoo.package import sha256
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ def image_fingerprint(image: xr.DataArray) -> dict[str, Any]:
         "channels": names,
         "pixel_size_um": dict(image.attrs.get("pixel_size_um", {})),
     }
-    text = str(image.attrs.get("source", ""))
-    if text.startswith(("https://", "http://")):
-        return {**known, "path": text, "metadata": web_state(Address(text)), "voxels": _some(image)}
-    source = Path(text)
-    if "source" not in image.attrs or not source.exists():
-        return {
-            **known,
-            "voxels": hashlib.sha256(np.ascontiguousarray(image.to_numpy()).tobytes()).hexdigest(),
-        }
-    where = source.resolve()
-    return {
-        **known,
-        "path": str(where),
-        **(_folder(where) if where.is_dir() else _file(where)),
-        "voxels": _some(image),
-    }
+    files = [_state(source) for source in sources_of(image)]
+    if not files or any(file is None for file in files):
+        voxels = np.ascontiguousarray(image.to_numpy()).tobytes()
+        return {**known, "voxels": hashlib.sha256(voxels).hexdigest()}
+    of_files = files[0] if len(files) == 1 else {"files": files}
+    return {**known, **(of_files or {}), "voxels": _some(image)}
+
+
+def _state(source: str) -> dict[str, Any] | None:
+    """What is known of a file, a zarr or an address without its voxels; None if there is none."""
+    if source.startswith(("https://", "http://")):
+        return {"path": source, "metadata": web_state(Address(source))}
+    where = Path(source).resolve()
+    if not where.exists():
+        return None
+    return {"path": str(where), **(_folder(where) if where.is_dir() else _file(where))}
 
 
 def package_fingerprint(package: "Package") -> dict[str, Any]:

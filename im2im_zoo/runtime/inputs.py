@@ -6,7 +6,7 @@ from pathlib import Path
 import xarray as xr
 
 from im2im_zoo.errors import PlanError
-from im2im_zoo.images import open_image
+from im2im_zoo.images import as_place, join_channels, open_image, select_channels, sources_of
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.mapping import images_by_input, main_input
 from im2im_zoo.runtime.prepare import Settings
@@ -22,8 +22,12 @@ def open_inputs(
     *,
     axes: str | None = None,
     channels: Sequence[int | str] | None = None,
+    join: Sequence[Image] = (),
 ) -> dict[str, xr.DataArray]:
     """The images by input: the main one, with its axes and channels, and further ones.
+
+    Args:
+        join: images of the same place, whose channels follow those of the main one, before `channels` chooses among all.
 
     Raises:
         PlanError, ImageError, AxesError: an input that the model does not have or lacks, or an image that cannot be opened.
@@ -31,12 +35,29 @@ def open_inputs(
     main = main_input(package)
     if inputs and main in inputs:
         raise PlanError(f"the image of the input {main} is given twice")
-    lazy = {
-        main: image if isinstance(image, xr.DataArray) else open_image(image, axes=axes, channels=channels)
-    }
+    lazy = {main: open_joined([image, *join], axes, channels)}
     for name, other in (inputs or {}).items():
         lazy[name] = other if isinstance(other, xr.DataArray) else open_image(other)
     return images_by_input(package, lazy)
+
+
+def open_joined(
+    images: Sequence[Image], axes: str | None = None, channels: Sequence[int | str] | None = None
+) -> xr.DataArray:
+    """One image, or several of the same place as one whose channels follow each other; those without a name are called after the file.
+
+    Raises:
+        ImageError, AxesError: an image that cannot be opened, lacks a channel, or does not go with the others.
+    """
+    first, *more = images
+    if not more:
+        return first if isinstance(first, xr.DataArray) else open_image(first, axes=axes, channels=channels)
+    opened = [i if isinstance(i, xr.DataArray) else open_image(i, axes=axes) for i in images]
+    names = [Path(next(iter(sources_of(i)), f"image {n}")).name.split(".")[0] for n, i in enumerate(opened)]
+    joined = join_channels(opened, names)
+    if channels is None:
+        return joined
+    return select_channels(as_place(next(iter(sources_of(joined)), "joined images")), joined, channels)
 
 
 def at_model_scale(

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.errors import ImageError, PlanError
-from im2im_zoo.images import create_image, image_suffixes, pixel_size_um
+from im2im_zoo.images import create_image, image_suffixes, pixel_size_um, sources_of
 from im2im_zoo.images.write import ImageWriter
 from im2im_zoo.runtime.mapping import Layout, OutputMap
 from im2im_zoo.runtime.plan import Plan
@@ -85,7 +85,7 @@ def check_free(paths: Sequence[Path], images: Iterable[xr.DataArray], *, overwri
     Raises:
         ImageError: naming the path.
     """
-    sources = [Path(str(i.attrs["source"])) for i in images if "source" in i.attrs]
+    sources = [Path(source) for image in images for source in sources_of(image)]
     for path in paths:
         if path.exists() and not overwrite:
             raise ImageError(f"{path} exists; choose another output, or replace it with --overwrite")

@@ -76,6 +76,7 @@ def predict(
     outputs: Mapping[str, str | Path] | None = None,
     axes: str | None = None,
     channels: Sequence[int | str] | None = None,
+    join: Sequence[Image] = (),
     memory: int | None = None,
     tile: Mapping[str, int] | None = None,
     halo: Halo = "auto",
@@ -111,6 +112,7 @@ def predict(
         inputs: images of further inputs, by id.
         outputs: paths of further outputs, by id (default: beside `output`, with their id in the name).
         axes, channels: of the main image's file, see `open_image`.
+        join: images of the same place, whose channels follow those of the main one; `channels` chooses among all of them.
         memory: bytes that all processes may take (default: half of what is available).
         tile, halo, blend, weights, backend, precision, device, dtype, rescale: see `Settings`.
         group: whether to make instance labels of the output of a package with grouping. They are put into an OME-Zarr of the
@@ -143,7 +145,7 @@ def predict(
     )
     opened = package if isinstance(package, Package) else open_package(package)
     try:
-        originals = open_inputs(opened, image, inputs, axes=axes, channels=channels)
+        originals = open_inputs(opened, image, inputs, axes=axes, channels=channels, join=join)
         images, warnings = at_model_scale(opened, originals, settings)
         layout = map_axes(opened, images)
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
