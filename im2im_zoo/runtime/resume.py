@@ -26,7 +26,8 @@ from im2im_zoo.errors import ImageError, PackageError, ProcessingError
 from im2im_zoo.package import Package, open_package, sha256
 from im2im_zoo.runtime.allocator import set_up_memory
 from im2im_zoo.runtime.checkpoint import any_checkpoint
-from im2im_zoo.runtime.executors import run_here, run_in_processes
+from im2im_zoo.runtime.crew import run_in_processes
+from im2im_zoo.runtime.executors import run_here
 from im2im_zoo.runtime.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.ledger import Ledger
 from im2im_zoo.runtime.outputs import Outputs, main_image, scratch_chunks

@@ -10,7 +10,7 @@ from blocks_for_tests import sample_of
 
 from im2im_zoo.errors import ImageError
 from im2im_zoo.grouping import components
-from im2im_zoo.runtime.executors import run_in_processes
+from im2im_zoo.runtime.crew import run_in_processes
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from im2im_zoo.runtime.allocator import set_up_memory
 from im2im_zoo.runtime.blockwise.sample import Sample
-from im2im_zoo.runtime.executors import Crew
+from im2im_zoo.runtime.crew import Crew
 
 
 @dataclass(frozen=True, slots=True)
