@@ -13,7 +13,7 @@ import torch
 from im2im_zoo.errors import RecipeError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
-from im2im_zoo.training.run import open_run
+from im2im_zoo.training.run import load_framework, open_run
 from im2im_zoo.training.train import train
 
 Tiny = Callable[..., Recipe]
@@ -75,7 +75,7 @@ def test_more_patches_come_from_where_the_loss_was_high_and_a_resumed_run_has_th
 
 
 @pytest.mark.slow
-def test_two_processes_that_share_a_kept_cache_learn_what_is_hard_as_one_does(
+def test_two_processes_train_one_run_with_one_cache_and_learn_what_is_hard_as_one_does(
     half_hard_recipe: Tiny, tmp_path: Path
 ) -> None:
     common = {"trainer__max_epochs": 3, "trainer__accelerator": "cpu", "network__kwargs__dropout": 0.0}
@@ -100,7 +100,11 @@ def test_two_processes_that_share_a_kept_cache_learn_what_is_hard_as_one_does(
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
-    runs = train(alone, tmp_path / "one"), open_run(tmp_path / "two")
+    run = open_run(tmp_path / "two")
+    assert run.provenance["state"] == "complete"
+    assert [row["step"] for row in run.metrics] == [1, 2, 3]
+    assert load_framework(run).exported_network()(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
+    runs = train(alone, tmp_path / "one"), run
     one, two = (torch.load(run.checkpoint("last"), weights_only=True)["ImagePairs"]["hard"] for run in runs)
     assert one.isfinite().any()
     # Adam's first steps are as long for a gradient of rounding errors as for any.

@@ -4,8 +4,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -239,19 +237,6 @@ def _asked(recipe: Recipe, folder: Path) -> list[str]:
     file = folder / "recipe.yaml"
     file.write_text(dump_recipe(recipe), encoding="utf-8")
     return ["train", str(file), "--output", str(folder / "run")]
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_run(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = tiny(trainer__devices=2, trainer__accelerator="cpu", trainer__strategy="ddp")
-    command = [sys.executable, "-m", "im2im_zoo", *_asked(recipe, tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stderr
-    run = open_run(tmp_path / "run")
-    assert run.provenance["state"] == "complete"
-    # 6 patches in batches of 3, shared by two processes: one step an epoch.
-    assert [row["step"] for row in run.metrics] == [1, 2]
-    assert load_framework(run).exported_network()(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
 
 
 def train_until_interrupted(arguments: list[str]) -> None:
