@@ -261,16 +261,17 @@ def _channel_note(package: "Package", tensor: Tensor, wanted: Sequence[str], ima
         if len(wanted) != 1:
             raise PlanError(
                 f"{package.name} takes {len(wanted)} channels ({', '.join(wanted)}), but the image has no channel axis; "
-                "if one of its axes holds the channels, say so with --axes"
+                "if one of its axes holds the channels, say so with --axes; if they lie in files of their own, add those with --join"
             )
         return f"the image has none: it is taken for {wanted[0]!r}"
     count = image.sizes["channel"]
     names = [str(n) for n in image.coords["channel"].values] if "channel" in image.coords else []
     if count != len(wanted):
         listed = f" ({', '.join(names)})" if names else ""
+        many, few = "choose with --channels, in the model's order", "add the files of the others with --join"
         raise PlanError(
             f"{package.name} takes {len(wanted)} channel{'s' * (len(wanted) > 1)} ({', '.join(wanted)}), but the image "
-            f"has {count}{listed}; choose with --channels, in the model's order"
+            f"has {count}{listed}; {many if count > len(wanted) else few}"
         )
     return ", ".join(f"{a} as {b!r}" for a, b in zip(names or range(count), wanted, strict=True))
 

@@ -124,6 +124,10 @@ def test_channels_are_listed_where_they_do_not_match(unet_3d):
         PlanError, match=r"takes 2 channels \(dna, membrane\), but the image has 3 \(a, b, c\)"
     ):
         plan_prediction(unet_3d, image, cost=COST, memory=GIB)
+    with pytest.raises(
+        PlanError, match=r"but the image has 1 \(a\); add the files of the others with --join"
+    ):
+        plan_prediction(unet_3d, image.isel(channel=[0]), cost=COST, memory=GIB)
     with pytest.raises(PlanError, match="no channel axis"):
         plan_prediction(unet_3d, image.isel(channel=0), cost=COST, memory=GIB)
 
