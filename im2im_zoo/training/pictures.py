@@ -58,6 +58,8 @@ class Pictures(pl.Callback):
         whole = isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy)
         if not trainer.is_global_zero or trainer.sanity_checking or not whole:
             return
+        if trainer.val_dataloaders is None:  # it ended before anything was validated
+            return
         if self._patches is None:
             self._patches = _patches(trainer.val_dataloaders, whole_batch=self._whole_batches)
         network = pl_module.exported_network()  # type: ignore[operator]  # every Framework has it

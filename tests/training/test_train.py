@@ -88,6 +88,14 @@ def test_what_was_not_validated_is_blank_in_the_metrics(tiny: Tiny, tmp_path: Pa
     assert all("train_loss" in row for row in run.metrics)
 
 
+def test_a_run_that_ends_before_anything_was_validated_keeps_its_last_epoch(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    run = train(tiny(trainer__max_steps=1, trainer__check_val_every_n_epoch=2), tmp_path / "run")
+    assert (run.provenance["state"], len(run.metrics)) == ("complete", 1)
+    assert run.checkpoint("last").is_file()
+
+
 def test_the_seed_decides_the_weights(tiny: Tiny, tmp_path: Path) -> None:
     one = [
         weights(train(tiny(seed=s, trainer__max_epochs=1), tmp_path / n).checkpoint("last"))
@@ -148,6 +156,7 @@ def test_a_folder_of_something_else_is_left_alone(tiny: Tiny, tmp_path: Path) ->
             r"unknown key 'trainer\.max_epoch'; did you mean 'max_epochs'",
         ),
         ({"trainer__enable_progress_bar": True}, RecipeError, r"training sets this itself"),
+        ({"trainer__check_val_every_n_epoch": 3}, RecipeError, r"nothing is ever validated in 2 epochs"),
         ({"trainer__precision": "7"}, TrainingError, r"trainer: .*[Pp]recision"),
         ({"framework__callable": "torch.nn.MSELoss"}, ComponentError, r"is no Framework"),
         ({"framework__kwargs__optimizer__call": True}, ComponentError, r"needs params.*call: false"),
