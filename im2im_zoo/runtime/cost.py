@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.engines import Engine
 from im2im_zoo.runtime.allocator import give_back
-from im2im_zoo.runtime.mapping import AxisMap, Layout
+from im2im_zoo.runtime.layout import AxisMap, Layout
 from im2im_zoo.runtime.memory import MIB, Cost
 
 # Large enough that the activations of small networks stand out of the noise of a MiB or so, small enough to

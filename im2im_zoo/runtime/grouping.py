@@ -19,7 +19,7 @@ from im2im_zoo.axes import space_axes
 from im2im_zoo.errors import PlanError
 from im2im_zoo.processing.grouping import INSTANCES, AnyGrouping
 from im2im_zoo.runtime.label_image import LabelImage
-from im2im_zoo.runtime.mapping import AxisMap, Layout
+from im2im_zoo.runtime.layout import AxisMap, Layout
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package

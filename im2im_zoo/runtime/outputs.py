@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from im2im_zoo.errors import ImageError, PlanError
 from im2im_zoo.images import create_image, image_suffixes, pixel_size_um, sources_of
 from im2im_zoo.images.write import ImageWriter
-from im2im_zoo.runtime.mapping import Layout, OutputMap
+from im2im_zoo.runtime.layout import Layout, OutputMap
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.tile_job import Sink
 

@@ -17,7 +17,7 @@ from im2im_zoo.errors import PlanError
 from im2im_zoo.networks.ports import Port
 from im2im_zoo.processing.grouping import INSTANCES
 from im2im_zoo.runtime.grouping import GroupPlan
-from im2im_zoo.runtime.mapping import AxisMap, InputMap, Layout, OutputMap, Role
+from im2im_zoo.runtime.layout import AxisMap, InputMap, Layout, OutputMap, Role
 from im2im_zoo.runtime.memory import Cost, Projection, bytes_text
 from im2im_zoo.runtime.tiling import Span
 

@@ -1,33 +1,26 @@
-"""Make the plan of a prediction: the axes, the halo, and the tiles that fit the memory. Reads no voxel.
+"""Make the plan of a prediction: the axes, the halo, and the tiles (`cutting`) that fit the memory (`fit`). Reads no voxel."""
 
-Tiles are chosen to compute the fewest voxels, the image's and those computed twice in halos, within the
-projected memory: larger tiles compute less and take more, and the first and last of a few large ones keep the rest waiting.
-"""
-
-import itertools
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from im2im_zoo.errors import PlanError
+from im2im_zoo.runtime.cutting import axis_plan, best_tile, blended_tiles, given_tile, one_tile, parts_text
+from im2im_zoo.runtime.fit import Fit
 from im2im_zoo.runtime.grouping import GroupPlan
-from im2im_zoo.runtime.mapping import AxisMap, Layout, images_by_input, map_axes
-from im2im_zoo.runtime.memory import Cost, Projection, bytes_text, default_budget, project
+from im2im_zoo.runtime.layout import AxisMap, Layout
+from im2im_zoo.runtime.mapping import images_by_input, map_axes
+from im2im_zoo.runtime.memory import Cost, Projection, bytes_text, default_budget
 from im2im_zoo.runtime.plan import AxisPlan, HaloSource, Plan
-from im2im_zoo.runtime.tiling import Grid, candidates, spans, split_axis
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
 Halo = int | Mapping[str, int] | Literal["declared"]
 Images = xr.DataArray | Mapping[str, xr.DataArray]
-
-# Where nothing makes tiles exact, they overlap by a quarter of their size at each end.
-_BLENDED_PART = 4
 
 
 def plan_prediction(
@@ -87,20 +80,20 @@ def plan_prediction(
     halos, said = _halos(layout.network_axes, halo)
     cost = cost or Cost.guess(package.path(package.weights_entry(chosen)).stat().st_size)
     budget = default_budget() if memory is None else memory
-    fit = _Fit.of(package, layout, given, cost, budget, workers, blend, grouping)
+    fit = Fit.of(package, layout, given, cost, budget, workers, blend, grouping)
     if grouping is not None and not whole:
         grouping, fit = _within(grouping, fit, group_blocks)
     if cuts is not None:
-        axes = tuple(_axis_plan(m, **cuts[m.name]) for m in layout.network_axes)
+        axes = tuple(axis_plan(m, **cuts[m.name]) for m in layout.network_axes)
     elif blend and not whole:
-        axes = _blended(layout.network_axes, tile, fit)
+        axes = blended_tiles(layout.network_axes, tile, fit)
         said, halo_source = "blending", "blending"
     elif whole:
-        axes = _one_tile(layout.network_axes, halos)
+        axes = one_tile(layout.network_axes, halos)
     elif tile is not None:
-        axes = _given_tile(layout.network_axes, halos, tile)
+        axes = given_tile(layout.network_axes, halos, tile)
     else:
-        axes = _best_tile(layout.network_axes, halos, fit)
+        axes = best_tile(layout.network_axes, halos, fit)
     projected = fit.projection(axes)
     if projected.total > budget and not whole:
         raise PlanError(_too_small(projected, budget, axes, asked=tile is not None))
@@ -127,7 +120,7 @@ def plan_prediction(
     )
 
 
-def _within(grouping: GroupPlan, fit: "_Fit", decided: Mapping[str, Any] | None) -> tuple[GroupPlan, "_Fit"]:
+def _within(grouping: GroupPlan, fit: "Fit", decided: Mapping[str, Any] | None) -> tuple[GroupPlan, "Fit"]:
     """Grouping within the budget, whatever the tiles: the whole at once, or in blocks.
 
     Raises:
@@ -164,113 +157,6 @@ def _with_dtype(layout: Layout, dtype: str | None) -> Layout:
     return replace(layout, outputs=tuple(replace(o, dtype=name) for o in layout.outputs))
 
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """What a tiling takes of the memory, apart from the tiling itself. `*_values`: for one voxel of the reference."""
-
-    cost: Cost
-    budget: int
-    in_values: float
-    out_values: float
-    in_itemsize: int
-    chunk_bytes: int
-    whole_before: frozenset[str]
-    whole_after: frozenset[str]
-    whole_bytes: int
-    workers: int
-    grouping: int
-    group_workers: int = 1
-
-    @classmethod
-    def of(
-        cls,
-        package: "Package",
-        layout: Layout,
-        images: Mapping[str, xr.DataArray],
-        cost: Cost,
-        budget: int,
-        workers: int,
-        blend: bool,
-        grouping: GroupPlan | None,
-    ) -> "_Fit":
-        from im2im_zoo.processing import needs_statistics
-
-        before, after, whole = set(), set(), 0
-        for spec, source in zip(package.inputs, layout.inputs, strict=True):
-            custom = package.before_rdf.get(source.id, ())
-            if source.given and _mixes_voxels([*custom, *spec.preprocessing]):
-                before.add(source.id)
-                # An operation on the whole: the array, its result, and as much for what it does within.
-                whole += 4 * 4 * math.prod(source.sizes.values())
-        for number, target in enumerate(layout.outputs):
-            operations = list(package.outputs[number].postprocessing)
-            mixes = _mixes_voxels(operations)
-            if mixes or needs_statistics(operations) or None in target.sizes.values():
-                after.add(target.id)
-            if mixes:
-                whole += 4 * 4 * math.prod(n or 1 for n in target.sizes.values())
-        itemsize = max((images[i.id].dtype.itemsize for i in layout.inputs if i.given), default=4)
-        return cls(
-            cost,
-            budget,
-            sum(_values(layout, i.axes, i.sizes, n, 0) for n, i in enumerate(layout.inputs) if i.given),
-            sum(_values(layout, o.axes, o.sizes, n, 1) for n, o in enumerate(layout.outputs)),
-            itemsize,
-            sum(_chunk_bytes(images[i.id]) for i in layout.inputs if i.given),
-            frozenset(before),
-            frozenset(after),
-            whole,
-            workers,
-            0 if grouping is None else grouping.bytes,
-        )
-
-    def projection(self, axes: Sequence[AxisPlan]) -> Projection:
-        return self.projection_of(math.prod(a.tile for a in axes))
-
-    def projection_of(self, tile_voxels: int) -> Projection:
-        return project(
-            self.cost,
-            tile_voxels=tile_voxels,
-            in_values=self.in_values,
-            out_values=self.out_values,
-            in_itemsize=self.in_itemsize,
-            chunk_bytes=self.chunk_bytes,
-            whole_bytes=self.whole_bytes,
-            workers=self.workers,
-            grouping=self.grouping,
-            group_workers=self.group_workers,
-        )
-
-
-def _values(
-    layout: Layout, axes: Sequence[str], sizes: Mapping[str, int | None], number: int, side: Literal[0, 1]
-) -> float:
-    """Values of a tensor for one voxel of the reference."""
-    networks = {m.name: m.network for m in layout.network_axes if m.network is not None}
-    total = 1.0
-    for name in axes:
-        if name == "batch":
-            continue
-        port = None
-        if name in networks:
-            port = (networks[name].inputs, networks[name].outputs)[side][number]
-        total *= float(port.scale) if port is not None else float(sizes[name] or 1)
-    return total
-
-
-def _chunk_bytes(image: xr.DataArray) -> int:
-    """Bytes of one chunk of a file, uncompressed; 0 if it is not stored in chunks."""
-    chunks = image.encoding.get("preferred_chunks") or {}
-    return math.prod(int(chunks.get(a, 1)) for a in image.dims) * image.dtype.itemsize if chunks else 0
-
-
-def _mixes_voxels(operations: Sequence[Any]) -> bool:
-    """Whether an operation makes a voxel from voxels elsewhere in the image, so that it cannot be done per tile."""
-    return any(
-        op.id == "custom" or (op.id == "softmax" and str(op.kwargs.axis) != "channel") for op in operations
-    )
-
-
 def _weights(package: "Package", weights: str | None) -> str:
     if weights is None:
         return package.weights[0]
@@ -302,145 +188,10 @@ def _no_halo(axes: Sequence[AxisPlan], source: HaloSource) -> list[str]:
     return [f"no halo along {', '.join(cut)} ({why}): the result will have seams there; give one with --halo"]
 
 
-def _grid(axis: AxisMap, halo: int) -> Grid:
-    if axis.grid is None:
-        raise PlanError(f"the axis {axis.name} has no sizes")
-    if axis.grid.fixed and axis.network is not None:
-        scales = [p.scale.denominator for p in (*axis.network.inputs, *axis.network.outputs) if p is not None]
-        return Grid.of_fixed_size(axis.grid.minimum, max(halo, axis.crop), math.lcm(*scales))
-    return axis.grid
-
-
-def _one_tile(maps: Sequence[AxisMap], halos: Mapping[str, int]) -> tuple[AxisPlan, ...]:
-    axes = []
-    for m in maps:
-        grid = _grid(m, halos[m.name])
-        size = grid.at_least(m.size + 2 * m.crop)
-        if grid.fixed and size > grid.minimum:
-            raise PlanError(
-                f"the network takes {grid.minimum} voxels along {m.name} only, so {m.size} cannot be run as a whole; use tiles"
-            )
-        axes.append(_axis_plan(m, halos[m.name], size, max(size, m.size)))
-    return tuple(axes)
-
-
-def _given_tile(
-    maps: Sequence[AxisMap], halos: Mapping[str, int], tile: Mapping[str, int]
-) -> tuple[AxisPlan, ...]:
-    cut_axes = [m.name for m in maps if m.role == "tile"]
-    unknown = sorted(set(tile) - set(cut_axes))
-    if unknown:
-        raise PlanError(f"tile: {', '.join(unknown)} is no axis that is cut; these are {', '.join(cut_axes)}")
-    axes: list[AxisPlan] = []
-    for m in maps:
-        grid = _grid(m, halos[m.name])
-        if m.role != "tile":
-            axes += _one_tile([m], halos)
-            continue
-        size = grid.minimum if grid.fixed else grid.at_least(m.size + 2 * m.crop)
-        size = min(size, tile.get(m.name, size))
-        try:
-            cut = split_axis(m.size, size, halos[m.name], grid, m.crop)
-        except PlanError as error:
-            raise PlanError(f"tile along {m.name}: {error}") from error
-        axes.append(_axis_plan(m, halos[m.name], size, cut[0].inner.stop if len(cut) > 1 else m.size))
-    return tuple(axes)
-
-
-def _blended(maps: Sequence[AxisMap], tile: Mapping[str, int] | None, fit: _Fit) -> tuple[AxisPlan, ...]:
-    """The largest tiles that fit, that overlap by half where they are cut; one tile if the image fits."""
-    none = {m.name: 0 for m in maps}
-    if tile is None:
-        largest = _best_tile(maps, none, fit)
-        if all(len(a.spans) == 1 for a in largest):
-            return largest
-        tile = {a.name: a.tile for a, m in zip(largest, maps, strict=True) if m.role == "tile"}
-    halos = none | {name: size // _BLENDED_PART for name, size in tile.items() if name in none}
-    return _given_tile(maps, halos, tile)
-
-
-def _best_tile(maps: Sequence[AxisMap], halos: Mapping[str, int], fit: _Fit) -> tuple[AxisPlan, ...]:
-    """One tile if the image fits; else those that take the least time of those that fit; of equals, the fewest.
-
-    That is the time for the voxels that they compute, and for half a tile more: the memory that the first one touches has to be
-    cleared, and nothing overlaps with reading it and with writing the last (measured: a sixth to a whole of a tile's time).
-    """
-    options = [_options(m, halos[m.name]) for m in maps]
-    room = _largest_tile_voxels(fit)
-    best: tuple[tuple[int, int], tuple[tuple[int, int, int], ...]] | None = None
-    smallest = math.prod(min(t for t, _, _ in o) for o in options)
-    for chosen in itertools.product(*_thinned(options)):
-        voxels = math.prod(t for t, _, _ in chosen)
-        if voxels > room:
-            continue
-        count = math.prod(n for _, n, _ in chosen)
-        key = (voxels * (2 * count + 1) * (count > 1), count)
-        if best is None or key < best[0]:
-            best = (key, chosen)
-    if best is None:
-        projected = fit.projection_of(smallest)
-        raise PlanError(
-            f"the memory of {bytes_text(fit.budget)} does not suffice: the smallest tile, {smallest} voxels, takes "
-            f"{bytes_text(projected.total)} ({_parts(projected)}); give at least {projected.total} bytes with --memory"
-        )
-    return tuple(_axis_plan(m, halos[m.name], t, c) for m, (t, _, c) in zip(maps, best[1], strict=True))
-
-
-def _options(m: AxisMap, halo: int) -> list[tuple[int, int, int]]:
-    """(tile, how many, cut) of all ways to cut an axis that are worth considering."""
-    grid = _grid(m, halo)
-    if m.role != "tile":
-        (axis,) = _one_tile([m], {m.name: halo})
-        return [(axis.tile, 1, axis.cut)]
-    found = [(t, -(-m.size // c), c) for c, t in candidates(m.size, halo, grid, m.crop)]
-    if not found:
-        least = 2 * max(halo, m.crop) + grid.step
-        raise PlanError(
-            f"the network takes {grid.minimum} voxels along {m.name} only, which a halo of {halo} leaves "
-            f"nothing of (it takes {least} or more); give a smaller one with --halo"
-        )
-    return found
-
-
-def _thinned(
-    options: list[list[tuple[int, int, int]]], most: int = 200_000
-) -> list[list[tuple[int, int, int]]]:
-    """Fewer options where their combinations are too many to look at: every k-th, the extremes always."""
-    cut = sum(1 for o in options if len(o) > 1)
-    limit = max(2, int(most ** (1 / max(1, cut))))
-    return [
-        o if len(o) <= limit else [o[round(i * (len(o) - 1) / (limit - 1))] for i in range(limit)]
-        for o in options
-    ]
-
-
-def _largest_tile_voxels(fit: _Fit) -> int:
-    """How many voxels a tile may have within the budget, by bisection of the projection."""
-    low, high = 0, 1
-    while fit.projection_of(high).total <= fit.budget and high < 2**60:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fit.projection_of(middle).total <= fit.budget else (low, middle)
-    return low
-
-
-def _axis_plan(m: AxisMap, halo: int, tile: int, cut: int) -> AxisPlan:
-    grid = _grid(m, halo)
-    cuts = spans(m.size, cut, tile, halo, grid, m.crop)
-    return AxisPlan(m.name, m.size, grid.at_least(m.size + 2 * m.crop), tile, cut, halo, tuple(cuts))
-
-
 def _too_small(projected: Projection, budget: int, axes: Sequence[AxisPlan], *, asked: bool) -> str:
     tile = " x ".join(str(a.tile) for a in axes)
     return (
         f"the memory of {bytes_text(budget)} does not suffice for tiles of {tile}: they take "
-        f"{bytes_text(projected.total)} ({_parts(projected)}); give at least {projected.total} bytes with --memory"
+        f"{bytes_text(projected.total)} ({parts_text(projected)}); give at least {projected.total} bytes with --memory"
         + (", or smaller tiles" if asked else "")
     )
-
-
-def _parts(p: Projection) -> str:
-    parts = {"the process": p.process, "the network": p.network, "arrays": p.arrays, "whole image": p.whole}
-    text = ", ".join(f"{what} {bytes_text(n)}" for what, n in parts.items() if n)
-    return text + (f", in each of {p.workers} processes" if p.workers > 1 else "")

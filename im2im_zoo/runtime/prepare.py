@@ -21,7 +21,8 @@ from im2im_zoo.runtime.allocator import set_up_memory
 from im2im_zoo.runtime.cache import cache_file, read_cache, write_cache
 from im2im_zoo.runtime.choice import open_network
 from im2im_zoo.runtime.cost import measure_cost, measure_larger, resident_bytes
-from im2im_zoo.runtime.mapping import AxisMap, Layout, map_axes
+from im2im_zoo.runtime.layout import AxisMap, Layout
+from im2im_zoo.runtime.mapping import map_axes
 from im2im_zoo.runtime.memory import Cost, default_budget
 from im2im_zoo.runtime.outputs import Format
 from im2im_zoo.runtime.overlap import measure_overlap

@@ -17,7 +17,7 @@ from im2im_zoo.processing import Pipeline, fit
 from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
 from im2im_zoo.processing.requirements import passes
 from im2im_zoo.runtime.checkpoint import FileCheckpoint, checkpoint_file
-from im2im_zoo.runtime.mapping import InputMap
+from im2im_zoo.runtime.layout import InputMap
 from im2im_zoo.runtime.memory import STATISTICS_BLOCK_BYTES
 from im2im_zoo.runtime.plan import Plan
 from im2im_zoo.runtime.samples import read_region, sample_tensor

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.processing import Pipeline
-from im2im_zoo.runtime.mapping import InputMap
+from im2im_zoo.runtime.layout import InputMap
 
 
 class _View:

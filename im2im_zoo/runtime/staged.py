@@ -33,7 +33,7 @@ from im2im_zoo.runtime.blockwise.run import LABELS
 from im2im_zoo.runtime.blockwise.sample import Code
 from im2im_zoo.runtime.grouping import Records, group_samples
 from im2im_zoo.runtime.label_image import LabelImage
-from im2im_zoo.runtime.mapping import Layout
+from im2im_zoo.runtime.layout import Layout
 from im2im_zoo.runtime.outputs import (
     OF_LABELS,
     label_storage,
