@@ -63,7 +63,7 @@ class Plan:
     Attributes:
         model, version: what runs.
         weights_format, backend, precision: with which weights, by which library, in which numbers.
-        layout: all axes, inputs and outputs (see `mapping`).
+        layout: all axes, inputs and outputs.
         axes: those that the network takes, cut.
         halo_source: where the halo comes from; `halo_note` says it in a sentence.
         blend: whether tiles overlap and are averaged with weights, as nothing makes them exact.
