@@ -63,4 +63,7 @@ def _missing_module(error: ModuleNotFoundError) -> str:
 def _fail(message: str, code: int) -> None:
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
+    # If a Ctrl-C came while Python ran code from a string, as in making a dataclass, it ends by the signal and not with this
+    # code, unless it runs another string.
+    exec("")  # noqa: S102
     sys.exit(code)

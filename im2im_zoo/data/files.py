@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from im2im_zoo.errors import DataError
-from im2im_zoo.images import Address, Place, image_suffixes, plate_images, web_state
+from im2im_zoo.images import Address, Place, plate_images, stem_of, web_state
+from im2im_zoo.images.names import known_suffixes, outer_zarr, suffix_of
 
 _SHOWN = 10
-# Formats of microscopes that are read through bioio.
-_MICROSCOPES = (".czi", ".lif", ".nd2")
 _ZARR_ENTRIES = ("zarr.json", ".zattrs", ".zgroup")
 
 
@@ -32,18 +31,7 @@ def is_image_file(path: Path) -> bool:
         return False
     if path.is_dir():
         return path.suffix == ".zarr" or any((path / entry).is_file() for entry in _ZARR_ENTRIES)
-    return _suffix(path) != ""
-
-
-def stem_of(path: Place) -> str:
-    """The name without the suffix of its format: `a` for `a.tif`, `a.ome.tif` and `a.ome.zarr`.
-
-    An image within a zarr is named by its way there: `plate-A-1-0` for `plate.ome.zarr/A/1/0`.
-    """
-    outer = _outer(path)
-    if outer is not None:
-        return "-".join((stem_of(outer), *path.relative_to(outer).parts))
-    return path.name[: len(path.name) - len(_suffix(path))]
+    return suffix_of(path) != ""
 
 
 def image_files(folder: Path, what: str) -> list[Path]:
@@ -67,7 +55,7 @@ def image_files(folder: Path, what: str) -> list[Path]:
         others = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
         raise DataError(
             f"{what}: no images in {folder.absolute()}; looked for files that end in "
-            f"{', '.join(_suffixes())}; "
+            f"{', '.join(known_suffixes())}; "
             + (f"there are only\n{list_files(others)}" if others else "the folder is empty")
         )
     return fields_of(found)
@@ -84,7 +72,7 @@ def fields_of(files: Sequence[Path]) -> list[Path]:
 
 def well_of(path: Place) -> str | None:
     """The name of the well that an image of a plate is of: `plate-A-1`; None if it is of none."""
-    outer = _outer(path)
+    outer = outer_zarr(path)
     return None if outer is None or len(path.relative_to(outer).parts) != 3 else stem_of(path.parent)
 
 
@@ -145,18 +133,3 @@ def _parts(path: Path) -> Iterator[Path]:
         yield from sorted(p for p in path.rglob("*") if p.is_file())
     else:
         yield path
-
-
-def _outer(path: Place) -> Place | None:
-    """The zarr that an image is within."""
-    return next((parent for parent in path.parents if parent.name.lower().endswith(".zarr")), None)
-
-
-def _suffix(path: Place) -> str:
-    lower = path.name.lower()
-    fitting = [s for s in _suffixes() if lower.endswith(s) and len(lower) > len(s)]
-    return max(fitting, key=len, default="")
-
-
-def _suffixes() -> tuple[str, ...]:
-    return (*image_suffixes().readable, *_MICROSCOPES)

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.axes import AxisName
-from im2im_zoo.data.files import image_files, is_image_file, stem_of
+from im2im_zoo.data.files import image_files, is_image_file
 from im2im_zoo.data.pairing import find_pairs
 from im2im_zoo.errors import DataError
 from im2im_zoo.images import open_image
+from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Data, Recipe
 from im2im_zoo.recipe_file import make_recipe
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from im2im_zoo.data.files import by_stem, fields_of, image_files, is_image_file, list_files, stem_of, well_of
+from im2im_zoo.data.files import by_stem, fields_of, image_files, is_image_file, list_files, well_of
 from im2im_zoo.data.keys import check_keys
 from im2im_zoo.data.matching import Matched, Side, in_subfolder, match_folders, match_suffixes
 from im2im_zoo.data.pairs import PARTS, Pair, Pairs, refuse_shared
@@ -18,6 +18,7 @@ from im2im_zoo.data.table import given_table, read_table, rows_of
 from im2im_zoo.data.time_points import time_points
 from im2im_zoo.errors import DataError
 from im2im_zoo.images import Place
+from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Data
 
 

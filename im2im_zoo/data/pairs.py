@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from im2im_zoo.data.files import hash_content, list_files, stem_of
+from im2im_zoo.data.files import hash_content, list_files
 from im2im_zoo.errors import DataError
 from im2im_zoo.images import Place
+from im2im_zoo.images.names import stem_of
 
 PARTS = ("train", "val")
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import xarray as xr
 
 from im2im_zoo.data.cached_image import Fitter, Image, Plan, plan_file, raw_image, write
-from im2im_zoo.data.files import identify, stem_of
+from im2im_zoo.data.files import identify
 from im2im_zoo.data.matching import Side
 from im2im_zoo.data.pairs import Pair, Pairs
 from im2im_zoo.data.samples import Sample, check_samples, open_sample, open_side
 from im2im_zoo.data.stored import Stored
 from im2im_zoo.errors import DataError
 from im2im_zoo.images import Place
+from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Recipe
 
 Progress = Callable[[int, int, str], None]

@@ -3,6 +3,7 @@
 from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.joined import join_channels, sources_of
 from im2im_zoo.images.metadata import pixel_size_um
+from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.ome_zarr import web_state
 from im2im_zoo.images.open import ImageSuffixes, image_suffixes, open_image, select_channels
 from im2im_zoo.images.plate import plate_images
@@ -24,6 +25,7 @@ __all__ = [
     "plate_images",
     "select_channels",
     "sources_of",
+    "stem_of",
     "web_state",
     "write_image",
 ]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from im2im_zoo.errors import PlanError
-from im2im_zoo.images import as_place, join_channels, open_image, select_channels, sources_of
+from im2im_zoo.errors import AxesError, PlanError
+from im2im_zoo.images import as_place, join_channels, open_image, select_channels, sources_of, stem_of
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.mapping import images_by_input, main_input
 from im2im_zoo.runtime.prepare import Settings
@@ -46,18 +46,32 @@ def open_joined(
 ) -> xr.DataArray:
     """One image, or several of the same place as one whose channels follow each other; those without a name are called after the file.
 
+    Args:
+        images: the first, and further ones.
+        axes: of the first, and of those of the others whose files do not say.
+        channels: those to take of all.
+
     Raises:
         ImageError, AxesError: an image that cannot be opened, lacks a channel, or does not go with the others.
     """
     first, *more = images
     if not more:
         return first if isinstance(first, xr.DataArray) else open_image(first, axes=axes, channels=channels)
-    opened = [i if isinstance(i, xr.DataArray) else open_image(i, axes=axes) for i in images]
-    names = [Path(next(iter(sources_of(i)), f"image {n}")).name.split(".")[0] for n, i in enumerate(opened)]
-    joined = join_channels(opened, names)
-    if channels is None:
-        return joined
-    return select_channels(as_place(next(iter(sources_of(joined)), "joined images")), joined, channels)
+    opened = [open_joined([first], axes), *(_open_further(image, axes) for image in more)]
+    places = [as_place(next(iter(sources_of(i)), f"image {n}")) for n, i in enumerate(opened)]
+    joined = join_channels(opened, [stem_of(place) for place in places])
+    return joined if channels is None else select_channels(places[0], joined, channels)
+
+
+def _open_further(image: Image, axes: str | None) -> xr.DataArray:
+    if isinstance(image, xr.DataArray):
+        return image
+    try:
+        return open_image(image)
+    except AxesError:
+        if axes is None:
+            raise
+        return open_image(image, axes=axes)
 
 
 def at_model_scale(

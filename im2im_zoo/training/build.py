@@ -45,7 +45,8 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
         for where, component in _components(value, f"trainer.{key}"):
             check(component, where, allow_code=allow_code)
     every, epochs = (recipe.trainer.get(key) for key in ("check_val_every_n_epoch", "max_epochs"))
-    if isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0:
+    validates = not (isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0)
+    if recipe.monitor.startswith("val_") and not validates:
         raise RecipeError(
             f"trainer.check_val_every_n_epoch: {every}: nothing is ever validated in {epochs} epochs, so none would be the best one; "
             "say a smaller number"

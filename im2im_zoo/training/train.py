@@ -15,8 +15,8 @@ from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.advice import Choice
 from im2im_zoo.data.content_hashes import remembered
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.files import stem_of
 from im2im_zoo.errors import InterruptionError, TrainingError
+from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe_file import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
@@ -238,6 +238,8 @@ def _fit(
 ) -> None:
     checkpoints = output / "checkpoints"
     monitor, mode = recipe.monitor, recipe.monitor_mode
+    # In an epoch after which nothing is validated, there is no figure yet, or an older one.
+    every = (options.get("check_val_every_n_epoch") if monitor.startswith("val_") else None) or 1
     keep: dict[str, Any] = {
         "dirpath": checkpoints,
         "save_on_train_epoch_end": True,
@@ -252,13 +254,12 @@ def _fit(
         *([HardPatches(data)] if recipe.data.hard_patches else []),
         *([Reporter(report)] if report else []),
         *options.pop("callbacks"),
-        # Where nothing is validated, there is no figure yet, or an older one.
         ModelCheckpoint(
             filename="best",
             monitor=monitor,
             mode=mode,
             save_top_k=1,
-            every_n_epochs=options.get("check_val_every_n_epoch") or 1 if monitor.startswith("val_") else 1,
+            every_n_epochs=every,
             **keep,
         ),
         ModelCheckpoint(filename="last", **keep),

@@ -9,10 +9,11 @@ import pytest
 import xarray as xr
 
 from im2im_zoo.cli.app import app
-from im2im_zoo.errors import ImageError
+from im2im_zoo.errors import AxesError, ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import predict
+from im2im_zoo.runtime.inputs import open_joined
 from im2im_zoo.runtime.resume import unfinished
 
 SIZES = {"z": 30, "y": 60, "x": 52}
@@ -71,6 +72,22 @@ def test_the_command_joins_files_in_several_processes(
     )
 
 
+def test_files_that_do_not_say_their_axes_have_those_that_are_given(
+    unet_3d: Package, files: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    both, dna, other = files
+    arrays = [tmp_path / "a.b.npy", tmp_path / "c.npy"]
+    for path, image in zip(arrays, open_image(both), strict=True):
+        np.save(path, image.to_numpy())
+    expected = open_joined([dna, other])
+    for second in (arrays[1], other):
+        joined = open_joined([arrays[0], second], axes="zyx")
+        np.testing.assert_array_equal(joined, expected)
+    assert list(open_joined(arrays, axes="zyx")["channel"].values) == ["a.b", "c"]
+    with pytest.raises(AxesError, match="does not say which axes"):
+        open_joined([dna, arrays[1]])
+
+
 def test_another_second_file_is_not_mixed_into_an_unfinished_prediction(
     unet_3d: Package, files: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -86,7 +103,7 @@ def test_another_second_file_is_not_mixed_into_an_unfinished_prediction(
         predict(unet_3d, dna, output, join=[other], progress=stop, **common)
     assert unfinished(output)
     another = write_image(image_of(1, 1), tmp_path / "another.ome.zarr")
-    with pytest.raises(Exception, match="--restart"):
+    with pytest.raises(PlanError, match="--restart"):
         predict(unet_3d, dna, output, join=[another], **common)
     assert predict(unet_3d, dna, output, join=[other], **common).resumed > 0
 

@@ -104,6 +104,7 @@ def test_two_processes_train_one_run_with_one_cache_and_learn_what_is_hard_as_on
     assert run.provenance["state"] == "complete"
     assert [row["step"] for row in run.metrics] == [1, 2, 3]
     assert load_framework(run).exported_network()(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 6  # of each image and target, one
     runs = train(alone, tmp_path / "one"), run
     one, two = (torch.load(run.checkpoint("last"), weights_only=True)["ImagePairs"]["hard"] for run in runs)
     assert one.isfinite().any()

@@ -96,6 +96,13 @@ def test_a_run_that_ends_before_anything_was_validated_keeps_its_last_epoch(
     assert run.checkpoint("last").is_file()
 
 
+def test_without_validation_the_best_epoch_is_that_of_the_training_figure(tiny: Tiny, tmp_path: Path) -> None:
+    never = {"monitor": "train_loss", "monitor_mode": "min", "trainer__check_val_every_n_epoch": 3}
+    run = train(tiny(**never), tmp_path / "run")
+    assert len(run.metrics) == 2
+    assert run.checkpoint("best").is_file()
+
+
 def test_the_seed_decides_the_weights(tiny: Tiny, tmp_path: Path) -> None:
     one = [
         weights(train(tiny(seed=s, trainer__max_epochs=1), tmp_path / n).checkpoint("last"))
