@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e ".[train,openvino]"
-	$(BIN)/python -m im2im_zoo.resources
+	$(BIN)/python -m im2im_zoo.core.resources
 	touch $@
 
 demo: setup

@@ -29,7 +29,7 @@ from monai.transforms import (
 
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.images import write_image
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 
 Serve = Callable[[int], object]
 Turn = Callable[[int, int], float]

@@ -69,15 +69,15 @@ def ours(folder: Path, method: str, memory: int, workers: int) -> int:
     import hashlib
     import shutil
 
-    from im2im_zoo.grouping import components, embedseg
+    from im2im_zoo.core.allocator import set_up_memory
     from im2im_zoo.images import create_image, open_image
-    from im2im_zoo.processing.grouping import Grouping
-    from im2im_zoo.runtime.allocator import set_up_memory
-    from im2im_zoo.runtime.blockwise import group_in_blocks
-    from im2im_zoo.runtime.blockwise.grid import BlockGrid
-    from im2im_zoo.runtime.blockwise.sample import Code, Sample
-    from im2im_zoo.runtime.blockwise.steps import Walker
-    from im2im_zoo.runtime.label_image import LabelImage
+    from im2im_zoo.instances.blockwise import group_in_blocks
+    from im2im_zoo.instances.blockwise.grid import BlockGrid
+    from im2im_zoo.instances.blockwise.sample import Code, Sample
+    from im2im_zoo.instances.blockwise.steps import Walker
+    from im2im_zoo.instances.grouping import Grouping
+    from im2im_zoo.instances.label_image import LabelImage
+    from im2im_zoo.instances.methods import components, embedseg
 
     set_up_memory()
     name, module = {"components": ("inside", components), "embedseg": ("embedding", embedseg)}[method]
@@ -130,7 +130,7 @@ def with_skimage(folder: Path) -> int:
 
 
 def with_our_file(folder: Path) -> int:
-    from im2im_zoo.grouping import embedseg
+    from im2im_zoo.instances.methods import embedseg
 
     return whole(folder, "embedding", embedseg.group)
 

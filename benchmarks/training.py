@@ -17,7 +17,7 @@ from monai.networks.nets import BasicUNet
 
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.callbacks import TrainingProgress
 from im2im_zoo.training.train import train

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from im2im_zoo.package import open_package
     from im2im_zoo.packaging import export_package, validate_package
     from im2im_zoo.recipe import Recipe
-    from im2im_zoo.recipe_file import load_recipe
+    from im2im_zoo.recipe.load import load_recipe
     from im2im_zoo.runtime import plan_prediction, predict, predict_array
     from im2im_zoo.training.run import load_framework, open_run
     from im2im_zoo.training.train import train
@@ -25,7 +25,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "export_package": "packaging",
     "load_framework": "training.run",
-    "load_recipe": "recipe_file",
+    "load_recipe": "recipe.load",
     "open_image": "images",
     "open_package": "package",
     "open_run": "training.run",

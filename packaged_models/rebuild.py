@@ -17,7 +17,7 @@ from im2im_zoo.evaluation import panels_png, segmentation_panels
 from im2im_zoo.images import open_image
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import validate_package
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime import predict_array
 from im2im_zoo.samples import write_samples
 

@@ -21,7 +21,7 @@ _CONTEXT.set_forkserver_preload(
         "im2im_zoo.cli.held_out",
         "im2im_zoo.cli.train",
         "im2im_zoo.evaluation",
-        "im2im_zoo.packaging.export",
+        "im2im_zoo.packaging.export.export",
         "im2im_zoo.runtime.prediction",
         "monai.networks.nets",
         "monai.transforms",

@@ -10,7 +10,7 @@ import tifffile
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from im2im_zoo.resources import sample_image
+from im2im_zoo.core.resources import sample_image
 
 # The same examples at each run, so that a change is what breaks a test; how long a machine takes says nothing of whether it
 # is right. `pytest --hypothesis-profile=search` looks at others.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from site_for_tests import Authority, Site, make_authority, serving
 
-from im2im_zoo.download import Policy, download
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.download import Policy, download
+from im2im_zoo.core.errors import PackageError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from im2im_zoo.array_file import read_npy
-from im2im_zoo.errors import ImageError, PackageError
-from im2im_zoo.picture_file import picture_size
+from im2im_zoo.core.array_file import read_npy
+from im2im_zoo.core.errors import ImageError, PackageError
+from im2im_zoo.core.picture_file import picture_size
 
 
 def npy(header: str, content: bytes = b"") -> bytes:

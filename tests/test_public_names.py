@@ -32,7 +32,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_each_is_there_whatever_was_imported_before() -> None:
-    script = "import im2im_zoo, im2im_zoo.recipe, im2im_zoo.recipe_file; " + "; ".join(
+    script = "import im2im_zoo, im2im_zoo.recipe, im2im_zoo.recipe.load; " + "; ".join(
         f"assert callable(im2im_zoo.{name}), {name!r}" for name in NAMES
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from im2im_zoo.errors import FULL, Im2ImError, InterruptionError
+from im2im_zoo.core.errors import FULL, Im2ImError, InterruptionError
 
 
 def main() -> None:

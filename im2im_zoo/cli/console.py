@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from im2im_zoo.packaging.consumers import ConsumerVerdict
+    from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
 
 _DRAWN_A_SECOND = 4
 

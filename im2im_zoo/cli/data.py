@@ -10,16 +10,16 @@ import typer
 
 from im2im_zoo.cli.console import print_json, print_table, progress, say
 from im2im_zoo.cli.train import parse_overrides
-from im2im_zoo.errors import Im2ImError
-from im2im_zoo.recipe_file import load_recipe, recipe_names
+from im2im_zoo.core.errors import Im2ImError
+from im2im_zoo.recipe.load import load_recipe, recipe_names
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from im2im_zoo.data.advice import Choice
-    from im2im_zoo.data.examine import Examination
-    from im2im_zoo.data.extents import Extents
-    from im2im_zoo.data.finding import Finding, Look
+    from im2im_zoo.data.check.examine import Examination
+    from im2im_zoo.data.check.finding import Finding, Look
+    from im2im_zoo.data.patches.advice import Choice
+    from im2im_zoo.data.patches.extents import Extents
     from im2im_zoo.evaluation.gallery import Remark, Row
     from im2im_zoo.evaluation.panels import Panel
     from im2im_zoo.recipe import Recipe
@@ -33,7 +33,7 @@ def check(
     source: str, arguments: Sequence[str], page: Path | None, as_json: bool, headers_only: bool
 ) -> None:
     """Look through the images and tell what was found; exit 1 if there is an error among it."""
-    from im2im_zoo.data.examine import examine
+    from im2im_zoo.data.check.examine import examine
 
     recipe = _recipe(source, arguments)
     with progress("Looking at the images", "images") as bar:
@@ -58,7 +58,7 @@ def _recipe(source: str, arguments: Sequence[str]) -> "Recipe":
         raise typer.BadParameter(
             f"{arguments[0]!r} overrides a key of a recipe, but {source} is none; give a recipe, and --data.path={source}"
         )
-    from im2im_zoo.data.layout import guess_recipe
+    from im2im_zoo.data.pairing.layout import guess_recipe
 
     return guess_recipe(path)
 
@@ -87,8 +87,8 @@ def _advice(recipe: "Recipe", found: "Examination", *, with_network: bool) -> "l
     """What suits the images and this machine, by the rules of training."""
     import torch
 
-    from im2im_zoo.data.advice import choose_batch, choose_patch, choose_workers
-    from im2im_zoo.data.extents import extents_of
+    from im2im_zoo.data.patches.advice import choose_batch, choose_patch, choose_workers
+    from im2im_zoo.data.patches.extents import extents_of
 
     inputs = [look.image for look in found.looks if look.side == "input"]
     if not inputs:

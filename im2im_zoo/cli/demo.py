@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from im2im_zoo.cli.console import results, say
-from im2im_zoo.errors import DataError
+from im2im_zoo.core.errors import DataError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,7 +77,7 @@ def _samples(output: Path) -> Path:
 
 def _train(images: Path, output: Path) -> "Run":
     from im2im_zoo.cli.train import train_with_progress
-    from im2im_zoo.recipe_file import load_recipe
+    from im2im_zoo.recipe.load import load_recipe
 
     recipe = load_recipe(RECIPE, [("data.path", str(images))])
     return train_with_progress(recipe, output / "run", resume=False, allow_code=())

@@ -108,7 +108,7 @@ def _pictures(prediction: Any, target: Any, image: str | None, most: int) -> "li
 
 def with_labels(prediction: str) -> str:
     """The labels that `predict` has put into an OME-Zarr, if there are any; else the image itself."""
-    from im2im_zoo.processing.grouping import INSTANCES
+    from im2im_zoo.instances.grouping import INSTANCES
 
     labels = Path(prediction) / "labels" / INSTANCES
     if not labels.is_dir():

@@ -13,7 +13,7 @@ from im2im_zoo.cli.held_out import (
     held_out_evaluation,
     prediction_difference,
 )
-from im2im_zoo.packaging.weights import FORMATS, NEWEST_OPSET, OPSET
+from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +71,7 @@ def _opset(text: str) -> int:
 def show_consumers(exported: "Exported", as_json: bool) -> None:
     """Print which programs run a package."""
     from im2im_zoo.package import open_package
-    from im2im_zoo.packaging.consumers import consumer_table
+    from im2im_zoo.packaging.consumers.programs import consumer_table
 
     with open_package(exported.folder) as package:
         table = consumer_table(package)
@@ -200,7 +200,7 @@ def _made_portable(
         PackageError: it is not, or it cannot be made.
     """
     from im2im_zoo.data import find_pairs
-    from im2im_zoo.data.samples import open_side
+    from im2im_zoo.data.pairing.samples import open_side
     from im2im_zoo.packaging import PortableLoss, make_portable
 
     pairs = find_pairs(recipe.data, recipe.seed)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from im2im_zoo.axes import axes_letters
 from im2im_zoo.cli.console import print_json, progress, quantity, results, say
+from im2im_zoo.core.axes import axes_letters
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
     from im2im_zoo.runtime import Plan, PredictionResult
-    from im2im_zoo.runtime.prepare import Halo
+    from im2im_zoo.runtime.settings import Halo
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
@@ -223,7 +223,7 @@ def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
 def predict_with_progress(package: Any, image: Any, output: Path, **options: Any) -> "PredictionResult":
     """Predict with a progress bar; options are those of `runtime.predict`."""
     from im2im_zoo.runtime import predict
-    from im2im_zoo.runtime.resume import unfinished
+    from im2im_zoo.runtime.execute.resume import unfinished
 
     output_bytes = 0
 

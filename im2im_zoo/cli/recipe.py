@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from im2im_zoo.cli.console import print_table, say
-from im2im_zoo.errors import RecipeError
-from im2im_zoo.recipe_file import find_recipe, load_recipe, recipe_names
+from im2im_zoo.core.errors import RecipeError
+from im2im_zoo.recipe.load import find_recipe, load_recipe, recipe_names
 
 
 def run(list_recipes: bool, schema: bool, copy: str | None) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.cli.console import print_json, print_table
-from im2im_zoo.errors import Im2ImError, RecipeError
+from im2im_zoo.core.errors import Im2ImError, RecipeError
+from im2im_zoo.package.remote import is_address
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe, recipe_names
-from im2im_zoo.remote_package import is_address
+from im2im_zoo.recipe.load import load_recipe, recipe_names
 
 
 def run(source: str, as_json: bool) -> None:

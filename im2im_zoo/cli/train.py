@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from im2im_zoo.cli.console import print_table, progress, say
-from im2im_zoo.recipe_file import find_recipe, load_recipe, parse_value
+from im2im_zoo.recipe.load import find_recipe, load_recipe, parse_value
 
 if TYPE_CHECKING:
-    from im2im_zoo.data.advice import Choice
+    from im2im_zoo.data.patches.advice import Choice
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from im2im_zoo.cli.console import print_consumers, print_table, results, say
-from im2im_zoo.resources import packaged_models
+from im2im_zoo.core.resources import packaged_models
 
 if TYPE_CHECKING:
     from im2im_zoo.packaging import ValidationReport
@@ -26,7 +26,7 @@ def run(
     strict: bool = False,
 ) -> None:
     """Validate a package; exit with 1 if it is not sound, or, if `strict`, has warnings."""
-    from im2im_zoo.remote_package import is_address
+    from im2im_zoo.package.remote import is_address
 
     if not (is_address(source) or _is_there(source)):
         raise typer.BadParameter(
@@ -63,8 +63,8 @@ def _is_there(source: str) -> bool:
 
 
 def _write_page(report: "ValidationReport", path: Path) -> None:
-    from im2im_zoo.errors import PackageError
-    from im2im_zoo.packaging.validation_page import validation_page
+    from im2im_zoo.core.errors import PackageError
+    from im2im_zoo.packaging.validation.page import validation_page
 
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -78,7 +78,7 @@ def _write_page(report: "ValidationReport", path: Path) -> None:
 
 def show_report(report: "ValidationReport") -> None:
     """Print what was checked, the findings and the verdict."""
-    from im2im_zoo.packaging.finding_codes import SUBJECTS
+    from im2im_zoo.packaging.validation.finding_codes import SUBJECTS
 
     rows = []
     for subject, verdict in report.verdicts().items():

@@ -5,9 +5,9 @@ Importing this loads neither torch, Lightning nor MONAI; `ImagePairs` does when 
 
 from typing import TYPE_CHECKING, Any
 
-from im2im_zoo.data.pairing import find_pairs
-from im2im_zoo.data.pairs import Pair, Pairs, hash_pairs
-from im2im_zoo.data.samples import Sample, open_sample, validation_samples
+from im2im_zoo.data.pairing.pairing import find_pairs
+from im2im_zoo.data.pairing.pairs import Pair, Pairs, hash_pairs
+from im2im_zoo.data.pairing.samples import Sample, open_sample, validation_samples
 
 if TYPE_CHECKING:
     from im2im_zoo.data.datamodule import ImagePairs

@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from im2im_zoo.data.advice import Choice, choose_workers
-from im2im_zoo.data.cache_folder import Lease, user_folder
-from im2im_zoo.data.dataset import (
+from im2im_zoo.core.errors import DataError
+from im2im_zoo.data.cache.cache_folder import Lease, user_folder
+from im2im_zoo.data.cache.preprocess import Preparation, PreparedPairs, Progress, plan_all
+from im2im_zoo.data.cache.rounds import Rounds
+from im2im_zoo.data.cache.stock import Stock
+from im2im_zoo.data.cache.temporary_folder import make_temporary_folder
+from im2im_zoo.data.pairing.pairing import find_pairs
+from im2im_zoo.data.pairing.pairs import Pairs
+from im2im_zoo.data.patches.advice import Choice, choose_workers
+from im2im_zoo.data.patches.dataset import (
     DEVICE_SEEDS,
     PLACES,
     Drawing,
@@ -24,18 +31,11 @@ from im2im_zoo.data.dataset import (
     RandomPatches,
     UnpairedPatches,
 )
-from im2im_zoo.data.hard_places import HardPlaces
-from im2im_zoo.data.pairing import find_pairs
-from im2im_zoo.data.pairs import Pairs
-from im2im_zoo.data.preprocess import Preparation, PreparedPairs, Progress, plan_all
-from im2im_zoo.data.rounds import Rounds
-from im2im_zoo.data.stock import Stock
-from im2im_zoo.data.temporary_folder import make_temporary_folder
-from im2im_zoo.errors import DataError
+from im2im_zoo.data.patches.hard_places import HardPlaces
 from im2im_zoo.recipe import Recipe
 
 if TYPE_CHECKING:
-    from im2im_zoo.data.augmentation import Augmentation, Which
+    from im2im_zoo.data.patches.augmentation import Augmentation, Which
 
 # Where the first of several processes on a machine tells the others of its temporary folder.
 _SHARED = "IM2IM_ZOO_TEMPORARY_IMAGES"
@@ -202,7 +202,7 @@ class ImagePairs(pl.LightningDataModule):
     def _augmentation(self, which: "Which") -> "Augmentation | None":
         if not getattr(self._recipe.data, which):
             return None
-        from im2im_zoo.data.augmentation import build_augmentation  # MONAI takes seconds to import
+        from im2im_zoo.data.patches.augmentation import build_augmentation  # MONAI takes seconds to import
 
         labels = self._recipe.output.task == "instance"
         return build_augmentation(self._recipe.data, which, self._allow_code, labels=labels)

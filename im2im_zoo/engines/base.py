@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines.vetting import vet_weights
-from im2im_zoo.errors import PackageError
 
 # Which libraries run a format, the preferred first where nothing is measured.
 BACKENDS = {

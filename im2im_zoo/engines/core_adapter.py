@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines.base import call_error
-from im2im_zoo.errors import PackageError
 
 
 class CoreEngine:

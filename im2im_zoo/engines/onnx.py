@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines.base import PRECISIONS, call_error
-from im2im_zoo.errors import PackageError
 
 # ONNX's names of tensor types and the dtypes that a session takes for them.
 _DTYPES = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines.base import call_error
 from im2im_zoo.engines.torchscript import folded
-from im2im_zoo.errors import PackageError
 
 # A plan has one size of tiles; probing and measuring have a few. A compiled network holds buffers of its size.
 _KEPT = 2

@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines.torch_call import TorchCaller, channels_last, torch_device
-from im2im_zoo.errors import PackageError
 
 
 class TorchScriptEngine:

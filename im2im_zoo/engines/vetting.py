@@ -12,8 +12,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines.onnx_file import read_asks
-from im2im_zoo.errors import PackageError
 
 # Operators of TorchScript that write and read files.
 _TORCH_OPERATORS = ("save", "from_file")

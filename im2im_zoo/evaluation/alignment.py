@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 
 # Along these axes an image file holds several images; every figure is taken per image.
 _IMAGE_AXES = ("batch", "index", "time")

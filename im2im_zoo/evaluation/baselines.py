@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.axes import SPACE
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.axes import SPACE
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.alignment import align
 from im2im_zoo.evaluation.regression import pair_sums
 

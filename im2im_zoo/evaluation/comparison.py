@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import contingency, instance_evaluation, regression, semantic
 from im2im_zoo.evaluation.alignment import Aligned, align, channel_names, without_variances
 from im2im_zoo.evaluation.instance import THRESHOLDS
@@ -89,7 +89,7 @@ def evaluate(
     (positions along batch, index and time are images), averaged over images, then over channels.
 
     Args:
-        prediction, target: dims are axis names (im2im_zoo.axes); `coords["channel"]` and `attrs["pixel_size_um"]`
+        prediction, target: dims are axis names (im2im_zoo.core.axes); `coords["channel"]` and `attrs["pixel_size_um"]`
             are used if given.
         task: "regression": intensities. "semantic": masks; with class probabilities along the prediction's channel axis
             and a target of class numbers without one, or with `classes`, classes. "instance": object labels.

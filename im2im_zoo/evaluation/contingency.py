@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.processing.blocks import block_shape, regions
 
 # Voxels of both images that are in memory at once; a pass takes about 60 bytes for each.

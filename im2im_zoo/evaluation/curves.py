@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 
 # Colour by CSS class, so that light and dark pages can differ; dashes tell the lines apart in grey print.
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 
 
 def write_atomically(path: Path, data: bytes) -> Path:

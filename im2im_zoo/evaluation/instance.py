@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.contingency import Overlaps, as_labels, overlaps
 
 __all__ = ["Matching", "Overlaps", "as_labels", "average_precision", "match", "overlaps"]

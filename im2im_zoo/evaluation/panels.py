@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import semantic
 from im2im_zoo.evaluation.alignment import align, channel_names
 from im2im_zoo.evaluation.contingency import as_labels, overlaps

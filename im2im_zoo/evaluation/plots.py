@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.files import write_atomically
 from im2im_zoo.evaluation.panels import RGB, Panel, Rendered, render, scale_bar
 

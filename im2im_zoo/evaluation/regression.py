@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 
 _BLOCK_VOXELS = 1 << 21
 SSIM_SIGMA = 1.5  # voxels; with truncation at 3.5 sigma the window of Wang et al. 2004: 11 wide

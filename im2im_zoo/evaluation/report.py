@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.comparison import Evaluation
 from im2im_zoo.evaluation.curves import Curve, curve_svg
 from im2im_zoo.evaluation.files import write_atomically

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 
 DEFINITIONS: dict[str, str] = {
     "dice": (

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
-from im2im_zoo.errors import ComponentError, TrainingError
+from im2im_zoo.core.errors import ComponentError, TrainingError
 from im2im_zoo.frameworks.base import Framework, OptimizerFactory, SchedulerFactory
 
 DiscriminatorFactory = Callable[..., nn.Module]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from im2im_zoo.components import Component
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
+from im2im_zoo.recipe.components import Component
 
 Batch = Mapping[str, Tensor]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 
 Strategy = Literal["uniform", "median"]
 

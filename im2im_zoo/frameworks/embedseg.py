@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from im2im_zoo.components import Component
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.frameworks.base import (
     Batch,
     Framework,
@@ -28,6 +27,7 @@ from im2im_zoo.losses.embedding import (
     objects_of,
 )
 from im2im_zoo.networks.embedding_maps import STEEPNESS, EmbeddingMaps
+from im2im_zoo.recipe.components import Component
 
 
 class _Maps(TypedDict):

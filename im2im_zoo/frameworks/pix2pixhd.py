@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.frameworks.adversarial import (
     DiscriminatorFactory,
     Interval,

@@ -4,8 +4,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from im2im_zoo.download import may_be_fetched
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.download import may_be_fetched
+from im2im_zoo.core.errors import ImageError
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from im2im_zoo.axes import AxisName
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.axes import AxisName
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import ImageMetadata, as_number, known, names_or_none, positive
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from zarr.storage import LocalStore
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 
 # Where a Blosc chunk says how long it is, in bytes: after versions, flags, type size, and two other lengths.
 _LENGTH = slice(12, 16)

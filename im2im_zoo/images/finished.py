@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 
 Block = tuple[int, ...]
 

@@ -13,8 +13,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import AxisName, axes_letters
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.axes import AxisName, axes_letters
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
 from im2im_zoo.images.region_file import RegionFile
 from im2im_zoo.images.target import NewImage, check_same

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.zarr_contents import is_zarr
 
 # Files beside the label images, which are what their names say.

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from im2im_zoo.axes import AxisName
+from im2im_zoo.core.axes import AxisName
 
 # Key under which provenance is kept in a file: a zarr attribute, or a key of a JSON text in a TIFF.
 ATTRIBUTES_KEY = "im2im_zoo"

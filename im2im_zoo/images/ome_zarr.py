@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from im2im_zoo.axes import AXES, AxisName
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.axes import AXES, AxisName
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address, Place
 from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import AxisName
+from im2im_zoo.core.axes import AxisName
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
 from im2im_zoo.images.pyramid import Level
 from im2im_zoo.images.target import NewImage

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import AxisName
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.axes import AxisName
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.finished import Block, FinishedBlocks
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
 from im2im_zoo.images.ome_zarr_metadata import NGFF_NAMES, display_windows, group_attributes

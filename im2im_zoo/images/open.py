@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.axes import AxisName, axes_letters, parse_axes
-from im2im_zoo.errors import AxesError, Im2ImError, ImageError
+from im2im_zoo.core.axes import AxisName, axes_letters, parse_axes
+from im2im_zoo.core.errors import AxesError, Im2ImError, ImageError
 from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.lazy import ExpandedSource, Source, lazy_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
@@ -42,7 +42,7 @@ def open_image(
         source: a file or a zarr folder, also a level or a label image within one. In a file of several images,
             `#n` after the name chooses one, counted from 0: "cells.lif#2". Or the https address of a zarr folder, of which
             only the chunks that are needed are fetched, whenever they are.
-        axes: letters of `im2im_zoo.axes`, one a dimension ("zyx"); needed where the file does not state them, and
+        axes: letters of `im2im_zoo.core.axes`, one a dimension ("zyx"); needed where the file does not state them, and
             put in place of what it states where it does ("cyx" for a stack whose planes are to be channels).
         channels: which channels to keep, in this order, by name or by index from 0.
 

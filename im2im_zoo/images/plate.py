@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 
 
 def plate_images(path: Path) -> list[Path] | None:

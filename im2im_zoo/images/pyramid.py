@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import AxisName
+from im2im_zoo.core.axes import AxisName
 
 _SMALLEST = 256
 _CHUNK_BYTES = 4 * 2**20

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import AxisName
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.axes import AxisName
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.lazy import MappedSource, OpenedSource, Source
 from im2im_zoo.images.metadata import ImageMetadata
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import AxisName
-from im2im_zoo.errors import AxesError, ImageError
+from im2im_zoo.core.axes import AxisName
+from im2im_zoo.core.errors import AxesError, ImageError
 
 
 @dataclass(frozen=True, slots=True)

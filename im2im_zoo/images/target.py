@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import AxisName
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.axes import AxisName
+from im2im_zoo.core.errors import ImageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from im2im_zoo.axes import AxisName
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.axes import AxisName
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.lazy import MappedSource, OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,

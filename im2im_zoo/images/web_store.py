@@ -20,8 +20,8 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 
-from im2im_zoo.download import is_local, may_be_fetched
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.download import is_local, may_be_fetched
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address
 from im2im_zoo.images.checked_store import check_length, is_metadata
 

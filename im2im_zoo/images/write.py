@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike
 
-from im2im_zoo.axes import parse_axes
-from im2im_zoo.errors import AxesError, ImageError
+from im2im_zoo.core.axes import parse_axes
+from im2im_zoo.core.errors import AxesError, ImageError
 from im2im_zoo.images.atomic import (
     KeptError,
     check_target,

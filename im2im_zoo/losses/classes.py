@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 
 
 def one_hot(target: Tensor, prediction: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.classes import expanded
 from im2im_zoo.losses.weighted import weighted_mean
 

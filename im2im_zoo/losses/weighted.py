@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.classes import expanded, one_hot
 
 

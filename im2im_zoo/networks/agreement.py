@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Cut, Run, first_voxel, part, size_along, starts, stops
 from im2im_zoo.networks.ports import Port
 

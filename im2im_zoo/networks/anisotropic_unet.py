@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 
 
 class AnisotropicUNet(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.ports import NetworkAxis, Port
 
 Tensors = Sequence[NDArray[Any] | None]

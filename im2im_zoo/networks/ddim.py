@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks.timed_unet import TimedUNet
 
 Schedule = Literal["cosine", "linear"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 
 # Convolution, transposed convolution, batch normalisation, max-pooling, dropout of whole feature maps.
 _LAYERS: dict[int, tuple[Any, Any, Any, Any, Any]] = {

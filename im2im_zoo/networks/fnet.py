@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 
 # Convolution, transposed convolution, batch normalisation.
 _LAYERS: dict[int, tuple[Any, Any, Any]] = {

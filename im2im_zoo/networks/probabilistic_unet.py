@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks.fnet import FNet
 
 # Convolution, batch normalisation.

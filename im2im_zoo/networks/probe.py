@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import Im2ImError, PackageError
+from im2im_zoo.core.errors import Im2ImError, PackageError
 from im2im_zoo.networks.agreement import Agreement, Curve, Whole
 from im2im_zoo.networks.cuts import Cut, Run, Tensors, at_least, at_most, size_along
 from im2im_zoo.networks.felt import Felt, Side

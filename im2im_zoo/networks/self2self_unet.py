@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 
 # Convolution, pooling by the maximum and by the mean, padding.
 _LAYERS: dict[int, tuple[Any, Any, Any, Any]] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 
 # Convolution, transposed convolution.
 _LAYERS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.images.atomic import make_whole
 from im2im_zoo.objects.geojson import outlines
 from im2im_zoo.objects.table import object_table

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import SPACE
+from im2im_zoo.core.axes import SPACE
 from im2im_zoo.evaluation.contingency import as_labels
 from im2im_zoo.objects.table import boxes
 

@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import SPACE
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.axes import SPACE
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.contingency import as_labels, parts_of
 from im2im_zoo.images import pixel_size_um
 

@@ -1,15 +1,15 @@
 """From a trained network to a bioimage.io package that behaves the same everywhere, and checking any package."""
 
-from im2im_zoo.packaging.consumers import ConsumerVerdict, consumer_table
-from im2im_zoo.packaging.core_check import core_verdict
-from im2im_zoo.packaging.drafts import missing_metadata
-from im2im_zoo.packaging.export import Exported, export_package
-from im2im_zoo.packaging.findings import Finding, ValidationReport
-from im2im_zoo.packaging.geometry import network_grid
+from im2im_zoo.packaging.consumers.programs import ConsumerVerdict, consumer_table
+from im2im_zoo.packaging.export.export import Exported, export_package
+from im2im_zoo.packaging.export.geometry import network_grid
+from im2im_zoo.packaging.export.portable import Portable, PortableLoss, make_portable
+from im2im_zoo.packaging.export.sample import predict_sample
 from im2im_zoo.packaging.grouping import group_function, labels_of
-from im2im_zoo.packaging.portable import Portable, PortableLoss, make_portable
-from im2im_zoo.packaging.sample import predict_sample
-from im2im_zoo.packaging.validate import validate_package
+from im2im_zoo.packaging.validation.checks.core import core_verdict
+from im2im_zoo.packaging.validation.drafts import missing_metadata
+from im2im_zoo.packaging.validation.findings import Finding, ValidationReport
+from im2im_zoo.packaging.validation.validate import validate_package
 
 __all__ = [
     "ConsumerVerdict",

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.axes import space_axes
-from im2im_zoo.components import resolve
-from im2im_zoo.errors import PackageError
-from im2im_zoo.processing.grouping import GroupFunction
+from im2im_zoo.core.axes import space_axes
+from im2im_zoo.core.errors import PackageError
+from im2im_zoo.instances.grouping import GroupFunction
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe.components import resolve
 
 _KEY = "output.grouping.callable"
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from bioimageio.spec.model import v0_5
 from pydantic import Field, TypeAdapter, ValidationError
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.requirements import Operation
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.blocks import names, tensor_name
 from im2im_zoo.processing.operations import Step
 
@@ -40,7 +40,7 @@ def our_operations() -> Mapping[str, str]:
 @functools.cache
 def our_grouping_names() -> Mapping[str, str]:
     """The name of each file of a grouping of ours, without its ending, by its sha256."""
-    return {digest: path.stem for digest, path in _hashed(_OURS.parents[1] / "grouping")}
+    return {digest: path.stem for digest, path in _hashed(_OURS.parents[1] / "instances" / "methods")}
 
 
 @functools.cache

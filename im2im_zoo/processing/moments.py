@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import SPACE
+from im2im_zoo.core.axes import SPACE
 from im2im_zoo.processing.blocks import regions, walk
 from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
 from im2im_zoo.processing.sources import Source, check_finite, kept_sizes, over_kept, whole_sizes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.blocks import names, tensor_name
 from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
 from im2im_zoo.processing.custom_code import custom_step

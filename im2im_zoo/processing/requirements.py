@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from bioimageio.spec.model import v0_5
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.quantiles import QuantileMethod
 
 Operation: TypeAlias = (

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.blocks import names, positions, read, tensor_name
 
 # A statistic of this many values is one per voxel, and no longer a statistic: 128 MiB of float64.

@@ -7,39 +7,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from im2im_zoo.runtime.choice import open_network
-    from im2im_zoo.runtime.cost import measure_cost
+    from im2im_zoo.runtime.execute.run import Figures, run_plan
     from im2im_zoo.runtime.in_memory import predict_array, predict_arrays
-    from im2im_zoo.runtime.mapping import map_axes
-    from im2im_zoo.runtime.memory import Cost, Projection, project
-    from im2im_zoo.runtime.plan import AxisPlan, Plan, Tile
-    from im2im_zoo.runtime.planning import plan_prediction
+    from im2im_zoo.runtime.layout.mapping import map_axes
+    from im2im_zoo.runtime.measure.cost import measure_cost
+    from im2im_zoo.runtime.measure.select_engine import open_network
+    from im2im_zoo.runtime.plan.memory import Cost, Projection, project
+    from im2im_zoo.runtime.plan.plan import AxisPlan, Plan, Tile
+    from im2im_zoo.runtime.plan.planning import plan_prediction
     from im2im_zoo.runtime.prediction import PredictionResult, predict
-    from im2im_zoo.runtime.prepare import Prepared, Settings, prepare
-    from im2im_zoo.runtime.run import Figures, run_plan
-    from im2im_zoo.runtime.tile_job import Sink
+    from im2im_zoo.runtime.prepare import Prepared, prepare
+    from im2im_zoo.runtime.settings import Settings
 
 _HOMES = {
-    "open_network": "choice",
-    "measure_cost": "cost",
-    "map_axes": "mapping",
-    "Cost": "memory",
-    "Projection": "memory",
-    "project": "memory",
-    "AxisPlan": "plan",
-    "Plan": "plan",
-    "Tile": "plan",
-    "plan_prediction": "planning",
+    "open_network": "measure.select_engine",
+    "measure_cost": "measure.cost",
+    "map_axes": "layout.mapping",
+    "Cost": "plan.memory",
+    "Projection": "plan.memory",
+    "project": "plan.memory",
+    "AxisPlan": "plan.plan",
+    "Plan": "plan.plan",
+    "Tile": "plan.plan",
+    "plan_prediction": "plan.planning",
     "PredictionResult": "prediction",
     "predict": "prediction",
     "predict_array": "in_memory",
     "predict_arrays": "in_memory",
     "Prepared": "prepare",
-    "Settings": "prepare",
+    "Settings": "settings",
     "prepare": "prepare",
-    "Figures": "run",
-    "run_plan": "run",
-    "Sink": "tile_job",
+    "Figures": "execute.run",
+    "run_plan": "execute.run",
 }
 
 __all__ = [
@@ -51,7 +50,6 @@ __all__ = [
     "Prepared",
     "Projection",
     "Settings",
-    "Sink",
     "Tile",
     "map_axes",
     "measure_cost",

@@ -10,26 +10,27 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from im2im_zoo.core.errors import PlanError
 from im2im_zoo.engines import Engine
-from im2im_zoo.errors import PlanError
+from im2im_zoo.instances.blockwise.sample import Code
+from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.package import Package
-from im2im_zoo.processing.grouping import INSTANCES
-from im2im_zoo.runtime.blockwise.sample import Code
-from im2im_zoo.runtime.choice import open_network
-from im2im_zoo.runtime.grouping import group_samples
-from im2im_zoo.runtime.mapping import images_by_input
-from im2im_zoo.runtime.memory import Cost
-from im2im_zoo.runtime.outputs import (
+from im2im_zoo.runtime.execute.grouping import group_samples
+from im2im_zoo.runtime.execute.outputs import (
     OF_LABELS,
     main_image,
     output_image,
     output_pixel_size,
     output_translation,
 )
-from im2im_zoo.runtime.plan import Plan
-from im2im_zoo.runtime.planning import plan_prediction
-from im2im_zoo.runtime.prepare import Halo, Settings, prepare
-from im2im_zoo.runtime.run import Progress, run_plan
+from im2im_zoo.runtime.execute.run import Progress, run_plan
+from im2im_zoo.runtime.layout.mapping import images_by_input
+from im2im_zoo.runtime.measure.select_engine import open_network
+from im2im_zoo.runtime.plan.memory import Cost
+from im2im_zoo.runtime.plan.plan import Plan
+from im2im_zoo.runtime.plan.planning import plan_prediction
+from im2im_zoo.runtime.prepare import prepare
+from im2im_zoo.runtime.settings import Halo, Settings
 
 
 def predict_arrays(

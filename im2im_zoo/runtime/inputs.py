@@ -5,12 +5,12 @@ from pathlib import Path
 
 import xarray as xr
 
-from im2im_zoo.errors import AxesError, PlanError
+from im2im_zoo.core.errors import AxesError, PlanError
 from im2im_zoo.images import as_place, join_channels, open_image, select_channels, sources_of, stem_of
 from im2im_zoo.package import Package
-from im2im_zoo.runtime.mapping import images_by_input, main_input
-from im2im_zoo.runtime.prepare import Settings
+from im2im_zoo.runtime.layout.mapping import images_by_input, main_input
 from im2im_zoo.runtime.rescale import pixel_size_warning, resampled, rescale_factors
+from im2im_zoo.runtime.settings import Settings
 
 Image = xr.DataArray | str | Path
 

@@ -11,16 +11,17 @@ import xarray as xr
 
 from im2im_zoo.engines import Engine
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.cost import peak_bytes, restart_peak
+from im2im_zoo.runtime.execute.outputs import check_free, main_image, output_paths
+from im2im_zoo.runtime.execute.resume import Run, work_folder
+from im2im_zoo.runtime.execute.run import Figures, Progress
+from im2im_zoo.runtime.execute.staged import FOLDER, Staged
 from im2im_zoo.runtime.inputs import Image, at_model_scale, open_inputs
-from im2im_zoo.runtime.mapping import map_axes
-from im2im_zoo.runtime.memory import Cost
-from im2im_zoo.runtime.outputs import Format, check_free, main_image, output_paths
-from im2im_zoo.runtime.plan import Plan
-from im2im_zoo.runtime.prepare import Halo, Prepared, Settings, prepare
-from im2im_zoo.runtime.resume import Run, work_folder
-from im2im_zoo.runtime.run import Figures, Progress
-from im2im_zoo.runtime.staged import FOLDER, Staged
+from im2im_zoo.runtime.layout.mapping import map_axes
+from im2im_zoo.runtime.measure.cost import peak_bytes, restart_peak
+from im2im_zoo.runtime.plan.memory import Cost
+from im2im_zoo.runtime.plan.plan import Plan
+from im2im_zoo.runtime.prepare import Prepared, prepare
+from im2im_zoo.runtime.settings import Format, Halo, Settings
 
 
 @dataclass(frozen=True, slots=True)

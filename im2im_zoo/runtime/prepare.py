@@ -7,69 +7,33 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from im2im_zoo.core.allocator import set_up_memory
+from im2im_zoo.core.errors import PlanError
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.engines import Engine, library_version
-from im2im_zoo.errors import PlanError
-from im2im_zoo.package import sha256
-from im2im_zoo.runtime.allocator import set_up_memory
-from im2im_zoo.runtime.cache import cache_file, read_cache, write_cache
-from im2im_zoo.runtime.choice import open_network
-from im2im_zoo.runtime.cost import measure_cost, measure_larger, resident_bytes
-from im2im_zoo.runtime.layout import AxisMap, Layout
-from im2im_zoo.runtime.mapping import map_axes
-from im2im_zoo.runtime.memory import Cost, default_budget
-from im2im_zoo.runtime.outputs import Format
-from im2im_zoo.runtime.overlap import measure_overlap
-from im2im_zoo.runtime.plan import HaloSource, Plan
-from im2im_zoo.runtime.planning import plan_prediction
+from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
+from im2im_zoo.runtime.layout.mapping import map_axes
+from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
+from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
+from im2im_zoo.runtime.measure.overlap import measure_overlap
+from im2im_zoo.runtime.measure.select_engine import open_network
+from im2im_zoo.runtime.plan.memory import Cost, default_budget
+from im2im_zoo.runtime.plan.plan import HaloSource, Plan
+from im2im_zoo.runtime.plan.planning import plan_prediction
+from im2im_zoo.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
 # A tile of so many times the voxels of the largest that was measured is not planned: a larger one is measured first.
 _FAR = 8
-
-Halo = int | Mapping[str, int] | Literal["auto", "declared", "exact"]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a person may choose that the result depends on.
-
-    Attributes:
-        tile: voxels of a tile by axis, halo included (default: those that compute the least within the memory).
-        halo: voxels of the input at each end of a tile that are not kept. `auto`: the smallest with which tiles agree with
-            the whole within the package's own tolerance, measured on its test tensors, and never less than it declares;
-            `exact`: as far as the network reaches, found by probing; `declared`: as the RDF says; or voxels.
-        blend: whether overlapping tiles are averaged (default: only where nothing makes tiles exact).
-        weights, backend, precision, device: of the network, see `choice.open_network`.
-        dtype: of the output images (default: that of the RDF).
-        rescale: whether the image is resampled to the pixel size that the model declares, and the result back.
-        format: how outputs are written.
-        group: whether the maps of a package with grouping are grouped.
-    """
-
-    tile: Mapping[str, int] | None = None
-    halo: Halo = "auto"
-    blend: bool | None = None
-    weights: str | None = None
-    backend: str | None = None
-    precision: str = "float32"
-    device: str = "auto"
-    dtype: str | None = None
-    rescale: bool = False
-    format: Format = field(default_factory=Format)
-    group: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.axes import SPACE
-from im2im_zoo.errors import PlanError
+from im2im_zoo.core.axes import SPACE
+from im2im_zoo.core.errors import PlanError
 from im2im_zoo.images import pixel_size_um
 from im2im_zoo.images.lazy import Key, lazy_image
 from im2im_zoo.images.metadata import micrometres, positive

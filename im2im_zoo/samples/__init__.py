@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from im2im_zoo.errors import DataError
+from im2im_zoo.core.errors import DataError
 from im2im_zoo.samples import nuclei, organelles, tissue, transmitted_light, worms
 from im2im_zoo.samples.sample_set import CYX, YX, ZYX, SampleSet, write_set
 

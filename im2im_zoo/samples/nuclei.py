@@ -5,7 +5,7 @@ import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from im2im_zoo.resources import sample_image
+from im2im_zoo.core.resources import sample_image
 from im2im_zoo.samples.sample_set import Array
 
 

@@ -10,12 +10,12 @@ from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
-from im2im_zoo.components import Component, as_component, build, check, is_component, nearest, resolve
-from im2im_zoo.data.augmentation import check_augmentations
-from im2im_zoo.data.files import list_files
-from im2im_zoo.errors import RecipeError, TrainingError
+from im2im_zoo.core.errors import RecipeError, TrainingError
+from im2im_zoo.data.pairing.files import list_files
+from im2im_zoo.data.patches.augmentation import check_augmentations
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe.components import Component, as_component, build, check, is_component, nearest, resolve
 from im2im_zoo.training.memory import is_out_of_memory, what_needs_less
 
 # What training sets itself: the run folder, its checkpoints, its logs and its progress bar.

@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import torch
 
-from im2im_zoo.data.advice import Choice, StepMemory, choose_batch, choose_patch
-from im2im_zoo.data.extents import Extents, extents_of
-from im2im_zoo.data.pairing import find_pairs
-from im2im_zoo.data.samples import open_sample, open_side
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
+from im2im_zoo.data.pairing.pairing import find_pairs
+from im2im_zoo.data.pairing.samples import open_sample, open_side
+from im2im_zoo.data.patches.advice import Choice, StepMemory, choose_batch, choose_patch
+from im2im_zoo.data.patches.extents import Extents, extents_of
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.build import build_framework

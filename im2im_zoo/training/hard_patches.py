@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.dataset import PLACES
+from im2im_zoo.data.patches.dataset import PLACES
 from im2im_zoo.frameworks.base import Framework
 
 

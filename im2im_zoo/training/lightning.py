@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from im2im_zoo.errors import FULL, InterruptionError, TrainingError
+from im2im_zoo.core.errors import FULL, InterruptionError, TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.memory import is_out_of_memory, lost_a_worker, what_needs_less
 from im2im_zoo.training.speed import of_compiler

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bioimageio.spec.model import v0_5 as spec
 
-from im2im_zoo.errors import ProcessingError, TrainingError
+from im2im_zoo.core.errors import ProcessingError, TrainingError
 from im2im_zoo.processing.custom_code import our_operation, source_file
 from im2im_zoo.recipe import Recipe
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from im2im_zoo.data.advice import Choice
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.data.patches.advice import Choice
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed

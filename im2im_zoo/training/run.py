@@ -27,10 +27,10 @@ from typing import Any, Literal
 
 import torch
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from im2im_zoo.core.errors import InterruptionError, TrainingError
 from im2im_zoo.data import hash_pairs
-from im2im_zoo.data.advice import Choice
-from im2im_zoo.data.content_hashes import remembered
+from im2im_zoo.data.cache.content_hashes import remembered
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.errors import InterruptionError, TrainingError
+from im2im_zoo.data.patches.advice import Choice
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import dump_recipe
+from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, PlateauSteps, Reporter, TrainingProgress
 from im2im_zoo.training.choose import told, with_patches

@@ -57,7 +57,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from im2im_zoo.cli.train import parse_overrides
-    from im2im_zoo.recipe_file import load_recipe
+    from im2im_zoo.recipe.load import load_recipe
     from im2im_zoo.training.train import train
 
     overrides = [*parse_overrides(TINY), ("data.path", str(images)), ("trainer.max_epochs", 2)]

@@ -110,7 +110,7 @@ def test_wrong_usage_says_what_to_do_and_leaves_nothing(
 
 
 def test_debug_shows_the_traceback(cli: "Cli") -> None:
-    from im2im_zoo.errors import RecipeError
+    from im2im_zoo.core.errors import RecipeError
 
     with pytest.raises(RecipeError):
         cli("train", "no_such", "--output", "x", "--debug")

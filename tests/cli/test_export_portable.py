@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import yaml
 
-from im2im_zoo.recipe_file import make_recipe
+from im2im_zoo.recipe.load import make_recipe
 from im2im_zoo.training.run import open_run
 from im2im_zoo.training.train import train
 

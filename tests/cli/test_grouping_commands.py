@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 
 from im2im_zoo.images import open_image, write_image
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 
 if TYPE_CHECKING:
     from conftest import Cli
 
 TINY = ("--network.kwargs.features=[4, 4, 8, 8, 8, 4]", "--data.patch_size=[64, 64]", "--data.batch_size=4")
-GROUPING = "{callable: im2im_zoo.grouping.components.group, kwargs: {threshold: 0.5, min_size: 4}}"
+GROUPING = "{callable: im2im_zoo.instances.methods.components.group, kwargs: {threshold: 0.5, min_size: 4}}"
 
 
 @pytest.fixture(scope="module")

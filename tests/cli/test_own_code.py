@@ -10,7 +10,7 @@ import yaml
 
 from im2im_zoo.images import open_image
 from im2im_zoo.package import open_package
-from im2im_zoo.recipe_file import find_recipe
+from im2im_zoo.recipe.load import find_recipe
 
 if TYPE_CHECKING:
     from conftest import Cli

@@ -14,7 +14,7 @@ from commands import command, verdict_of_core
 from im2im_zoo.images import open_image
 from im2im_zoo.package import open_package
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import recipe_names
+from im2im_zoo.recipe.load import recipe_names
 from im2im_zoo.runtime import open_network, predict_array
 from im2im_zoo.training.run import open_run
 

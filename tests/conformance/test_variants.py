@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from commands import command
 
+from im2im_zoo.core.resources import model_sources
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import open_package
-from im2im_zoo.resources import model_sources
 
 pytestmark = pytest.mark.slow
 NAME = "labelfree_3d"

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from im2im_zoo.data import validation_samples
 from im2im_zoo.networks import as_call
 from im2im_zoo.package import open_package
+from im2im_zoo.package.reference import Reference
 from im2im_zoo.packaging import Exported, export_package
-from im2im_zoo.recipe_file import load_recipe
-from im2im_zoo.reference import Reference
+from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.build import build_framework
 

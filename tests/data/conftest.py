@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import make_recipe
+from im2im_zoo.recipe.load import make_recipe
 
 Tile = tuple[NDArray[np.uint16], NDArray[np.uint16]]
 

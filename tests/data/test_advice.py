@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from im2im_zoo.data.advice import StepMemory, choose_batch, choose_patch, choose_workers
-from im2im_zoo.data.extents import Extents, extents_of
+from im2im_zoo.data.patches.advice import StepMemory, choose_batch, choose_patch, choose_workers
+from im2im_zoo.data.patches.extents import Extents, extents_of
 
 
 def image(*sizes: int, pixel_size: tuple[float, ...] | None = None) -> xr.DataArray:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from im2im_zoo.components import Component
-from im2im_zoo.data.augmentation import Augmentation, build_augmentation, check_augmentations
-from im2im_zoo.errors import ComponentError, DataError
+from im2im_zoo.core.errors import ComponentError, DataError
+from im2im_zoo.data.patches.augmentation import Augmentation, build_augmentation, check_augmentations
 from im2im_zoo.recipe import Data
+from im2im_zoo.recipe.components import Component
 
 
 def component(name: str, **kwargs: Any) -> Component:

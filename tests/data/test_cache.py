@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+from im2im_zoo.core.errors import DataError, Im2ImError
 from im2im_zoo.data import find_pairs, hash_pairs
-from im2im_zoo.data.cache_folder import Lease
-from im2im_zoo.data.content_hashes import remembered
+from im2im_zoo.data.cache.cache_folder import Lease
+from im2im_zoo.data.cache.content_hashes import remembered
+from im2im_zoo.data.cache.rounds import Rounds
+from im2im_zoo.data.cache.stored import Reader
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.files import hash_content
-from im2im_zoo.data.patches import draw_patch
-from im2im_zoo.data.rounds import Rounds
-from im2im_zoo.data.stored import Reader
-from im2im_zoo.data.weights import weights_of
-from im2im_zoo.errors import DataError, Im2ImError
+from im2im_zoo.data.pairing.files import hash_content
+from im2im_zoo.data.patches.patches import draw_patch
+from im2im_zoo.data.patches.weights import weights_of
 from im2im_zoo.processing import fit
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import dump_recipe
+from im2im_zoo.recipe.load import dump_recipe
 
 Make = Callable[..., Recipe]
 OF_IMAGE = [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"]}}]
@@ -134,7 +134,7 @@ def test_what_was_not_used_longest_goes_first_and_nothing_that_is_in_use(tmp_pat
 def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(bytes(100))
     code = (
-        "import os, sys; from pathlib import Path; from im2im_zoo.data.cache_folder import Lease\n"
+        "import os, sys; from pathlib import Path; from im2im_zoo.data.cache.cache_folder import Lease\n"
         "lease = Lease(Path(sys.argv[1]), 1000); lease.use([Path(sys.argv[1]) / 'a.npy']); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
@@ -209,7 +209,7 @@ def test_the_next_share_is_made_while_this_one_trains(
     folder: Path, data_of: Callable[..., ImagePairs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     makers: list[str] = []
-    from im2im_zoo.data import preprocess
+    from im2im_zoo.data.cache import preprocess
 
     real = preprocess.write
 
@@ -299,8 +299,8 @@ def test_foreground_patches_have_more_foreground(folder: Path, data_of: Callable
 
 
 def test_a_region_is_that_of_the_whole(folder: Path, recipe_for: Make) -> None:
-    from im2im_zoo.data.samples import open_sample
-    from im2im_zoo.data.stored import RawImage
+    from im2im_zoo.data.cache.stored import RawImage
+    from im2im_zoo.data.pairing.samples import open_sample
 
     recipe = recipe_for(folder, preprocessing=OF_IMAGE)
     sample = open_sample(find_pairs(recipe.data, 0).train[0], recipe)
@@ -339,7 +339,7 @@ def test_contents_are_hashed_once_until_a_file_changes(
         read.append(path)
         return hash_content(path)
 
-    monkeypatch.setattr("im2im_zoo.data.content_hashes.hash_content", noting)
+    monkeypatch.setattr("im2im_zoo.data.cache.content_hashes.hash_content", noting)
     with remembered(tmp_path / "cache") as content:
         assert hash_pairs(pairs, content) == first
     assert read == []
@@ -353,9 +353,9 @@ def test_contents_are_hashed_once_until_a_file_changes(
 WRITER = """
 import os, sys, signal
 from pathlib import Path
-from im2im_zoo.data import cached_image
+from im2im_zoo.data.cache import cached_image
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 
 real, when, done = cached_image.RegionFile.write, int(sys.argv[2]), [0]
 

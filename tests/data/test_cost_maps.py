@@ -8,10 +8,10 @@ import pytest
 import tifffile
 import torch
 
+from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import Pair, find_pairs, hash_pairs
+from im2im_zoo.data.cache.preprocess import preprocess
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.preprocess import preprocess
-from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Data, Recipe
 
 Make = Callable[..., Recipe]

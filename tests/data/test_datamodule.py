@@ -14,12 +14,12 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 
-from im2im_zoo.components import Component
+from im2im_zoo.core.errors import ComponentError, DataError
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.dataset import EpochSampler
-from im2im_zoo.data.patches import draw_patch
-from im2im_zoo.errors import ComponentError, DataError
+from im2im_zoo.data.patches.dataset import EpochSampler
+from im2im_zoo.data.patches.patches import draw_patch
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe.components import Component
 
 Make = Callable[..., Recipe]
 Write = Callable[..., Path]
@@ -276,7 +276,7 @@ def test_more_images_than_may_be_open_at_once_are_served(
 ) -> None:
     data = data_of(folder)
     expected = joined(epochs(data, 1)[0])
-    monkeypatch.setattr("im2im_zoo.data.stored._OPEN_MAPS", 2)
+    monkeypatch.setattr("im2im_zoo.data.cache.stored._OPEN_MAPS", 2)
     loader = data.train_dataloader()
     assert torch.equal(joined(list(loader)), expected)
     assert len(loader.dataset._reader._maps) == 2

@@ -11,10 +11,10 @@ import tifffile
 import xarray as xr
 from PIL import Image
 
-from im2im_zoo.data.examine import Examination, examine
-from im2im_zoo.data.layout import guess_recipe
-from im2im_zoo.data.splitting import likely_group
-from im2im_zoo.data.voxels import measure_voxels
+from im2im_zoo.data.check.examine import Examination, examine
+from im2im_zoo.data.check.voxels import measure_voxels
+from im2im_zoo.data.pairing.layout import guess_recipe
+from im2im_zoo.data.pairing.splitting import likely_group
 from im2im_zoo.images import open_image
 from im2im_zoo.recipe import Recipe
 

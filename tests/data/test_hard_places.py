@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from im2im_zoo.core.errors import RecipeError
+from im2im_zoo.data.cache.rounds import Rounds
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.dataset import PLACES
-from im2im_zoo.data.hard_places import HardPlaces
-from im2im_zoo.data.rounds import Rounds
-from im2im_zoo.errors import RecipeError
+from im2im_zoo.data.patches.dataset import PLACES
+from im2im_zoo.data.patches.hard_places import HardPlaces
 from im2im_zoo.recipe import Recipe
 
 SHAPES = [(64, 96), (40, 33)]  # of 2 x 3 cells and of 1 x 1

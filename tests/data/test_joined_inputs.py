@@ -9,10 +9,10 @@ import pytest
 import tifffile
 import xarray as xr
 
+from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import find_pairs, hash_pairs, open_sample
+from im2im_zoo.data.check.examine import examine
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.examine import examine
-from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]

@@ -8,15 +8,15 @@ import pytest
 import tifffile
 import torch
 
-from im2im_zoo.components import Component
-from im2im_zoo.data import objects
-from im2im_zoo.data.augmentation import build_augmentation
+from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.objects import boxes_of
-from im2im_zoo.data.patches import Objects, draw_patch
-from im2im_zoo.errors import RecipeError
+from im2im_zoo.data.patches.augmentation import build_augmentation
+from im2im_zoo.data.patches.objects import boxes_of
+from im2im_zoo.data.patches import objects
+from im2im_zoo.data.patches.patches import Objects, draw_patch
 from im2im_zoo.recipe import Data
-from im2im_zoo.recipe_file import dump_recipe, load_recipe
+from im2im_zoo.recipe.components import Component
+from im2im_zoo.recipe.load import dump_recipe, load_recipe
 
 
 def component(name: str, **kwargs: Any) -> Component:

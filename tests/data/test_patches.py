@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im2im_zoo.data.patches import draw_lone_patch, draw_patch, grid, order_of_epoch
+from im2im_zoo.data.patches.patches import draw_lone_patch, draw_patch, grid, order_of_epoch
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=3).map(
     lambda axes: ([max(size, patch) for size, patch in axes], [patch for _, patch in axes])

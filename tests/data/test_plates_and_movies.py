@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import zarr
 
+from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.data.examine import examine
-from im2im_zoo.data.preprocess import preprocess
-from im2im_zoo.data.samples import open_sample
-from im2im_zoo.errors import DataError, ImageError
+from im2im_zoo.data.cache.preprocess import preprocess
+from im2im_zoo.data.check.examine import examine
+from im2im_zoo.data.pairing.samples import open_sample
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 
-import im2im_zoo.data.cached_image as module
+import im2im_zoo.data.cache.cached_image as module
+from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.data.preprocess import PreparedPairs, preprocess
-from im2im_zoo.errors import DataError
+from im2im_zoo.data.cache.preprocess import PreparedPairs, preprocess
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import Pair, Sample, find_pairs, open_sample, validation_samples
-from im2im_zoo.data.samples import check_samples
-from im2im_zoo.errors import DataError, ImageError
+from im2im_zoo.data.pairing.samples import check_samples
 from im2im_zoo.images import open_image
 from im2im_zoo.recipe import Recipe
 

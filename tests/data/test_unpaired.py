@@ -8,9 +8,9 @@ import pytest
 import tifffile
 import torch
 
+from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import Pairs, find_pairs, hash_pairs, validation_samples
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.errors import DataError
 from im2im_zoo.recipe import Data, Recipe
 
 Make = Callable[..., Recipe]

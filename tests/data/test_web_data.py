@@ -8,10 +8,10 @@ import pytest
 import torch
 from site_for_tests import Site, serving
 
+from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import find_pairs, hash_pairs
+from im2im_zoo.data.check.examine import examine
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.examine import examine
-from im2im_zoo.errors import DataError, ImageError
 from im2im_zoo.images import web_store
 from im2im_zoo.recipe import Recipe
 
@@ -106,7 +106,7 @@ def test_what_is_wrong_with_an_address_is_said_with_its_row(
 
 def test_a_prediction_reads_an_address_and_knows_it_again(site: Site) -> None:
     from im2im_zoo.images import open_image
-    from im2im_zoo.runtime.fingerprint import image_fingerprint
+    from im2im_zoo.runtime.execute.fingerprint import image_fingerprint
 
     image = open_image(site.at("/images/a.ome.zarr"))
     first = image_fingerprint(image)

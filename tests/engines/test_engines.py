@@ -12,8 +12,8 @@ from bioimageio.spec.model import v0_5 as spec
 from packages_for_tests import ARCHITECTURE, small_unet
 from torch import nn
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines import Engine, backends, open_engine
-from im2im_zoo.errors import PackageError
 
 
 class TwoInTwoOut(nn.Module):

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper
 from packages_for_tests import small_unet
 from torch import nn
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines import open_engine
 from im2im_zoo.engines.onnx_file import read_asks
 from im2im_zoo.engines.vetting import vet_weights
-from im2im_zoo.errors import PackageError
 
 
 class Writes(nn.Module):

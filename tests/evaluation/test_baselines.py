@@ -4,7 +4,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import (
     best_gaussian,
     evaluate,

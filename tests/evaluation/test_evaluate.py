@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import evaluate, mean_evaluation, otsu_instances, otsu_mask
 from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.evaluation.regression import pearson, ssim

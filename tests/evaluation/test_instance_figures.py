@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.instance import THRESHOLDS, average_precision, match, overlaps
 
 LABELS = arrays(np.uint8, (3, 6), elements=st.integers(0, 4))

@@ -11,7 +11,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import evaluate, instance_report, mean_evaluation, worst_windows, write_report
 from im2im_zoo.evaluation.contingency import Contingency, Overlaps, overlaps, overlaps_of
 from im2im_zoo.evaluation.instance import aggregated_jaccard_sums, match, merges, splits

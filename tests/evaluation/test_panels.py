@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import Panel, panel_figure, panels_png, regression_panels, segmentation_panels
 from im2im_zoo.evaluation.panels import AGREE, ONLY_PREDICTION, ONLY_TARGET, render, scale_bar
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from skimage.metrics import structural_similarity
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import regression
 from im2im_zoo.evaluation.regression import mae, mse, nrmse, pair_sums, pearson, psnr, ssim
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import (
     Curve,
     Panel,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import semantic
 from im2im_zoo.evaluation.semantic import PixelCounts, confusion, count_pixels, dice, iou, precision, recall
 

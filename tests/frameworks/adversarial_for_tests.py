@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 
 # Judges patches of 16; without batch norm, so that a step can be done again by hand.
 small_gan = partial(PatchDiscriminator, channels=4, num_layers_d=1, norm=("group", {"num_groups": 2}))

@@ -12,7 +12,7 @@ from im2im_zoo.frameworks.self2self import Self2Self
 from im2im_zoo.networks.blur_pool_unet import BlurPoolUNet
 from im2im_zoo.networks.self2self_unet import Self2SelfUNet
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 
 KINDS = ("noise2void", "self2self")
 SMALL: dict[str, list[tuple[str, object]]] = {

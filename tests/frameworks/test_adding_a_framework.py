@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from im2im_zoo.recipe_file import load_recipe, parse_value
+from im2im_zoo.recipe.load import load_recipe, parse_value
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.run import load_framework
 from im2im_zoo.training.train import train

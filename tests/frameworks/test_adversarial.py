@@ -13,10 +13,10 @@ from adversarial_for_tests import batches, convolution, copies, fit, sgd, small_
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 
-from im2im_zoo.errors import ComponentError, TrainingError
+from im2im_zoo.core.errors import ComponentError, TrainingError
 from im2im_zoo.frameworks.adversarial import fitting, judge, linear_decay, ports
 from im2im_zoo.frameworks.pix2pix import Pix2Pix
-from im2im_zoo.recipe_file import dump_recipe
+from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.run import load_framework, open_run
 from im2im_zoo.training.train import train

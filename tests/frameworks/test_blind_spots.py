@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.frameworks.blind_spots import BlindSpots
 
 SPACE = {2: (32, 24), 3: (8, 12, 16)}

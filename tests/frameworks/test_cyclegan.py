@@ -9,7 +9,7 @@ from adversarial_for_tests import batches, convolution, copies, fit, sgd, small_
 from test_pix2pix import WhoLearns
 from torch import nn
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.frameworks.cyclegan import CycleGAN, ImagePool
 
 

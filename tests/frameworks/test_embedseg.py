@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.components import Component, build
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.frameworks.embedseg import EmbedSeg
-from im2im_zoo.grouping.embedseg import group
+from im2im_zoo.instances.methods.embedseg import group
 from im2im_zoo.networks.anisotropic_unet import AnisotropicUNet
 from im2im_zoo.networks.embedding_maps import EmbeddingMaps
 from im2im_zoo.networks.erfnet import BranchedERFNet
+from im2im_zoo.recipe.components import Component, build
 
 
 class Output(nn.Module):

@@ -8,7 +8,7 @@ from monai.losses import DiceLoss
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.frameworks.fcn import FCN
 from im2im_zoo.frameworks.heteroscedastic import GaussianNLL
 from im2im_zoo.frameworks.supervision import deep_loss, heads_of, weighted_loss

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchmetrics import MeanSquaredError
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.frameworks.fcn import FCN
 from im2im_zoo.frameworks.heteroscedastic import GaussianNLL, MeanAndVariance
 

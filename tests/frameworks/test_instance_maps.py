@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.frameworks.instance_maps import InstanceMaps
-from im2im_zoo.grouping.watershed import group
+from im2im_zoo.instances.methods.watershed import group
 
 
 class Output(nn.Module):

@@ -10,7 +10,7 @@ from adversarial_for_tests import batches, convolution, copies, fit, sgd, small_
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.frameworks.metrics import Pearson
 from im2im_zoo.frameworks.pix2pix import Pix2Pix
 

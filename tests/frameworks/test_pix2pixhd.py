@@ -10,7 +10,7 @@ from test_pix2pix import WhoLearns
 from torch import nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.frameworks.pix2pixhd import Pix2PixHD, feature_matching, multi_scale
 from im2im_zoo.networks.patchgan import MultiScalePatchGAN
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import dump_recipe, load_recipe
+from im2im_zoo.recipe.load import dump_recipe, load_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.run import open_run
 from im2im_zoo.training.train import train

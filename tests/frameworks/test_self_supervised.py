@@ -12,11 +12,11 @@ from self_supervised_for_tests import KINDS, batch, framework, tiny_recipe, wave
 from torch import Tensor, nn
 
 from im2im_zoo.cli.export import export_run
-from im2im_zoo.errors import ComponentError, RecipeError, TrainingError
+from im2im_zoo.core.errors import ComponentError, RecipeError, TrainingError
 from im2im_zoo.frameworks.noise2void import Noise2Void
 from im2im_zoo.frameworks.self2self import Self2Self
 from im2im_zoo.package import open_package
-from im2im_zoo.recipe_file import dump_recipe
+from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.build import check_recipe
 from im2im_zoo.training.run import Run, open_run

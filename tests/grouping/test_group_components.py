@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from im2im_zoo.grouping.components import group
+from im2im_zoo.instances.methods.components import group
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (12, 20, 17), (1, 7), (7, 1), (1, 1)])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from im2im_zoo.evaluation.instance import average_precision
-from im2im_zoo.grouping.embedseg import group
+from im2im_zoo.instances.methods.embedseg import group
 
 
 def discs(shape: tuple[int, ...], step: int, radius: float) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from im2im_zoo.evaluation.instance import average_precision
-from im2im_zoo.grouping.watershed import group
+from im2im_zoo.instances.methods.watershed import group
 
 
 def kruskal(

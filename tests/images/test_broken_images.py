@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import xarray as xr
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import open_image, write_image
 
 SUFFIXES = (".tif", ".ome.tif", ".npy", ".png", ".jpg")

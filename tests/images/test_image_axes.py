@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import xarray as xr
 
-from im2im_zoo.errors import AxesError, ImageError
+from im2im_zoo.core.errors import AxesError, ImageError
 from im2im_zoo.images import image_suffixes, open_image, pixel_size_um, write_image
 
 

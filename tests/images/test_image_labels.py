@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 from ome_zarr_models import open_ome_zarr
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import create_image, open_image, pixel_size_um, write_image
 
 VERSIONS = ("0.4", "0.5")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from im2im_zoo.errors import AxesError, ImageError
+from im2im_zoo.core.errors import AxesError, ImageError
 from im2im_zoo.images import ImagePart, create_image, open_image
 from im2im_zoo.images.pyramid import halve
 

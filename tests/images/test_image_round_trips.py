@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import create_image, open_image, pixel_size_um, write_image
 
 SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".npy")

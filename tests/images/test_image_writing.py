@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from im2im_zoo.errors import AxesError, ImageError
+from im2im_zoo.core.errors import AxesError, ImageError
 from im2im_zoo.images import ImageWriter, create_image, open_image, write_image
 
 SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".npy")
@@ -164,7 +164,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys
 import numpy as np
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import create_image
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -12,7 +12,7 @@ from ome_zarr_models import open_ome_zarr
 from ome_zarr_models.v04.image import Image as Image04
 from ome_zarr_models.v05.image import Image as Image05
 
-from im2im_zoo.errors import AxesError, ImageError
+from im2im_zoo.core.errors import AxesError, ImageError
 from im2im_zoo.images import create_image, open_image, pixel_size_um, write_image
 
 SIZES = {"z": 0.4, "y": 0.1, "x": 0.12}

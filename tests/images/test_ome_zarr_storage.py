@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 from ome_zarr_models import open_ome_zarr
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import create_image, open_image, pixel_size_um, write_image
 from im2im_zoo.images.pyramid import halve
 

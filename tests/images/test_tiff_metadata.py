@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import open_image, pixel_size_um
 
 PLANES = np.arange(2 * 3 * 20 * 30, dtype=np.uint16).reshape(3, 2, 20, 30)

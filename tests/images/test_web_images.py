@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from site_for_tests import Site, serving
 
-from im2im_zoo.errors import ImageError
+from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import Address, as_place, create_image, open_image, web_state, web_store
 
 SHAPE = (2, 300, 530)

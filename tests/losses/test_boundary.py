@@ -5,7 +5,7 @@ import torch
 from monai import losses as monai_losses
 from torch import Tensor
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.boundary import BoundaryLoss, signed_distance
 
 SPACES = [(6, 7), (4, 5, 6)]

@@ -5,7 +5,7 @@ import torch
 from monai.losses import DiceLoss
 from torch import Tensor
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.dice import SoftDice
 
 SPACES = [(4, 5), (3, 4, 5)]

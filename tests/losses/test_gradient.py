@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.gradient import GradientDifference
 
 SPACES = [(4, 5), (3, 4, 5)]

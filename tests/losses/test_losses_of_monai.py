@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from im2im_zoo.components import Component, build, check
+from im2im_zoo.recipe.components import Component, build, check
 
 P = 1 / (1 + math.exp(-1))  # of logit 1
 

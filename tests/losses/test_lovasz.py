@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.lovasz import LovaszHinge, LovaszSoftmax
 
 SPACES = [(3, 4), (2, 3, 2)]

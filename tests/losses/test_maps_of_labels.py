@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from im2im_zoo.grouping.watershed import group
+from im2im_zoo.instances.methods.watershed import group
 from im2im_zoo.losses.instance_maps import channels_of, maps_of, weights_of
 
 

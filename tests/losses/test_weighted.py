@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from im2im_zoo.components import Component, build
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.weighted import Weighted, weighted_mean
+from im2im_zoo.recipe.components import Component, build
 
 SPACES = [(2, 3), (2, 3, 2)]
 

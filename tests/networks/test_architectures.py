@@ -10,13 +10,13 @@ import torch
 from architectures import ARCHITECTURES, TRANSFORMERS, Architecture, parameters
 from torch import nn
 
-from im2im_zoo.components import Component, build
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks import Grid, as_call, receptive_field, step_grid
 from im2im_zoo.networks.anisotropic_unet import AnisotropicUNet
 from im2im_zoo.networks.erfnet import BranchedERFNet, ERFNet
 from im2im_zoo.networks.fnet import FNet
-from im2im_zoo.packaging.weights import FORMATS, Weights, write_weights
+from im2im_zoo.packaging.export.weights import FORMATS, Weights, write_weights
+from im2im_zoo.recipe.components import Component, build
 
 # One of each kind is exported in the fast tests, the others in the slow ones.
 EXPORTED_FAST = ("FNet-2d", "BranchedERFNet-2d", "AnisotropicUNet-3d")

@@ -13,12 +13,12 @@ from known_networks import Layer
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
-from im2im_zoo.components import Component
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks import Grid, receptive_field, step_grid
 from im2im_zoo.networks.ddim import DDIM, ddim_step, signal_levels, timed_unet_ddim
 from im2im_zoo.networks.timed_unet import ChannelNorm, TimedUNet
-from im2im_zoo.packaging.weights import FORMATS, write_weights
+from im2im_zoo.packaging.export.weights import FORMATS, write_weights
+from im2im_zoo.recipe.components import Component
 
 NDIM = pytest.mark.parametrize("ndim", [2, 3])
 narrow = partial(

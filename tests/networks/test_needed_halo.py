@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks import Agreement, NetworkAxis, Port, needed_halo
 from im2im_zoo.networks.agreement import Curve
 

@@ -8,11 +8,11 @@ import torch
 from architectures import fnet, reach_of
 from torch import Tensor, nn
 
-from im2im_zoo.components import Component
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks import Grid, receptive_field, step_grid
 from im2im_zoo.networks.probabilistic_unet import ProbabilisticUNet
-from im2im_zoo.packaging.weights import FORMATS, write_weights
+from im2im_zoo.packaging.export.weights import FORMATS, write_weights
+from im2im_zoo.recipe.components import Component
 
 NDIM = pytest.mark.parametrize("ndim", [2, 3])
 SMALL: dict[str, Any] = {"depth": 1, "features": 4, "latents": 3, "samples": 8}

@@ -7,7 +7,7 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks import Grid, as_call, receptive_field, step_grid
 
 

@@ -24,7 +24,7 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Run
 from im2im_zoo.networks.ports import NetworkAxis, Port
 from im2im_zoo.networks.reach import Extent, reach

@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks import Grid, receptive_field
 from im2im_zoo.networks.blur_pool_unet import BlurPoolUNet
 from im2im_zoo.networks.self2self_unet import Self2SelfUNet

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from im2im_zoo.components import Component, build, check
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
+from im2im_zoo.recipe.components import Component, build, check
 
 # As docs/networks-and-losses.md has it.
 FASTAI = Component.model_validate(

@@ -10,7 +10,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from im2im_zoo.cli.app import app
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.images import write_image
 from im2im_zoo.objects import object_table, write_objects
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from label_scenes import scenes
 from skimage.measure import regionprops_table
 
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.objects import object_table
 

@@ -11,7 +11,7 @@ from label_scenes import components, disc, scenes
 from matplotlib.path import Path as Outline
 
 import im2im_zoo.objects.geojson as module
-from im2im_zoo.errors import EvaluationError
+from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.objects import object_table, outlines, write_objects
 from im2im_zoo.objects.geojson import polygons
 

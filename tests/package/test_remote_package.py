@@ -9,10 +9,10 @@ import yaml
 from packages_for_tests import build_package, small_unet
 from site_for_tests import Site, serving
 
-from im2im_zoo.download import Policy
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.download import Policy
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import open_package
-from im2im_zoo.remote_package import fetch_package, is_address
+from im2im_zoo.package.remote import fetch_package, is_address
 
 LOCAL = Policy(local_http=True, timeout_s=10)
 

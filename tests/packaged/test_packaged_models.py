@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
+from im2im_zoo.core.resources import packaged_models
 from im2im_zoo.evaluation import evaluate
 from im2im_zoo.images import open_image
 from im2im_zoo.package import open_package
-from im2im_zoo.package_hashes import check_hashes
+from im2im_zoo.package.hashes import check_hashes
 from im2im_zoo.packaging import validate_package
-from im2im_zoo.recipe_file import load_recipe
-from im2im_zoo.resources import packaged_models
+from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime import predict_array
 from im2im_zoo.samples import write_samples
 

@@ -9,7 +9,7 @@ from packaging_samples import Pair, tiny_recipe
 from skimage.data import immunohistochemistry
 
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import make_recipe
+from im2im_zoo.recipe.load import make_recipe
 
 CENTRE = {
     "id": "custom",

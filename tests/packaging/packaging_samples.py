@@ -6,9 +6,9 @@ import torch
 import xarray as xr
 from torch import nn
 
-from im2im_zoo.components import build
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import make_recipe
+from im2im_zoo.recipe.components import build
+from im2im_zoo.recipe.load import make_recipe
 
 # bioimageio.spec asks GitHub about any user that it does not know of; tests need no network.
 KNOWN_USER = "bioimageiobot"

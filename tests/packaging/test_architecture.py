@@ -10,14 +10,14 @@ import pytest
 import torch
 from packaging_samples import Pair, network_of, tiny_recipe
 
-from im2im_zoo.components import Component, build
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import export_package, predict_sample, validate_package
-from im2im_zoo.packaging.architecture import FILE, libraries, write_architecture
-from im2im_zoo.packaging.torchscript_ops import needed_torch
+from im2im_zoo.packaging.consumers.torchscript_ops import needed_torch
+from im2im_zoo.packaging.export.architecture import FILE, libraries, write_architecture
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import make_recipe
+from im2im_zoo.recipe.components import Component, build
+from im2im_zoo.recipe.load import make_recipe
 
 OWN = {
     "im2im_zoo.networks.fnet.FNet": {"spatial_dims": 2, "depth": 1, "features": 4},

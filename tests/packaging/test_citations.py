@@ -8,8 +8,8 @@ from packaging_samples import tiny_recipe
 
 import im2im_zoo
 from im2im_zoo.packaging.citations import known_works, work_on, works_behind
-from im2im_zoo.packaging.drafts import draft_citations
-from im2im_zoo.recipe_file import load_recipe, recipe_names
+from im2im_zoo.packaging.validation.drafts import draft_citations
+from im2im_zoo.recipe.load import load_recipe, recipe_names
 
 ROOT = Path(im2im_zoo.__file__).parent
 # What is measured of networks, or helps several, is no network of somebody's.

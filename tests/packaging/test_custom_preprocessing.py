@@ -13,13 +13,13 @@ import yaml
 from custom_samples import CENTRE, MACENKO, TO_ONE, recipe_behind, tissue
 from packaging_samples import Pair, network_of
 
-from im2im_zoo.errors import Im2ImError, ProcessingError
+from im2im_zoo.core.errors import Im2ImError, ProcessingError
 from im2im_zoo.package import open_package
+from im2im_zoo.package.reference import Reference
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import make_recipe
-from im2im_zoo.reference import Reference
+from im2im_zoo.recipe.load import make_recipe
 from im2im_zoo.runtime import predict_array
 
 FIXED = {"timestamp": "2026-01-02T03:04:05+00:00"}

@@ -17,7 +17,7 @@ from packaging_samples import Pair, network_of, tiny_recipe
 from PIL import Image
 from torch import nn
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 

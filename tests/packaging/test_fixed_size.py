@@ -8,15 +8,16 @@ import torch
 from packaging_samples import Pair, network_of, tiny_recipe
 from torch import Tensor, nn
 
-from im2im_zoo.components import Component
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks import Grid, step_grid
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
-from im2im_zoo.packaging.sample import Steps, run_on_grid
+from im2im_zoo.packaging.export.sample import Steps, run_on_grid
 from im2im_zoo.recipe import Network, Recipe
+from im2im_zoo.recipe.components import Component
 from im2im_zoo.runtime import predict_array
-from im2im_zoo.runtime.prepare import Settings, prepare
+from im2im_zoo.runtime.prepare import prepare
+from im2im_zoo.runtime.settings import Settings
 
 pytest.importorskip("einops", reason="MONAI's UNETR needs it")
 SIZE = 32

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from im2im_zoo.packaging.format_version import as_identifier, channel_names, oldest_format
-from im2im_zoo.packaging.geometry import exact_scale
+from im2im_zoo.packaging.consumers.format_version import as_identifier, channel_names, oldest_format
+from im2im_zoo.packaging.export.geometry import exact_scale
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from hostile_packages import build_base, spoil, spoil_zip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from im2im_zoo.errors import Im2ImError
+from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.package import open_package
-from im2im_zoo.package_hashes import check_hashes
+from im2im_zoo.package.hashes import check_hashes
 from im2im_zoo.packaging import validate_package
-from im2im_zoo.packaging.finding_codes import CODES
-from im2im_zoo.packaging.validation_page import validation_page
+from im2im_zoo.packaging.validation.finding_codes import CODES
+from im2im_zoo.packaging.validation.page import validation_page
 from im2im_zoo.runtime import predict_arrays
 
 IMAGE = xr.DataArray(

@@ -13,13 +13,13 @@ import yaml
 from packaging_samples import Pair, network_of, tiny_recipe
 from PIL import Image
 
-from im2im_zoo.errors import ComponentError, PackageError, RecipeError
-from im2im_zoo.grouping import components
+from im2im_zoo.core.errors import ComponentError, PackageError, RecipeError
+from im2im_zoo.instances.methods import components
 from im2im_zoo.networks import Grid
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import dump_recipe, make_recipe
+from im2im_zoo.recipe.load import dump_recipe, make_recipe
 from im2im_zoo.runtime import predict_array, predict_arrays
 
 KWARGS = {"threshold": 0.0, "min_size": 2}
@@ -28,7 +28,7 @@ OTHERS = "def group(maps, channel=0):\n    return (maps[channel] > 0).astype('ui
 
 def grouping_recipe(ndim: int = 2, **grouping: object) -> Recipe:
     content = tiny_recipe(ndim, "instance").model_dump(mode="json", exclude_none=True)
-    component = {"callable": "im2im_zoo.grouping.components.group", "kwargs": KWARGS, **grouping}
+    component = {"callable": "im2im_zoo.instances.methods.components.group", "kwargs": KWARGS, **grouping}
     content["output"]["grouping"] = component
     return make_recipe(content, "with grouping")
 

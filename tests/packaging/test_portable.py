@@ -15,7 +15,7 @@ import yaml
 from custom_samples import CENTRE, MACENKO, TO_ONE, recipe_behind, tissue
 from packaging_samples import Pair, network_of
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.packaging import (
     Portable,
     PortableLoss,
@@ -26,7 +26,7 @@ from im2im_zoo.packaging import (
 )
 from im2im_zoo.processing.custom.macenko import macenko
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import make_recipe
+from im2im_zoo.recipe.load import make_recipe
 
 NORMALISE = {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"]}}
 PER_CHANNEL = {"id": "scale_range", "kwargs": {"axes": ["y", "x"], "min_percentile": 1, "max_percentile": 99}}

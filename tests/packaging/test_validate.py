@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from im2im_zoo.package import sha256
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.packaging import Exported, validate_package
 
 

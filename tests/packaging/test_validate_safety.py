@@ -14,9 +14,9 @@ import torch
 import yaml
 from torch import nn
 
-from im2im_zoo.package import sha256
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.packaging import validate_package
-from im2im_zoo.packaging.validation_page import validation_page
+from im2im_zoo.packaging.validation.page import validation_page
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from im2im_zoo.packaging import Finding, ValidationReport, validate_package
-from im2im_zoo.packaging.consumers import ConsumerVerdict
-from im2im_zoo.packaging.finding_codes import CODES, SUBJECTS
-from im2im_zoo.packaging.findings import CoreVerdict, Note, Picture
-from im2im_zoo.packaging.validation_page import validation_page
+from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
+from im2im_zoo.packaging.validation.finding_codes import CODES, SUBJECTS
+from im2im_zoo.packaging.validation.findings import CoreVerdict, Note, Picture
+from im2im_zoo.packaging.validation.page import validation_page
 
 VERDICT = ConsumerVerdict("deepImageJ", "3.1", "onnx", "cannot", "<b>softmax</b>", "put it into the network")
 

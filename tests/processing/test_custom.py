@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from bioimageio.spec.model import v0_5
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing import check_operations, fit, needs_statistics
 
 CODE = '''

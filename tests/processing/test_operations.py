@@ -6,7 +6,7 @@ import xarray as xr
 from bioimageio.spec.model import v0_5
 from pydantic import TypeAdapter
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing import Operation, check_operations, fit, needs_statistics
 
 ADAPTER: TypeAdapter[Operation] = TypeAdapter(Operation)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing import Operation, Pipeline, fit
 
 ADAPTER: TypeAdapter[Operation] = TypeAdapter(Operation)

@@ -11,7 +11,7 @@ from bioimageio.spec.model import v0_5
 from numpy.typing import NDArray
 
 import im2im_zoo.processing.custom as folder
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.processing.custom_code import our_operations

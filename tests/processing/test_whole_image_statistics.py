@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from im2im_zoo.errors import ProcessingError
+from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.blocks import block_shape, regions, walk
 from im2im_zoo.processing.checkpoint import NOT_KEPT, State
 from im2im_zoo.processing.moments import mean_and_std

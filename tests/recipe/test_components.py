@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from im2im_zoo.components import Component, build, check, resolve
-from im2im_zoo.errors import ComponentError
+from im2im_zoo.core.errors import ComponentError
+from im2im_zoo.recipe.components import Component, build, check, resolve
 
 
 def component(path: str, **kwargs: object) -> Component:

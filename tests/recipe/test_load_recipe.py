@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from im2im_zoo.errors import RecipeError
+from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import dump_recipe, load_recipe, parse_value, recipe_names
+from im2im_zoo.recipe.load import dump_recipe, load_recipe, parse_value, recipe_names
 
 
 @pytest.fixture(params=sorted(recipe_names()))

@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.processing.grouping import Grouping
-from im2im_zoo.runtime.blockwise import group_in_blocks
-from im2im_zoo.runtime.blockwise.grid import BlockGrid
-from im2im_zoo.runtime.blockwise.sample import Code, Sample
-from im2im_zoo.runtime.blockwise.steps import Walker
-from im2im_zoo.runtime.label_image import LabelImage
+from im2im_zoo.instances.blockwise import group_in_blocks
+from im2im_zoo.instances.blockwise.grid import BlockGrid
+from im2im_zoo.instances.blockwise.sample import Code, Sample
+from im2im_zoo.instances.blockwise.steps import Walker
+from im2im_zoo.instances.grouping import Grouping
+from im2im_zoo.instances.label_image import LabelImage
 
 PLENTY = 2**40
 

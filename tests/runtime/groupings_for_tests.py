@@ -13,10 +13,10 @@ from operations_for_tests import NORMALISE_2D, NORMALISE_3D
 from packages_for_tests import build_package, small_unet
 from scipy import ndimage
 
-import im2im_zoo.grouping.components as components
+import im2im_zoo.instances.methods.components as components
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime import predict_array
-from im2im_zoo.runtime.memory import Cost
+from im2im_zoo.runtime.plan.memory import Cost
 
 MakeGrouped = Callable[..., Package]
 # What a process takes is left out with it, so that the memory can be so little that there are blocks.

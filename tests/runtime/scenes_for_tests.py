@@ -16,9 +16,9 @@ from packages_for_tests import build_package
 from scipy import ndimage
 from torch import nn
 
-from im2im_zoo.grouping import components, embedseg, watershed
+from im2im_zoo.instances.blockwise.order import numbered
+from im2im_zoo.instances.methods import components, embedseg, watershed
 from im2im_zoo.package import Package
-from im2im_zoo.runtime.blockwise.order import numbered
 
 # Any other method: it numbers as it likes, with gaps.
 BACKWARDS = """

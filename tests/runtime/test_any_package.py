@@ -11,7 +11,7 @@ from packages_for_tests import build_model, follows, output_axis, tensor_axis, t
 from torch import nn
 from torch.nn import functional as F
 
-from im2im_zoo.errors import PlanError
+from im2im_zoo.core.errors import PlanError
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime import plan_prediction, predict_array, predict_arrays
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from im2im_zoo.errors import PackageError, PlanError
-from im2im_zoo.grouping import components, embedseg, watershed
+from im2im_zoo.core.errors import PackageError, PlanError
 from im2im_zoo.images import create_image, open_image
-from im2im_zoo.runtime.blockwise import group_in_blocks
-from im2im_zoo.runtime.blockwise.numbers import Numbers, number_objects
-from im2im_zoo.runtime.blockwise.steps import Walker
-from im2im_zoo.runtime.label_image import LabelImage
+from im2im_zoo.instances.blockwise import group_in_blocks
+from im2im_zoo.instances.blockwise.numbers import Numbers, number_objects
+from im2im_zoo.instances.blockwise.steps import Walker
+from im2im_zoo.instances.label_image import LabelImage
+from im2im_zoo.instances.methods import components, embedseg, watershed
 
 SEEDS = st.integers(0, 2**32 - 1)
 SHAPES = st.one_of(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from blocks_for_tests import sample_of
 
-from im2im_zoo.errors import ImageError
-from im2im_zoo.grouping import components
-from im2im_zoo.runtime.crew import run_in_processes
+from im2im_zoo.core.errors import ImageError
+from im2im_zoo.instances.methods import components
+from im2im_zoo.runtime.execute.executors.process_pool import run_in_processes
 
 
 @dataclass(frozen=True)

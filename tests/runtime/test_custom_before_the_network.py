@@ -15,12 +15,12 @@ from operations_for_tests import NORMALISE_3D, SIGMOID
 from packages_for_tests import build_package, small_unet
 
 import im2im_zoo.processing.custom.centre_normalisation as centre_module
+from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.engines import Engine
-from im2im_zoo.errors import PackageError, ProcessingError
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.runtime import open_network, plan_prediction, predict_array
-from im2im_zoo.runtime.sample_maker import SampleMaker
+from im2im_zoo.runtime.execute.sample_maker import SampleMaker
 
 CENTRE = inspect.getsource(centre_module)
 # Depends on the whole image: tiles that are processed by themselves give something else.

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from packages_for_tests import follows, output_axis, tensor_axis, tensor_in, tensor_out
 
-from im2im_zoo.errors import Im2ImError
+from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import predict_arrays
-from im2im_zoo.runtime.memory import Cost
+from im2im_zoo.runtime.plan.memory import Cost
 
 COST = Cost(process=0, call=0, per_voxel=100.0)
 CHANNELS = ["a", "b", "c"]

@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 from groupings_for_tests import MakeGrouped
 
-from im2im_zoo.errors import PlanError
+from im2im_zoo.core.errors import PlanError
 from im2im_zoo.runtime import plan_prediction
-from im2im_zoo.runtime.memory import Cost
+from im2im_zoo.runtime.plan.memory import Cost
 
 MIB = 1024**2
 COST = Cost(300 * MIB, 10 * MIB, 100.0)

@@ -9,10 +9,10 @@ import xarray as xr
 from groupings_for_tests import COMPONENTS, MakeGrouped, expected_labels
 from test_resume import bytes_of, run
 
-from im2im_zoo.errors import ImageError, PackageError
+from im2im_zoo.core.errors import ImageError, PackageError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.runtime import plan_prediction, predict
-from im2im_zoo.runtime.resume import unfinished, work_folder
+from im2im_zoo.runtime.execute.resume import unfinished, work_folder
 
 TILE = {"y": 60, "x": 60}
 

@@ -16,12 +16,12 @@ from groupings_for_tests import TINY
 from scenes_for_tests import Known, known, passing_package, scene
 from scipy import ndimage
 
-from im2im_zoo.grouping import components
 from im2im_zoo.images import create_image
+from im2im_zoo.instances.blockwise.grid import BlockGrid
+from im2im_zoo.instances.methods import components
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import plan_prediction, predict_array
-from im2im_zoo.runtime.blockwise.grid import BlockGrid
-from im2im_zoo.runtime.resume import work_folder
+from im2im_zoo.runtime.execute.resume import work_folder
 
 SHAPES = {2: (270, 530), 3: (36, 44, 70)}
 # Those of which the serpent reaches over five along x, or four.
@@ -69,7 +69,7 @@ SCRIPT = textwrap.dedent(
     """
     import json, os, signal, sys
     from im2im_zoo.runtime import predict
-    from im2im_zoo.runtime.memory import Cost
+    from im2im_zoo.runtime.plan.memory import Cost
 
     arguments = json.loads(sys.argv[1])
     stop_after, seen = arguments.pop("stop_after"), 0

@@ -9,12 +9,12 @@ import pytest
 import xarray as xr
 
 from im2im_zoo.cli.app import app
-from im2im_zoo.errors import AxesError, ImageError, PlanError
+from im2im_zoo.core.errors import AxesError, ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import predict
+from im2im_zoo.runtime.execute.resume import unfinished
 from im2im_zoo.runtime.inputs import open_joined
-from im2im_zoo.runtime.resume import unfinished
 
 SIZES = {"z": 30, "y": 60, "x": 52}
 TILE = {"z": 26, "y": 40, "x": 40}

@@ -15,15 +15,15 @@ from groupings_for_tests import TINY
 from packages_for_tests import build_model, follows, output_axis, tensor_axis, tensor_in, tensor_out
 from torch import nn
 
-from im2im_zoo.errors import PackageError
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.images import open_image
+from im2im_zoo.instances.blockwise.grid import BlockGrid
+from im2im_zoo.instances.blockwise.order import numbered
+from im2im_zoo.instances.blockwise.sample import Code, Sample
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.packaging import validate_package
 from im2im_zoo.runtime import predict, predict_array, predict_arrays
-from im2im_zoo.runtime.blockwise.grid import BlockGrid
-from im2im_zoo.runtime.blockwise.order import numbered
-from im2im_zoo.runtime.blockwise.sample import Code, Sample
 
 
 def library(name: str) -> Callable[[Any], Any]:

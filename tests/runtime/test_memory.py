@@ -15,8 +15,9 @@ from operations_for_tests import NORMALISE_2D
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.images import write_image
-from im2im_zoo.runtime.cost import peak_of, resident_bytes
-from im2im_zoo.runtime.prepare import Settings, prepare
+from im2im_zoo.runtime.measure.cost import peak_of, resident_bytes
+from im2im_zoo.runtime.prepare import prepare
+from im2im_zoo.runtime.settings import Settings
 
 MIB = 1024**2
 
@@ -140,6 +141,6 @@ def test_the_peak_of_a_call_is_seen_even_if_the_memory_is_given_back():
 
 def test_the_peak_is_not_that_of_the_process_that_started_this_one():
     ballast = np.ones(400 * MIB, np.uint8)
-    script = "from im2im_zoo.runtime.cost import peak_bytes; print(peak_bytes())"
+    script = "from im2im_zoo.runtime.measure.cost import peak_bytes; print(peak_bytes())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(done.stdout) < ballast.nbytes

@@ -16,7 +16,7 @@ from torch import nn
 
 from im2im_zoo.networks import Agreement, NetworkAxis, Port
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.overlap import Overlap, Sample, declared_halo, measure_overlap
+from im2im_zoo.runtime.measure.overlap import Overlap, Sample, declared_halo, measure_overlap
 
 # Of `small_unet`: two levels of pooling and a convolution at each, down and up: 1 + 2 + 4 + 2 + 1 and its last one.
 REACH = 11
@@ -258,7 +258,7 @@ def test_an_optional_input_without_an_image_is_left_out(unet: Package, tmp_path:
 
 
 def test_without_test_tensors_the_reach_is_taken(unet: Package, tmp_path: Path) -> None:
-    pytest.importorskip("im2im_zoo.reference")
+    pytest.importorskip("im2im_zoo.package.reference")
     overlap = measure_overlap(unet, ModuleEngine(small_unet()), axes_of(), cache=tmp_path)
     assert overlap.halo == {"y": REACH, "x": REACH}
     assert (overlap.source, overlap.error) == ("receptive field", None)

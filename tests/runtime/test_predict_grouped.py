@@ -11,10 +11,10 @@ import xarray as xr
 from groupings_for_tests import COLUMNS, MakeGrouped, expected_labels, maps_package, with_grouping
 from test_resume import bytes_of
 
-from im2im_zoo.errors import ImageError, PlanError
+from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.runtime import predict, predict_array, predict_arrays
-from im2im_zoo.runtime.resume import work_folder
+from im2im_zoo.runtime.execute.resume import work_folder
 
 TILE = {"y": 60, "x": 60}
 

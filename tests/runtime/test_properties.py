@@ -21,8 +21,8 @@ from packages_for_tests import follows, output_axis, tensor_axis, tensor_in, ten
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import open_network, plan_prediction, predict_array
-from im2im_zoo.runtime.memory import Cost
-from im2im_zoo.runtime.tiling import Grid
+from im2im_zoo.runtime.layout.tiling import Grid
+from im2im_zoo.runtime.plan.memory import Cost
 
 COST = Cost(process=0, call=0, per_voxel=100.0)
 ORDERS = (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from packages_for_tests import build_package, small_unet
 from skimage.transform import resize
 
-from im2im_zoo.errors import PlanError
+from im2im_zoo.core.errors import PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.rescale import (

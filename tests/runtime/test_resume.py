@@ -18,12 +18,12 @@ from commands import Done, in_a_process
 from operations_for_tests import NORMALISE_2D, SIGMOID
 from packages_for_tests import build_package, small_unet
 
-from im2im_zoo.errors import ImageError, PlanError
+from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime import plan_prediction, predict
-from im2im_zoo.runtime.memory import Cost
-from im2im_zoo.runtime.resume import unfinished, work_folder
+from im2im_zoo.runtime.execute.resume import unfinished, work_folder
+from im2im_zoo.runtime.plan.memory import Cost
 
 TILE = {"y": 60, "x": 60}
 
@@ -184,9 +184,9 @@ def percentiles(folder: Path) -> Package:
 def test_stopped_while_statistics_are_taken_it_goes_on_with_what_was_counted(
     request, tmp_path, monkeypatch, which
 ):
-    monkeypatch.setattr("im2im_zoo.runtime.checkpoint._INTERVAL", 0.0)
-    monkeypatch.setattr("im2im_zoo.runtime.checkpoint._PART", 1e9)
-    monkeypatch.setattr("im2im_zoo.runtime.sample_maker.STATISTICS_BLOCK_BYTES", 2**20)
+    monkeypatch.setattr("im2im_zoo.runtime.execute.checkpoint._INTERVAL", 0.0)
+    monkeypatch.setattr("im2im_zoo.runtime.execute.checkpoint._PART", 1e9)
+    monkeypatch.setattr("im2im_zoo.runtime.execute.sample_maker.STATISTICS_BLOCK_BYTES", 2**20)
     values = np.random.default_rng(0).gamma(2, 200, (600, 700)).astype(np.float32)
     source = write_image(xr.DataArray(values, dims=("y", "x")), tmp_path / "image.ome.zarr")
     package: Package = request.getfixturevalue(which)
@@ -304,7 +304,7 @@ def test_restart_throws_away_what_was_done(stopped):
 
 
 def test_two_runs_do_not_write_to_one_output(stopped):
-    from im2im_zoo.runtime.ledger import Ledger
+    from im2im_zoo.runtime.execute.ledger import Ledger
 
     folder = work_folder(Path(str(stopped["output"])))
     holder = Ledger.resume(folder, json.loads((folder / "ledger.json").read_text())["identity"])

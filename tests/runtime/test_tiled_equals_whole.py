@@ -17,7 +17,7 @@ from packages_for_tests import REACH, ChannelsLast, Doubling, Halving, build_pac
 from im2im_zoo.engines import Engine
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime import open_network, plan_prediction, predict_array
-from im2im_zoo.runtime.memory import Cost
+from im2im_zoo.runtime.plan.memory import Cost
 
 TOLERANCE = 1e-5
 few = settings(max_examples=12, deadline=None)

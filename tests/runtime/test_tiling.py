@@ -5,9 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from im2im_zoo.errors import PlanError
-from im2im_zoo.runtime.samples import padded_positions
-from im2im_zoo.runtime.tiling import Grid, candidates, spans, split_axis, tile_needed
+from im2im_zoo.core.errors import PlanError
+from im2im_zoo.runtime.execute.samples import padded_positions
+from im2im_zoo.runtime.layout.tiling import Grid, candidates, spans, split_axis, tile_needed
 
 grids = st.builds(Grid, st.integers(1, 40), st.sampled_from([1, 2, 3, 4, 8, 16]))
 sizes = st.integers(1, 400)

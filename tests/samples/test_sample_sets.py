@@ -6,10 +6,10 @@ import xarray as xr
 from scipy import ndimage
 from skimage.color import rgb2hed
 
+from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.errors import DataError
 from im2im_zoo.images import open_image
-from im2im_zoo.recipe_file import load_recipe, recipe_names
+from im2im_zoo.recipe.load import load_recipe, recipe_names
 from im2im_zoo.samples import SAMPLES, write_samples
 
 PAIRED = [name for name, sample in SAMPLES.items() if sample.unpaired is None]

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.samples import write_samples
 
 SMALL: list[tuple[str, object]] = [

@@ -8,11 +8,11 @@ import pytest
 import torch
 import yaml
 
-from im2im_zoo.data.advice import Choice
-from im2im_zoo.data.extents import Extents
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
+from im2im_zoo.data.patches.advice import Choice
+from im2im_zoo.data.patches.extents import Extents
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe, make_recipe
+from im2im_zoo.recipe.load import load_recipe, make_recipe
 from im2im_zoo.training import choose
 from im2im_zoo.training.build import build_framework
 from im2im_zoo.training.choose import Channels, choices, kept_bytes, with_patches

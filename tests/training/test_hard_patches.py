@@ -10,9 +10,9 @@ import pytest
 import tifffile
 import torch
 
-from im2im_zoo.errors import RecipeError
+from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import dump_recipe
+from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.training.run import load_framework, open_run
 from im2im_zoo.training.train import train
 

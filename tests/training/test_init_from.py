@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from im2im_zoo.cli.train import parse_overrides
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import load_recipe
+from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.training.run import Run, load_framework, open_run
 from im2im_zoo.training.train import train
 

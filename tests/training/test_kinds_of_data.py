@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from im2im_zoo.cli.export import export_run
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.run import Run, open_run
 from im2im_zoo.training.train import train

@@ -9,7 +9,7 @@ import torch
 
 from im2im_zoo.cli.run_page import write_run_page
 from im2im_zoo.cli.train import train_with_progress
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.pictures import Pictures, read_snapshots
 from im2im_zoo.training.run import load_framework, open_run

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.rate import find_rate, suggest
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from im2im_zoo.errors import TrainingError
+from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.run import Run, load_framework
 from im2im_zoo.training.speed import check_compiler

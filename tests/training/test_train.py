@@ -13,9 +13,9 @@ import pytest
 import torch
 from commands import im2im_zoo, in_a_process
 
-from im2im_zoo.errors import ComponentError, RecipeError, TrainingError
+from im2im_zoo.core.errors import ComponentError, RecipeError, TrainingError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe_file import dump_recipe
+from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.training.callbacks import TrainingProgress
 from im2im_zoo.training.run import load_framework, open_run
 from im2im_zoo.training.train import train

@@ -1,0 +1,1 @@
+"""What every room uses: errors, axes, sizes, hashes, downloads and readers of files that may be hostile."""

@@ -1,0 +1,1 @@
+"""From files to pairs of images: matching, tables, groups and splits."""

@@ -1,0 +1,275 @@
+"""Images of a pair, opened lazily and laid out as the recipe's input tensor. Nothing is processed here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.core.axes import AxisName, axes_letters
+from im2im_zoo.core.errors import AxesError, DataError, ImageError
+from im2im_zoo.data.pairing.files import list_files
+from im2im_zoo.data.pairing.matching import Side
+from im2im_zoo.data.pairing.pairing import find_pairs
+from im2im_zoo.data.pairing.pairs import Pair
+from im2im_zoo.images import Place, join_channels, open_image, pixel_size_um, select_channels
+from im2im_zoo.images.joined import PIXEL_TOLERANCE
+from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A pair of raw images.
+
+    Attributes:
+        name: the pair's.
+        input, target: lazy; their dims are the recipe's `input.axes` without batch, their space axes have the
+            same sizes; `attrs` and channel names as `open_image` gives them.
+        cost: how much each voxel of the target counts, of one channel, if there are cost maps.
+        measurable: whether the target is what the result should be. False with `data.pairing: self`, whose target is the
+            input, where nothing else is known.
+    """
+
+    name: str
+    input: xr.DataArray
+    target: xr.DataArray
+    cost: xr.DataArray | None = None
+    measurable: bool = True
+
+    @property
+    def images(self) -> dict[Side, xr.DataArray]:
+        """The images that there are."""
+        pair: dict[Side, xr.DataArray] = {"input": self.input, "target": self.target}
+        return pair if self.cost is None else pair | {"cost": self.cost}
+
+
+def open_sample(pair: Pair, recipe: Recipe) -> Sample:
+    """Open the images of a pair without reading their voxels.
+
+    Raises:
+        ImageError: a file that cannot be read, or lacks a channel.
+        DataError: axes that are not the recipe's; images whose sizes or pixel sizes differ; a cost map of several
+            channels.
+    """
+    cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost", pair.time)
+    image = open_side(pair.input, recipe, "input", pair.time, pair.more)
+    own = recipe.data.pairing == "self" and pair.target == pair.input
+    target = image if own else open_side(pair.target, recipe, "target", pair.time)
+    sample = Sample(pair.name, image, target, cost, measurable=not own)
+    check_sample(pair.name, sample.images, recipe)
+    return sample
+
+
+def check_sample(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
+    """Check that the images of a pair, of which one may be missing, match voxel by voxel.
+
+    Raises:
+        DataError: sizes or pixel sizes that differ; a cost map of several channels.
+    """
+    _check_geometry(name, images, recipe)
+    cost = images.get("cost")
+    if cost is not None and cost.sizes["channel"] != 1:
+        raise DataError(
+            f"{cost.attrs.get('source')}: a cost map has one channel, but this file has {cost.sizes['channel']}; choose one "
+            "in data.cost_channels"
+        )
+
+
+def validation_samples(recipe: Recipe) -> list[Sample]:
+    """The raw image pairs that validate; with `data.pairing: self`, with the images that results are measured against."""
+    pairs = find_pairs(recipe.data, recipe.seed).validation
+    return [open_sample(replace(pair, target=pair.truth or pair.target), recipe) for pair in pairs]
+
+
+def check_samples(
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    inputs: Sequence[xr.DataArray] = (),
+    targets: Sequence[xr.DataArray] = (),
+) -> None:
+    """Check what has to hold over all samples, and over images without partners: channels, and room for a patch.
+
+    Raises:
+        DataError: the message lists the files.
+    """
+    images = [*inputs, *(sample.input for sample in samples)]
+    check_channels(images, "input", recipe)
+    check_channels([*targets, *(sample.target for sample in samples)], "target", recipe)
+    check_room([*images, *targets], recipe)
+
+
+def check_channels(images: Sequence[xr.DataArray], side: Side, recipe: Recipe) -> None:
+    """Check that the images of a side have the same number of channels, for inputs as many as are named.
+
+    Raises:
+        DataError: the message lists the files.
+    """
+    _check_alike(images, side)
+    named, count = recipe.input.channels, images[0].sizes["channel"]
+    if side == "input" and named is not None and len(named) != count:
+        raise DataError(
+            f"input.channels names {len(named)} channels ({', '.join(named)}), but the input images have {count}; "
+            "name each one, or choose some with data.input_channels"
+        )
+
+
+def check_room(images: Sequence[xr.DataArray], recipe: Recipe) -> None:
+    """Check that a patch, if its size is known, fits into each image.
+
+    Raises:
+        DataError: the message lists the files.
+    """
+    if recipe.data.patch_size is None:
+        return
+    patch = dict(zip(recipe.space, recipe.data.patch_size, strict=True))
+    small = [i for i in images if any(i.sizes[axis] < size for axis, size in patch.items())]
+    if small:
+        raise DataError(
+            f"images smaller than data.patch_size, {_sizes_text(patch)}; make it at most as large as the smallest "
+            f"image, or leave these images out:\n{list_files(map(_describe_space, small))}"
+        )
+
+
+def open_side(
+    path: Place, recipe: Recipe, side: Side, time: int | None = None, more: Sequence[Place] = ()
+) -> xr.DataArray:
+    """Open one image, as `open_sample`; of a movie, the given time point; the channels of `more` files are joined to its own."""
+    if more:
+        whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"input_channels": None})})
+        parts = [open_side(one, whole, side, time) for one in (path, *more)]
+        try:
+            joined = join_channels(parts, recipe.data.inputs)
+        except ImageError as error:
+            raise DataError(f"data.input: {error}") from error
+        chosen = recipe.data.input_channels
+        return joined if chosen is None else select_channels(path, joined, chosen)
+    data = recipe.data
+    axes, channels = {
+        "input": (data.input_axes, data.input_channels),
+        "target": (data.target_axes, data.target_channels),
+        "cost": (data.cost_axes, data.cost_channels),
+    }[side]
+    try:
+        image = open_image(path, axes=axes, channels=channels)
+    except AxesError as error:
+        raise DataError(
+            f"{error} (data.{side}_axes declares the axes, data.{side}_channels the channels)"
+        ) from error
+    if time is not None and "time" in image.dims:
+        image = image.isel(time=time)
+    return arrange(image, recipe.input.axes[1:], f"data.{side}_axes")
+
+
+def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataArray:
+    """A lazy view of an image with exactly the wanted axes, found by name.
+
+    Args:
+        image: as `open_image` gives it.
+        axes: the wanted ones, in order. `channel` is added where the image has none; axes of size one that are
+            not wanted are dropped.
+        key: the recipe's key that declares the axes of the file, for messages.
+
+    Raises:
+        DataError: a wanted axis is missing, or another one is longer than one.
+    """
+    wanted = axes_letters(axes)
+    described = (
+        f"{image.attrs.get('source')} has the axes {axes_letters(map(str, image.dims))!r} {image.shape}"
+    )
+    extra = [str(axis) for axis in image.dims if axis not in axes and image.sizes[axis] != 1]
+    if "time" in extra:
+        raise DataError(
+            f"{described}: a time axis of {image.sizes['time']} points; training takes single time points: "
+            f"set data.time_points to take each for an image, or, if this axis is another one, declare the axes in {key}"
+        )
+    missing = [axis for axis in axes if axis not in image.dims and axis != "channel"]
+    if missing or extra:
+        wrong = [f"{', '.join(missing)} is missing"] * bool(missing) + [
+            f"{', '.join(extra)} is too much"
+        ] * bool(extra)
+        raise DataError(
+            f"{described}, but input.axes wants {wanted!r} (besides batch): {' and '.join(wrong)}; declare the axes "
+            f"of the files in {key} if they are others, or change input.axes"
+        )
+    arranged = lazy_image(_Arranged(image, tuple(axes)), tuple(axes))
+    arranged.attrs = dict(image.attrs)
+    arranged.name = image.name
+    chunks = image.encoding.get("preferred_chunks")
+    if isinstance(chunks, Mapping):
+        arranged.encoding["preferred_chunks"] = {axis: chunks.get(axis, 1) for axis in axes}
+    return arranged.assign_coords(channel=image["channel"].values) if "channel" in image.coords else arranged
+
+
+@dataclass(frozen=True, slots=True)
+class _Arranged:
+    """A source whose axes are those of an image in another order; xarray's own transposition reads slower."""
+
+    image: xr.DataArray
+    axes: tuple[AxisName, ...]
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.image.attrs.get("source")))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.image.sizes.get(axis, 1) for axis in self.axes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.image.dtype
+
+    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        asked = dict(zip(self.axes, key, strict=True))
+        there = [str(axis) for axis in self.image.dims]
+        # A single index is read as a slice of one voxel, so that the axes stay countable until the end.
+        slices = {a: slice(k, k + 1) if isinstance(k, int) else k for a, k in asked.items() if a in there}
+        read = self.image.isel({a: slices.get(a, 0) for a in there}).to_numpy()
+        found = [a for a in there if a in asked]
+        values = read.transpose([found.index(a) for a in self.axes if a in found])
+        values = values[tuple(slice(None) if a in found else np.newaxis for a in self.axes)]
+        final = (0 if isinstance(k, int) else slice(None) if a in found else k for a, k in asked.items())
+        return np.asarray(values[tuple(final)])
+
+
+def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
+    target = images["target"] if "target" in images else images["input"]
+    for side, image in images.items():
+        if any(image.sizes[axis] != target.sizes[axis] for axis in recipe.space):
+            raise DataError(
+                f"{name}: {side} and target have other sizes, but have to match voxel by voxel; crop or resample one:\n"
+                f"{list_files(map(_describe_space, (image, target)))}"
+            )
+        sizes = pixel_size_um(image), pixel_size_um(target)
+        for axis in recipe.space:
+            ours, theirs = (known.get(axis) for known in sizes)
+            if ours and theirs and abs(ours - theirs) > PIXEL_TOLERANCE * max(ours, theirs):
+                raise DataError(
+                    f"{name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
+                    f"{theirs:g} µm in {target.attrs.get('source')}; register the two, or correct the one that is wrong"
+                )
+
+
+def _check_alike(images: Sequence[xr.DataArray], side: Side) -> None:
+    counts = [image.sizes["channel"] for image in images]
+    usual = max(sorted(set(counts)), key=counts.count)
+    others = [image for image, count in zip(images, counts, strict=True) if count != usual]
+    if others:
+        lines = [f"{image.attrs.get('source')}: {image.sizes['channel']}" for image in others]
+        raise DataError(
+            f"the {side} images have {usual} channel{'s' * (usual != 1)}, but not all of them; choose the channels "
+            f"in data.{side}_channels, or leave these out:\n{list_files(lines)}"
+        )
+
+
+def _describe_space(image: xr.DataArray) -> str:
+    space = {str(a): n for a, n in image.sizes.items() if a != "channel"}
+    return f"{image.attrs.get('source')}: {_sizes_text(space)}"
+
+
+def _sizes_text(sizes: Mapping[Any, int]) -> str:
+    return " × ".join(f"{axis} {size}" for axis, size in sizes.items())

@@ -1,0 +1,1 @@
+"""Patches: where they lie, how large, augmented and batched."""

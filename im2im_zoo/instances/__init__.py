@@ -1,0 +1,1 @@
+"""Instance segmentation: from maps to label images, whole or in blocks."""

@@ -1,0 +1,135 @@
+"""Connected components block by block: each block's own, joined where they touch across a face. Exactly those of the whole image.
+
+A component's id is its first voxel in raster order: of components that are joined, the least. Only those that touch a face
+between blocks are ever looked at together; all others are known when their block is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from im2im_zoo.instances.blockwise.grid import face
+from im2im_zoo.instances.blockwise.numbers import number_objects
+from im2im_zoo.instances.blockwise.order import first_voxels
+from im2im_zoo.instances.blockwise.sample import Sample, arguments
+from im2im_zoo.instances.blockwise.steps import Step
+from im2im_zoo.instances.methods import components
+
+# Bytes that joining takes for a component that touches a face.
+_EACH = 160
+
+
+def steps(sample: Sample) -> Iterator[Step]:
+    """What makes the numbers of all objects; see `blockwise.run`."""
+    yield Step("find", range(len(sample.grid)), find)
+    join(sample)
+    at_least = arguments(components.group, sample.code.grouping.kwargs)["min_size"]
+    number_objects(sample, "rows", lambda rows: rows[1] >= at_least)
+
+
+def find(sample: Sample, number: int) -> None:
+    """The components of one block."""
+    given = arguments(components.group, sample.code.grouping.kwargs)
+    region = sample.grid.region(number)
+    maps = sample.read(region, given["channel"])
+    labels = components.group(maps, threshold=given["threshold"])
+    del maps
+    ids = 1 + sample.grid.flat(region, first_voxels(labels))
+    sizes = np.bincount(labels.ravel(), minlength=len(ids) + 1)[1:].astype(np.int64)
+    keep_regions(sample, number, labels, ids, sizes, np.ones(len(ids), bool))
+
+
+def keep_regions(
+    sample: Sample,
+    number: int,
+    labels: NDArray[np.int32],
+    ids: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    complete: NDArray[np.bool_],
+    open_too: NDArray[np.bool_] | None = None,
+) -> None:
+    """Keep the regions of a block: what touches a face apart, as it is to be joined.
+
+    Args:
+        labels: 1..n, 0 background.
+        ids, counts: of each region, ascending, and how many voxels it has.
+        complete: whether it is an object by itself, if it is joined with nothing.
+        open_too: whether it may be joined with others although it touches no face.
+    """
+    at_face = np.zeros(len(ids) + 1, bool)
+    known = np.concatenate([[0], ids]).astype(np.int64)
+    for axis, far, _ in sample.grid.faces(number):
+        plane = face(labels, axis, far)
+        at_face[plane] = True
+        sample.save("faces", f"{number}_{axis}_{int(far)}", known[plane])
+    touches = at_face[1:] if open_too is None else at_face[1:] | open_too
+    rows = np.stack([ids, counts, complete])
+    sample.save("touching", number, rows[:, touches])
+    sample.save("rows", number, rows[:2, ~touches & complete])
+    sample.keep_local(number, labels, ids)
+
+
+def face_pairs(sample: Sample, number: int) -> NDArray[np.int64]:
+    """(2, pairs): components of a block and of those after it that touch each other."""
+    found = [np.zeros((2, 0), np.int64)]
+    for axis, far, other in sample.grid.faces(number):
+        if far:
+            ours = np.asarray(sample.load("faces", f"{number}_{axis}_1")).ravel()
+            theirs = np.asarray(sample.load("faces", f"{other}_{axis}_0")).ravel()
+            both = (ours > 0) & (theirs > 0)
+            found.append(np.unique(np.stack([ours[both], theirs[both]]), axis=1))
+    return np.concatenate(found, axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Touching:
+    """All that may be joined: ids, ascending, voxels, and which are objects by themselves."""
+
+    ids: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    complete: NDArray[np.bool_]
+
+    def places(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Where ids are among these."""
+        return np.searchsorted(self.ids, ids).astype(np.int32)
+
+
+def touching(sample: Sample) -> Touching:
+    """What the blocks have that may be joined.
+
+    Raises:
+        PlanError: it does not fit the memory.
+    """
+    tables = [sample.load("touching", n) for n in range(len(sample.grid))]
+    needed = _EACH * sum(t.shape[1] for t in tables)
+    sample.check_room(needed, "the parts of objects that touch a face between blocks")
+    ids, counts, complete = np.concatenate(tables, axis=1)
+    order = np.argsort(ids)
+    return Touching(ids[order], counts[order], complete[order] > 0)
+
+
+def join(sample: Sample) -> None:
+    """Find what belongs together of all that touches a face, and say it to each block."""
+    found = touching(sample)
+    pairs = [found.places(face_pairs(sample, n)) for n in range(len(sample.grid))]
+    edges, nodes = np.concatenate(pairs, axis=1), len(found.ids)
+    graph = coo_array((np.ones(edges.shape[1], bool), tuple(edges)), shape=(nodes, nodes))
+    number, group = connected_components(graph, directed=False) if nodes else (0, np.zeros(0, np.intp))
+    roots = np.full(number, np.iinfo(np.int64).max)
+    np.minimum.at(roots, group, found.ids)
+    say_joined(sample, found, roots[group])
+
+
+def say_joined(sample: Sample, found: Touching, roots: NDArray[np.int64]) -> None:
+    """Say to each block which object each of its ids is of, and keep how large these are; 0 is none."""
+    known, places = np.unique(roots, return_inverse=True)
+    voxels = np.zeros(len(known), np.int64)
+    np.add.at(voxels, places, found.counts)
+    sample.save("rows", "joined", np.stack([known, voxels])[:, known > 0])
+    for number in range(len(sample.grid)):
+        ids = sample.load("touching", number)[0]
+        sample.save("joined", number, np.stack([ids, roots[found.places(ids)]]))

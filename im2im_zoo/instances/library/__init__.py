@@ -1,0 +1,1 @@
+"""Instance methods of other libraries: StarDist and Cellpose."""

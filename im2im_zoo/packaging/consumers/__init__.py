@@ -1,0 +1,1 @@
+"""The programs that run packages, and what each can run."""

@@ -1,0 +1,1 @@
+"""From a network and its recipe to a bioimage.io package."""

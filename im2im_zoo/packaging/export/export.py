@@ -1,0 +1,299 @@
+"""From a trained network and its recipe to a bioimage.io package: measure, write, check, and only then appear.
+
+Everything is written into a folder beside the output, which takes its name when the whole package is sound.
+"""
+
+import copy
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from numpy.typing import NDArray
+
+from im2im_zoo.core.errors import PackageError
+from im2im_zoo.networks import Grid, as_call
+from im2im_zoo.packaging.export.architecture import libraries
+from im2im_zoo.packaging.export.environment import conda_environment
+from im2im_zoo.packaging.export.geometry import exact_scale, network_grid
+from im2im_zoo.packaging.export.image_facts import channel_names_of, common_dtype, pixel_size_of, result_dtype
+from im2im_zoo.packaging.export.in_graph import InGraph, softmax_in_graph
+from im2im_zoo.packaging.export.output_folder import check_free, give_name, write_zip
+from im2im_zoo.packaging.export.rdf.content import Content, Measured
+from im2im_zoo.packaging.export.rdf.description import describe
+from im2im_zoo.packaging.export.rdf.operations import postprocessing_of, preprocessing_of
+from im2im_zoo.packaging.export.readme import write_readme
+from im2im_zoo.packaging.export.sample import Sample, Steps, past_custom
+from im2im_zoo.packaging.export.steps import (
+    Work,
+    copy_own_files,
+    declared_tolerance,
+    measured_crop,
+    output_channel_names,
+    target_channels,
+    write_pictures,
+)
+from im2im_zoo.packaging.export.tensors import Crop, write_sample_tensor, write_test_tensor
+from im2im_zoo.packaging.export.weights import FORMATS, OPSET, Weights, write_weights
+from im2im_zoo.packaging.validation.drafts import missing_metadata
+from im2im_zoo.packaging.validation.validate import validate_package
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe.components import Component
+from im2im_zoo.recipe.load import dump_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A package that was written: its folder, its zip if there is one, and what a person should see to.
+
+    `warnings` are lines: metadata that only a person knows, weight formats that were left out and why, and a halo
+    that is less than the network needs.
+    """
+
+    folder: Path
+    zip_path: Path | None
+    warnings: tuple[str, ...]
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+
+def export_package(
+    network: "nn.Module",
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    output: Path,
+    *,
+    figures: Mapping[str, float],
+    baselines: Mapping[str, float] | None = None,
+    weights: Sequence[str] = FORMATS,
+    architecture: Component | None = None,
+    provenance: Mapping[str, object] | None = None,
+    zip_path: Path | None = None,
+    overwrite: bool = False,
+    root: Path | None = None,
+    allow_code: bool = False,
+    trusted: Sequence[str] = (),
+    trained_with: Recipe | None = None,
+    portable: Mapping[str, object] | None = None,
+    grid: Grid | None = None,
+    opset: int = OPSET,
+) -> Exported:
+    """Write a package that is valid, and that gives the same with each of its weight formats.
+
+    Metadata that only a person knows may be missing (`missing_metadata` lists it); the package is sound without.
+
+    Args:
+        network: trained; it is copied to the CPU and used in evaluation mode.
+        recipe: what it was trained with; or, for a portable one, what it is run with.
+        samples: held-out images; the first makes the test tensors and the cover.
+        output: the folder to make.
+        figures: measured values by name, for the README and the RDF.
+        baselines: what is reached without the model, by the same names.
+        weights: formats to write; one that cannot be written truthfully is left out, and the README says why.
+        architecture: what the network was built from (default: the recipe's network).
+        provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
+        zip_path: also write the package as a zip; the same package makes the same bytes.
+        overwrite: replace what is at `output` and `zip_path`.
+        root: folder of the files of custom operations, and of networks, that are the recipe's own.
+        allow_code: consent to run those of operations.
+        trusted: packages whose code the architecture and the grouping may import, see `components.resolve`.
+        trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
+            it says of how it became so (`portable.Portable.record`).
+        grid: what `network_grid` gives for the network and the weights; measured if it is not given.
+        opset: of the ONNX weights.
+    Raises:
+        PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
+            sound. Nothing is left at `output` or `zip_path` then.
+    """
+    check_free(output, zip_path, overwrite)
+    if not samples:
+        raise PackageError("a package needs at least one held-out image for its test tensors: give `samples`")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        folder.chmod(0o755)
+        plain = copy.deepcopy(network).cpu().eval()
+        made = softmax_in_graph(InGraph(plain, recipe, architecture or recipe.network))
+        trained_with = trained_with or recipe
+        plain, recipe = made.network, made.recipe
+        steps = Steps.of(recipe, root=root, allow_code=allow_code)
+        work = Work(
+            plain,
+            as_call(plain),
+            recipe,
+            samples,
+            folder,
+            steps,
+            weights,
+            made.architecture,
+            trusted,
+            trained_with,
+            portable,
+            grid,
+            opset,
+        )
+        rdf = _write(work, _Said(figures, baselines or {}, provenance or {}))
+        _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
+        if zip_path is not None:
+            write_zip(folder, zip_path, overwrite=overwrite)
+        give_name(folder, output)
+    except OSError as error:
+        raise PackageError(
+            f"{output} cannot be written: {error}; is the disk full? Nothing was left there"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Exported(output, zip_path, _warnings(recipe, rdf))
+
+
+def _write(work: Work, said: "_Said") -> dict[str, Any]:
+    """Write all files of the package into its folder, the RDF last, and return the content of the RDF."""
+    recipe, folder = work.recipe, work.folder
+    copy_own_files(work)
+    raw_dtype = common_dtype([s.input.dtype for s in work.samples])
+    # From here on the package's own operations are used: what is tested is what is shipped.
+    steps = replace(work.steps, preprocessing=preprocessing_of(recipe))
+    work = replace(work, samples=[past_custom(s, work.steps) for s in work.samples], steps=steps)
+    pixel_size = pixel_size_of(work.samples)
+    declared = {axis: exact_scale(size) for axis, size in pixel_size.items()}
+    grid = work.grid or network_grid(work.network, recipe, work.samples, work.formats)
+    scales = [declared.get(a, 1.0) for a in recipe.space]
+    geometry, crop = measured_crop(work, grid, scales)
+    work, test = _write_tensors(work, crop, pixel_size)
+    weights = _write_weights(work, geometry.grid, test.input.shape[1])
+    first = target_channels(work, crop.target, test.output.shape[1])
+    measured = Measured(
+        raw_dtype=raw_dtype,
+        input_dtype=test.input.dtype.name,
+        output_dtype=test.output.dtype.name,
+        input_channels=channel_names_of(
+            recipe.input.channels, work.samples[0].input, test.input.shape[1], "input"
+        ),
+        output_channels=output_channel_names(work, test.output.shape[1], first),
+        pixel_size_um=declared,
+        geometry=geometry,
+        parameters=sum(p.numel() for p in work.network.parameters()),
+        tolerance=declared_tolerance(work, weights, test.prepared, crop.input, test.output),
+    )
+    write_pictures(work, geometry.grid, first, has_target=bool(said.figures))
+    _write_text(folder / "recipe.yaml", dump_recipe(_without_folders(work.trained_with or recipe)))
+    if "pytorch_state_dict" in weights.files:
+        needed = libraries(weights.architecture or {}, folder)
+        _write_text(folder / "environment.yaml", conda_environment(needed))
+    return _write_description(work, said, measured, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the package is told of how it came to be: measured values by name, those without it, and of its run."""
+
+    figures: Mapping[str, float]
+    baselines: Mapping[str, float]
+    provenance: Mapping[str, object]
+
+    def plain(self) -> dict[str, Any]:
+        """As arguments."""
+        return {"figures": self.figures, "baselines": self.baselines, "provenance": self.provenance}
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """The test tensors as they were written, and the input as it goes into the network."""
+
+    input: NDArray[Any]
+    output: NDArray[Any]
+    prepared: NDArray[Any]
+
+
+def _write_tensors(work: Work, crop: Crop, pixel_size: dict[str, float]) -> tuple[Work, _Test]:
+    """Write test and sample tensors; the postprocessing that is returned ends with a cast to what they are."""
+    recipe, folder, steps = work.recipe, work.folder, work.steps
+    dtype = common_dtype([s.input.dtype for s in work.samples])
+    prepared = steps.prepare(crop.input).to_numpy()
+    raw = work.call(prepared)
+    result = result_dtype(steps.finish(raw, crop.input).dtype)
+    steps = replace(steps, postprocessing=postprocessing_of(recipe, result))
+    image = crop.input.expand_dims("batch").transpose(*steps.axes)
+    source = write_test_tensor(folder / "test_input.npy", image, dtype)
+    output = write_test_tensor(folder / "test_output.npy", steps.finish(raw, crop.input), result)
+    write_sample_tensor(folder / "sample_input.tif", source, pixel_size)
+    write_sample_tensor(folder / "sample_output.tif", output, pixel_size)
+    return replace(work, steps=steps), _Test(source, output, prepared)
+
+
+def _write_weights(work: Work, grid: Grid, channels: int) -> Weights:
+    return write_weights(
+        work.network,
+        work.folder,
+        work.formats,
+        grid=grid,
+        channels=channels,
+        tensors=(work.recipe.input.id, work.recipe.output.id),
+        architecture=work.architecture,
+        allow_code=work.packages,
+        root=work.steps.root,
+        opset=work.opset,
+    )
+
+
+def _write_description(work: Work, said: _Said, measured: Measured, weights: Weights) -> dict[str, Any]:
+    """Write the README and the RDF, which has the hashes of all other files."""
+    recipe, folder = work.recipe, work.folder
+    rdf = describe(recipe, measured, weights, _content(folder), portable=work.portable, **said.plain())
+    _write_text(folder / "README.md", write_readme(recipe, rdf, samples=len(work.samples), **said.plain()))
+    _write_text(folder / "rdf.yaml", yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110))
+    return rdf
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
+    ours = rdf["config"]["im2im_zoo"]
+    lines = [f"{finding.field}: {finding.message}" for finding in missing_metadata(recipe)]
+    lines += [
+        f"no {name} weights were written: {reason}" for name, reason in ours["weights_left_out"].items()
+    ]
+    fixed = {a["id"]: a["size"] for a in rdf["inputs"][0]["axes"] if isinstance(a.get("size"), int)}
+    if fixed:
+        sizes = " x ".join(f"{axis} {size}" for axis, size in fixed.items())
+        lines.append(
+            f"the network, or its exported form, takes images of {sizes} alone, the data.patch_size of its training: larger ones "
+            "are predicted in tiles of that size, which are blended"
+        )
+    lines += [
+        f"the halo along {axis} is {ours['halo'][axis]} voxels, not measured to suffice ({source})"
+        for axis, source in ours["halo_source"].items()
+        if source != "measured"
+    ]
+    return tuple(lines)
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """The recipe with the names of its folders alone: where they are is nobody else's business."""
+    data, network = recipe.data, recipe.network
+    data = data.model_copy(update={"path": Path(data.path.name or ".")})
+    if network.init_from is not None:
+        network = network.model_copy(update={"init_from": Path(network.init_from.name)})
+    return recipe.model_copy(update={"data": data, "network": network})
+
+
+def _content(folder: Path) -> Content:
+    return Content({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())})
+
+
+def _check_sound(folder: Path, *, allow_code: bool) -> None:
+    """Raise if the package that was just written is not sound."""
+    report = validate_package(folder, allow_code=allow_code)
+    if not report.sound:
+        problems = "\n".join(f"  {f}" for f in report.of("error"))
+        raise PackageError(f"the package would not be sound, so it is not written:\n{problems}")

@@ -1,0 +1,1 @@
+"""The RDF of an exported package."""

@@ -1,0 +1,71 @@
+"""The `config` of an RDF: what was measured, and what the format has no place for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from im2im_zoo.packaging.export.rdf.content import Content, Measured
+from im2im_zoo.packaging.export.rdf.operations import operation_entry
+from im2im_zoo.packaging.export.rdf.plain_values import rounded, yaml_value
+from im2im_zoo.packaging.export.weights import Weights
+from im2im_zoo.packaging.grouping import describe_grouping, grouping_name
+from im2im_zoo.processing.before_rdf import split_custom
+from im2im_zoo.recipe import Recipe
+
+
+def describe_config(
+    recipe: Recipe,
+    measured: Measured,
+    weights: Weights,
+    content: Content,
+    figures: Mapping[str, float],
+    baselines: Mapping[str, float],
+    provenance: Mapping[str, object],
+) -> dict[str, Any]:
+    """The `config` as plain values; arguments as of `description.describe`."""
+    from importlib.metadata import version
+
+    geometry = measured.geometry
+    by_axis = dict(zip(recipe.space, range(len(recipe.space)), strict=True))
+    reach = geometry.receptive_field
+    ours: dict[str, Any] = {
+        "version": version("im2im_zoo"),
+        "recipe": recipe.name,
+        "task": recipe.output.task,
+        "network": recipe.network.callable,
+        "framework": recipe.framework.callable,
+        "grid": {a: {"min": geometry.grid.min[i], "step": geometry.grid.step[i]} for a, i in by_axis.items()},
+        "receptive_field": "global" if reach is None else {a: reach[i] for a, i in by_axis.items()},
+        "halo": {a: geometry.halo[i] for a, i in by_axis.items()},
+        "halo_source": {a: geometry.source[i] for a, i in by_axis.items()},
+        "halo_error": rounded(geometry.error),
+        "halo_tolerance": geometry.tolerance,
+        "figures": {k: rounded(v) for k, v in figures.items()},
+        "baselines": {k: rounded(v) for k, v in baselines.items()},
+        "weights_errors": {k: rounded(v) for k, v in weights.errors.items()},
+        "weights_left_out": dict(weights.left_out),
+        # The format has room for comments since 0.5.4 only.
+        "weights_comments": dict(weights.comments),
+        "provenance": {str(k): yaml_value(v) for k, v in provenance.items()},
+        **_before_rdf(recipe, measured, content),
+        **_grouping(recipe, content),
+    }
+    theirs: dict[str, Any] = {"model_parameter_count": measured.parameters}
+    if measured.tolerance is not None:
+        theirs["reproducibility_tolerance"] = [dict(measured.tolerance)]
+    return {"bioimageio": theirs, "im2im_zoo": ours}
+
+
+def _before_rdf(recipe: Recipe, measured: Measured, content: Content) -> dict[str, Any]:
+    """The custom operations in front of the network, for which the RDF has no place; see `processing.before_rdf`."""
+    custom, _ = split_custom(recipe.input.preprocessing)
+    if not custom:
+        return {}
+    operations = [operation_entry(o, content) for o in custom]
+    of_images = {"tensor": recipe.input.id, "image_type": measured.raw_dtype, "operations": operations}
+    return {"preprocessing": [of_images]}
+
+
+def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:
+    """What makes labels of the output, for which the RDF has no place either; see `processing.grouping`."""
+    name = grouping_name(recipe)
+    return {} if name is None else {"grouping": yaml_value(describe_grouping(recipe, content.hashes[name]))}

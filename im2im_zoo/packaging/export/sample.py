@@ -1,0 +1,234 @@
+"""One image through preprocessing, network and postprocessing, whole and in memory: test tensors, covers, figures.
+
+Large images are the runtime's; this is for what a package is made of and checked with. Statistics are those of the
+whole image that is given.
+
+Custom operations in front of the network come first of all (`past_custom`); everything else is given the images that
+they make, as everything in a package is.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.core.errors import ImageError, ProcessingError
+from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.networks import Call, Grid, as_call, step_grid
+from im2im_zoo.processing import Operation, Pipeline, fit
+from im2im_zoo.processing.before_rdf import split_custom
+from im2im_zoo.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Sample(Protocol):
+    """A held-out image and what the network should make of it, both raw; `im2im_zoo.data.Sample` is one.
+
+    The axes of `input` and `target` are the recipe's without batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def input(self) -> xr.DataArray:
+        """The raw image."""
+
+    @property
+    def target(self) -> xr.DataArray:
+        """The raw target."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What happens to an image around the network.
+
+    `axes` are those of the input and output tensors, batch first; `root` is where the files of custom operations lie,
+    which run only with `allow_code` if they are not ours. `custom` is what comes before `preprocessing`.
+    """
+
+    input_id: str
+    axes: tuple[str, ...]
+    custom: Sequence[Operation]
+    preprocessing: Sequence[Operation]
+    postprocessing: Sequence[Operation]
+    root: Path | None = None
+    allow_code: bool = False
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, root: Path | None = None, allow_code: bool = False) -> "Steps":
+        """The steps that a recipe says."""
+        custom, preprocessing = split_custom(recipe.input.preprocessing)
+        return cls(
+            recipe.input.id,
+            recipe.input.axes,
+            custom,
+            preprocessing,
+            recipe.output.postprocessing,
+            root,
+            allow_code,
+        )
+
+    def past_custom(self, image: xr.DataArray) -> xr.DataArray:
+        """The raw image after the custom operations in front of the network: lazy, made when it is first read."""
+        if not self.custom:
+            return image
+        pipeline = fit(self.custom, image, allow_code=self.allow_code, root=self.root)
+        made = lazy_image(_PastCustom(image, pipeline), tuple(str(a) for a in image.dims))
+        made.attrs, made.name = dict(image.attrs), image.name
+        return made.assign_coords(channel=image["channel"].values) if "channel" in image.coords else made
+
+    def prepare(self, image: xr.DataArray, part: dict[str, slice] | None = None) -> xr.DataArray:
+        """The preprocessed tensor of an image past the custom operations, or of a part of it with the statistics of the whole."""
+        tensor = _tensor(image, self.axes)
+        pipeline = fit(self.preprocessing, tensor, allow_code=self.allow_code, root=self.root)
+        return pipeline(tensor.isel(part or {})).transpose(*self.axes)
+
+    def finish(self, output: NDArray[Any], image: xr.DataArray) -> xr.DataArray:
+        """The result of a network's output for an image (which postprocessing may refer to)."""
+        tensor = xr.DataArray(output, dims=self.axes, name="output")
+        references = {self.input_id: _tensor(image, self.axes)}
+        pipeline = fit(
+            self.postprocessing, tensor, references=references, allow_code=self.allow_code, root=self.root
+        )
+        return pipeline(tensor).transpose(*self.axes)
+
+
+@dataclass(frozen=True)
+class _Processed:
+    """A sample whose input is past the custom operations."""
+
+    name: str
+    input: xr.DataArray
+    target: xr.DataArray
+
+
+def past_custom(sample: Sample, steps: Steps) -> Sample:
+    """The sample with its input as `Steps.past_custom` gives it."""
+    return _Processed(sample.name, steps.past_custom(sample.input), sample.target)
+
+
+@dataclass(frozen=True)
+class _PastCustom:
+    """What the custom operations make of an image, as the source of a lazy one."""
+
+    image: xr.DataArray
+    pipeline: Pipeline
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.image.attrs.get("source", "the image")))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.image.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32)
+
+    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        values: NDArray[Any] = self._made[key]
+        return values
+
+    @cached_property
+    def _made(self) -> NDArray[Any]:
+        try:
+            made = self.pipeline(self.image.compute())
+        except ProcessingError as error:
+            raise ImageError(f"{self.path}: {error}") from error
+        if made.shape != self.image.shape:
+            raise ImageError(
+                f"the custom operations in front of the network make {dict(made.sizes)} of {self.path} "
+                f"{dict(self.image.sizes)}: there they must keep the number of channels"
+            )
+        return made.to_numpy()
+
+
+def predict_sample(
+    network: "Call | nn.Module",
+    recipe: Recipe,
+    sample: Sample,
+    *,
+    grid: Grid | None = None,
+    root: Path | None = None,
+    allow_code: bool = False,
+) -> xr.DataArray:
+    """What the model makes of a sample: preprocessing of the whole image, network, postprocessing.
+
+    An image whose size is not on the network's grid is extended by its mirror image at the end, and the output is cut.
+
+    Args:
+        network: a torch module in evaluation mode, or a function of arrays.
+        recipe: its input, output and their processing.
+        sample: its raw input image.
+        grid: of `networks.step_grid`; measured if it is not given.
+        root: the folder of the files of custom operations.
+        allow_code: consent to run them.
+    Returns:
+        The result with the axes of the recipe, without batch, and the pixel sizes of the input.
+    """
+    steps = Steps.of(recipe, root=root, allow_code=allow_code)
+    image = steps.past_custom(sample.input)
+    if grid is None:
+        channels, ndim = image.sizes["channel"], len(recipe.space)
+        grid = step_grid(network, channels, ndim, patch=recipe.data.patch)
+    result = steps.finish(run_on_grid(as_call(network), steps.prepare(image).to_numpy(), grid), image)
+    result = result.isel(batch=0)
+    result.attrs.update({k: v for k, v in image.attrs.items() if k in ("pixel_size_um", "time_step_s")})
+    return result
+
+
+def run_on_grid(call: Call, array: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """The output for an array (batch, channel, *space) of any size: mirrored at its end up to the grid, then cut.
+
+    Of a network of one size, a larger array goes through in tiles that are blended.
+    """
+    space = array.shape[2:]
+    wanted = grid.ceil(space)
+    # As the runtime pads, so that figures measured here are those of its predictions.
+    missing = [(0, max(0, w - n)) for w, n in zip(wanted, space, strict=True)]
+    padded = np.pad(array, [(0, 0), (0, 0), *missing], mode="reflect")
+    run = call if padded.shape[2:] == wanted else _in_tiles(call, wanted)
+    output: NDArray[Any] = run(np.ascontiguousarray(padded))
+    return output[(slice(None), slice(None), *(slice(n) for n in space))]
+
+
+def _in_tiles(call: Call, sizes: Sequence[int]) -> Call:
+    """A network of one size on larger arrays: tiles half a tile apart, averaged where they overlap, their middles the most."""
+    windows = [np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) / n for n in sizes]
+    weight = functools.reduce(np.multiply.outer, windows)
+
+    def run(array: NDArray[Any]) -> NDArray[Any]:
+        space = array.shape[2:]
+        corners = [
+            sorted({*range(0, n - s, max(1, s // 2)), n - s}) for n, s in zip(space, sizes, strict=True)
+        ]
+        total, weights = np.zeros(1), np.zeros(space)
+        for corner in itertools.product(*corners):
+            part: tuple[Any, ...] = (..., *(slice(c, c + s) for c, s in zip(corner, sizes, strict=True)))
+            result = call(np.ascontiguousarray(array[part]))
+            if not weights.any():
+                total = np.zeros((*result.shape[:2], *space))
+            total[part] += weight * result
+            weights[part] += weight
+        return (total / weights).astype(result.dtype)
+
+    return run
+
+
+def _tensor(image: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
+    """A raw image as a tensor: with a batch axis, in the order of the axes, in memory."""
+    if "batch" not in image.dims:
+        image = image.expand_dims("batch")
+    return image.transpose(*axes).load()

@@ -1,0 +1,1 @@
+"""Validation of a package: checks, findings and the page that shows them."""

@@ -1,0 +1,177 @@
+"""Checks of a package's RDF and files against the format: that they are there, unchanged, and as bioimageio.spec wants them."""
+
+import copy
+import gc
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from im2im_zoo.core.errors import PackageError
+from im2im_zoo.package import Package
+from im2im_zoo.package.hashes import check_hashes
+from im2im_zoo.packaging.validation.findings import Finding, Severity
+
+_ABOUT_FILES = ("inputs", "outputs", "weights", "documentation", "attachments")
+
+
+def files_of(package: Package) -> list[tuple[str, str]]:
+    """Every file that the RDF names, as (field, source); those of `config` are left out, which may hold anything."""
+    return list(_files(package.description.model_dump(mode="json", exclude_none=True), ""))
+
+
+def check_files(package: Package) -> list[Finding]:
+    """A finding for each file that the RDF names and the package does not have, or has no hash of.
+
+    Files that lie outside the package are a matter of safety, and not said here.
+    """
+    found = []
+    for where, source in files_of(package):
+        if "://" in source:
+            message = f"{source} is not in the package, so it was not checked: put the file into the package"
+            found.append(Finding("warning", "remote_file", where, message))
+            continue
+        try:
+            if not package.path(source).exists():
+                message = f"the file {source} is missing: add it, or take the field out of the RDF"
+                found.append(Finding("error", "missing_file", where, message))
+        except (PackageError, OSError, ValueError):
+            continue
+    for name in package.formats():
+        if package.weights_entry(name).sha256 is None:
+            message = "its SHA-256 is not given, so that a change would not be noticed: add `sha256`"
+            found.append(Finding("warning", "unhashed", f"weights.{name}", message))
+    return found
+
+
+def check_unchanged(package: Package) -> list[Finding]:
+    """An error for each file whose SHA-256 is not the one that the RDF gives."""
+    fields = {source: where for where, source in reversed(list(_files(dict(package.raw), "", config=True)))}
+    fields |= {source: where for where, source in reversed(files_of(package))}
+    return [
+        Finding(
+            "error",
+            "hash",
+            fields.get(file, file),
+            f"the SHA-256 of {file} is {actual}, the RDF gives {expected}: the file was changed; get the package again, or "
+            "give the new hash if the change is yours",
+        )
+        for file, expected, actual in check_hashes(package)
+    ]
+
+
+def check_format(package: Package, *, files: bool = True) -> list[Finding]:
+    """What bioimageio.spec finds: the format, test and sample tensors, files. Nothing is asked of the network.
+
+    Two readings, since checking files also looks up people at GitHub: one of everything without files, and one of the
+    files (unless not `files`) without people.
+    """
+    said = _read(package, dict(package.raw), files=False)
+    if not files:
+        return said
+    of_files = _read(package, _anonymous(package), files=True)
+    return said + [f for f in of_files if f.severity == "error" or f.field.startswith(_ABOUT_FILES)]
+
+
+def described_with_files(package: Package) -> Any:
+    """The description as bioimageio.spec makes it when it looks at all files, without people; nothing is asked of the network.
+
+    Raises:
+        Exception: anything, of broken files.
+    """
+    return _described(package, _anonymous(package), files=True)
+
+
+def _anonymous(package: Package) -> dict[str, Any]:
+    """The RDF without people, whom bioimageio.spec would look up at GitHub."""
+    anonymous = copy.deepcopy(dict(package.raw))
+    anonymous.pop("maintainers", None)
+    for people in (anonymous.get("authors"), anonymous.get("packaged_by")):
+        for person in people if isinstance(people, list) else ():
+            if isinstance(person, dict):
+                person.pop("github_user", None)
+    return anonymous
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what bioimageio leaves behind, such as a cover that it draws for a package without one; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before
+
+
+def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
+    from bioimageio.spec import ValidationContext, build_description
+
+    context = ValidationContext(
+        root=package.root,
+        perform_io_checks=files,
+        log_warnings=False,
+        # A known address is not requested; hashes are checked by `package_hashes.check_hashes`.
+        known_files=dict.fromkeys(_addresses(raw)) if files else {},
+        update_hashes=files,
+        progressbar=False,
+    )
+    return build_description(copy.deepcopy(raw), context=context, format_version="latest")
+
+
+def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:
+    with warnings.catch_warnings(), temporary_folder():
+        # bioimageio.spec 0.5.12 leaves open the files that it hashes, and one for each error's text.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            description = _described(package, raw, files=files)
+        except Exception as error:  # noqa: BLE001 what it makes of broken files may be anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return [Finding("error", "format", "", f"bioimageio.spec cannot check it: {reason}")]
+        found = _findings(description)
+        gc.collect()
+    return found
+
+
+def _findings(description: Any) -> list[Finding]:
+    summary = description.validation_summary
+    found = []
+    for detail in summary.details if summary else ():
+        for error in detail.errors:
+            found.append(Finding("error", "format", _field(error.loc), " ".join(error.msg.split())))
+        for warning in detail.warnings:
+            severity: Severity = "info" if warning.severity <= 20 else "warning"
+            found.append(Finding(severity, "format", _field(warning.loc), " ".join(warning.msg.split())))
+    return found
+
+
+def _files(value: Any, where: str, *, config: bool = False) -> Iterator[tuple[str, str]]:
+    """Every file that a description names, with its field."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("source"), str):
+            yield where, value["source"]
+        for key, inner in value.items():
+            # `config` may hold anything; its keys are no files.
+            if key != "config" or where or config:
+                yield from _files(inner, f"{where}.{key}".lstrip("."), config=config)
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _files(inner, f"{where}[{i}]", config=config)
+
+
+def _addresses(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _addresses(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _addresses(inner)
+    elif isinstance(value, str) and value.startswith(("http://", "https://")):
+        yield value
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".")

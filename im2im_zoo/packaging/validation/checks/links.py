@@ -1,0 +1,73 @@
+"""Whether the links of an RDF lead anywhere: asked of the network only when a person wants it. Nothing of the answers is kept.
+
+A link is dead if its server says that there is nothing (404, 410), or if its host is unknown while others are reached.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from im2im_zoo.packaging.validation.checks.base import Checks
+from im2im_zoo.packaging.validation.findings import Finding
+
+if TYPE_CHECKING:
+    import httpx
+
+_TIMEOUT_S = 10.0
+_GONE = (404, 410)
+_MOST = 50
+
+
+def check_links(checks: Checks) -> None:
+    """Ask for each link and DOI of the RDF, and add those that lead nowhere to the findings."""
+    import httpx
+
+    description = checks.package.description.model_dump(mode="json", exclude_none=True)
+    links = {url: where for where, url in reversed(list(_links(description, "")))}
+    dead, unreached, reached = list[Finding](), list[str](), 0
+    with httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True, max_redirects=8) as client:
+        for url, where in list(links.items())[:_MOST]:
+            status = _status(client, url)
+            if status is None:
+                unreached.append(f"{where} ({urlsplit(url).hostname})")
+                continue
+            reached += 1
+            if status in _GONE:
+                message = f"{url} leads nowhere, its server says {status}: correct it, or take it out"
+                dead.append(Finding("warning", "link", where, message))
+    checks.findings += dead
+    if unreached:
+        network = "" if reached else ": there seems to be no network"
+        message = f"{len(unreached)} links were not reached{network}; check these by hand: {', '.join(unreached[:5])}"
+        checks.add("info", "links_unchecked", "", message)
+    if reached > len(dead):
+        checks.note("links", f"{reached - len(dead)} of {len(links)} links lead somewhere")
+
+
+def _status(client: "httpx.Client", url: str) -> int | None:
+    """What a server says of a link; None if it says nothing."""
+    import httpx
+
+    try:
+        answer = client.head(url)
+        if answer.status_code in (403, 405, 501, *_GONE):  # some do not like to be asked for the head alone
+            with client.stream("GET", url) as whole:
+                return whole.status_code
+        return answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None
+
+
+def _links(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            at = f"{where}.{key}".lstrip(".")
+            if key == "doi" and isinstance(inner, str):
+                yield at, f"https://doi.org/{inner}"
+            elif key != "config":
+                yield from _links(inner, at)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _links(inner, f"{where}[{i}]")
+    elif isinstance(value, str) and value.startswith(("https://", "http://")):
+        yield where, value

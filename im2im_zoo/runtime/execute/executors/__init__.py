@@ -1,0 +1,1 @@
+"""Executors: what runs the units of a job, one file each."""

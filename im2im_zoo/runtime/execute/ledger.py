@@ -1,0 +1,266 @@
+"""What an unfinished prediction has done, kept beside its output: a run that was stopped goes on from it.
+
+    ledger.json   what is predicted (`identity`), and what was decided at the start (`decisions`)
+    notes.json    what was found out on the way and need not be found out again (statistics)
+    done.log      one line for each finished record, in the order in which they were finished
+    lock          held by the run that is under way
+
+A record may only be on the disk after the voxels that it stands for, or a power cut would lose them for good. So records are
+kept in memory at first, and written in batches: the system is told to write all that it still holds to the disk (`os.sync`),
+and then the lines are appended, in one piece. A kill loses the last batch, which is then computed again: some seconds' work.
+A line that was cut short is not counted.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Self
+
+from im2im_zoo.core.errors import ImageError, PlanError
+from im2im_zoo.images.atomic import writing_errors
+
+_FORMAT = 1
+_FILE, _NOTES, _LOG, _LOCK = "ledger.json", "notes.json", "done.log", "lock"
+# Seconds between batches; writing may take this part of the time.
+_INTERVAL, _PART = 2.0, 0.05
+
+
+@dataclass
+class Ledger:
+    """The ledger of one folder, open and locked; made by `start` or `resume`.
+
+    Attributes:
+        folder: where the run works.
+        identity, decisions: JSON values, as they were given at the start.
+        done: the records of this run and those before it.
+        notes: JSON values by name.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    decisions: Mapping[str, Any]
+    done: set[str] = field(default_factory=set)
+    notes: dict[str, Any] = field(default_factory=dict)
+    _lock: IO[bytes] | None = None
+    _waiting: list[str] = field(default_factory=list)
+    _due: float = 0.0
+
+    @classmethod
+    def start(cls, folder: Path, identity: Mapping[str, Any], decisions: Mapping[str, Any]) -> Self:
+        """Make the folder and an empty ledger in it.
+
+        Raises:
+            PlanError: another run is at work there.
+            ImageError: the disk is full, or may not be written to.
+        """
+        with writing_errors(folder, 0):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _locked(folder)
+            plain = {
+                "format": _FORMAT,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "identity": identity,
+                "decisions": decisions,
+            }
+            _write_json(folder / _FILE, plain)
+            _append(folder / _LOG, b"")
+        return cls(folder, _plain(identity), _plain(decisions), _lock=lock, _due=time.monotonic() + _INTERVAL)
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Whether there is a ledger to resume."""
+        return (folder / _FILE).is_file()
+
+    @classmethod
+    def resume(cls, folder: Path, identity: Mapping[str, Any]) -> Self:
+        """Open the ledger of a run that was stopped.
+
+        Raises:
+            PlanError: it is of something else, is damaged, or its run is still under way.
+        """
+        lock = _locked(folder)
+        try:
+            found = _read_json(folder / _FILE)
+            if found.get("format") != _FORMAT or not {"identity", "decisions"} <= set(found):
+                raise PlanError(
+                    f"{folder}: the unfinished prediction there was made by another version; start over with --restart"
+                )
+            _compare(folder, found["identity"], _plain(identity))
+            notes = _read_json(folder / _NOTES) if (folder / _NOTES).is_file() else {}
+            done = _read_log(folder / _LOG)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(
+            folder,
+            found["identity"],
+            found["decisions"],
+            done,
+            notes,
+            _lock=lock,
+            _due=time.monotonic() + _INTERVAL,
+        )
+
+    def record(self, key: str) -> None:
+        """Count something as done. It is on the disk after the next batch.
+
+        Args:
+            key: a short text of one line.
+        """
+        if "\n" in key:
+            raise ValueError(f"a record has one line: {key!r}")
+        self.done.add(key)
+        self._waiting.append(key)
+        if time.monotonic() >= self._due:
+            self.flush()
+
+    def note(self, key: str, value: Any) -> None:
+        """Keep a JSON value, on the disk at once."""
+        self.notes[key] = _plain(value)
+        with writing_errors(self.folder, 0):
+            _write_json(self.folder / _NOTES, self.notes)
+
+    def flush(self) -> None:
+        """Write the records that wait, after all that they stand for."""
+        if not self._waiting:
+            return
+        start = time.monotonic()
+        with writing_errors(self.folder, 0):
+            _sync()
+            _append(self.folder / _LOG, "".join(f"{key}\n" for key in self._waiting).encode())
+        self._waiting.clear()
+        now = time.monotonic()
+        self._due = now + max(_INTERVAL, (now - start) / _PART)
+
+    def close(self) -> None:
+        """Write what waits, if the disk takes it, and let others have the folder."""
+        if self._lock is None:
+            return
+        try:
+            if self.folder.is_dir():
+                self.flush()
+        finally:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _sync() -> None:
+    """Have the system write what it holds. Windows has no such call; there a power cut may lose finished tiles."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def _append(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, default=str)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    if sys.platform != "win32":
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(
+            f"{path}: the record of the unfinished prediction cannot be read ({error}); start over with --restart"
+        ) from error
+    if not isinstance(found, dict):
+        raise PlanError(f"{path}: is no record of an unfinished prediction; start over with --restart")
+    return found
+
+
+def _read_log(path: Path) -> set[str]:
+    """The finished records; the rest of a line that was cut short is removed, or the next would be appended to it."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(path, len(whole))
+    return set(whole.decode(errors="replace").splitlines())
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from the file."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differing = sorted(_differences(before, now))
+    if not differing:
+        return
+    lines = [f"  {key}: it was {_short(a)}, now it is {_short(b)}" for key, a, b in differing[:8]]
+    raise PlanError(
+        f"{folder} holds an unfinished prediction of something else:\n" + "\n".join(lines) + "\n"
+        "Give what it was made with to go on with it, choose another output, or start over with --restart"
+    )
+
+
+def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for name in sorted(set(before) | set(now)):
+            inner = f"{key}.{name}" if key else str(name)
+            found += _differences(before.get(name), now.get(name), inner)
+        return found
+    return [] if before == now else [(key, before, now)]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """The open lock file of a folder; the system lets go of it when the process ends, however it ends."""
+    path = folder / _LOCK
+    try:
+        file = path.open("a+b")
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: may not be written to ({error.strerror}); choose another folder"
+        ) from error
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read(20).decode(errors="replace").strip() or "unknown"
+        file.close()
+        raise PlanError(
+            f"{folder}: another run (process {owner}) is making this output; wait for it, or choose another output"
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()).encode())
+    file.flush()
+    return file

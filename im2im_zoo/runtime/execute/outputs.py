@@ -1,0 +1,353 @@
+"""The output images of a prediction: their paths, chunks and metadata, and the writers that the tiles go to."""
+
+import functools
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.core.errors import ImageError, PlanError
+from im2im_zoo.images import create_image, image_suffixes, pixel_size_um, sources_of
+from im2im_zoo.images.sink import Sink
+from im2im_zoo.images.write import ImageWriter
+from im2im_zoo.runtime.layout.image_layout import Layout, OutputMap
+from im2im_zoo.runtime.plan.plan import Plan
+from im2im_zoo.runtime.settings import Format
+
+# Chunks of an image with and without depth, along each of its space axes; and how many of them make shards worth while.
+_CHUNK = {2: 1024, 3: 128}
+_SHARDED_CHUNK = {2: 512, 3: 64}
+_SHARD = {2: 4096, 3: 512}
+_MANY_CHUNKS = 10_000
+# The number, in place of an output's, of the labels that are made of the only one.
+OF_LABELS = -1
+
+
+def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None = None) -> tuple[Path, ...]:
+    """Where each output is written: the first at `output`, the others beside it, with their names; tables as `.npy`.
+
+    Args:
+        layout: whose outputs.
+        output: the path that was asked for.
+        named: paths of some outputs, by id.
+
+    Raises:
+        PlanError: a name that no output has, or an image's ending for what is no image.
+    """
+    known = [o.id for o in layout.outputs]
+    unknown = sorted(set(named or {}) - set(known))
+    if unknown:
+        raise PlanError(f"the model has no output {', '.join(unknown)}; its outputs are {', '.join(known)}")
+    suffix = next(
+        (
+            s
+            for s in sorted(image_suffixes().writable, key=len, reverse=True)
+            if output.name.lower().endswith(s)
+        ),
+        output.suffix,
+    )
+    stem = output.name[: len(output.name) - len(suffix)]
+    paths = []
+    for number, target in enumerate(layout.outputs):
+        ending = output.name[len(stem) :] if target.is_image else ".npy"
+        default = output if number == 0 else output.with_name(f"{stem}_{target.id}{ending}")
+        path = (named or {}).get(target.id, default)
+        if not target.is_image and path.suffix.lower() != ".npy":
+            axes = ", ".join(target.image_axes) or "none"
+            raise PlanError(
+                f"the output {target.id} is no image (its axes: {axes}): give it a path that ends in .npy, not {path.name}"
+            )
+        paths.append(path)
+    doubled = sorted({str(p) for p in paths if paths.count(p) > 1})
+    if doubled:
+        raise PlanError(f"two outputs would be written to {doubled[0]}; give one of them another path")
+    return tuple(paths)
+
+
+def check_free(paths: Sequence[Path], images: Iterable[xr.DataArray], *, overwrite: bool) -> None:
+    """Refuse to replace what is there without being told to, and what the prediction is made from always.
+
+    Raises:
+        ImageError: naming the path.
+    """
+    sources = [Path(source) for image in images for source in sources_of(image)]
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ImageError(f"{path} exists; choose another output, or replace it with --overwrite")
+        lost = [
+            s for s in sources if path.exists() and s.exists() and s.resolve().is_relative_to(path.resolve())
+        ]
+        if lost:
+            raise ImageError(f"{path} is the input, which would be lost; choose another output")
+
+
+class Outputs:
+    """The outputs while they are written; used with `with`, which lets them appear at their paths when all is done.
+
+    Args:
+        plan: whose outputs.
+        images: by input, for pixel sizes.
+        paths: one an output.
+        work: folder in which they grow; what an earlier run has left there is gone on with.
+        overwrite: replace what is at the paths.
+        kind: how they are written.
+        attributes: provenance.
+        reduced: blocks of the pyramids that are there, by output: (level, block).
+        on_reduced: called with the number of the output, level and block of each new one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        images: Mapping[str, xr.DataArray],
+        paths: Sequence[Path],
+        work: Path,
+        *,
+        overwrite: bool,
+        kind: Format,
+        attributes: Mapping[str, Any],
+        reduced: Mapping[int, Iterable[tuple[int, int]]],
+        on_reduced: Callable[[int, int, int], None],
+    ) -> None:
+        self._plan = plan
+        self._stack = ExitStack()
+        self.sinks: list[Sink] = []
+        for number, (target, path) in enumerate(zip(plan.outputs, paths, strict=True)):
+            if not target.image_shape:
+                self.sinks.append(Table(path, work / path.name, overwrite))
+                continue
+            self.sinks.append(
+                _writer(
+                    plan,
+                    number,
+                    images,
+                    path,
+                    work / path.name,
+                    overwrite=overwrite,
+                    kind=kind,
+                    attributes=attributes,
+                    reduced=reduced.get(number, ()),
+                    on_reduced=functools.partial(on_reduced, number),
+                )
+            )
+
+    def parts(self) -> list[Sink]:
+        """The same as `sinks`, to be used in other processes."""
+        return [s.part() if isinstance(s, ImageWriter) else s for s in self.sinks]
+
+    def mark(self, unit: int) -> None:
+        """Tell the writers that a tile was written by another process or an earlier run."""
+        tile = self._plan.tile(unit)
+        for number, sink in enumerate(self.sinks):
+            if isinstance(sink, ImageWriter):
+                sink.mark(self._plan.writes(tile, number))
+
+    def __enter__(self) -> Self:
+        try:
+            for sink in self.sinks:
+                if isinstance(sink, ImageWriter | Table):
+                    self._stack.enter_context(sink)
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An output whose size depends on the data: one `.npy` for each position of the loops, written as a whole."""
+
+    path: Path
+    work: Path
+    overwrite: bool
+
+    def write(self, region: Mapping[str, slice], block: NDArray[Any]) -> None:
+        """Write the output of one position."""
+        place = "".join(f"_{axis}{span.start}" for axis, span in region.items())
+        file = self.work / f"{self.path.stem}{place}{self.path.suffix}"
+        partial = file.with_name(f"{file.name}.partial")
+        with partial.open("wb") as opened:
+            np.save(opened, block, allow_pickle=False)
+        partial.replace(file)
+
+    def __enter__(self) -> Self:
+        self.work.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            return
+        for file in sorted(self.work.glob("*.npy")):
+            target = self.path.with_name(file.name)
+            if target.exists() and not self.overwrite:
+                raise ImageError(f"{target} exists; choose another output, or replace it with --overwrite")
+            file.replace(target)
+        shutil.rmtree(self.work)
+
+
+def _writer(
+    plan: Plan,
+    number: int,
+    images: Mapping[str, xr.DataArray],
+    path: Path,
+    work: Path,
+    *,
+    overwrite: bool,
+    kind: Format,
+    attributes: Mapping[str, Any],
+    reduced: Iterable[tuple[int, int]],
+    on_reduced: Callable[[int, int], None],
+) -> ImageWriter:
+    target = plan.outputs[number]
+    image = main_image(plan, images)
+    chunks, shards = storage(plan, number, kind)
+    is_zarr = ".zarr" in path.name.lower() or path.parent.name == "labels"
+    return create_image(
+        path,
+        axes=target.image_axes,
+        shape=target.image_shape or (),
+        dtype=target.dtype,
+        pixel_size_um=output_pixel_size(plan, number, image),
+        translation_um=output_translation(plan, number, image),
+        channel_names=target.channel_names,
+        time_step_s=image.attrs.get("time_step_s") if "time" in target.image_axes else None,
+        chunks=chunks if is_zarr else None,
+        shards=shards if is_zarr else None,
+        attributes=attributes,
+        labels=target.labels,
+        overwrite=overwrite,
+        work=work,
+        reduced=reduced,
+        on_reduced=on_reduced,
+        **({} if kind.ome_zarr_version is None else {"ome_zarr_version": kind.ome_zarr_version}),
+    )
+
+
+def main_image(plan: Plan, images: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    """The image whose voxels the outputs' are counted in: the first that is given."""
+    return images[next(i.id for i in plan.inputs if i.given)]
+
+
+def output_pixel_size(plan: Plan, number: int, image: xr.DataArray) -> dict[str, float]:
+    """Micrometres between voxels of an output."""
+    scales = output_scales(plan, number)
+    axes = plan.outputs[number].image_axes
+    return {
+        a: size / scales.get(a, 1.0) for a, size in pixel_size_um(image).items() if a in axes and a in scales
+    }
+
+
+def output_translation(plan: Plan, number: int, image: xr.DataArray) -> dict[str, float]:
+    """Micrometres of the centre of an output's first voxel, where the input says its own.
+
+    An output of half the voxels along an axis begins half a voxel of the input further.
+    """
+    scales, sizes = output_scales(plan, number), pixel_size_um(image)
+    known = image.attrs.get("translation_um") or {}
+    shifts = {a: sizes[a] * (1 / scales[a] - 1) / 2 for a in scales if a in sizes}
+    moved = {a: float(known.get(a, 0.0)) + shift for a, shift in shifts.items()}
+    return {a: moved[a] for a in moved if a in known or shifts[a]}
+
+
+def output_scales(plan: Plan, number: int) -> dict[str, float]:
+    """Voxels of an output (or of `OF_LABELS`) for one of the main input, by the axes that both have."""
+    reference = next(i for i, source in enumerate(plan.inputs) if source.given)
+    scales = {m.name: 1.0 for m in plan.loops}
+    for name, (inputs, outputs) in plan.ports.items():
+        source, target = inputs[reference], outputs[number]
+        if source is not None and target is not None:
+            finer = plan.grouping.grouping.scale.get(name, 1) if number == OF_LABELS and plan.grouping else 1
+            scales[name] = float(target.scale / source.scale) * finer
+    return scales
+
+
+def storage(plan: Plan, number: int, kind: Format) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Chunks of an output, and shards or None; no two tiles share any, as they divide what the tiles keep."""
+    target = plan.outputs[number]
+    space = 3 if "z" in target.image_axes else 2
+    chunks = _sides(plan, number, _CHUNK[space])
+    count = math.prod(-(-n // c) for n, c in zip(target.image_shape or (), chunks, strict=True))
+    may = kind.ome_zarr_version in (None, "0.5")
+    if not may or kind.shards is False or (kind.shards is None and count < _MANY_CHUNKS):
+        return chunks, None
+    shards = _sides(plan, number, _SHARD[space])
+    small = tuple(_divisor(s, _SHARDED_CHUNK[space]) for s in shards)
+    return small, shards
+
+
+def label_storage(plan: Plan, kind: Format) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """The same of the label image; no two blocks that are grouped share any."""
+    ours = plan.grouping
+    if ours is None:
+        raise ValueError("a plan without grouping")
+    if ours.block is None:
+        axes = plan.outputs[0].image_axes
+        found = [None if s is None else dict(zip(axes, s, strict=True)) for s in storage(plan, 0, kind)]
+        chunks, shards = (None if s is None else tuple(s[a] for a in ours.axes) for s in found)
+        return chunks or (), shards
+    blocks = dict(zip(ours.space, ours.block, strict=True))
+    chunks = tuple(min(ours.chunk, blocks[a]) if a in blocks else 1 for a in ours.axes)
+    count = math.prod(-(-n // c) for n, c in zip(ours.shape, chunks, strict=True))
+    may = kind.ome_zarr_version in (None, "0.5")
+    if not may or kind.shards is False or (kind.shards is None and count < _MANY_CHUNKS):
+        return chunks, None
+    return chunks, tuple(-(-blocks.get(a, 1) // c) * c for a, c in zip(ours.axes, chunks, strict=True))
+
+
+def _sides(plan: Plan, number: int, usual: int) -> tuple[int, ...]:
+    target, limits = plan.outputs[number], plan.chunk_limits(number)
+    sides = []
+    for axis, size in zip(target.image_axes, target.image_shape or (), strict=True):
+        if axis in ("time", "channel", "index"):
+            sides.append(1)
+        elif axis in limits:
+            sides.append(_divisor(limits[axis], usual))
+        else:
+            sides.append(min(size, usual))
+    return tuple(sides)
+
+
+def scratch_chunks(plan: Plan, number: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """Chunks of a scratch array (see `tile_job.scratch_shape`): one sample or tile along the first axis."""
+    axes = [a for a in plan.outputs[number].axes if a != "batch"]
+    usual = 256 if len(shape) < 5 else 64
+    limits = {} if plan.blend else plan.chunk_limits(number)
+    sides = [
+        _divisor(limits[a], usual) if a in limits else min(n, usual)
+        for a, n in zip(axes, shape[1:], strict=True)
+    ]
+    return (1, *sides)
+
+
+def _divisor(cut: int, most: int) -> int:
+    """The largest divisor of `cut` that is no more than `most`, if it is not tiny; else `cut` itself."""
+    best = max(d for d in range(1, min(cut, most) + 1) if cut % d == 0)
+    return best if best >= min(cut, most) // 8 else cut
+
+
+def output_image(plan: Plan, number: int, values: NDArray[Any], image: xr.DataArray) -> xr.DataArray:
+    """An output in memory, with the coordinates and attributes that a written one has."""
+    target: OutputMap = plan.outputs[number]
+    coords = {"channel": list(target.channel_names)} if target.channel_names else {}
+    result = xr.DataArray(values, dims=target.image_axes, coords=coords, name=target.id)
+    result.attrs["pixel_size_um"] = output_pixel_size(plan, number, image)
+    if translation := output_translation(plan, number, image):
+        result.attrs["translation_um"] = translation
+    if "time" in target.image_axes and "time_step_s" in image.attrs:
+        result.attrs["time_step_s"] = image.attrs["time_step_s"]
+    return result

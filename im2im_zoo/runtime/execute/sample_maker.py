@@ -1,0 +1,196 @@
+"""Makes the samples of a plan ready for their tiles: statistics of the whole sample, in one streaming pass, and what follows.
+
+A sample is one position on the axes that are looped over.
+"""
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from im2im_zoo.images import open_image
+from im2im_zoo.processing import Pipeline, fit
+from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
+from im2im_zoo.processing.requirements import passes
+from im2im_zoo.runtime.execute.checkpoint import FileCheckpoint, checkpoint_file
+from im2im_zoo.runtime.execute.samples import read_region, sample_tensor
+from im2im_zoo.runtime.layout.image_layout import InputMap
+from im2im_zoo.runtime.plan.memory import STATISTICS_BLOCK_BYTES
+from im2im_zoo.runtime.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from im2im_zoo.package import Package
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample, ready for its tiles.
+
+    Attributes:
+        position: on the axes that are looped over.
+        tensors: the RDF's, lazy, or processed and whole where `before` is empty; None for an input without an image.
+        before: their preprocessing, with every statistic known.
+        references: the RDF's tensors, to which postprocessing may refer.
+    """
+
+    position: Mapping[str, int]
+    tensors: tuple[xr.DataArray | None, ...]
+    before: tuple[Pipeline, ...]
+    references: Mapping[str, xr.DataArray]
+
+
+class SampleMaker:
+    """Makes the samples of a plan, and keeps the last two: a reader may be one ahead of a writer.
+
+    Args:
+        plan: of this package and these images.
+        images: by input.
+        allow_code: whether `custom` operations of the package may run.
+        measured: statistics by sample and tensor, filled as they are taken, and used if they are there.
+        folder: where tensors that are processed whole are kept, for other processes too (default: in memory).
+        checkpoints: a folder where statistics that take long are kept on the way (default: they are not).
+        progress: called with the values of the first sample that were read for its statistics, and all that will be.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        package: "Package",
+        images: Mapping[str, xr.DataArray],
+        *,
+        allow_code: bool = False,
+        measured: MutableMapping[str, Any] | None = None,
+        folder: Path | None = None,
+        checkpoints: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.package = package
+        self.images = images
+        self.allow_code = allow_code
+        self.measured = {} if measured is None else measured
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._after: dict[tuple[int, int], Pipeline] = {}
+        self._made: dict[int, Sample] = {}
+        self._lock = Lock()
+        self._progress = progress
+        self._counted, self._to_count = 0, 0
+
+    def __call__(self, number: int) -> Sample:
+        """The sample of a number; thread-safe."""
+        with self._lock:
+            if number not in self._made:
+                made = self._make(number)
+                for old in sorted(self._made, key=lambda n: abs(n - number))[1:]:
+                    del self._made[old]
+                    self._after = {k: v for k, v in self._after.items() if k[0] != old}
+                self._made[number] = made
+            return self._made[number]
+
+    def after(self, number: int, output: int, tensor: xr.DataArray | None = None) -> Pipeline:
+        """The postprocessing of an output of a sample.
+
+        Args:
+            tensor: the whole output, of which statistics are taken; None if there are none to take.
+        """
+        target, references = self.package.outputs[output], self(number).references
+        if tensor is not None:
+            return self.fit(f"{number}/{target.id}", target.postprocessing, tensor, references)
+        key = (number, output)
+        if key not in self._after:
+            self._after[key] = self.fit(
+                f"{number}/{target.id}", target.postprocessing, _stand_in(self.plan, output), references
+            )
+        return self._after[key]
+
+    def fit(
+        self,
+        key: str,
+        operations: Sequence[Any],
+        tensor: xr.DataArray,
+        references: Mapping[str, xr.DataArray],
+    ) -> Pipeline:
+        """Operations with their statistics, which are known by the key of sample and tensor."""
+        return fit(
+            operations,
+            tensor,
+            references=references,
+            allow_code=self.allow_code,
+            root=self.package.root,
+            block_bytes=STATISTICS_BLOCK_BYTES,
+            measured=self.measured.setdefault(key, {}),
+            checkpoints=lambda statistics: self._checkpoint(f"{key} {statistics}"),
+        )
+
+    def _checkpoint(self, key: str) -> Checkpoint:
+        if self._checkpoints is None:
+            return NOT_KEPT
+        return FileCheckpoint(checkpoint_file(self._checkpoints, key), self._count)
+
+    def _make(self, number: int) -> Sample:
+        position = self.plan.position(number)
+        raw = {i.id: self._tensor(number, i) for i in self.plan.inputs if i.given}
+        self._expect(number, raw)
+        tensors: list[xr.DataArray | None] = []
+        pipelines = []
+        for source, spec in zip(self.plan.inputs, self.package.inputs, strict=True):
+            if not source.given:
+                tensors.append(None)
+                pipelines.append(Pipeline())
+                continue
+            tensor = raw[source.id]
+            before = self.fit(f"{number}/{source.id}", spec.preprocessing, tensor, raw)
+            if not before.is_pointwise:
+                tensor, before = self._whole(f"{number}_{source.id}", tensor, before), Pipeline()
+            tensors.append(tensor)
+            pipelines.append(before)
+        self._progress = None
+        return Sample(position, tuple(tensors), tuple(pipelines), raw)
+
+    def _expect(self, number: int, raw: Mapping[str, xr.DataArray]) -> None:
+        """Count what is read for the statistics of a sample that are not known yet."""
+        self._counted = self._to_count = 0
+        for source, spec in zip(self.plan.inputs, self.package.inputs, strict=True):
+            if source.given and not self.measured.get(f"{number}/{source.id}"):
+                tensor = raw[source.id]
+                self._to_count += passes(spec.preprocessing, tensor.dtype) * tensor.size
+
+    def _count(self, values: int) -> None:
+        if self._progress is not None and self._to_count:
+            self._counted = min(self._counted + values, self._to_count)
+            self._progress(self._counted, self._to_count)
+
+    def _tensor(self, number: int, source: InputMap) -> xr.DataArray:
+        """The RDF's tensor of an input: its image, or what the custom operations before the RDF's own make of it."""
+        tensor = sample_tensor(source.axes, self.images[source.id], self.plan.position(number), self._count)
+        operations = self.package.before_rdf.get(source.id, ())
+        if not operations:
+            return tensor
+        custom = self.fit(f"{number}/{source.id}/custom", operations, tensor, {})
+        return self._whole(f"{number}_{source.id}_custom", tensor, custom)
+
+    def _whole(self, name: str, tensor: xr.DataArray, before: Pipeline) -> xr.DataArray:
+        """A tensor that is processed at once, in memory or in a file."""
+        everything = {str(a): slice(0, n) for a, n in tensor.sizes.items()}
+        if self._folder is None:
+            return before(read_region(tensor, everything))
+        path = self._folder / f"{name}.npy"
+        dims = [str(a) for a in tensor.dims]
+        if not path.is_file():
+            partial = path.with_suffix(".partial.npy")
+            np.save(partial, before(read_region(tensor, everything)).to_numpy())
+            partial.replace(path)
+        return open_image(path, axes=",".join(dims)).transpose(*dims)
+
+
+def _stand_in(plan: Plan, number: int) -> xr.DataArray:
+    """An array of the whole output's shape that takes no memory; for operations that look at the shape alone."""
+    target = plan.outputs[number]
+    dims = tuple(a for a in target.axes if a != "batch")
+    shape = tuple(int(target.sizes[a] or 1) for a in dims)
+    return xr.DataArray(np.broadcast_to(np.float32(0), shape), dims=dims)

@@ -1,0 +1,133 @@
+"""Samples of images as the model's tensors: lazy views, with the axes the model names, and parts of them, padded.
+
+xarray's own `expand_dims` reads the image, so the axis that an image lacks is added here, region by region.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.processing import Pipeline
+from im2im_zoo.runtime.layout.image_layout import InputMap
+
+
+class _View:
+    """An image at one position of the loops, with its axes in the tensor's order, as a source of regions."""
+
+    def __init__(
+        self,
+        image: xr.DataArray,
+        position: Mapping[str, int],
+        axes: tuple[str, ...],
+        on_read: Callable[[int], None] | None,
+    ) -> None:
+        self._image = image
+        self._on_read = on_read
+        self._position = {axis: place for axis, place in position.items() if axis in image.dims}
+        self._axes = axes
+        self.path = Path(str(image.attrs.get("source", "image")))
+        self.shape = tuple(int(image.sizes.get(a, 1)) for a in axes)
+        self.dtype = image.dtype
+
+    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        region = {a: k for a, k in zip(self._axes, key, strict=True) if a in self._image.dims}
+        found = self._image.isel({**self._position, **region})
+        left = [a for a in self._axes if a in found.dims]
+        values = found.transpose(*left).to_numpy()
+        for place, (axis, k) in enumerate(zip(self._axes, key, strict=True)):
+            if axis not in self._image.dims and isinstance(k, slice):
+                before = sum(1 for k in key[:place] if isinstance(k, slice))
+                values = np.expand_dims(values, before)[(slice(None),) * before + (k,)]
+        if self._on_read is not None:
+            self._on_read(values.size)
+        return values
+
+
+def sample_tensor(
+    axes: Sequence[str],
+    image: xr.DataArray,
+    position: Mapping[str, int],
+    on_read: Callable[[int], None] | None = None,
+) -> xr.DataArray:
+    """The input tensor of one sample, raw, lazy, without its batch axis.
+
+    Args:
+        axes: of the tensor; `batch` is left out.
+        image: the whole image.
+        position: where on the axes that are looped over; those that the image does not have are left out.
+        on_read: called with the number of values of each region that is read.
+    """
+    names = tuple(a for a in axes if a != "batch")
+    tensor = lazy_image(_View(image, position, names, on_read), names)
+    tensor.attrs["source"] = str(image.attrs.get("source", "the image"))
+    chunks = image.encoding.get("preferred_chunks") or {}
+    tensor.encoding["preferred_chunks"] = {a: chunks.get(a, 1) for a in names} if chunks else {}
+    return tensor
+
+
+def read_region(tensor: xr.DataArray, region: Mapping[str, slice]) -> xr.DataArray:
+    """A region of a lazy tensor in memory; positions in the whole are its coordinates, as processing needs them."""
+    part = tensor.isel(region).load()
+    places = {str(a): region.get(str(a), slice(0, n)) for a, n in tensor.sizes.items()}
+    return part.assign_coords({a: np.arange(s.start, s.stop) for a, s in places.items()})
+
+
+def read_padded(
+    tensor: xr.DataArray, region: Mapping[str, slice], before: Pipeline, source: InputMap
+) -> NDArray[Any]:
+    """A processed region of a tensor that may lie beyond its ends, where it is padded; no voxel is read that it is not made of.
+
+    Args:
+        tensor: of one sample, raw, lazy.
+        region: by all of its axes; it may begin below 0 and end after the last voxel.
+        before: the preprocessing of the sample; it must not mix voxels along an axis that the region cuts.
+        source: how the tensor is padded. A constant is a raw value, and is processed as the voxels beside it are.
+    """
+    sizes = {str(a): int(n) for a, n in tensor.sizes.items()}
+    taken = {a: padded_positions(region[a], n, source.pad) for a, n in sizes.items()}
+    reads = {a: slice(int(t.min()), int(t.max()) + 1) for a, t in taken.items()}
+    part = read_region(tensor, reads)
+    values = _taken(before(part).to_numpy(), taken, reads, region)
+    beyond = {
+        a: (np.arange(r.start, r.stop) < 0) | (np.arange(r.start, r.stop) >= sizes[a])
+        for a, r in region.items()
+    }
+    if source.pad != "constant" or not any(b.any() for b in beyond.values()):
+        return values
+    constant = before(part.copy(data=np.full(part.shape, source.pad_value).astype(part.dtype)))
+    filled = _taken(constant.to_numpy(), taken, reads, region)
+    outside = np.zeros(values.shape, bool)
+    for place, axis in enumerate(sizes):
+        outside |= beyond[axis].reshape([-1 if i == place else 1 for i in range(values.ndim)])
+    return np.where(outside, filled, values)
+
+
+def padded_positions(region: slice, size: int, mode: str) -> NDArray[np.int64]:
+    """The voxel of an axis of `size` that stands at each position of a region that may lie beyond its ends.
+
+    Modes are numpy's `reflect` (mirrored about the last voxel, and about the first, as often as needed), `symmetric`
+    (mirrored about its edge) and `edge`, which also stands for `constant`.
+    """
+    positions = np.arange(region.start, region.stop)
+    if mode in ("edge", "constant") or size == 1:
+        return np.clip(positions, 0, size - 1)
+    period = 2 * (size - 1) if mode == "reflect" else 2 * size
+    positions %= period
+    return np.where(positions < size, positions, period - positions - (mode == "symmetric"))
+
+
+def _taken(
+    values: NDArray[Any],
+    taken: Mapping[str, NDArray[np.int64]],
+    reads: Mapping[str, slice],
+    region: Mapping[str, slice],
+) -> NDArray[Any]:
+    for place, (axis, positions) in enumerate(taken.items()):
+        if reads[axis] != region[axis]:
+            values = np.take(values, positions - reads[axis].start, axis=place)
+    return values

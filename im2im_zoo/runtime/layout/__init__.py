@@ -1,0 +1,1 @@
+"""How the axes of images become the axes of tensors; no voxel is read."""

@@ -1,0 +1,292 @@
+"""How much the tiles of a package have to overlap: measured on its own test tensors and by probing. It plans no tile.
+
+The halo is by default the smallest with which tiles of the test tensors agree with the whole of them within the tolerance
+that the package sets itself, and no less than it declares. What a real image needs is often far less than the receptive
+field, which is taken where the test tensors are too small to show it. Raw outputs are compared, before the package's
+postprocessing: it may need the whole of them.
+
+Measuring takes seconds, so that what was found is kept in the user's cache, by the weights, what ran them, and the tensors.
+"""
+
+import hashlib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from im2im_zoo.core.hashing import sha256
+from im2im_zoo.engines import Engine, library_version
+from im2im_zoo.networks import Agreement, Needed, NetworkAxis, needed_halo
+from im2im_zoo.networks.reach import Extent, Reach, reach
+from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
+
+if TYPE_CHECKING:
+    from im2im_zoo.package import Package
+
+# Changed whenever the same measurement would now give something else.
+_VERSION = 1
+# Seconds for each axis; where exactness was asked for, more is worth it.
+_BUDGET, _EXACT_BUDGET = 15.0, 60.0
+
+Tensors = Sequence[NDArray[Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the halo is measured on: preprocessed inputs, one for each of the package's, and when its outputs agree."""
+
+    inputs: Tensors
+    agree: Sequence[Agreement]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How the tiles of a package overlap; voxels of the reference, by axis.
+
+    Attributes:
+        halo: what is not kept at an end of a tile that is a cut.
+        source: what it comes from: `declared`, `test tensor`, `receptive field`, or `nothing`.
+        reach: how far a cut is felt at most; None if it has no end, or none was found.
+        is_global: whether no halo is known to make tiles equal to the whole, so that it is better to blend them.
+        error: largest difference between tiles and the whole of the test tensors, as a fraction of what is tolerated; None
+            if there was nothing to measure it on.
+        note: what was found, in a sentence for a person.
+    """
+
+    halo: Mapping[str, int]
+    source: str
+    reach: Mapping[str, int | None]
+    is_global: bool
+    error: float | None
+    note: str
+
+
+def measure_overlap(
+    package: "Package",
+    engine: Engine,
+    axes: Sequence[NetworkAxis],
+    *,
+    uncut: Collection[str] = (),
+    exact: bool = False,
+    allow_code: bool = False,
+    sample: Sample | None = None,
+    cache: Path | None = None,
+) -> Overlap:
+    """Measure the halo of a package on the network that will run it.
+
+    Args:
+        engine: the open network.
+        axes: those that it may be run at several sizes along; along those that an output does not have nothing is cut.
+        uncut: names of those along which one tile is enough, so that it does not matter how far the network reaches.
+        exact: take the receptive field: then tiles give what the whole gives, up to rounding.
+        allow_code: whether Python of the package may run, in the preprocessing of the test tensors.
+        sample: what the halo is measured on (default: the package's test tensors and tolerance, if it has any).
+        cache: folder in which results are kept (default: the user's).
+
+    Raises:
+        PackageError: the network refuses sizes that the package declares.
+    """
+    if sample is None:
+        sample = _test_tensors(package, engine.weights_format, allow_code)
+    if sample is not None:
+        sample = Sample(_given(package, axes, sample.inputs), sample.agree)
+    measurement = _Measurement(package, engine, tuple(axes), tuple(sorted(uncut)), sample, exact)
+    file = cache_file("overlap", measurement.key(), cache)
+    known = _known(file)
+    if known is not None:
+        return known
+    found, lasting = measurement.made()
+    if lasting:
+        write_cache(file, asdict(found))
+    return found
+
+
+def _test_tensors(package: "Package", weights_format: str, allow_code: bool) -> Sample | None:
+    from im2im_zoo.package.reference import reference_of, tolerance
+
+    reference = reference_of(package, allow_code=allow_code)
+    if reference is None:
+        return None
+    allowed = [tolerance(package, weights_format, str(o.id)) for o in package.outputs]
+    agree = [Agreement(t.relative, t.absolute, t.mismatched_per_million) for t in allowed]
+    return Sample(tuple(reference.inputs), agree)
+
+
+def declared_halo(package: "Package", axes: Sequence[NetworkAxis]) -> dict[str, int]:
+    """The largest halo that an output declares, by axis; voxels of the reference, rounded up; 0 where there is none."""
+    result = {}
+    for axis in axes:
+        halos = [0]
+        for output, port in zip(package.outputs, axis.outputs, strict=True):
+            if port is not None:
+                halos.append(math.ceil(int(getattr(output.axes[port.dim], "halo", 0)) / port.scale))
+        result[axis.name] = max(halos)
+    return result
+
+
+def _given(package: "Package", axes: Sequence[NetworkAxis], inputs: Tensors) -> Tensors:
+    """The inputs without those optional ones that no axis knows, as no image is given for them."""
+    known = [any(a.inputs[i] is not None for a in axes) for i in range(len(inputs))]
+    kept = zip(package.inputs, inputs, known, strict=True)
+    return [None if tensor.optional and not has else array for tensor, array, has in kept]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measurement:
+    """What is measured, on what."""
+
+    package: "Package"
+    engine: Engine
+    axes: tuple[NetworkAxis, ...]
+    uncut: tuple[str, ...]
+    sample: Sample | None
+    exact: bool
+
+    @property
+    def cut(self) -> tuple[NetworkAxis, ...]:
+        """The axes along which tiles may be cut."""
+        return tuple(a for a in self.axes if None not in a.outputs and a.name not in self.uncut)
+
+    def key(self) -> str:
+        """Differs wherever the result could."""
+        engine, digest = self.engine, hashlib.sha256()
+        entry = self.package.weights_entry(engine.weights_format)
+        weights = str(entry.sha256 or sha256(self.package.path(entry)))
+        what = [engine.weights_format, engine.backend, engine.precision, engine.device]
+        parts = [_VERSION, weights, *what, library_version(engine.backend), self.exact, self.axes, self.uncut]
+        digest.update(
+            repr([*parts, declared_halo(self.package, self.axes), self.sample and self.sample.agree]).encode()
+        )
+        for array in self.sample.inputs if self.sample else ():
+            if array is not None:
+                digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def made(self) -> tuple[Overlap, bool]:
+        """The result, and whether it would be the same another time, when there may be more time."""
+        example = self._example()
+        starts, budget = _known_field(self.package), _EXACT_BUDGET if self.exact else _BUDGET
+        reaches = {
+            a.name: reach(self._run, self.axes, example, a.name, start=starts.get(a.name, 0), budget=budget)
+            for a in self.cut
+        }
+        lasting = not any(r.cut_short for r in reaches.values())
+        declared = declared_halo(self.package, self.axes)
+        if self.exact:
+            return _exact(declared, reaches), lasting
+        needed = None
+        if self.sample is not None and self.cut:
+            needed = needed_halo(self._run, self.cut, self.sample.inputs, self.sample.agree)
+        return _enough(declared, reaches, needed), lasting
+
+    def _run(self, inputs: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
+        return self.engine(inputs)
+
+    def _example(self) -> Tensors:
+        """The sample's inputs; without a sample, inputs without content, of which only shapes and types count."""
+        return (
+            self.sample.inputs if self.sample else [self._empty(i) for i in range(len(self.package.inputs))]
+        )
+
+    def _empty(self, index: int) -> NDArray[Any] | None:
+        tensor, shape = self.package.inputs[index], []
+        ports = {a.inputs[index].dim: a for a in self.axes if a.inputs[index] is not None}  # type: ignore[union-attr]
+        for dim, axis in enumerate(tensor.axes):
+            port = ports[dim].inputs[index] if dim in ports else None
+            if port is not None:
+                shape.append(port.size(ports[dim].minimum))
+            elif axis.type == "channel":
+                shape.append(len(axis.channel_names))
+            else:
+                shape.append(axis.size if isinstance(axis.size, int) else getattr(axis.size, "min", 1))
+        return None if tensor.optional and not ports else np.zeros(shape, str(tensor.dtype))
+
+
+def _exact(declared: Mapping[str, int], reaches: Mapping[str, Reach]) -> Overlap:
+    endless = {n: r for n, r in reaches.items() if r.extent is not Extent.EXACT}
+    halo = {
+        name: (declared[name] if name in endless else reaches[name].voxels) if name in reaches else 0
+        for name in declared
+    }
+    note = (
+        _endless_text(endless) if endless else f"{_field_text(reaches)}; with that halo tiles equal the whole"
+    )
+    source = "nothing" if endless else "receptive field"
+    return Overlap(halo, source, _ends(reaches), bool(endless), None, note)
+
+
+def _enough(declared: Mapping[str, int], reaches: Mapping[str, Reach], needed: Needed | None) -> Overlap:
+    """The smallest halo that is known to be enough, along each axis, and not less than the declared one."""
+    shown = dict.fromkeys(reaches, False)
+    measured = dict.fromkeys(reaches, 0)
+    if needed is not None:
+        shown = dict(zip(reaches, needed.sufficient, strict=True))
+        measured = dict(zip(reaches, needed.voxels, strict=True))
+    halo, endless = dict(declared), {}
+    for name, r in reaches.items():
+        if r.extent is Extent.GLOBAL or (r.extent is Extent.AT_LEAST and not shown[name]):
+            endless[name] = r
+            halo[name] = max(declared[name], measured[name])
+        elif r.extent is Extent.EXACT:
+            halo[name] = max(declared[name], min(measured[name], r.voxels) if shown[name] else r.voxels)
+        else:
+            halo[name] = max(declared[name], measured[name])
+    halo |= {name: 0 for name in declared if name not in reaches}
+    error = None if needed is None or not math.isfinite(needed.error) else needed.error
+    if endless:
+        return Overlap(halo, "nothing", _ends(reaches), True, error, _endless_text(endless))
+    larger = [n for n in reaches if halo[n] > declared[n]]
+    field = _field_text(reaches)
+    if needed is None or not all(shown.values()):
+        why = "it has no test tensors" if needed is None else "its test tensors are too small to show less"
+        source = "receptive field" if larger else "declared"
+        return Overlap(halo, source, _ends(reaches), False, error, f"{field}; {why}")
+    source = "test tensor" if larger else "declared"
+    note = f"tiles of the test tensors agree with the whole from {_by_axis(measured)} voxels on; {field}"
+    return Overlap(halo, source, _ends(reaches), False, error, note)
+
+
+def _ends(reaches: Mapping[str, Reach]) -> dict[str, int | None]:
+    return {n: r.voxels if r.extent is Extent.EXACT else None for n, r in reaches.items()}
+
+
+def _endless_text(endless: Mapping[str, Reach]) -> str:
+    if any(r.extent is Extent.GLOBAL for r in endless.values()):
+        worst = next(r for r in endless.values() if r.extent is Extent.GLOBAL)
+        return f"along {', '.join(endless)} the network depends on the whole image, so that no halo makes tiles exact ({worst.note})"
+    worst = next(iter(endless.values()))
+    return f"along {', '.join(endless)} no halo is known that makes tiles exact ({worst.note})"
+
+
+def _field_text(reaches: Mapping[str, Reach]) -> str:
+    found = {n: r.voxels for n, r in reaches.items() if r.extent is Extent.EXACT}
+    return (
+        f"a cut is felt up to {_by_axis(found)} voxels away"
+        if found
+        else "how far a cut is felt is not known"
+    )
+
+
+def _by_axis(voxels: Mapping[str, int]) -> str:
+    return ", ".join(f"{axis} {n}" for axis, n in voxels.items())
+
+
+def _known_field(package: "Package") -> dict[str, int]:
+    """The receptive field that packages of ours state. It is of a single voxel, so never too small to start from."""
+    ours = (package.raw.get("config") or {}).get("im2im_zoo") or {}
+    field = ours.get("receptive_field") if isinstance(ours, Mapping) else None
+    if not isinstance(field, Mapping):
+        return {}
+    return {str(a): n for a, n in field.items() if isinstance(n, int) and 0 <= n <= 512}
+
+
+def _known(file: Path) -> Overlap | None:
+    """What an earlier measurement found."""
+    try:
+        return Overlap(**(read_cache(file) or {}))
+    except TypeError:
+        return None

@@ -1,0 +1,126 @@
+"""What a prediction takes of the memory, apart from its tiling: the values that a voxel is worth, and what takes a whole image."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import xarray as xr
+
+from im2im_zoo.runtime.layout.image_layout import Layout
+from im2im_zoo.runtime.plan.grouping import GroupPlan
+from im2im_zoo.runtime.plan.memory import Cost, Projection, project
+from im2im_zoo.runtime.plan.plan import AxisPlan
+
+if TYPE_CHECKING:
+    from im2im_zoo.package import Package
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a tiling takes of the memory, apart from the tiling itself. `*_values`: for one voxel of the reference."""
+
+    cost: Cost
+    budget: int
+    in_values: float
+    out_values: float
+    in_itemsize: int
+    chunk_bytes: int
+    whole_before: frozenset[str]
+    whole_after: frozenset[str]
+    whole_bytes: int
+    workers: int
+    grouping: int
+    group_workers: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        package: "Package",
+        layout: Layout,
+        images: Mapping[str, xr.DataArray],
+        cost: Cost,
+        budget: int,
+        workers: int,
+        blend: bool,
+        grouping: GroupPlan | None,
+    ) -> "Fit":
+        """That of a package, its images and what is asked for."""
+        from im2im_zoo.processing import needs_statistics
+
+        before, after, whole = set(), set(), 0
+        for spec, source in zip(package.inputs, layout.inputs, strict=True):
+            custom = package.before_rdf.get(source.id, ())
+            if source.given and _mixes_voxels([*custom, *spec.preprocessing]):
+                before.add(source.id)
+                # An operation on the whole: the array, its result, and as much for what it does within.
+                whole += 4 * 4 * math.prod(source.sizes.values())
+        for number, target in enumerate(layout.outputs):
+            operations = list(package.outputs[number].postprocessing)
+            mixes = _mixes_voxels(operations)
+            if mixes or needs_statistics(operations) or None in target.sizes.values():
+                after.add(target.id)
+            if mixes:
+                whole += 4 * 4 * math.prod(n or 1 for n in target.sizes.values())
+        itemsize = max((images[i.id].dtype.itemsize for i in layout.inputs if i.given), default=4)
+        return cls(
+            cost,
+            budget,
+            sum(_values(layout, i.axes, i.sizes, n, 0) for n, i in enumerate(layout.inputs) if i.given),
+            sum(_values(layout, o.axes, o.sizes, n, 1) for n, o in enumerate(layout.outputs)),
+            itemsize,
+            sum(_chunk_bytes(images[i.id]) for i in layout.inputs if i.given),
+            frozenset(before),
+            frozenset(after),
+            whole,
+            workers,
+            0 if grouping is None else grouping.bytes,
+        )
+
+    def projection(self, axes: Sequence[AxisPlan]) -> Projection:
+        """The peak with these tiles."""
+        return self.projection_of(math.prod(a.tile for a in axes))
+
+    def projection_of(self, tile_voxels: int) -> Projection:
+        """The peak with tiles of so many voxels of the reference."""
+        return project(
+            self.cost,
+            tile_voxels=tile_voxels,
+            in_values=self.in_values,
+            out_values=self.out_values,
+            in_itemsize=self.in_itemsize,
+            chunk_bytes=self.chunk_bytes,
+            whole_bytes=self.whole_bytes,
+            workers=self.workers,
+            grouping=self.grouping,
+            group_workers=self.group_workers,
+        )
+
+
+def _values(
+    layout: Layout, axes: Sequence[str], sizes: Mapping[str, int | None], number: int, side: Literal[0, 1]
+) -> float:
+    """Values of a tensor for one voxel of the reference."""
+    networks = {m.name: m.network for m in layout.network_axes if m.network is not None}
+    total = 1.0
+    for name in axes:
+        if name == "batch":
+            continue
+        port = None
+        if name in networks:
+            port = (networks[name].inputs, networks[name].outputs)[side][number]
+        total *= float(port.scale) if port is not None else float(sizes[name] or 1)
+    return total
+
+
+def _chunk_bytes(image: xr.DataArray) -> int:
+    """Bytes of one chunk of a file, uncompressed; 0 if it is not stored in chunks."""
+    chunks = image.encoding.get("preferred_chunks") or {}
+    return math.prod(int(chunks.get(a, 1)) for a in image.dims) * image.dtype.itemsize if chunks else 0
+
+
+def _mixes_voxels(operations: Sequence[Any]) -> bool:
+    """Whether an operation makes a voxel from voxels elsewhere in the image, so that it cannot be done per tile."""
+    return any(
+        op.id == "custom" or (op.id == "softmax" and str(op.kwargs.axis) != "channel") for op in operations
+    )

@@ -1,0 +1,428 @@
+"""The plan of a prediction: which tiles, what each reads, computes, keeps and writes, and the memory it takes.
+
+It is all that an executor needs to know; it is frozen, printable, and plain data as JSON. It does not say who
+runs it: tiles may be run in any order, by any number of processes. It is made in `planning`.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from im2im_zoo.core.errors import PlanError
+from im2im_zoo.core.sizes import bytes_text
+from im2im_zoo.instances.grouping import INSTANCES
+from im2im_zoo.networks.ports import Port
+from im2im_zoo.runtime.layout.image_layout import AxisMap, InputMap, Layout, OutputMap, Role
+from im2im_zoo.runtime.layout.tiling import Span
+from im2im_zoo.runtime.plan.grouping import GroupPlan
+from im2im_zoo.runtime.plan.memory import Cost, Projection
+
+HaloSource = Literal["declared", "given", "test tensor", "receptive field", "blending", "none"]
+
+Region = Mapping[str, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisPlan:
+    """How one axis that the network takes is cut; see `tiling`. Sizes in voxels of the reference."""
+
+    name: str
+    size: int
+    padded: int
+    tile: int
+    cut: int
+    halo: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One run of the network.
+
+    Attributes:
+        index: its number in the plan.
+        position: where it is on the axes that are looped over.
+        computes: what the network computes, by its axes, in voxels of the reference; beyond the image it is padded.
+        keeps: what is kept of it, likewise.
+    """
+
+    index: int
+    position: Mapping[str, int]
+    computes: Region
+    keeps: Region
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A prediction that can be run.
+
+    Attributes:
+        model, version: what runs.
+        weights_format, backend, precision: with which weights, by which library, in which numbers.
+        layout: all axes, inputs and outputs.
+        axes: those that the network takes, cut.
+        halo_source: where the halo comes from; `halo_note` says it in a sentence.
+        blend: whether tiles overlap and are averaged with weights, as nothing makes them exact.
+        whole_before: inputs on which an operation takes the whole sample at once.
+        whole_after: outputs of which an operation takes the whole, or statistics of the whole.
+        memory: the projected peak, and `budget` what it may be.
+        cost: what the projection rests on.
+        workers: processes.
+        warnings: what a person should know.
+        grouping: what is made of the only output when all tiles are done, if anything is.
+    """
+
+    model: str
+    version: str | None
+    weights_format: str
+    backend: str
+    precision: str
+    layout: Layout
+    axes: tuple[AxisPlan, ...]
+    halo_source: HaloSource
+    halo_note: str
+    blend: bool
+    whole_before: frozenset[str]
+    whole_after: frozenset[str]
+    memory: Projection
+    budget: int
+    cost: Cost
+    workers: int = 1
+    warnings: tuple[str, ...] = ()
+    grouping: GroupPlan | None = None
+
+    def __len__(self) -> int:
+        return math.prod(self._counts)
+
+    def __iter__(self) -> Iterator[Tile]:
+        return (self.tile(i) for i in range(len(self)))
+
+    @property
+    def maps(self) -> tuple[AxisMap, ...]:
+        """All axes of images and model."""
+        return self.layout.maps
+
+    @property
+    def inputs(self) -> tuple[InputMap, ...]:
+        """The input tensors, those without an image too."""
+        return self.layout.inputs
+
+    @property
+    def outputs(self) -> tuple[OutputMap, ...]:
+        """The output tensors."""
+        return self.layout.outputs
+
+    @cached_property
+    def loops(self) -> tuple[AxisMap, ...]:
+        """The axes that are looped over, the slowest first."""
+        return self.layout.of_role("loop")
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        return (*(m.size for m in self.loops), *(len(a.spans) for a in self.axes))
+
+    @property
+    def tiles_per_sample(self) -> int:
+        """Tiles of one position of the loops; tile `i` belongs to the sample `i // tiles_per_sample`."""
+        return math.prod(len(a.spans) for a in self.axes)
+
+    @property
+    def samples(self) -> int:
+        """Positions of the loops."""
+        return math.prod(m.size for m in self.loops)
+
+    @property
+    def tile_voxels(self) -> int:
+        """Voxels of the reference that the network computes for a tile."""
+        return math.prod(a.tile for a in self.axes)
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of the reference, without channels."""
+        return math.prod((*(m.size for m in self.loops), *(a.size for a in self.axes)))
+
+    @property
+    def output_bytes(self) -> int:
+        """Of all output images, uncompressed and without pyramids; those whose size depends on the data left out."""
+        return sum(
+            math.prod(o.image_shape) * np.dtype(o.dtype).itemsize for o in self.outputs if o.image_shape
+        )
+
+    @property
+    def overhead(self) -> float:
+        """Voxels that are computed for each voxel of the image; 1 is the least."""
+        return len(self) * self.tile_voxels / self.voxels
+
+    @property
+    def cuts(self) -> dict[str, dict[str, int]]:
+        """What makes the tiles what they are, as plain data: from these the same ones are made again."""
+        return {a.name: {"tile": a.tile, "cut": a.cut, "halo": a.halo} for a in self.axes}
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a sample takes more than one tile."""
+        return self.tiles_per_sample > 1
+
+    def maps_of(self, *roles: Role) -> tuple[AxisMap, ...]:
+        """The axes of some roles."""
+        return self.layout.of_role(*roles)
+
+    def tile(self, index: int) -> Tile:
+        """The tile of a number, 0 to `len(plan) - 1`; the tiles of one sample follow each other."""
+        places = np.unravel_index(index, self._counts) if self._counts else ()
+        loops = {m.name: int(p) for m, p in zip(self.loops, places, strict=False)}
+        chosen = {a.name: a.spans[int(p)] for a, p in zip(self.axes, places[len(self.loops) :], strict=True)}
+        return Tile(
+            index, loops, {n: s.outer for n, s in chosen.items()}, {n: s.inner for n, s in chosen.items()}
+        )
+
+    def position(self, sample: int) -> dict[str, int]:
+        """Where on the axes that are looped over a sample is."""
+        sizes = tuple(m.size for m in self.loops)
+        places = np.unravel_index(sample, sizes) if sizes else ()
+        return {m.name: int(p) for m, p in zip(self.loops, places, strict=True)}
+
+    @cached_property
+    def ports(self) -> Mapping[str, tuple[tuple[Port | None, ...], tuple[Port | None, ...]]]:
+        """How inputs and outputs have each axis of the network, by its name."""
+        return {
+            m.name: (m.network.inputs, m.network.outputs)
+            for m in self.layout.network_axes
+            if m.network is not None
+        }
+
+    def reads(self, tile: Tile, number: int) -> dict[str, slice]:
+        """What a tile takes of the image of an input, by the tensor's axes but batch; it may lie beyond the image.
+
+        Args:
+            number: of the input, from 0.
+        """
+        source = self.inputs[number]
+        region = {}
+        for name in source.axes:
+            if name == "batch":
+                continue
+            port = self.ports[name][0][number] if name in self.ports else None
+            if port is None:
+                region[name] = slice(0, source.sizes[name])
+                continue
+            outer = tile.computes[name]
+            start = int(outer.start * port.scale) + port.shift
+            region[name] = slice(start, start + port.size(outer.stop - outer.start))
+        return region
+
+    def gives(self, tile: Tile, number: int) -> tuple[int | None, ...]:
+        """The shape of an output tensor for a tile; None where it depends on the data."""
+        target = self.outputs[number]
+        shape: list[int | None] = []
+        for name in target.axes:
+            port = self.ports[name][1][number] if name in self.ports else None
+            if name == "batch":
+                shape.append(1)
+            elif port is None:
+                shape.append(target.sizes[name])
+            else:
+                outer = tile.computes[name]
+                shape.append(port.size(outer.stop - outer.start))
+        return tuple(shape)
+
+    def keeps(self, tile: Tile, number: int) -> dict[str, slice]:
+        """What is kept of a tile's output tensor, by its axes but batch."""
+        kept = {}
+        for name, region in self.region(tile, number).items():
+            begin = self._begin(tile, name, number)
+            kept[name] = slice(region.start - begin, region.stop - begin)
+        return kept
+
+    def covers(self, tile: Tile, number: int) -> dict[str, slice]:
+        """All that a tile gives of the sample's whole output, by the tensor's axes but batch; it may lie beyond it."""
+        region = {}
+        for name, length in zip(self.outputs[number].axes, self.gives(tile, number), strict=True):
+            if name != "batch":
+                begin = self._begin(tile, name, number)
+                region[name] = slice(begin, begin + (length or 0))
+        return region
+
+    def _begin(self, tile: Tile, name: str, number: int) -> int:
+        """Where a tile's output tensor begins in the sample's whole output."""
+        port = self.ports[name][1][number] if name in self.ports else None
+        return 0 if port is None else int(tile.computes[name].start * port.scale) + port.shift
+
+    def region(self, tile: Tile, number: int) -> dict[str, slice]:
+        """Where what is kept of a tile lies in the sample's whole output, by the tensor's axes but batch."""
+        target = self.outputs[number]
+        sizes = {a.name: a.size for a in self.axes}
+        region = {}
+        for name in target.axes:
+            if name == "batch":
+                continue
+            port = self.ports[name][1][number] if name in self.ports else None
+            whole = target.sizes[name]
+            if port is None or whole is None:
+                region[name] = slice(0, whole)
+                continue
+            kept = tile.keeps[name]
+            stop = whole if kept.stop == sizes[name] else int(kept.stop * port.scale)
+            region[name] = slice(int(kept.start * port.scale), stop)
+        return region
+
+    def writes(self, tile: Tile, number: int) -> dict[str, slice]:
+        """The region of an output image that a tile writes, by all of its axes."""
+        target = self.outputs[number]
+        region = self.region(tile, number) | {a: slice(p, p + 1) for a, p in tile.position.items()}
+        return {a: region[a] for a in target.image_axes}
+
+    def chunk_limits(self, number: int) -> dict[str, int]:
+        """How many voxels of an output image may at most be stored together along each axis so that no two tiles share any:
+        chunks have to divide these numbers. Axes along which all tiles write from end to end are left out."""
+        limits = {m.name: 1 for m in self.loops}
+        for axis in self.axes:
+            port = self.ports[axis.name][1][number]
+            if len(axis.spans) > 1 and port is not None:
+                limits[axis.name] = int(axis.cut * port.scale)
+        return {a: n for a, n in limits.items() if a in self.outputs[number].image_axes}
+
+    def the_output(self) -> OutputMap:
+        """The only output.
+
+        Raises:
+            PlanError: there are several.
+        """
+        if len(self.outputs) != 1:
+            raise PlanError(
+                f"{self.model} has {len(self.outputs)} outputs: {', '.join(o.id for o in self.outputs)}"
+            )
+        return self.outputs[0]
+
+    def to_json(self, *, tiles: bool = False) -> dict[str, Any]:
+        """Plain data; with `tiles`, each of them."""
+        plain = {
+            "model": self.model,
+            "version": self.version,
+            "weights": self.weights_format,
+            "backend": self.backend,
+            "precision": self.precision,
+            "axes": [_map_json(m) for m in self.maps],
+            "tiling": [_axis_json(a) for a in self.axes],
+            "inputs": [_input_json(i) for i in self.inputs],
+            "outputs": [_output_json(o) for o in self.outputs],
+            "tiles": len(self),
+            "overhead": round(self.overhead, 4),
+            "strategy": "blend" if self.blend else "exact tiles" if self.is_cut else "whole",
+            "halo_source": self.halo_source,
+            "halo_note": self.halo_note,
+            "whole_before": sorted(self.whole_before),
+            "whole_after": sorted(self.whole_after),
+            "grouping": None if self.grouping is None else self.grouping.to_json(),
+            "workers": self.workers,
+            "memory": self.memory.to_json(),
+            "memory_measured": self.cost.measured,
+            "budget": self.budget,
+            "warnings": self.warnings,
+        }
+        if tiles:
+            plain["list"] = [self._tile_json(t) for t in self]
+        return json.loads(json.dumps(plain))  # type: ignore[no-any-return]
+
+    def _tile_json(self, tile: Tile) -> dict[str, Any]:
+        given = [i for i, source in enumerate(self.inputs) if source.given]
+        return {
+            "index": tile.index,
+            "position": dict(tile.position),
+            "computes": _region_json(tile.computes),
+            "keeps": _region_json(tile.keeps),
+            "reads": {self.inputs[i].id: _region_json(self.reads(tile, i)) for i in given},
+            "writes": {o.id: _region_json(self.writes(tile, i)) for i, o in enumerate(self.outputs)},
+        }
+
+    def __str__(self) -> str:
+        sure = "measured" if self.cost.measured else "guessed: the network was not loaded"
+        lines = [
+            f"{self.model} {self.version or ''} with its {self.weights_format} weights".replace("  ", " ")
+            + f", run by {self.backend} in {self.precision}"
+        ]
+        lines += [
+            f"  {m.name:8} {m.size:>6}  {m.role:8} {m.note}"
+            for m in self.maps
+            if m.in_image or m.role != "batch"
+        ]
+        many = f"{len(self)} tiles, {self.overhead:.2f} voxels computed for each of the image:"
+        lines.append(many if len(self) > 1 else "1 tile, the whole image at once:")
+        lines += [
+            f"  {a.name:8} {len(a.spans):>6} of {a.tile}, halo {a.halo}"
+            + (f", padded to {a.padded}" if a.padded > a.size else "")
+            for a in self.axes
+        ]
+        lines += [f"  {name}: preprocessed whole, before the tiles" for name in sorted(self.whole_before)]
+        lines.append(f"  halo: {self.halo_source}" + (f" ({self.halo_note})" if self.halo_note else ""))
+        if self.blend:
+            lines.append(
+                "  strategy: tiles overlap and are blended (Gaussian weights); the result is not that of the whole image"
+            )
+        for output in self.outputs:
+            lines.append(
+                f"output {output.id}: {_shape_text(output.image_axes, output.image_shape)}, {output.dtype}"
+            )
+        if self.grouping is not None:
+            lines += _grouping_lines(self.grouping, self.samples)
+        processes = f", {self.workers} processes" if self.workers > 1 else ""
+        lines.append(
+            f"memory: {bytes_text(self.memory.total)} at most ({sure}), of {bytes_text(self.budget)} allowed{processes}"
+        )
+        return "\n".join([*lines, *(f"warning: {w}" for w in self.warnings)])
+
+
+def _shape_text(axes: Sequence[str], shape: Sequence[int] | None) -> str:
+    sizes = shape or ("?",) * len(axes)
+    return ", ".join(f"{a} {n}" for a, n in zip(axes, sizes, strict=True)) or "one value"
+
+
+def _grouping_lines(grouping: GroupPlan, samples: int) -> list[str]:
+    how, each = grouping.grouping, "" if samples == 1 else f", {samples} times"
+    given = ", ".join(f"{key}={value!r}" for key, value in how.kwargs.items())
+    where = "the whole image at once" if grouping.block is None else _blocks_text(grouping)
+    return [
+        f"then {how.source} groups it, {where}{each}: {how.callable}({given})",
+        f"labels {INSTANCES}: {_shape_text(grouping.axes, grouping.shape)}, {grouping.dtype}; this step takes "
+        f"{bytes_text(grouping.bytes)} for maps and labels",
+    ]
+
+
+def _blocks_text(grouping: GroupPlan) -> str:
+    sides = " x ".join(str(side) for side in grouping.block or ())
+    if grouping.exact:
+        return f"in blocks of {sides}, which change nothing"
+    return f"in blocks of {sides} and what is around them, as its objects are large"
+
+
+def _map_json(m: AxisMap) -> dict[str, Any]:
+    return {"name": m.name, "role": m.role, "size": m.size, "note": m.note}
+
+
+def _axis_json(a: AxisPlan) -> dict[str, Any]:
+    plain = {k: getattr(a, k) for k in ("name", "size", "padded", "tile", "cut", "halo")}
+    return {**plain, "count": len(a.spans)}
+
+
+def _input_json(i: InputMap) -> dict[str, Any]:
+    return {
+        "id": i.id,
+        "axes": i.axes,
+        "given": i.given,
+        "sizes": dict(i.sizes),
+        "dtype": i.dtype,
+        "pad": i.pad,
+    }
+
+
+def _output_json(o: OutputMap) -> dict[str, Any]:
+    return {"id": o.id, "axes": o.image_axes, "shape": o.image_shape, "dtype": o.dtype}
+
+
+def _region_json(region: Region) -> dict[str, list[int]]:
+    return {a: [s.start, s.stop] for a, s in region.items()}
