@@ -41,9 +41,9 @@ class FailsAt:
 
 @pytest.mark.parametrize("stage", ["reading", "computing", "writing"])
 def test_what_a_worker_raises_is_raised_though_it_would_get_no_more_units(stage: str) -> None:
-    with pytest.raises(ImageError, match=f"the {stage} failed"):
-        with LocalProcesses(1, threads=1).start(FailsAt(stage)) as session:
-            session.run([0], lambda unit, report: None)
+    pool = LocalProcesses(1, threads=1).start(FailsAt(stage))
+    with pytest.raises(ImageError, match=f"the {stage} failed"), pool as session:
+        session.run([0], lambda unit, report: None)
 
 
 def test_a_table_that_is_replaced_meanwhile_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
