@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from im2im_zoo.runtime import plan_prediction, predict, predict_array
     from im2im_zoo.training.run import load_framework, open_run
     from im2im_zoo.training.train import train
+    from im2im_zoo.workflows.export_run import export_run
 
 _HOMES = {
     "Framework": "frameworks.base",
@@ -24,6 +25,7 @@ _HOMES = {
     "create_image": "images",
     "evaluate": "evaluation",
     "export_package": "packaging",
+    "export_run": "workflows.export_run",
     "load_framework": "training.run",
     "load_recipe": "recipe.load",
     "open_image": "images",
@@ -43,6 +45,7 @@ __all__ = [
     "create_image",
     "evaluate",
     "export_package",
+    "export_run",
     "load_framework",
     "load_recipe",
     "open_image",

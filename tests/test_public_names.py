@@ -13,6 +13,7 @@ NAMES = [
     "create_image",
     "evaluate",
     "export_package",
+    "export_run",
     "load_framework",
     "load_recipe",
     "open_image",
