@@ -22,11 +22,10 @@ from im2im_zoo.evaluation import (
     write_report,
 )
 from im2im_zoo.images import open_image, write_image
-from im2im_zoo.package import open_package
 from im2im_zoo.packaging import ValidationReport, validate_package
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe
-from im2im_zoo.runtime import predict, predict_array
+from im2im_zoo.runtime import Settings, open_package_model
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.run import Run
 from im2im_zoo.training.train import train
@@ -39,7 +38,8 @@ _MARK = ".im2im-zoo-demo"
 
 
 def _predict(package: Path, image: Path, output: Path, tile: Mapping[str, int]) -> None:
-    predict(package, image, output, tile=tile)
+    with open_package_model(package) as model:
+        model.predict(image, output, settings=Settings(tile=tile))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class DemoSteps:
 
     report: Callable[[str], None] = lambda message: None
     train: Callable[[Recipe, Path], Run] = train
-    predict: Callable[[Path, Path, Path, Mapping[str, int]], None] = _predict
+    predict: Callable[[Path, Path, Path, Mapping[str, int]], object] = _predict
     show_validation: Callable[[ValidationReport], None] = lambda report: None
 
 
@@ -130,8 +130,8 @@ def _held_out(images: Path, kind: str) -> xr.DataArray:
 
 def _difference_to_whole(package: Path, images: Path, prediction: Path) -> float:
     """The largest difference between the tiled prediction and that of the whole image at once."""
-    with open_package(package) as opened:
-        whole = predict_array(opened, _held_out(images, "images"), whole=True)
+    with open_package_model(package) as model:
+        whole = model.predict_array(_held_out(images, "images"), whole=True)
     return float(np.abs(whole.squeeze().to_numpy() - open_image(prediction).squeeze().to_numpy()).max())
 
 

@@ -5,8 +5,7 @@ targets that training used, by `evaluation.evaluate`.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,9 @@ import xarray as xr
 from im2im_zoo.data import Sample
 from im2im_zoo.evaluation import Evaluation, baselines, evaluate, mean_evaluation
 from im2im_zoo.images import open_image
-from im2im_zoo.package import open_package
 from im2im_zoo.processing import fit
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.runtime import PredictionResult, open_network, predict
+from im2im_zoo.runtime import Model, PredictionResult, open_package_model
 
 Method = Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
 Progress = Callable[[str, int, int], None]  # stage, voxels done, all voxels
@@ -82,10 +80,11 @@ def measure_package(package: Path, held_out: HeldOut, progress: Progress | None 
         EvaluationError: a prediction cannot be compared with its target, e.g. as it is not finite.
     """
     evaluations = []
-    with _predictor(package, progress) as run:
+    with _open_model(package) as model:
         for sample in held_out.measurable:
             with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as folder:
-                result = run(sample, Path(folder) / "prediction.ome.zarr")
+                output = Path(folder) / "prediction.ome.zarr"
+                result = model.predict(sample.input, output, progress=progress)
                 evaluations.append(_evaluated(result, sample, held_out))
     return mean_evaluation(evaluations)
 
@@ -96,12 +95,12 @@ def compare_packages(
     """Predict all images with two packages, measure both and how far their predictions are apart; arguments as above."""
     evaluations: tuple[list[Evaluation], list[Evaluation]] = ([], [])
     differences = []
-    with _predictor(first, progress) as run_first, _predictor(second, progress) as run_second:
+    with _open_model(first) as one, _open_model(second) as other:
         for sample in held_out.samples:
             with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as folder:
                 results = [
-                    run(sample, Path(folder) / f"{number}.ome.zarr")
-                    for number, run in enumerate((run_first, run_second))
+                    model.predict(sample.input, Path(folder) / f"{number}.ome.zarr", progress=progress)
+                    for number, model in enumerate((one, other))
                 ]
                 differences.append(_difference(*(open_image(result.output) for result in results)))
                 if sample.measurable:
@@ -125,19 +124,9 @@ def baseline_evaluations(held_out: HeldOut) -> dict[str, Evaluation]:
     return {name: _mean_of_method(method, held_out) for name, method in methods.items()}
 
 
-@contextmanager
-def _predictor(
-    folder: Path, progress: Progress | None
-) -> Iterator[Callable[[Sample, Path], PredictionResult]]:
-    """Open a package and its network once for many images; predict with the default settings."""
-    with open_package(folder) as package:
-        # The package was written from here, so its Python may run. It is still not chosen where other weights are there.
-        engine = open_network(package, allow_code=True).engine
-
-        def run(sample: Sample, output: Path) -> PredictionResult:
-            return predict(package, sample.input, output, engine=engine, allow_code=True, progress=progress)
-
-        yield run
+def _open_model(package: Path) -> Model:
+    # The package was written from here, so its Python may run. State dicts are still not chosen where there are other weights.
+    return open_package_model(package, allow_code=True)
 
 
 def _evaluated(result: PredictionResult, sample: Sample, held_out: HeldOut) -> Evaluation:
