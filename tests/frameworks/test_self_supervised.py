@@ -11,7 +11,6 @@ import torch
 from self_supervised_for_tests import KINDS, batch, framework, tiny_recipe, waves
 from torch import Tensor, nn
 
-from im2im_zoo.cli.export import export_run
 from im2im_zoo.core.errors import ComponentError, RecipeError, TrainingError
 from im2im_zoo.frameworks.noise2void import Noise2Void
 from im2im_zoo.frameworks.self2self import Self2Self
@@ -21,6 +20,7 @@ from im2im_zoo.samples import write_samples
 from im2im_zoo.training.build import check_recipe
 from im2im_zoo.training.run import Run, open_run
 from im2im_zoo.training.train import train
+from im2im_zoo.workflows.export_run import export_run
 
 # Said by Lightning of a step outside its trainer.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*self\.log")
