@@ -57,7 +57,7 @@ class OnnxEngine(BaseEngine):
 
     backend = "onnxruntime"
     formats: ClassVar[Mapping[str, SafetyCheck]] = {"onnx": check_onnx}
-    devices = ("cpu", "cuda")
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     rank = 0
     # Its builds for other devices are distributions of other names.
     distributions = ("onnxruntime", "onnxruntime-gpu")
