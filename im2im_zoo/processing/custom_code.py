@@ -3,13 +3,12 @@
 Three things stand before the first line of it runs: the caller's consent, a source below `root`, and the
 sha256 of the description, where there is one. The bytes that are hashed are the bytes that run.
 
-Files that are byte for byte ours (`processing/custom/`, `grouping/`) need no consent, wherever they lie; a recipe names
-those of operations `im2im_zoo/FILE.py`.
+Files that are byte for byte those of a version of im2im_zoo (`core.released_files`) need no consent, wherever they lie; a
+recipe names today's operations `im2im_zoo/FILE.py`.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from im2im_zoo.core.released_files import find_released, trusted_callables
 from im2im_zoo.errors import ProcessingError
 from im2im_zoo.processing.blocks import names, tensor_name
 from im2im_zoo.processing.operations import Step
@@ -29,29 +29,6 @@ if TYPE_CHECKING:
 
 _OURS = Path(__file__).with_name("custom")
 _PREFIX = "im2im_zoo/"
-
-
-@functools.cache
-def our_operations() -> Mapping[str, str]:
-    """What each file of ours defines, by its sha256."""
-    return {digest: path.stem for digest, path in _hashed(_OURS)}
-
-
-@functools.cache
-def our_grouping_names() -> Mapping[str, str]:
-    """The name of each file of a grouping of ours, without its ending, by its sha256."""
-    return {digest: path.stem for digest, path in _hashed(_OURS.parents[1] / "grouping")}
-
-
-@functools.cache
-def our_groupings() -> Mapping[str, str]:
-    """What each grouping of ours defines, by its sha256: always `group`."""
-    return dict.fromkeys(our_grouping_names(), "group")
-
-
-def _hashed(folder: Path) -> list[tuple[str, Path]]:
-    files = [path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
-    return [(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in files]
 
 
 def source_file(operation: v0_5.CustomProcessingDescr, root: Path | None) -> Path:
@@ -73,13 +50,13 @@ def code_sha256(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str
 
 
 def our_operation(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str | None:
-    """The name of the operation if it is one of ours, by its bytes; else None.
+    """The name of the operation if its file is one of ours, of any version, by its bytes; else None.
 
     Raises:
         ProcessingError: as `source_file`.
     """
-    name = our_operations().get(code_sha256(operation, root))
-    return name if name == str(operation.callable) else None
+    name = str(operation.callable)
+    return None if find_released("operation", code_sha256(operation, root), name) is None else name
 
 
 def custom_step(
@@ -97,7 +74,7 @@ def custom_step(
         _source_path(what, str(operation.source), root),
         str(operation.callable),
         sha256=None if operation.sha256 is None else str(operation.sha256),
-        ours=our_operations(),
+        ours=trusted_callables("operation"),
         allow_code=allow_code,
     )
     try:
@@ -170,7 +147,7 @@ def _describe(operation: v0_5.CustomProcessingDescr) -> str:
 
 def _source_path(what: str, source: str, root: Path | None) -> Path:
     if source.startswith(_PREFIX):
-        ours = [f"{_PREFIX}{name}.py" for name in sorted(our_operations().values())]
+        ours = [f"{_PREFIX}{path.name}" for path in sorted(_OURS.glob("*.py")) if path.stem != "__init__"]
         if source not in ours:
             raise ProcessingError(
                 f"{what}: there is none of that name among ours, which are {', '.join(ours)}"
