@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from im2im_zoo.core.moved_names import current_name
 from im2im_zoo.engines.torch_call import TorchCaller, channels_last, torch_device
 from im2im_zoo.errors import PackageError
 
@@ -108,9 +109,11 @@ def _build(weights: Path, architecture: Any, root: Path) -> "torch.nn.Module":
 
 
 def _from_library(architecture: Any) -> Callable[..., Any]:
+    name = str(architecture.callable)
+    path = current_name(f"{architecture.import_from}.{name}")
+    module, *names = path.rsplit(".", 1 + name.count("."))
     try:
-        module = importlib.import_module(str(architecture.import_from))
-        found = functools.reduce(getattr, str(architecture.callable).split("."), module)
+        found = functools.reduce(getattr, names, importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise PackageError(_needs(architecture, error)) from error
     return found  # type: ignore[return-value]

@@ -10,6 +10,8 @@ It is run once, with the code of the version, before that version is released, a
     training/run                              what it trained: the parts of a run folder that resuming and exporting need
     made_with.json                            the versions that made it
 
+`names.txt` is written by hand: each class and function of the version that a recipe may name.
+
 Files of an earlier version are never made again: they are what its users have.
 """
 
