@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from im2im_zoo.recipe.load import load_recipe
     from im2im_zoo.runtime.plan.plan import Plan
     from im2im_zoo.runtime.predictor import Model, PredictionResult
+    from im2im_zoo.runtime.settings import Format, Resources, Settings
+    from im2im_zoo.training.run import load_framework, open_run
     from im2im_zoo.workflows.export_run import export_run
     from im2im_zoo.workflows.models import open_model
     from im2im_zoo.workflows.training import train
-    from im2im_zoo.runtime.settings import Format, Resources, Settings
-    from im2im_zoo.training.run import load_framework, open_run
 
 # Public name -> module and name there.
 _HOMES = {

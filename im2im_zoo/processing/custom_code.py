@@ -3,13 +3,12 @@
 Three things stand before the first line of it runs: the caller's consent, a source below `root`, and the
 sha256 of the description, where there is one. The bytes that are hashed are the bytes that run.
 
-Files that are byte for byte ours (`processing/custom/`, `instances/methods/`) need no consent, wherever they lie; a recipe names
-those of operations `im2im_zoo/FILE.py`.
+Files that are byte for byte those of a version of im2im_zoo (`core.released_files`) need no consent, wherever they lie; a
+recipe names today's operations `im2im_zoo/FILE.py`.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
@@ -18,35 +17,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from im2im_zoo.core.errors import ProcessingError
+from im2im_zoo.core.released_files import find_released
 
 if TYPE_CHECKING:
     from bioimageio.spec.model import v0_5
 
 _OURS = Path(__file__).with_name("custom")
 _PREFIX = "im2im_zoo/"
-
-
-@functools.cache
-def our_operations() -> Mapping[str, str]:
-    """Return the name that each of our files of operations defines, by its sha256."""
-    return {digest: path.stem for digest, path in _hashed(_OURS)}
-
-
-@functools.cache
-def our_grouping_names() -> Mapping[str, str]:
-    """Return the name of each of our files of instance methods, without its ending, by its sha256."""
-    return {digest: path.stem for digest, path in _hashed(_OURS.parents[1] / "instances" / "methods")}
-
-
-@functools.cache
-def our_groupings() -> Mapping[str, str]:
-    """Return the name that each of our files of instance methods defines, by its sha256: always `group`."""
-    return dict.fromkeys(our_grouping_names(), "group")
-
-
-def _hashed(folder: Path) -> list[tuple[str, Path]]:
-    files = [path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
-    return [(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in files]
 
 
 def source_file(operation: v0_5.CustomProcessingDescr, root: Path | None) -> Path:
@@ -68,13 +45,13 @@ def code_sha256(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str
 
 
 def our_operation(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str | None:
-    """Return the name of the operation if it is one of ours, by its bytes; else None.
+    """Return the name of the operation if its file is one of ours, of any version, by its bytes; else None.
 
     Raises:
         ProcessingError: as `source_file`.
     """
-    name = our_operations().get(code_sha256(operation, root))
-    return name if name == str(operation.callable) else None
+    name = str(operation.callable)
+    return None if find_released("operation", code_sha256(operation, root), name) is None else name
 
 
 def load_callable(
@@ -116,7 +93,7 @@ def describe_custom(operation: v0_5.CustomProcessingDescr) -> str:
 
 def _source_path(what: str, source: str, root: Path | None) -> Path:
     if source.startswith(_PREFIX):
-        ours = [f"{_PREFIX}{name}.py" for name in sorted(our_operations().values())]
+        ours = [f"{_PREFIX}{path.name}" for path in sorted(_OURS.glob("*.py")) if path.stem != "__init__"]
         if source not in ours:
             raise ProcessingError(
                 f"{what}: there is none of that name among ours; use one of {', '.join(ours)}"
