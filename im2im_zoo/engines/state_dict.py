@@ -5,7 +5,6 @@ is verified before it is run). The weights themselves are read without unpicklin
 """
 
 import functools
-import hashlib
 import importlib
 import importlib.util
 import re
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.engines.torch_call import TorchCaller, channels_last, torch_device
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _from_file(architecture: Any, root: Path) -> Callable[..., Any]:
     # Read once, so that what is verified is what runs.
     content = path.read_bytes()
     expected = architecture.sha256
-    actual = hashlib.sha256(content).hexdigest()
+    actual = sha256_of(content)
     if expected is not None and str(expected) != actual:
         raise PackageError(
             f"{path}: the architecture's SHA-256 is {actual}, but the RDF gives {expected}: the file was changed and "
