@@ -46,7 +46,7 @@ class Source(Protocol):
 class MappedSource:
     """Uncompressed voxels that lie in one piece in a file: `.npy`, and most TIFFs that are written by programs.
 
-    The file is mapped for each read anew, so that pages which were read do not stay in the process's memory.
+    The file is mapped for each read again, so that pages which were read do not stay in the process's memory.
     """
 
     path: Path
@@ -192,7 +192,7 @@ class LazyArray(BackendArray):
         except Exception as error:
             raise ImageError(
                 f"{self.source.path}: cannot read the region {_key_text(plain)}: {type(error).__name__}: {error}; "
-                "the file is damaged, cut short, or was changed or removed while it was open: copy or export it anew"
+                "the file is damaged, cut short, or was changed or removed while it was open: copy or export it again"
             ) from error
 
 

@@ -11,13 +11,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.atomic import (
     KeptError,
     commit,
     discard,
     hidden_path,
-    make_whole,
     sync_everything,
     writing_errors,
 )
@@ -101,7 +101,8 @@ class ImageWriter:
                 if not self._keep:
                     self._target.create(self._partial)
                 elif not self._partial.exists():
-                    make_whole(self._partial, self._target.create)
+                    with atomic_output(self._partial, durable=True) as begun:
+                        self._target.create(begun)
                 self._target.open(self._partial)
         except BaseException:
             self._abandon()

@@ -10,7 +10,8 @@ import xarray as xr
 from site_for_tests import Site, serving
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images import Address, as_place, create_image, open_image, web_state, web_store
+from im2im_zoo.images import Address, as_place, create_image, open_image, web_state
+from im2im_zoo.images.formats.ome_zarr import web_store
 
 SHAPE = (2, 300, 530)
 

@@ -5,7 +5,6 @@ Transport is httpx, as of downloads: https alone, also through redirections; see
 
 import asyncio
 import functools
-import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -22,8 +21,9 @@ from zarr.abc.store import (
 
 from im2im_zoo.core.download import is_local, may_be_fetched
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.images.address import Address
-from im2im_zoo.images.checked_store import check_length, is_metadata
+from im2im_zoo.images.formats.ome_zarr.checked_store import check_length, is_metadata
 
 _PAUSES_S = (0.5, 2.0)
 _TIMEOUT_S = 30.0
@@ -50,7 +50,7 @@ class WebStore(Store):
     def state(self) -> str:
         """SHA-256 of the address and of the metadata that were read so far, with what the server says of their versions."""
         lines = [str(self._address), *(f"{key} {state}" for key, state in sorted(self._documents.items()))]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return sha256_of("\n".join(lines))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WebStore) and other._address == self._address
@@ -66,7 +66,7 @@ class WebStore(Store):
             return None
         content, version = found
         if is_metadata(key):
-            self._documents[key] = f"{hashlib.sha256(content).hexdigest()} {version}"
+            self._documents[key] = f"{sha256_of(content)} {version}"
         value = prototype.buffer.from_bytes(content)
         if self.checks_blosc and byte_range is None and not is_metadata(key):
             check_length(value, f"{self._address}/{key}")

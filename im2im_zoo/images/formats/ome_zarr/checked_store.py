@@ -34,7 +34,7 @@ def check_length(value: Any, where: str) -> None:
     stated = int.from_bytes(value[_LENGTH].to_bytes(), "little")
     if stated != len(value):
         raise ImageError(
-            f"{where}: this chunk is damaged or cut short: it has {len(value)} bytes and says {stated}; copy or make the image anew"
+            f"{where}: this chunk is damaged or cut short: it has {len(value)} bytes and says {stated}; copy or make the image again"
         )
 
 

@@ -9,11 +9,26 @@ import numpy as np
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.images.image_format import ImageFormat
 from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import ImageMetadata, as_number, known, names_or_none, positive
 
 _AXES: dict[str, AxisName] = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x", "S": "channel"}
 _INSTALL = 'pip install "im2im_zoo[bioio]"'
+
+
+class Bioio(ImageFormat):
+    """Formats of microscopes, and any other that an installed plugin of bioio reads."""
+
+    name = "microscope's format"
+    reads = (".czi", ".lif", ".nd2")
+    several = True
+    reads_any = True
+    extra = "bioio"
+
+    def open(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
+        """Open one scene."""
+        return read_with_bioio(path, number)
 
 
 def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, ImageMetadata]:
@@ -62,7 +77,7 @@ def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, Image
 
 
 def open_scene(path: Path, image: int) -> tuple[Any, Callable[[], None]]:
-    """The voxels of a scene, indexed by a key; nothing to close."""
+    """Return the voxels of a scene, to be indexed by a key, and a function that does nothing, as nothing has to be closed."""
     opened = _open(path)
     opened.set_scene(image)
     kept = _kept("".join(opened.dims.order), opened.shape)

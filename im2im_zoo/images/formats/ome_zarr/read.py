@@ -9,6 +9,7 @@ import numpy as np
 from im2im_zoo.core.axes import AXES, AxisName
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address, Place
+from im2im_zoo.images.formats.ome_zarr.contents import MARKS, is_zarr, ome_of, what_it_is_instead
 from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
@@ -19,7 +20,6 @@ from im2im_zoo.images.metadata import (
     positive,
     seconds,
 )
-from im2im_zoo.images.zarr_contents import MARKS, is_zarr, ome_of, what_it_is_instead
 
 _SHORT_NAMES = {"t": "time", "c": "channel"}
 # Before 0.3 the axes were fixed by the specification.
@@ -32,7 +32,7 @@ def web_state(address: Address) -> str:
     Raises:
         ImageError: there is no image, or the server cannot be reached.
     """
-    from im2im_zoo.images.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 
     store = WebStore(address)
     _, level = _open(address, store)
@@ -89,7 +89,7 @@ def _open(path: Place, store: Any = None) -> tuple[Any, str]:
             f"{path}: its multiscales metadata names no level; open an array within by its path"
         ) from error
     if isinstance(path, Path) and not is_zarr(path / level):
-        raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it anew")
+        raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it again")
     return node, level
 
 
@@ -107,7 +107,7 @@ def _node(path: Place, store: Any = None, level: str = "") -> Any:
 
     if isinstance(path, Path):
         return zarr.open(path / level, mode="r")
-    from im2im_zoo.images.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 
     try:
         return zarr.open(store or WebStore(path), mode="r", path=level)
@@ -122,14 +122,14 @@ def open_zarr_array(path: Place) -> tuple[Any, Any]:
     """The array, and nothing to close."""
     import zarr
 
-    from im2im_zoo.images.checked_store import CheckedStore, is_blosc
+    from im2im_zoo.images.formats.ome_zarr.checked_store import CheckedStore, is_blosc
 
     if isinstance(path, Path):
         array = zarr.open_array(path, mode="r")
         if is_blosc(array):
             array = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
         return array, lambda: None
-    from im2im_zoo.images.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 
     store = WebStore(path)
     array = zarr.open_array(store, mode="r")

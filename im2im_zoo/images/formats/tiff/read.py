@@ -52,7 +52,7 @@ def read_tiff(path: Path, image: int | None = None) -> tuple[Source, ImageMetada
             return _source(path, index, series), _metadata(tif, series, index)
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, struct.error) as error:
         raise ImageError(
-            f"{path}: is no sound TIFF file ({error}); it may be cut short or of another format: copy or export it anew"
+            f"{path}: is no sound TIFF file ({error}); it may be cut short or of another format: copy or export it again"
         ) from error
 
 
@@ -137,7 +137,7 @@ def _check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPag
         end = max(int(o) + int(n) for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
     if end > tif.filehandle.size:
         raise ImageError(
-            f"{path}: is cut short: its voxels reach to byte {end}, but it has {tif.filehandle.size}; copy it anew"
+            f"{path}: is cut short: its voxels reach to byte {end}, but it has {tif.filehandle.size}; copy it again"
         )
 
 

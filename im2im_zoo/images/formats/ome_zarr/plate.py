@@ -23,7 +23,7 @@ def plate_images(path: Path) -> list[Path] | None:
             found += [place / str(image["path"]) for image in _metadata(place)["well"]["images"]]
     except (KeyError, TypeError) as error:
         raise ImageError(
-            f"{path}: is a plate, but its metadata, or those of a well, lack {error}: export it anew"
+            f"{path}: is a plate, but its metadata, or those of a well, lack {error}: export it again"
         ) from error
     return found
 
@@ -36,7 +36,7 @@ def _metadata(path: Path) -> dict[str, Any]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except ValueError as error:
-            raise ImageError(f"{path / name}: is damaged ({error}): export the image anew") from error
+            raise ImageError(f"{path / name}: is damaged ({error}): export the image again") from error
         attributes = content.get("attributes", {}) if name == "zarr.json" else content
         known: dict[str, Any] = attributes.get("ome", attributes)
         return known

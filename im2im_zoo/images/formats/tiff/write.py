@@ -1,22 +1,20 @@
-"""Writing TIFF, OME-TIFF and `.npy`: a header first, then regions of uncompressed voxels in any order.
+"""Writing TIFF: the header, and the metadata of each of three conventions.
 
 `.ome.tif` becomes OME-TIFF. `.tif` becomes an ImageJ hyperstack if ImageJ has the data type, else OME-XML is put
 into it if OME has the type, else it is a plain TIFF with a JSON description (tifffile's own).
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName, axes_letters
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.images.flat_file import FlatFile
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.region_file import RegionFile
 from im2im_zoo.images.target import NewImage, check_same
 
 Flavour = Literal["imagej", "ome", "json"]
@@ -46,48 +44,6 @@ def tiff_flavour(path: Path, image: NewImage) -> Flavour:
     if dtype in _IMAGEJ_DTYPES and image.nbytes < _CLASSIC_LIMIT and sizes_fit and image.size("x") > 1:
         return "imagej"
     return "ome" if dtype in _OME_DTYPES else "json"
-
-
-class FlatTarget:
-    """A file of uncompressed voxels in the making.
-
-    Args:
-        form: a TIFF or a `.npy`.
-    """
-
-    def __init__(self, form: "TiffForm | NpyForm") -> None:
-        self._form = form
-        self.axes = form.axes
-        self.chunks = (1,) * len(form.axes)
-        self._opened: tuple[FlatFile, RegionFile] | None = None
-
-    def create(self, partial: Path) -> None:
-        self._form.create(partial)
-
-    def open(self, partial: Path) -> None:
-        place = self._form.voxels(partial)
-        self._opened = place, place.open()
-
-    def place(self) -> "FlatFile":
-        return self._now()[0]
-
-    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
-        self._now()[1].write(key, block)
-
-    def mark(self, key: tuple[slice, ...]) -> None:
-        """Nothing is made of what is written."""
-
-    def finish(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened[1].close()
-
-    def _now(self) -> "tuple[FlatFile, RegionFile]":
-        if self._opened is None:
-            raise RuntimeError("the file is not open")
-        return self._opened
 
 
 class TiffForm:
@@ -135,64 +91,6 @@ class TiffForm:
         if offset is None:
             raise ImageError(f"{partial}: tifffile did not lay out the voxels in one piece; write .ome.zarr")
         return FlatFile(partial, offset, self._shape, self._dtype)
-
-
-class NpyForm:
-    """How an image becomes a `.npy`. It keeps the caller's axes, and says nothing of axes, sizes and names."""
-
-    def __init__(self, image: NewImage) -> None:
-        self._image = image
-        self.axes = image.axes
-
-    def create(self, partial: Path) -> None:
-        """Make the file, its voxels zero."""
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self._image.dtype),
-            "fortran_order": False,
-            "shape": self._image.shape,
-        }
-        with partial.open("xb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + self._image.nbytes)
-
-    def voxels(self, partial: Path) -> "FlatFile":
-        """Where a file that was made has its voxels.
-
-        Raises:
-            ImageError: it is damaged, or of another image.
-        """
-        try:
-            with partial.open("rb") as file:
-                np.lib.format.read_magic(file)
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-                offset = file.tell()
-        except ValueError as error:
-            raise ImageError(f"{partial}: is damaged ({error}); remove it to start over") from error
-        found = {"shape": shape, "dtype": dtype.name, "order": "F" if fortran else "C"}
-        wanted = {"shape": self._image.shape, "dtype": self._image.dtype.name, "order": "C"}
-        check_same(partial, found, wanted)
-        return FlatFile(partial, offset, self._image.shape, self._image.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class FlatFile:
-    """Uncompressed voxels in one piece; see `RegionFile`."""
-
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def open(self) -> RegionFile:
-        """Open them for writing.
-
-        Raises:
-            ImageError: the file is shorter than its voxels.
-        """
-        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        if self.path.stat().st_size < needed:
-            raise ImageError(f"{self.path}: is cut short; remove it to start over")
-        return RegionFile(self.path, self.offset, self.shape, self.dtype)
 
 
 def _described(letters: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as it can be made. Reads no other file."""
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.finished import Block, FinishedBlocks
+from im2im_zoo.images.formats.ome_zarr.finished import Block, FinishedBlocks
+from im2im_zoo.images.formats.ome_zarr.metadata import NGFF_NAMES, display_windows, group_attributes
+from im2im_zoo.images.formats.ome_zarr.pyramid import default_chunks, halve, levels
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.ome_zarr_metadata import NGFF_NAMES, display_windows, group_attributes
-from im2im_zoo.images.pyramid import default_chunks, halve, levels
-from im2im_zoo.images.target import NewImage, blocks, check_same
+from im2im_zoo.images.target import NewImage, Storage, blocks, check_same
 
 VERSIONS = ("0.4", "0.5")
 ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
@@ -26,48 +25,33 @@ ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
 _PIECE = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """How voxels are kept; None is a default. Chunks and shards in the file's order of axes; they may exceed the image."""
-
-    version: str = "0.5"
-    chunks: tuple[int, ...] | None = None
-    shards: tuple[int, ...] | None = None
-
-
 class OmeZarrTarget:
-    """An OME-Zarr in the making, its axes in the order t, c, z, y, x that the format prescribes.
+    """Writer of an OME-Zarr, a `Target`; its axes are in the order t, c, z, y, x that the format prescribes.
 
     Args:
         path: for messages.
         image: what is written.
-        storage: version, chunks and shards.
-        reduced: blocks of the pyramid that an earlier run has made: level, number (see `FinishedBlocks.number`).
-        on_reduced: called after each block of the pyramid that is made, in the thread that marks.
+        storage: version, chunks and shards. `reduced` has numbers of `FinishedBlocks.number`, and `on_reduced` is called in
+            the thread that marks.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        image: NewImage,
-        storage: Storage,
-        reduced: Iterable[tuple[int, int]] = (),
-        on_reduced: Callable[[int, int], None] | None = None,
-    ) -> None:
-        _check(path, image, storage)
+    def __init__(self, path: Path, image: NewImage, storage: Storage) -> None:
+        asked_chunks = _sides(path, image, "chunks", storage.chunks)
+        asked_shards = _sides(path, image, "shards", storage.shards)
+        _check(path, image, storage.ome_zarr_version, asked_chunks, asked_shards)
         self._image = image
-        self._version = storage.version
+        self._version = storage.ome_zarr_version
         self.axes = image.in_order(ORDER)
         shape = tuple(image.size(axis) for axis in self.axes)
-        chunks = storage.chunks or default_chunks(self.axes, shape, image.dtype.itemsize)
-        self.chunks = _within(storage.shards or chunks, shape)
+        chunks = asked_chunks or default_chunks(self.axes, shape, image.dtype.itemsize)
+        self.chunks = _within(asked_shards or chunks, shape)
         self._levels = levels(self.axes, shape, image.pixel_size_um)
         self._chunks = [_within(chunks, level.shape) for level in self._levels]
         self._shards = [
-            _shards(storage.shards, c, v.shape) for c, v in zip(self._chunks, self._levels, strict=True)
+            _shards(asked_shards, c, v.shape) for c, v in zip(self._chunks, self._levels, strict=True)
         ]
-        self._reduced = tuple(reduced)
-        self._on_reduced = on_reduced
+        self._reduced = tuple(storage.reduced)
+        self._on_reduced = storage.on_reduced
         self._group: Any = None
         self._open: list[ZarrRegions] = []
         self._finished = self._blocks()
@@ -239,23 +223,39 @@ class ZarrRegions:
             (self.path / self.array.metadata.encode_chunk_key(at)).unlink(missing_ok=True)
 
 
-def _check(path: Path, image: NewImage, storage: Storage) -> None:
-    if storage.version not in VERSIONS:
+def _sides(path: Path, image: NewImage, word: str, sides: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the sides of chunks or shards in the order of an OME-Zarr, from the image's order."""
+    if sides is None:
+        return None
+    if len(sides) != len(image.axes) or min(sides) < 1:
         raise ImageError(
-            f"{path}: OME-Zarr {storage.version!r} is not written; choose one of {', '.join(VERSIONS)}"
+            f"{path}: {word} {sides} need one side above zero for each of {', '.join(image.axes)}"
         )
+    side_of = dict(zip(image.axes, sides, strict=True))
+    return tuple(side_of[axis] for axis in image.in_order(ORDER))
+
+
+def _check(
+    path: Path,
+    image: NewImage,
+    version: str,
+    chunks: tuple[int, ...] | None,
+    shards: tuple[int, ...] | None,
+) -> None:
+    if version not in VERSIONS:
+        raise ImageError(f"{path}: OME-Zarr {version!r} is not written; choose one of {', '.join(VERSIONS)}")
     if not {"y", "x"} <= set(image.axes) or "index" in image.axes:
         raise ImageError(
             f"{path}: an OME-Zarr has y, x and may have time, channel, z; the image has {', '.join(image.axes)}: "
             "write .npy"
         )
-    if storage.shards is None:
+    if shards is None:
         return
-    if storage.version == "0.4":
+    if version == "0.4":
         raise ImageError(f"{path}: OME-Zarr 0.4 has no shards; write 0.5, or leave out the shards")
-    if storage.chunks is None or any(s % c for s, c in zip(storage.shards, storage.chunks, strict=True)):
+    if chunks is None or any(s % c for s, c in zip(shards, chunks, strict=True)):
         raise ImageError(
-            f"{path}: shards {storage.shards} must be multiples of the chunks {storage.chunks or '(which are not given)'}"
+            f"{path}: shards {shards} must be multiples of the chunks {chunks or '(which are not given)'}"
         )
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName
+from im2im_zoo.images.formats.ome_zarr.pyramid import Level
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.pyramid import Level
 from im2im_zoo.images.target import NewImage
 
 NGFF_NAMES = {"time": "t", "channel": "c", "z": "z", "y": "y", "x": "x"}
