@@ -101,7 +101,7 @@ def _existing(path: Path) -> Path:
 
 
 class KeptError(ImageError):
-    """A finished output that could not take its place and must not be removed."""
+    """A finished output that could not be moved to its path and must not be removed."""
 
 
 @contextmanager

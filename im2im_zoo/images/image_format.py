@@ -1,4 +1,4 @@
-"""The base class of image file formats: what one states of itself, and how its files are read and created."""
+"""Base class of image file formats: suffixes, abilities, and how files are opened and created."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -49,7 +49,7 @@ def make_labels_group(image: Path) -> None:
 
 
 def list_label(path: Path) -> None:
-    """Add a label image that is in its place to the list of its group."""
+    """Add a label image that is at its path to the list of its group."""
     import zarr
 
     group = zarr.open_group(path.parent, mode="r+")
@@ -67,6 +67,6 @@ def _set_names(image: Path, group: Any, names: list[str]) -> None:
 
 
 def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The OME metadata: under "ome" since 0.5, at the top before."""
+    """Return the OME metadata: under "ome" since 0.5, at the top before."""
     inner = attributes.get("ome")
     return inner if isinstance(inner, dict) else attributes

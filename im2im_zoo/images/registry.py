@@ -1,4 +1,4 @@
-"""The image file formats: each module of `im2im_zoo.images.formats` states its own, and the name of a file chooses one."""
+"""Registry of the image file formats, which are the classes in the modules of `im2im_zoo.images.formats`."""
 
 import functools
 import pkgutil

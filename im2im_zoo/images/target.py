@@ -47,11 +47,11 @@ class NewImage:
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
     def size(self, axis: str) -> int:
-        """Voxels along an axis, 1 if the image does not have it."""
+        """Return the voxels along an axis, 1 if the image does not have it."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
 
     def in_order(self, order: tuple[AxisName, ...]) -> tuple[AxisName, ...]:
-        """The image's axes, in the order of a format."""
+        """Return the image's axes, in the order of a format."""
         return tuple(axis for axis in order if axis in self.axes)
 
 

@@ -221,14 +221,14 @@ def _checked(path: Path, image: NewImage) -> NewImage:
         raise ImageError(f"{path}: {kind} cannot be written; convert it to an integer or float type")
     if image.labels and kind.kind not in "iu":
         raise ImageError(f"{path}: labels are integers, not {kind}")
-    known = {a: float(s) for a, s in image.pixel_size_um.items() if a in names and a in ("z", "y", "x")}
+    known = {str(a): float(s) for a, s in image.pixel_size_um.items() if a in names and a in ("z", "y", "x")}
     wrong = [f"{a} {s}" for a, s in known.items() if not (np.isfinite(s) and s > 0)]
     step = image.time_step_s
     if wrong or (step is not None and not step > 0):
         raise ImageError(
             f"{path}: pixel sizes and time step must be above zero, not {', '.join(wrong) or step}"
         )
-    shifts = {a: float(s) for a, s in image.translation_um.items() if a in known and s}
+    shifts = {str(a): float(s) for a, s in image.translation_um.items() if a in known and s}
     if not all(np.isfinite(s) for s in shifts.values()):
         raise ImageError(f"{path}: the translation must be finite, not {shifts}")
     channels = image.channel_names

@@ -87,7 +87,7 @@ def test_a_server_that_is_busy_or_breaks_off_is_asked_again(site: Site, image: x
     np.testing.assert_array_equal(opened[1, :10, :10].values, image[1, :10, :10].values)
     site.busy = 3
     with pytest.raises(
-        ImageError, match=r"/0/c/0/0/0: could not be fetched in 3 attempts: the server says 503"
+        ImageError, match=r"/0/c/0/0/0: could not be fetched in 3 attempts: the server answers 503"
     ):
         opened[0, :10, :10].load()
 
@@ -124,7 +124,7 @@ def test_only_https_is_read_also_where_the_server_leads(site: Site) -> None:
         open_image("https://example.com/a.zarr?token=1")
     site.redirects["/moved/zarr.json"] = "http://example.com/a.zarr/zarr.json"
     with pytest.raises(
-        ImageError, match=r"http://example\.com/a\.zarr/zarr\.json: is where the server leads"
+        ImageError, match=r"http://example\.com/a\.zarr/zarr\.json: the server redirects to this address"
     ):
         open_image(site.at("/moved"))
 

@@ -59,7 +59,7 @@ def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, Image
     interval: Any = getattr(opened, "time_interval", None)
     step = interval.total_seconds() if hasattr(interval, "total_seconds") else as_number(interval)
     count = shape[axes.index("channel")] if axes and "channel" in axes else 1
-    # "Channel:0:1" is made up where the file has no name.
+    # bioio invents "Channel:0:1" where the file has no name.
     names_given = [
         None if re.fullmatch(r"Channel:\d+:\d+", str(n)) else n for n in opened.channel_names or ()
     ]
@@ -103,7 +103,7 @@ def _open(path: Path) -> Any:
         from bioio import BioImage
     except ImportError as error:
         raise ImageError(
-            f"{path}: files {f'of the kind {path.suffix!r}' if path.suffix else 'without an ending'} are read through bioio: {_INSTALL} and the plugin for it "
+            f"{path}: files {f'with the suffix {path.suffix!r}' if path.suffix else 'without a suffix'} are read through bioio: {_INSTALL} and the plugin for it "
             f"(bioio-czi, bioio-lif, bioio-nd2, ...); or export it as OME-TIFF or OME-Zarr"
         ) from error
     try:
@@ -111,6 +111,6 @@ def _open(path: Path) -> Any:
     except Exception as error:
         said = " ".join(str(error).split())[:160]
         raise ImageError(
-            f"{path}: bioio does not read it ({type(error).__name__}: {said}); install the plugin for "
+            f"{path}: bioio cannot read it ({type(error).__name__}: {said}); install the plugin for "
             f"{path.suffix!r} ({_INSTALL}; bioio-bioformats reads most), or export it as OME-TIFF"
         ) from error

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.flat_file import FlatFile, FlatTarget
 from im2im_zoo.images.image_format import ImageFormat
@@ -35,7 +36,7 @@ class Npy(ImageFormat):
             )
         order = "F" if mapped.flags.f_contiguous and not mapped.flags.c_contiguous else "C"
         source = MappedSource(path, mapped.shape, mapped.dtype, mapped.offset, order)
-        axes = ("y", "x") if mapped.ndim == 2 else None
+        axes: tuple[AxisName, ...] | None = ("y", "x") if mapped.ndim == 2 else None
         return source, ImageMetadata(axes=axes, axes_stated_by="its two dimensions")
 
     def create(self, path: Path, image: NewImage, storage: Storage) -> Target:

@@ -55,7 +55,7 @@ def read_raster(path: Path) -> tuple[Source, ImageMetadata]:
     """Open a PNG or JPEG: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
 
     Raises:
-        ImageError: several frames, a mode that has no intensities, or too large to decode whole.
+        ImageError: the picture has several frames, a mode without intensities, or is too large to decode whole.
     """
     from PIL import Image
 
@@ -125,7 +125,7 @@ def png_axes(path: Path, image: "xr.DataArray") -> tuple[str, ...]:
     """Return the order of axes in which a PNG takes an image: y, x, or y, x, channel.
 
     Raises:
-        ImageError: other axes, dtypes or numbers of channels than a PNG has.
+        ImageError: a PNG has no such axes, dtype or number of channels.
     """
     channels = image.sizes.get("channel", 0)
     planar = set(image.dims) == {"y", "x"} or (

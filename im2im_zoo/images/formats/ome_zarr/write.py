@@ -1,4 +1,4 @@
-"""Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as it can be made. Reads no other file."""
+"""Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as soon as it can be computed."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from im2im_zoo.images.target import NewImage, Storage, blocks, check_same
 VERSIONS = ("0.4", "0.5")
 ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
 
-# Bytes of a reduced level that are made at a time, or what one chunk of the level before gives; what they are made of is up to
+# Bytes of a reduced level that are computed at a time, at least what one chunk of the level before gives; their input is up to
 # eight times as much.
 _PIECE = 2**20
 
@@ -62,7 +62,7 @@ class OmeZarrTarget:
         group = zarr.open_group(partial, mode="w-", zarr_format=3 if self._version == "0.5" else 2)
         for number, level in enumerate(self._levels):
             self._create_level(group, number, level.shape)
-        # Until it is complete it is no image, and says so.
+        # Until it is complete it is no image, and its attributes say so.
         group.attrs[ATTRIBUTES_KEY] = {"incomplete": True, "axes": self._names}
 
     def open(self, partial: Path) -> None:
@@ -90,7 +90,7 @@ class OmeZarrTarget:
         for of_level, number in self._reduced:
             self._finished.mark_number(of_level, number)
         for of_level in range(1, len(self._levels)):
-            self._make(of_level, self._finished.ready(of_level))
+            self._write_blocks(of_level, self._finished.ready(of_level))
 
     def place(self) -> "ZarrLevel":
         return ZarrLevel(self._open[0].path)
@@ -99,12 +99,12 @@ class OmeZarrTarget:
         self._open[0].write(key, block)
 
     def mark(self, key: tuple[slice, ...]) -> None:
-        self._make(1, self._finished.mark_region(key))
+        self._write_blocks(1, self._finished.mark_region(key))
 
     def finish(self) -> None:
         for number in range(1, len(self._levels)):
             for block in self._finished.unfinished(number):
-                self._make_block(number, block)
+                self._write_block(number, block)
                 self._finished.mark(number, block)
         for level in self._open:
             level.remove_leftovers()
@@ -113,7 +113,7 @@ class OmeZarrTarget:
         self._group.attrs.put(group_attributes(self._image, self.axes, self._levels, windows, self._version))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
     @property
     def _names(self) -> list[str]:
@@ -123,13 +123,13 @@ class OmeZarrTarget:
         sides = [shards or chunks for shards, chunks in zip(self._shards, self._chunks, strict=True)]
         return FinishedBlocks([v.shape for v in self._levels], sides, [v.step for v in self._levels])
 
-    def _make(self, number: int, ready: list[Block]) -> None:
-        """Make blocks of a level, and those of the levels above that can be made then."""
+    def _write_blocks(self, number: int, ready: list[Block]) -> None:
+        """Write blocks of a level, and those of the levels above that can be computed then."""
         for block in ready:
-            self._make_block(number, block)
-            self._make(number + 1, self._finished.mark(number, block))
+            self._write_block(number, block)
+            self._write_blocks(number + 1, self._finished.mark(number, block))
 
-    def _make_block(self, number: int, block: Block) -> None:
+    def _write_block(self, number: int, block: Block) -> None:
         fine, level = self._open[number - 1].array, self._levels[number]
         bounds = self._finished.bounds(number, block)
         made = np.empty([k.stop - k.start for k in bounds], self._image.dtype)
@@ -181,7 +181,7 @@ class OmeZarrTarget:
 
 @dataclass(frozen=True, slots=True)
 class ZarrLevel:
-    """One level of an OME-Zarr in the making."""
+    """Location of one level of an unfinished OME-Zarr."""
 
     path: Path
 
@@ -193,7 +193,7 @@ class ZarrLevel:
 
 
 class ZarrRegions:
-    """Writes regions of one zarr array."""
+    """Writer of regions of one zarr array."""
 
     def __init__(self, path: Path, array: Any) -> None:
         self.path = path
@@ -206,15 +206,15 @@ class ZarrRegions:
         self.array[key] = block
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
     def remove_leftovers(self) -> None:
-        """Remove chunks that a process which was killed had not yet given their names."""
+        """Remove chunks that a killed process had not yet renamed."""
         for file in self.path.rglob("*.partial"):
             file.unlink(missing_ok=True)
 
     def _clear(self, key: tuple[slice, ...]) -> None:
-        """Remove the shards that will be written as a whole: zarr 3.1 reads them first, and a power cut may have cut them short."""
+        """Remove the shards that are about to be written as a whole: zarr 3.1 reads them first, and a power cut may have cut them short."""
         spans = [
             range(-(-k.start // side), -(-n // side) if k.stop == n else k.stop // side)
             for k, side, n in zip(key, self.array.shards, self.array.shape, strict=True)
@@ -266,7 +266,7 @@ def _within(sides: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
 def _shards(
     shards: tuple[int, ...] | None, chunks: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[int, ...] | None:
-    """Shards of a level: no larger than it takes to hold it, in whole chunks."""
+    """Return the shards of a level: no larger than it takes to hold it, in whole chunks."""
     if shards is None:
         return None
     return tuple(c * math.ceil(min(s, n) / c) for s, c, n in zip(shards, chunks, shape, strict=True))
@@ -282,7 +282,7 @@ def _array_facts(array: Any) -> dict[str, Any]:
 
 
 def _axes_of(attributes: dict[str, Any]) -> Any:
-    """The axes of an OME-Zarr in the making, or of one that was completed and not yet moved."""
+    """Return the axes of an unfinished OME-Zarr, or of one that was completed and not yet moved."""
     ome = attributes.get("ome", attributes)
     if "multiscales" in ome:
         return [axis["name"] for axis in ome["multiscales"][0]["axes"]]

@@ -23,15 +23,15 @@ _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _OME_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 _ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
 _IMAGEJ_ORDER: tuple[AxisName, ...] = ("time", "z", "channel", "y", "x")
-# Offsets of a classic TIFF have 32 bits; what is kept back is for the directories of the pages.
+# Offsets of a classic TIFF have 32 bits; 32 MiB are left for the directories of the pages.
 _CLASSIC_LIMIT = 2**32 - 2**25
 
 
 def tiff_flavour(path: Path, image: NewImage) -> Flavour:
-    """Which of the three conventions says all that is known of the image, the most widely read first.
+    """Return which of the three conventions can state all the metadata of the image, the most widely read first.
 
     Raises:
-        ImageError: OME-TIFF was asked for, and has no such data type.
+        ImageError: the suffix is that of OME-TIFF, which has no such data type.
     """
     dtype = _stored(image.dtype).name
     if path.name.lower().endswith((".ome.tif", ".ome.tiff")):
@@ -47,7 +47,7 @@ def tiff_flavour(path: Path, image: NewImage) -> Flavour:
 
 
 class TiffForm:
-    """How an image becomes a TIFF; planes of y, x. A bool is stored as uint8, 0 and 1."""
+    """Layout of a new TIFF, in planes of y, x; a bool is stored as uint8, 0 and 1."""
 
     def __init__(self, path: Path, image: NewImage) -> None:
         if not {"y", "x"} <= set(image.axes) or "index" in image.axes:
@@ -62,7 +62,7 @@ class TiffForm:
         self._shape = tuple(image.size(axis) for axis in self.axes)
 
     def create(self, partial: Path) -> None:
-        """Make the file, its voxels zero."""
+        """Create the file, its voxels zero."""
         tifffile.imwrite(
             partial,
             data=None,
@@ -75,11 +75,11 @@ class TiffForm:
             **_tiff_metadata(self._flavour, self._image, self.axes),
         )
 
-    def voxels(self, partial: Path) -> "FlatFile":
-        """Where a file that was made has its voxels.
+    def voxels(self, partial: Path) -> FlatFile:
+        """Return where the voxels of a created file are.
 
         Raises:
-            ImageError: it is damaged, or of another image.
+            ImageError: the file is damaged, or of another image.
         """
         try:
             with tifffile.TiffFile(partial) as tif:
@@ -94,7 +94,7 @@ class TiffForm:
 
 
 def _described(letters: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Axes, sizes and type, without the axes of length 1, which tifffile leaves out."""
+    """Return axes, sizes and type, without the axes of length 1, which tifffile leaves out."""
     longer = [(a, n) for a, n in zip(letters, shape, strict=True) if n != 1]
     return {"axes": "".join(a for a, _ in longer), "shape": tuple(n for _, n in longer), "dtype": dtype.name}
 
@@ -104,7 +104,7 @@ def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _tiff_metadata(flavour: Flavour, image: NewImage, axes: tuple[AxisName, ...]) -> dict[str, Any]:
-    """Arguments of `tifffile.imwrite` for axes, sizes, names and provenance."""
+    """Return the arguments of `tifffile.imwrite` for axes, sizes, names and provenance."""
     letters = axes_letters(axes).upper()
     provenance = json.dumps({ATTRIBUTES_KEY: dict(image.attributes)}) if image.attributes else None
     sizes = image.pixel_size_um
