@@ -111,7 +111,7 @@ def test_what_is_not_there_or_no_image_is_said_with_its_address(site: Site) -> N
         open_image(site.at("/page"))
     site.files["/group/.zgroup"] = b'{"zarr_format": 2}'
     with pytest.raises(
-        ImageError, match=r"/group: is a zarr group without image metadata .* the web does not list"
+        ImageError, match=r"/group: is a zarr group without image metadata .* a web server does not list"
     ):
         open_image(site.at("/group"))
 
