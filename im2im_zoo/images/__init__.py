@@ -7,6 +7,7 @@ from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.formats.ome_zarr.plate import plate_images
 from im2im_zoo.images.formats.ome_zarr.read import web_state
 from im2im_zoo.images.joined import join_channels, sources_of
+from im2im_zoo.images.memory import memory_image
 from im2im_zoo.images.metadata import pixel_size_um
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.open import open_image, select_channels
@@ -27,6 +28,7 @@ __all__ = [
     "image_suffixes",
     "is_image_file",
     "join_channels",
+    "memory_image",
     "open_image",
     "pixel_size_um",
     "plate_images",
