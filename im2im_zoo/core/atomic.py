@@ -33,8 +33,8 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 
 
 def write_json(path: Path, content: object, *, durable: bool = False, **options: Any) -> None:
-    """Write JSON without NaN and Infinity, as `write_bytes` does; `options` are those of `to_json`."""
-    write_text(path, to_json(content, **options), durable=durable)
+    """Write JSON without NaN and Infinity and a line end, as `write_bytes` does; `options` are those of `to_json`."""
+    write_text(path, to_json(content, **options) + "\n", durable=durable)
 
 
 @contextmanager
