@@ -9,7 +9,6 @@ recipe names today's operations `im2im_zoo/FILE.py`.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from im2im_zoo.core.errors import ProcessingError
+from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.core.released_files import find_released
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def code_sha256(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str
     Raises:
         ProcessingError: as `source_file`.
     """
-    return hashlib.sha256(source_file(operation, root).read_bytes()).hexdigest()
+    return sha256(source_file(operation, root))
 
 
 def our_operation(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str | None:
@@ -70,7 +70,7 @@ def load_callable(
         ProcessingError: no consent, another sha256, a file that cannot be imported, or no such callable in it.
     """
     code = path.read_bytes()
-    digest = hashlib.sha256(code).hexdigest()
+    digest = sha256_of(code)
     if not allow_code and ours.get(digest) != name:
         raise ProcessingError(
             f"{what} runs Python code that came with the package: read it, and allow it with --allow-code (allow_code=True) if you trust it"
@@ -129,7 +129,7 @@ def _module(what: str, code: bytes, path: Path) -> ModuleType:
 
     The same bytes at the same path are run once.
     """
-    name = f"im2im_zoo_custom_{hashlib.sha256(str(path).encode() + code).hexdigest()}"
+    name = f"im2im_zoo_custom_{sha256_of(str(path).encode() + code)}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)

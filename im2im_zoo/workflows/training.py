@@ -9,7 +9,7 @@ from im2im_zoo.recipe.load import find_recipe, load_recipe
 
 if TYPE_CHECKING:
     from im2im_zoo.training.run import Run
-    from im2im_zoo.training.train import TrainingProgress
+    from im2im_zoo.training.callbacks import TrainingProgress
 
 
 def train(

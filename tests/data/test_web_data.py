@@ -12,7 +12,7 @@ from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import find_pairs, hash_pairs
 from im2im_zoo.data.check.examine import examine
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.images import web_store
+from im2im_zoo.images.formats.ome_zarr import web_store
 from im2im_zoo.recipe import Recipe
 
 NAMES = "abcd"

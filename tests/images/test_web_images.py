@@ -10,7 +10,8 @@ import xarray as xr
 from site_for_tests import Site, serving
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images import Address, as_place, create_image, open_image, web_state, web_store
+from im2im_zoo.images import Address, as_place, create_image, open_image, web_state
+from im2im_zoo.images.formats.ome_zarr import web_store
 
 SHAPE = (2, 300, 530)
 
@@ -86,7 +87,7 @@ def test_a_server_that_is_busy_or_breaks_off_is_asked_again(site: Site, image: x
     np.testing.assert_array_equal(opened[1, :10, :10].values, image[1, :10, :10].values)
     site.busy = 3
     with pytest.raises(
-        ImageError, match=r"/0/c/0/0/0: could not be fetched in 3 attempts: the server says 503"
+        ImageError, match=r"/0/c/0/0/0: could not be fetched in 3 attempts: the server answers 503"
     ):
         opened[0, :10, :10].load()
 
@@ -110,7 +111,7 @@ def test_what_is_not_there_or_no_image_is_said_with_its_address(site: Site) -> N
         open_image(site.at("/page"))
     site.files["/group/.zgroup"] = b'{"zarr_format": 2}'
     with pytest.raises(
-        ImageError, match=r"/group: is a zarr group without image metadata .* the web does not list"
+        ImageError, match=r"/group: is a zarr group without image metadata .* a web server does not list"
     ):
         open_image(site.at("/group"))
 
@@ -123,7 +124,7 @@ def test_only_https_is_read_also_where_the_server_leads(site: Site) -> None:
         open_image("https://example.com/a.zarr?token=1")
     site.redirects["/moved/zarr.json"] = "http://example.com/a.zarr/zarr.json"
     with pytest.raises(
-        ImageError, match=r"http://example\.com/a\.zarr/zarr\.json: is where the server leads"
+        ImageError, match=r"http://example\.com/a\.zarr/zarr\.json: the server redirects to this address"
     ):
         open_image(site.at("/moved"))
 

@@ -31,13 +31,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import immunohistochemistry
 
-from im2im_zoo.cli.export import export_run
 from im2im_zoo.core.resources import sample_image
 from im2im_zoo.package import open_package, sha256
 from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime import predict_arrays
 from im2im_zoo.training.run import open_run
 from im2im_zoo.training.train import train
+from im2im_zoo.workflows.export_run import export_run
 
 HERE = Path(__file__).parent
 VERSION = metadata.version("im2im_zoo")

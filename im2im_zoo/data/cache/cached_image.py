@@ -1,6 +1,5 @@
 """One image preprocessed into one file of the cache, under a name that says what its values depend on. Knows no pairs."""
 
-import hashlib
 import json
 import os
 import sys
@@ -14,12 +13,13 @@ import numpy as np
 import xarray as xr
 
 from im2im_zoo.core.errors import FULL, DataError, ProcessingError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.data.cache.cache_folder import locked_file
 from im2im_zoo.data.cache.statistics import read_statistics, write_statistics
 from im2im_zoo.data.cache.stored import RawImage
 from im2im_zoo.data.cache.values import checked_float32
 from im2im_zoo.data.pairing.matching import Side
-from im2im_zoo.images.region_file import RegionFile
+from im2im_zoo.images.flat_file import RegionFile
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.blocks import walk
 from im2im_zoo.processing.custom_code import code_sha256
@@ -101,7 +101,7 @@ def plan_file(
         parts["code"] = code
     if image.side == "cost":  # else a file that was cached as another side would go unchecked
         parts["side"] = "cost"
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    key = sha256_of(json.dumps(parts, sort_keys=True))
     return Plan(image, operations, folder / f"{key}.npy")
 
 

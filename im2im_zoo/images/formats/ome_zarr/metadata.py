@@ -1,4 +1,4 @@
-"""What an OME-Zarr 0.4 or 0.5 says of its image: axes, levels, transformations, channels and their display windows."""
+"""Metadata of a written OME-Zarr 0.4 or 0.5: axes, levels, transformations, channels and their display windows."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName
+from im2im_zoo.images.formats.ome_zarr.pyramid import Level
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.pyramid import Level
 from im2im_zoo.images.target import NewImage
 
 NGFF_NAMES = {"time": "t", "channel": "c", "z": "z", "y": "y", "x": "x"}
@@ -24,7 +24,7 @@ def group_attributes(
     windows: list[dict[str, float]],
     version: str,
 ) -> dict[str, Any]:
-    """The group's attributes: OME metadata where the version has it, and provenance beside it."""
+    """Return the group's attributes: OME metadata where the version has it, and provenance beside it."""
     multiscale = {
         "name": image.name,
         "type": "nearest" if image.labels or image.dtype.kind == "b" else "mean",
@@ -58,7 +58,7 @@ def _axis(axis: AxisName, image: NewImage) -> dict[str, str]:
 
 
 def _transformations(axes: tuple[AxisName, ...], level: Level, image: NewImage) -> list[dict[str, Any]]:
-    """Scale, and the translation to the centre of the first voxel: the image's own, and half a block of a reduced level."""
+    """Return the scale, and the translation to the centre of the first voxel: the image's own, and half a block of a reduced level."""
     steps = [
         (image.time_step_s or 1.0) if axis == "time" else image.pixel_size_um.get(axis, 1.0) for axis in axes
     ]
@@ -75,7 +75,7 @@ def _transformations(axes: tuple[AxisName, ...], level: Level, image: NewImage) 
 
 def _omero(image: NewImage, windows: list[dict[str, float]]) -> dict[str, Any]:
     count = image.size("channel")
-    # A label that nobody gave would be read back as a name.
+    # A label that was not given would be read back as a name.
     labels: list[dict[str, str]] = [{"label": n} for n in image.channel_names or ()] or [{}] * count
     colours = ["FFFFFF"] if count == 1 else [_COLOURS[i % len(_COLOURS)] for i in range(count)]
     channels = [
@@ -94,7 +94,7 @@ def _omero(image: NewImage, windows: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def display_windows(array: Any, axes: tuple[AxisName, ...]) -> list[dict[str, float]]:
-    """What to display of each channel, from planes spread over the coarsest level."""
+    """Return the display window of each channel, from planes spread over the coarsest level."""
     found = []
     for channel in range(array.shape[axes.index("channel")] if "channel" in axes else 1):
         fixed: dict[str, int] = {"channel": channel}
@@ -110,7 +110,7 @@ def display_windows(array: Any, axes: tuple[AxisName, ...]) -> list[dict[str, fl
 
 
 def _window(values: NDArray[Any]) -> dict[str, float]:
-    """Range of the values, and the part of it between the percentiles 0.1 and 99.9."""
+    """Return the range of the values, and the part of it between the percentiles 0.1 and 99.9."""
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if finite.size == 0:
         return {"min": 0.0, "max": 1.0, "start": 0.0, "end": 1.0}

@@ -1,4 +1,4 @@
-"""The images of an OME-Zarr plate (0.4 and 0.5): which there are, as its metadata and that of its wells list them. Opens none."""
+"""Paths of the images of an OME-Zarr plate (0.4 and 0.5), from the metadata of plate and wells. Opens none."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,10 @@ from im2im_zoo.core.errors import ImageError
 
 
 def plate_images(path: Path) -> list[Path] | None:
-    """The fields of all wells of a plate, in the order of its metadata; None if the folder is no plate.
+    """Return the fields of all wells of a plate, in the order of its metadata; None if the folder is no plate.
 
     Raises:
-        ImageError: a plate whose metadata are damaged, or a well that is not there.
+        ImageError: the metadata of the plate or of a well are damaged, or a well is missing.
     """
     plate = _metadata(path).get("plate")
     if plate is None:
@@ -23,20 +23,20 @@ def plate_images(path: Path) -> list[Path] | None:
             found += [place / str(image["path"]) for image in _metadata(place)["well"]["images"]]
     except (KeyError, TypeError) as error:
         raise ImageError(
-            f"{path}: is a plate, but its metadata, or those of a well, lack {error}: export it anew"
+            f"{path}: is a plate, but its metadata, or those of a well, lack {error}: export it again"
         ) from error
     return found
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """What a zarr group says of itself in OME's terms; {} if it is none, or says nothing."""
+    """Return the OME metadata of a zarr group; {} if it is no group, or has none."""
     for name in ("zarr.json", ".zattrs"):
         try:
             content = json.loads((path / name).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except ValueError as error:
-            raise ImageError(f"{path / name}: is damaged ({error}): export the image anew") from error
+            raise ImageError(f"{path / name}: is damaged ({error}): export the image again") from error
         attributes = content.get("attributes", {}) if name == "zarr.json" else content
         known: dict[str, Any] = attributes.get("ome", attributes)
         return known

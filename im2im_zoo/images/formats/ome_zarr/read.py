@@ -9,6 +9,7 @@ import numpy as np
 from im2im_zoo.core.axes import AXES, AxisName
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address, Place
+from im2im_zoo.images.formats.ome_zarr.contents import MARKS, describe_non_image, is_zarr, ome_of
 from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
@@ -19,7 +20,6 @@ from im2im_zoo.images.metadata import (
     positive,
     seconds,
 )
-from im2im_zoo.images.zarr_contents import MARKS, is_zarr, ome_of, what_it_is_instead
 
 _SHORT_NAMES = {"t": "time", "c": "channel"}
 # Before 0.3 the axes were fixed by the specification.
@@ -27,12 +27,12 @@ _AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
 
 
 def web_state(address: Address) -> str:
-    """SHA-256 of an address and of the metadata of the image there: another one when these change, and the same if only voxels do.
+    """Return the SHA-256 of an address and of the metadata of the image there; it stays the same if only voxels change.
 
     Raises:
-        ImageError: there is no image, or the server cannot be reached.
+        ImageError: the address has no image, or the server cannot be reached.
     """
-    from im2im_zoo.images.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 
     store = WebStore(address)
     _, level = _open(address, store)
@@ -45,7 +45,7 @@ def read_ome_zarr(path: Place) -> tuple[Source, ImageMetadata]:
     """Open a multiscale group at its full resolution, or an array: a level of a multiscale, or a plain one.
 
     Raises:
-        ImageError: a plate, a container of several images or another group; the message lists the images within.
+        ImageError: the place is a plate, a container of several images or another group; the message lists the images within.
     """
     import zarr
 
@@ -63,7 +63,7 @@ def read_ome_zarr(path: Place) -> tuple[Source, ImageMetadata]:
 
 
 def _open(path: Place, store: Any = None) -> tuple[Any, str]:
-    """The array or the multiscale group at a place, and the path of the group's first level.
+    """Return the array or the multiscale group at a place, and the path of the group's first level.
 
     Args:
         path: the place.
@@ -81,7 +81,7 @@ def _open(path: Place, store: Any = None) -> tuple[Any, str]:
     ome = ome_of(dict(node.attrs))
     multiscales = ome.get("multiscales")
     if not multiscales:
-        raise ImageError(what_it_is_instead(path, ome))
+        raise ImageError(describe_non_image(path, ome))
     try:
         level = str(multiscales[0]["datasets"][0]["path"])
     except (KeyError, IndexError, TypeError) as error:
@@ -89,25 +89,25 @@ def _open(path: Place, store: Any = None) -> tuple[Any, str]:
             f"{path}: its multiscales metadata names no level; open an array within by its path"
         ) from error
     if isinstance(path, Path) and not is_zarr(path / level):
-        raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it anew")
+        raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it again")
     return node, level
 
 
 class _NoZarrError(ImageError):
-    """An address at which there is none."""
+    """An address without a zarr."""
 
 
 def _node(path: Place, store: Any = None, level: str = "") -> Any:
-    """The group or array at a place, or below it; an address is read through the store, if there is one already.
+    """Return the group or array at a place, or below it; an address is read through the store, if there is one already.
 
     Raises:
-        _NoZarrError: an address without.
+        _NoZarrError: the address has no zarr.
     """
     import zarr
 
     if isinstance(path, Path):
         return zarr.open(path / level, mode="r")
-    from im2im_zoo.images.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 
     try:
         return zarr.open(store or WebStore(path), mode="r", path=level)
@@ -119,17 +119,17 @@ def _node(path: Place, store: Any = None, level: str = "") -> Any:
 
 
 def open_zarr_array(path: Place) -> tuple[Any, Any]:
-    """The array, and nothing to close."""
+    """Return the array, and a function that does nothing, as there is nothing to close."""
     import zarr
 
-    from im2im_zoo.images.checked_store import CheckedStore, is_blosc
+    from im2im_zoo.images.formats.ome_zarr.checked_store import CheckedStore, is_blosc
 
     if isinstance(path, Path):
         array = zarr.open_array(path, mode="r")
         if is_blosc(array):
             array = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
         return array, lambda: None
-    from im2im_zoo.images.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 
     store = WebStore(path)
     array = zarr.open_array(store, mode="r")
@@ -145,14 +145,14 @@ def _source(path: Place, array: Any) -> Source:
 
 
 def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
-    """The multiscale that an array is a level of (with the level's path in it), looked for in the folders above."""
+    """Return the multiscale that an array is a level of, from the folders above, the level's path in it, omero and provenance."""
     full: Place = path.resolve() if isinstance(path, Path) else path
     for parent in cast(Sequence[Place], list(full.parents)[:3]):
         try:
             if isinstance(parent, Path) and not is_zarr(parent):
                 break
             attributes = dict(_node(parent).attrs)
-        except (_NoZarrError, ValueError):  # the web shows a page instead, if it likes
+        except (_NoZarrError, ValueError):  # a web server may answer with a page instead
             if isinstance(parent, Path):
                 raise
             break
@@ -164,7 +164,7 @@ def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
 
 
 def _plain(array: Any) -> ImageMetadata:
-    """A plain array: axes only from zarr 3's dimension names, or xarray's attribute in zarr 2."""
+    """Return the metadata of a plain array: axes only from zarr 3's dimension names, or xarray's attribute in zarr 2."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     return ImageMetadata(
         axes=_axis_names(names or (), len(array.shape)), axes_stated_by="its dimension names"
@@ -212,7 +212,7 @@ def _metadata(
 
 
 def _name(about: Mapping[str, Any]) -> str:
-    """An axis by its type where that says more than its name: a channel axis may be called anything."""
+    """Return an axis's type where that is more specific than its name: a channel axis may have any name."""
     kind, name = about.get("type"), str(about.get("name", ""))
     return str(kind) if kind in ("channel", "time") else name
 
@@ -220,7 +220,7 @@ def _name(about: Mapping[str, Any]) -> str:
 def _transform(
     path: Place, multiscale: Mapping[str, Any], level: str, ndim: int
 ) -> tuple[list[float], list[float]]:
-    """Scale and translation of a level: its own transformations, then those of the whole multiscale."""
+    """Return scale and translation of a level: its own transformations, then those of the whole multiscale."""
     dataset: Mapping[str, Any] = next(
         (d for d in multiscale.get("datasets", ()) if str(d.get("path")) == level), {}
     )

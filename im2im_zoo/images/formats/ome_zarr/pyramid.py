@@ -12,7 +12,7 @@ from im2im_zoo.core.axes import AxisName
 
 _SMALLEST = 256
 _CHUNK_BYTES = 4 * 2**20
-# A z step up to this much coarser than the pixel counts as alike, and is halved with it.
+# A z step up to this much coarser than the pixel counts as isotropic, and is halved with it.
 _ISOTROPIC = 1.5
 
 
@@ -22,7 +22,7 @@ class Level:
 
     Attributes:
         shape: voxels.
-        factors: voxels of level 0 along each axis that make one of this level.
+        factors: voxels of level 0 along each axis for one voxel of this level.
         step: the same, counted in voxels of the level before; 1 or 2.
     """
 
@@ -34,7 +34,7 @@ class Level:
 def levels(
     axes: tuple[AxisName, ...], shape: tuple[int, ...], pixel_size_um: Mapping[str, float]
 ) -> list[Level]:
-    """Level 0 and reduced ones, until y and x are within 256 voxels.
+    """Return level 0 and reduced ones, until y and x are within 256 voxels.
 
     y and x are halved at each; z only where its step is known not to be much coarser than theirs, so that levels
     become isotropic. An odd size is rounded up.
@@ -62,11 +62,11 @@ def levels(
 
 
 def halve(block: NDArray[Any], step: tuple[int, ...], *, average: bool) -> NDArray[Any]:
-    """Every `step` voxels as one: their mean (integers rounded), or the first of them.
+    """Return every `step` voxels as one: their mean (integers rounded), or the first of them.
 
     Args:
         block: voxels, from an even position on.
-        step: 1 or 2 for each axis. Where an axis is odd, the last voxel stands alone.
+        step: 1 or 2 for each axis. Where an axis is odd, the last voxel has no partner.
         average: False keeps values as they are, as labels need.
     """
     if not average:
@@ -93,7 +93,7 @@ def halve(block: NDArray[Any], step: tuple[int, ...], *, average: bool) -> NDArr
 
 
 def default_chunks(axes: tuple[AxisName, ...], shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Chunks of 1 to 4 MB: 1024 x 1024 planes, or blocks of 64 to 128 where there is depth; channels and times apart."""
+    """Return chunks of 1 to 4 MB: 1024 x 1024 planes, or blocks of 64 to 128 where there is depth; channels and times apart."""
     size = dict(zip(axes, shape, strict=True))
     depth = min(size.get("z", 1), 128 if itemsize <= 2 else 64)
     side = math.isqrt(_CHUNK_BYTES // (itemsize * depth))

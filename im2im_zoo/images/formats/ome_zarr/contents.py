@@ -1,4 +1,4 @@
-"""What a zarr is by its files and metadata, and which images are within one that is none itself. Reads no voxel."""
+"""Kinds of zarr by their files and metadata, and the images within one that is none itself. Reads no voxel."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,18 +11,18 @@ _LISTED = 20
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
+    """Return whether a folder is a zarr group or array."""
     return any((path / mark).is_file() for mark in MARKS)
 
 
 def ome_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The OME metadata: under "ome" since 0.5, at the top before."""
+    """Return the OME metadata: under "ome" since 0.5, at the top before."""
     inner = attributes.get("ome")
     return inner if isinstance(inner, Mapping) else attributes
 
 
-def what_it_is_instead(path: Place, ome: Mapping[str, Any]) -> str:
-    """Of a zarr that is no image: what it is, and which images are within, for a message."""
+def describe_non_image(path: Place, ome: Mapping[str, Any]) -> str:
+    """Return what a zarr that is no image is, and which images are within, for a message."""
     kind = next(
         (
             word
@@ -38,14 +38,16 @@ def what_it_is_instead(path: Place, ome: Mapping[str, Any]) -> str:
     )
     within = [str(path / name) for name in _images_within(path, ome)]
     if not within:
-        unknown = "no image is within" if isinstance(path, Path) else "the web does not list what is within"
+        unknown = (
+            "no image is within" if isinstance(path, Path) else "a web server does not list what is within"
+        )
         return f"{path}: {kind}, and {unknown}; give the place of an image"
     more = f" and {len(within) - _LISTED} more" if len(within) > _LISTED else ""
     return f"{path}: {kind}; open one of the images within: {', '.join(within[:_LISTED])}{more}"
 
 
 def _images_within(path: Place, ome: Mapping[str, Any]) -> list[str]:
-    """Paths of images below a group: as its metadata lists them, else all that are found."""
+    """Return the paths of images below a group: as its metadata lists them, else all that are found."""
     import zarr
 
     if "labels" in ome:

@@ -9,11 +9,26 @@ import numpy as np
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.images.image_format import ImageFormat
 from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import ImageMetadata, as_number, known, names_or_none, positive
 
 _AXES: dict[str, AxisName] = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x", "S": "channel"}
 _INSTALL = 'pip install "im2im_zoo[bioio]"'
+
+
+class Bioio(ImageFormat):
+    """Formats of microscopes, and any other that an installed plugin of bioio reads."""
+
+    name = "microscope's format"
+    reads = (".czi", ".lif", ".nd2")
+    several = True
+    reads_any = True
+    extra = "bioio"
+
+    def open(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
+        """Open one scene."""
+        return read_with_bioio(path, number)
 
 
 def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, ImageMetadata]:
@@ -44,7 +59,7 @@ def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, Image
     interval: Any = getattr(opened, "time_interval", None)
     step = interval.total_seconds() if hasattr(interval, "total_seconds") else as_number(interval)
     count = shape[axes.index("channel")] if axes and "channel" in axes else 1
-    # "Channel:0:1" is made up where the file has no name.
+    # bioio invents "Channel:0:1" where the file has no name.
     names_given = [
         None if re.fullmatch(r"Channel:\d+:\d+", str(n)) else n for n in opened.channel_names or ()
     ]
@@ -62,7 +77,7 @@ def read_with_bioio(path: Path, image: int | None = None) -> tuple[Source, Image
 
 
 def open_scene(path: Path, image: int) -> tuple[Any, Callable[[], None]]:
-    """The voxels of a scene, indexed by a key; nothing to close."""
+    """Return the voxels of a scene, to be indexed by a key, and a function that does nothing, as nothing has to be closed."""
     opened = _open(path)
     opened.set_scene(image)
     kept = _kept("".join(opened.dims.order), opened.shape)
@@ -88,7 +103,7 @@ def _open(path: Path) -> Any:
         from bioio import BioImage
     except ImportError as error:
         raise ImageError(
-            f"{path}: files {f'of the kind {path.suffix!r}' if path.suffix else 'without an ending'} are read through bioio: {_INSTALL} and the plugin for it "
+            f"{path}: files {f'with the suffix {path.suffix!r}' if path.suffix else 'without a suffix'} are read through bioio: {_INSTALL} and the plugin for it "
             f"(bioio-czi, bioio-lif, bioio-nd2, ...); or export it as OME-TIFF or OME-Zarr"
         ) from error
     try:
@@ -96,6 +111,6 @@ def _open(path: Path) -> Any:
     except Exception as error:
         said = " ".join(str(error).split())[:160]
         raise ImageError(
-            f"{path}: bioio does not read it ({type(error).__name__}: {said}); install the plugin for "
+            f"{path}: bioio cannot read it ({type(error).__name__}: {said}); install the plugin for "
             f"{path.suffix!r} ({_INSTALL}; bioio-bioformats reads most), or export it as OME-TIFF"
         ) from error

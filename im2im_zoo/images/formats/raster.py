@@ -1,54 +1,61 @@
-"""Reading `.npy`, PNG and JPEG, and writing PNG. PNG and JPEG have no parts: they are decoded whole at the first read."""
+"""PNG and JPEG. They have no parts: an image is decoded whole at the first read, and written whole."""
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.lazy import MappedSource, OpenedSource, Source
+from im2im_zoo.images.image_format import ImageFormat
+from im2im_zoo.images.lazy import OpenedSource, Source
 from im2im_zoo.images.metadata import ImageMetadata
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _DTYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32"}
 # Modes that are decoded to another one; P is a palette, whose indices are not intensities.
 _DECODED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
 
 
-def read_npy(path: Path) -> tuple[Source, ImageMetadata]:
-    """A `.npy` file. It states no axes; two dimensions are y, x. Pickled objects are refused.
+class _Raster(ImageFormat):
+    is_picture = True
+    by_region = False
 
-    Raises:
-        ImageError: objects, or not a number for each voxel.
-    """
-    # numpy's own reader checks the header and refuses objects; only the place of the voxels is kept.
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "Python objects" not in str(error):
-            raise
-        raise ImageError(
-            f"{path}: holds Python objects, which are no image; save it as integers or floats"
-        ) from error
-    if not isinstance(mapped, np.memmap) or mapped.dtype.kind not in "biuf":
-        raise ImageError(
-            f"{path}: holds {mapped.dtype} values, which are no image; save it as integers or floats"
-        )
-    order = "F" if mapped.flags.f_contiguous and not mapped.flags.c_contiguous else "C"
-    source = MappedSource(path, mapped.shape, mapped.dtype, mapped.offset, order)
-    return source, ImageMetadata(axes=_plane_axes(mapped.ndim), axes_stated_by="its two dimensions")
+    def open(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
+        return read_raster(path)
+
+
+class Png(_Raster):
+    """PNG, of 8 or 16 bits."""
+
+    name = "PNG"
+    reads = writes = (".png",)
+
+    def writer(self, path: Path, image: "xr.DataArray") -> Callable[[Path], None]:
+        """Return a function that writes the image: y, x, or with 3 or 4 channels, as uint8, uint16 or bool."""
+        order = png_axes(path, image)
+        return lambda partial: write_png(image, partial, order)
+
+
+class Jpeg(_Raster):
+    """JPEG, which is only read."""
+
+    name = "JPEG"
+    reads = (".jpg", ".jpeg")
+    is_lossy = True
 
 
 def read_raster(path: Path) -> tuple[Source, ImageMetadata]:
-    """A PNG or JPEG: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
+    """Open a PNG or JPEG: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
 
     Raises:
-        ImageError: several frames, a mode that has no intensities, or too large to decode whole.
+        ImageError: the picture has several frames, a mode without intensities, or is too large to decode whole.
     """
     from PIL import Image
 
@@ -69,7 +76,7 @@ def read_raster(path: Path) -> tuple[Source, ImageMetadata]:
 
 
 def decode_raster(path: Path, mode: str, deep: bool) -> tuple[NDArray[Any], Callable[[], None]]:
-    """The whole decoded picture, and nothing to close."""
+    """Return the whole decoded picture, and a function that does nothing, as there is nothing to close."""
     from PIL import Image
 
     if deep:
@@ -84,7 +91,7 @@ def decode_raster(path: Path, mode: str, deep: bool) -> tuple[NDArray[Any], Call
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Lets pictures pass that Pillow finds large, and turns its refusal of huge ones into our message."""
+    """Accept pictures that Pillow warns of as large, and turn its refusal of huge ones into an ImageError."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -98,7 +105,7 @@ def _decoding(path: Path) -> Iterator[None]:
 
 
 def _is_deep_png(path: Path) -> bool:
-    """Whether it is a PNG of 16 bits with several channels, of which Pillow would keep 8 bits."""
+    """Return whether a file is a PNG of 16 bits with several channels, of which Pillow would keep 8 bits."""
     with path.open("rb") as file:
         head = file.read(26)
     # Bytes 24 and 25 of a PNG: bit depth, and colour type (2 RGB, 4 grey with alpha, 6 RGB with alpha).
@@ -114,15 +121,11 @@ def _channels(mode: str) -> tuple[str, ...] | None:
     return named.get(mode)
 
 
-def _plane_axes(ndim: int) -> tuple[AxisName, ...] | None:
-    return ("y", "x") if ndim == 2 else None
-
-
-def png_mode(path: Path, image: xr.DataArray) -> tuple[str, ...]:
-    """The order of axes in which a PNG takes an image: y, x, or y, x, channel.
+def png_axes(path: Path, image: "xr.DataArray") -> tuple[str, ...]:
+    """Return the order of axes in which a PNG takes an image: y, x, or y, x, channel.
 
     Raises:
-        ImageError: other axes, dtypes or numbers of channels than a PNG has.
+        ImageError: a PNG has no such axes, dtype or number of channels.
     """
     channels = image.sizes.get("channel", 0)
     planar = set(image.dims) == {"y", "x"} or (
@@ -136,7 +139,7 @@ def png_mode(path: Path, image: xr.DataArray) -> tuple[str, ...]:
     return ("y", "x", "channel") if channels else ("y", "x")
 
 
-def write_png(image: xr.DataArray, path: Path, order: tuple[str, ...]) -> None:
+def write_png(image: "xr.DataArray", path: Path, order: tuple[str, ...]) -> None:
     """Write a whole image as PNG; bool becomes 0 and 255."""
     import imagecodecs
 

@@ -1,7 +1,6 @@
-"""Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as it can be made. Reads no other file."""
+"""Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as soon as it can be computed."""
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,62 +11,47 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.finished import Block, FinishedBlocks
+from im2im_zoo.images.formats.ome_zarr.finished import Block, FinishedBlocks
+from im2im_zoo.images.formats.ome_zarr.metadata import NGFF_NAMES, display_windows, group_attributes
+from im2im_zoo.images.formats.ome_zarr.pyramid import default_chunks, halve, levels
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.ome_zarr_metadata import NGFF_NAMES, display_windows, group_attributes
-from im2im_zoo.images.pyramid import default_chunks, halve, levels
-from im2im_zoo.images.target import NewImage, blocks, check_same
+from im2im_zoo.images.target import NewImage, Storage, blocks, check_same
 
 VERSIONS = ("0.4", "0.5")
 ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
 
-# Bytes of a reduced level that are made at a time, or what one chunk of the level before gives; what they are made of is up to
+# Bytes of a reduced level that are computed at a time, at least what one chunk of the level before gives; their input is up to
 # eight times as much.
 _PIECE = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """How voxels are kept; None is a default. Chunks and shards in the file's order of axes; they may exceed the image."""
-
-    version: str = "0.5"
-    chunks: tuple[int, ...] | None = None
-    shards: tuple[int, ...] | None = None
-
-
 class OmeZarrTarget:
-    """An OME-Zarr in the making, its axes in the order t, c, z, y, x that the format prescribes.
+    """Writer of an OME-Zarr, a `Target`; its axes are in the order t, c, z, y, x that the format prescribes.
 
     Args:
         path: for messages.
         image: what is written.
-        storage: version, chunks and shards.
-        reduced: blocks of the pyramid that an earlier run has made: level, number (see `FinishedBlocks.number`).
-        on_reduced: called after each block of the pyramid that is made, in the thread that marks.
+        storage: version, chunks and shards. `reduced` has numbers of `FinishedBlocks.number`, and `on_reduced` is called in
+            the thread that marks.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        image: NewImage,
-        storage: Storage,
-        reduced: Iterable[tuple[int, int]] = (),
-        on_reduced: Callable[[int, int], None] | None = None,
-    ) -> None:
-        _check(path, image, storage)
+    def __init__(self, path: Path, image: NewImage, storage: Storage) -> None:
+        asked_chunks = _sides(path, image, "chunks", storage.chunks)
+        asked_shards = _sides(path, image, "shards", storage.shards)
+        _check(path, image, storage.ome_zarr_version, asked_chunks, asked_shards)
         self._image = image
-        self._version = storage.version
+        self._version = storage.ome_zarr_version
         self.axes = image.in_order(ORDER)
         shape = tuple(image.size(axis) for axis in self.axes)
-        chunks = storage.chunks or default_chunks(self.axes, shape, image.dtype.itemsize)
-        self.chunks = _within(storage.shards or chunks, shape)
+        chunks = asked_chunks or default_chunks(self.axes, shape, image.dtype.itemsize)
+        self.chunks = _within(asked_shards or chunks, shape)
         self._levels = levels(self.axes, shape, image.pixel_size_um)
         self._chunks = [_within(chunks, level.shape) for level in self._levels]
         self._shards = [
-            _shards(storage.shards, c, v.shape) for c, v in zip(self._chunks, self._levels, strict=True)
+            _shards(asked_shards, c, v.shape) for c, v in zip(self._chunks, self._levels, strict=True)
         ]
-        self._reduced = tuple(reduced)
-        self._on_reduced = on_reduced
+        self._reduced = tuple(storage.reduced)
+        self._on_reduced = storage.on_reduced
         self._group: Any = None
         self._open: list[ZarrRegions] = []
         self._finished = self._blocks()
@@ -78,7 +62,7 @@ class OmeZarrTarget:
         group = zarr.open_group(partial, mode="w-", zarr_format=3 if self._version == "0.5" else 2)
         for number, level in enumerate(self._levels):
             self._create_level(group, number, level.shape)
-        # Until it is complete it is no image, and says so.
+        # Until it is complete it is no image, and its attributes say so.
         group.attrs[ATTRIBUTES_KEY] = {"incomplete": True, "axes": self._names}
 
     def open(self, partial: Path) -> None:
@@ -106,7 +90,7 @@ class OmeZarrTarget:
         for of_level, number in self._reduced:
             self._finished.mark_number(of_level, number)
         for of_level in range(1, len(self._levels)):
-            self._make(of_level, self._finished.ready(of_level))
+            self._write_blocks(of_level, self._finished.ready(of_level))
 
     def place(self) -> "ZarrLevel":
         return ZarrLevel(self._open[0].path)
@@ -115,12 +99,12 @@ class OmeZarrTarget:
         self._open[0].write(key, block)
 
     def mark(self, key: tuple[slice, ...]) -> None:
-        self._make(1, self._finished.mark_region(key))
+        self._write_blocks(1, self._finished.mark_region(key))
 
     def finish(self) -> None:
         for number in range(1, len(self._levels)):
             for block in self._finished.unfinished(number):
-                self._make_block(number, block)
+                self._write_block(number, block)
                 self._finished.mark(number, block)
         for level in self._open:
             level.remove_leftovers()
@@ -129,7 +113,7 @@ class OmeZarrTarget:
         self._group.attrs.put(group_attributes(self._image, self.axes, self._levels, windows, self._version))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
     @property
     def _names(self) -> list[str]:
@@ -139,13 +123,13 @@ class OmeZarrTarget:
         sides = [shards or chunks for shards, chunks in zip(self._shards, self._chunks, strict=True)]
         return FinishedBlocks([v.shape for v in self._levels], sides, [v.step for v in self._levels])
 
-    def _make(self, number: int, ready: list[Block]) -> None:
-        """Make blocks of a level, and those of the levels above that can be made then."""
+    def _write_blocks(self, number: int, ready: list[Block]) -> None:
+        """Write blocks of a level, and those of the levels above that can be computed then."""
         for block in ready:
-            self._make_block(number, block)
-            self._make(number + 1, self._finished.mark(number, block))
+            self._write_block(number, block)
+            self._write_blocks(number + 1, self._finished.mark(number, block))
 
-    def _make_block(self, number: int, block: Block) -> None:
+    def _write_block(self, number: int, block: Block) -> None:
         fine, level = self._open[number - 1].array, self._levels[number]
         bounds = self._finished.bounds(number, block)
         made = np.empty([k.stop - k.start for k in bounds], self._image.dtype)
@@ -197,7 +181,7 @@ class OmeZarrTarget:
 
 @dataclass(frozen=True, slots=True)
 class ZarrLevel:
-    """One level of an OME-Zarr in the making."""
+    """Location of one level of an unfinished OME-Zarr."""
 
     path: Path
 
@@ -209,7 +193,7 @@ class ZarrLevel:
 
 
 class ZarrRegions:
-    """Writes regions of one zarr array."""
+    """Writer of regions of one zarr array."""
 
     def __init__(self, path: Path, array: Any) -> None:
         self.path = path
@@ -222,15 +206,15 @@ class ZarrRegions:
         self.array[key] = block
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
     def remove_leftovers(self) -> None:
-        """Remove chunks that a process which was killed had not yet given their names."""
+        """Remove chunks that a killed process had not yet renamed."""
         for file in self.path.rglob("*.partial"):
             file.unlink(missing_ok=True)
 
     def _clear(self, key: tuple[slice, ...]) -> None:
-        """Remove the shards that will be written as a whole: zarr 3.1 reads them first, and a power cut may have cut them short."""
+        """Remove the shards that are about to be written as a whole: zarr 3.1 reads them first, and a power cut may have cut them short."""
         spans = [
             range(-(-k.start // side), -(-n // side) if k.stop == n else k.stop // side)
             for k, side, n in zip(key, self.array.shards, self.array.shape, strict=True)
@@ -239,23 +223,39 @@ class ZarrRegions:
             (self.path / self.array.metadata.encode_chunk_key(at)).unlink(missing_ok=True)
 
 
-def _check(path: Path, image: NewImage, storage: Storage) -> None:
-    if storage.version not in VERSIONS:
+def _sides(path: Path, image: NewImage, word: str, sides: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the sides of chunks or shards in the order of an OME-Zarr, from the image's order."""
+    if sides is None:
+        return None
+    if len(sides) != len(image.axes) or min(sides) < 1:
         raise ImageError(
-            f"{path}: OME-Zarr {storage.version!r} is not written; choose one of {', '.join(VERSIONS)}"
+            f"{path}: {word} {sides} need one side above zero for each of {', '.join(image.axes)}"
         )
+    side_of = dict(zip(image.axes, sides, strict=True))
+    return tuple(side_of[axis] for axis in image.in_order(ORDER))
+
+
+def _check(
+    path: Path,
+    image: NewImage,
+    version: str,
+    chunks: tuple[int, ...] | None,
+    shards: tuple[int, ...] | None,
+) -> None:
+    if version not in VERSIONS:
+        raise ImageError(f"{path}: OME-Zarr {version!r} is not written; choose one of {', '.join(VERSIONS)}")
     if not {"y", "x"} <= set(image.axes) or "index" in image.axes:
         raise ImageError(
             f"{path}: an OME-Zarr has y, x and may have time, channel, z; the image has {', '.join(image.axes)}: "
             "write .npy"
         )
-    if storage.shards is None:
+    if shards is None:
         return
-    if storage.version == "0.4":
+    if version == "0.4":
         raise ImageError(f"{path}: OME-Zarr 0.4 has no shards; write 0.5, or leave out the shards")
-    if storage.chunks is None or any(s % c for s, c in zip(storage.shards, storage.chunks, strict=True)):
+    if chunks is None or any(s % c for s, c in zip(shards, chunks, strict=True)):
         raise ImageError(
-            f"{path}: shards {storage.shards} must be multiples of the chunks {storage.chunks or '(which are not given)'}"
+            f"{path}: shards {shards} must be multiples of the chunks {chunks or '(which are not given)'}"
         )
 
 
@@ -266,7 +266,7 @@ def _within(sides: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
 def _shards(
     shards: tuple[int, ...] | None, chunks: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[int, ...] | None:
-    """Shards of a level: no larger than it takes to hold it, in whole chunks."""
+    """Return the shards of a level: no larger than it takes to hold it, in whole chunks."""
     if shards is None:
         return None
     return tuple(c * math.ceil(min(s, n) / c) for s, c, n in zip(shards, chunks, shape, strict=True))
@@ -282,7 +282,7 @@ def _array_facts(array: Any) -> dict[str, Any]:
 
 
 def _axes_of(attributes: dict[str, Any]) -> Any:
-    """The axes of an OME-Zarr in the making, or of one that was completed and not yet moved."""
+    """Return the axes of an unfinished OME-Zarr, or of one that was completed and not yet moved."""
     ome = attributes.get("ome", attributes)
     if "multiscales" in ome:
         return [axis["name"] for axis in ome["multiscales"][0]["axes"]]

@@ -1,4 +1,4 @@
-"""Which blocks of each level of a pyramid are finished, and which can be made of them. Counts only: no voxels, no files."""
+"""Bookkeeping of a pyramid: the finished blocks of each level, and those that can be computed from them. No voxels, no files."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ Block = tuple[int, ...]
 
 
 class FinishedBlocks:
-    """The blocks of all levels: one is one chunk, or one shard where chunks are kept in shards.
+    """Finished blocks of all levels: a block is one chunk, or one shard where chunks are stored in shards.
 
-    Each block of a level has one of the next above it, which is made of it and its neighbours. The cost of marking is that
-    of the blocks that are marked, whatever the size of the image. Not for several threads at once.
+    Each block of a level has one of the next level above it, which is computed from it and its neighbours. The cost of marking
+    grows with the blocks that are marked, not with the image. Not for several threads at once.
 
     Args:
-        shapes: of each level, in voxels.
-        sides: of the blocks of each level, in voxels.
+        shapes: voxels of each level.
+        sides: voxels of the blocks of each level.
         steps: voxels along each axis of the level before that make one; of each level, ones for the first.
     """
 
@@ -36,7 +36,7 @@ class FinishedBlocks:
             for shape, each in zip(shapes, sides, strict=True)
         ]
         self._finished = [np.zeros(grid, bool) for grid in self.grids]
-        # How many of the blocks that a block is made of are not finished.
+        # How many of the blocks that a block is computed from are not finished.
         self._missing = [np.zeros(self.grids[0], np.int32)]
         for fine, coarse, step in zip(self.grids, self.grids[1:], self._steps[1:], strict=False):
             below = [
@@ -49,21 +49,21 @@ class FinishedBlocks:
             self._missing.append(counts.astype(np.int32))
 
     def bounds(self, level: int, block: Block) -> tuple[slice, ...]:
-        """The voxels of a block."""
+        """Return the voxels of a block."""
         return tuple(
             slice(at * side, min((at + 1) * side, n))
             for at, side, n in zip(block, self._sides[level], self._shapes[level], strict=True)
         )
 
     def number(self, level: int, block: Block) -> int:
-        """A block's number in its level, counted in C order."""
+        """Return a block's number in its level, counted in C order."""
         return int(np.ravel_multi_index(block, self.grids[level]))
 
     def mark_region(self, key: tuple[slice, ...]) -> list[Block]:
         """Count voxels of level 0 as written; blocks that are not covered wholly are left out.
 
         Returns:
-            The blocks of level 1 that can be made now.
+            The blocks of level 1 that can be computed now.
         """
         span = []
         for k, side, n, count in zip(key, self._sides[0], self._shapes[0], self.grids[0], strict=True):
@@ -76,7 +76,7 @@ class FinishedBlocks:
         """Count a block as finished.
 
         Returns:
-            The blocks of the next level that can be made now.
+            The blocks of the next level that can be computed now.
         """
         return [] if self._finished[level][block] else self._mark(level, np.array([block]))
 
@@ -84,7 +84,7 @@ class FinishedBlocks:
         """Count a block of a reduced level as finished by an earlier run.
 
         Raises:
-            ImageError: there is no such block.
+            ImageError: the level has no such block.
         """
         if not 0 < level < len(self.grids) or not 0 <= number < self._finished[level].size:
             raise ImageError(f"the pyramid has no block {number} of level {level}; start over")
@@ -92,12 +92,12 @@ class FinishedBlocks:
         self.mark(level, tuple(int(i) for i in at))
 
     def ready(self, level: int) -> list[Block]:
-        """The blocks of a reduced level that are not finished, but all that they are made of is."""
+        """Return the unfinished blocks of a reduced level whose own blocks below are all finished."""
         found = np.argwhere((self._missing[level] == 0) & ~self._finished[level])
         return [tuple(int(i) for i in row) for row in found]
 
     def unfinished(self, level: int) -> list[Block]:
-        """The blocks of a level that are not finished."""
+        """Return the blocks of a level that are not finished."""
         return [tuple(int(i) for i in row) for row in np.argwhere(~self._finished[level])]
 
     def _mark(self, level: int, blocks: NDArray[Any]) -> list[Block]:

@@ -1,22 +1,20 @@
-"""Writing TIFF, OME-TIFF and `.npy`: a header first, then regions of uncompressed voxels in any order.
+"""Writing TIFF: the header, and the metadata of each of three conventions.
 
 `.ome.tif` becomes OME-TIFF. `.tif` becomes an ImageJ hyperstack if ImageJ has the data type, else OME-XML is put
 into it if OME has the type, else it is a plain TIFF with a JSON description (tifffile's own).
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName, axes_letters
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.images.flat_file import FlatFile
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.region_file import RegionFile
 from im2im_zoo.images.target import NewImage, check_same
 
 Flavour = Literal["imagej", "ome", "json"]
@@ -25,15 +23,15 @@ _IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
 _OME_DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64")
 _ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
 _IMAGEJ_ORDER: tuple[AxisName, ...] = ("time", "z", "channel", "y", "x")
-# Offsets of a classic TIFF have 32 bits; what is kept back is for the directories of the pages.
+# Offsets of a classic TIFF have 32 bits; 32 MiB are left for the directories of the pages.
 _CLASSIC_LIMIT = 2**32 - 2**25
 
 
 def tiff_flavour(path: Path, image: NewImage) -> Flavour:
-    """Which of the three conventions says all that is known of the image, the most widely read first.
+    """Return which of the three conventions can state all the metadata of the image, the most widely read first.
 
     Raises:
-        ImageError: OME-TIFF was asked for, and has no such data type.
+        ImageError: the suffix is that of OME-TIFF, which has no such data type.
     """
     dtype = _stored(image.dtype).name
     if path.name.lower().endswith((".ome.tif", ".ome.tiff")):
@@ -48,50 +46,8 @@ def tiff_flavour(path: Path, image: NewImage) -> Flavour:
     return "ome" if dtype in _OME_DTYPES else "json"
 
 
-class FlatTarget:
-    """A file of uncompressed voxels in the making.
-
-    Args:
-        form: a TIFF or a `.npy`.
-    """
-
-    def __init__(self, form: "TiffForm | NpyForm") -> None:
-        self._form = form
-        self.axes = form.axes
-        self.chunks = (1,) * len(form.axes)
-        self._opened: tuple[FlatFile, RegionFile] | None = None
-
-    def create(self, partial: Path) -> None:
-        self._form.create(partial)
-
-    def open(self, partial: Path) -> None:
-        place = self._form.voxels(partial)
-        self._opened = place, place.open()
-
-    def place(self) -> "FlatFile":
-        return self._now()[0]
-
-    def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
-        self._now()[1].write(key, block)
-
-    def mark(self, key: tuple[slice, ...]) -> None:
-        """Nothing is made of what is written."""
-
-    def finish(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened[1].close()
-
-    def _now(self) -> "tuple[FlatFile, RegionFile]":
-        if self._opened is None:
-            raise RuntimeError("the file is not open")
-        return self._opened
-
-
 class TiffForm:
-    """How an image becomes a TIFF; planes of y, x. A bool is stored as uint8, 0 and 1."""
+    """Layout of a new TIFF, in planes of y, x; a bool is stored as uint8, 0 and 1."""
 
     def __init__(self, path: Path, image: NewImage) -> None:
         if not {"y", "x"} <= set(image.axes) or "index" in image.axes:
@@ -106,7 +62,7 @@ class TiffForm:
         self._shape = tuple(image.size(axis) for axis in self.axes)
 
     def create(self, partial: Path) -> None:
-        """Make the file, its voxels zero."""
+        """Create the file, its voxels zero."""
         tifffile.imwrite(
             partial,
             data=None,
@@ -119,11 +75,11 @@ class TiffForm:
             **_tiff_metadata(self._flavour, self._image, self.axes),
         )
 
-    def voxels(self, partial: Path) -> "FlatFile":
-        """Where a file that was made has its voxels.
+    def voxels(self, partial: Path) -> FlatFile:
+        """Return where the voxels of a created file are.
 
         Raises:
-            ImageError: it is damaged, or of another image.
+            ImageError: the file is damaged, or of another image.
         """
         try:
             with tifffile.TiffFile(partial) as tif:
@@ -137,66 +93,8 @@ class TiffForm:
         return FlatFile(partial, offset, self._shape, self._dtype)
 
 
-class NpyForm:
-    """How an image becomes a `.npy`. It keeps the caller's axes, and says nothing of axes, sizes and names."""
-
-    def __init__(self, image: NewImage) -> None:
-        self._image = image
-        self.axes = image.axes
-
-    def create(self, partial: Path) -> None:
-        """Make the file, its voxels zero."""
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self._image.dtype),
-            "fortran_order": False,
-            "shape": self._image.shape,
-        }
-        with partial.open("xb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + self._image.nbytes)
-
-    def voxels(self, partial: Path) -> "FlatFile":
-        """Where a file that was made has its voxels.
-
-        Raises:
-            ImageError: it is damaged, or of another image.
-        """
-        try:
-            with partial.open("rb") as file:
-                np.lib.format.read_magic(file)
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-                offset = file.tell()
-        except ValueError as error:
-            raise ImageError(f"{partial}: is damaged ({error}); remove it to start over") from error
-        found = {"shape": shape, "dtype": dtype.name, "order": "F" if fortran else "C"}
-        wanted = {"shape": self._image.shape, "dtype": self._image.dtype.name, "order": "C"}
-        check_same(partial, found, wanted)
-        return FlatFile(partial, offset, self._image.shape, self._image.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class FlatFile:
-    """Uncompressed voxels in one piece; see `RegionFile`."""
-
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def open(self) -> RegionFile:
-        """Open them for writing.
-
-        Raises:
-            ImageError: the file is shorter than its voxels.
-        """
-        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        if self.path.stat().st_size < needed:
-            raise ImageError(f"{self.path}: is cut short; remove it to start over")
-        return RegionFile(self.path, self.offset, self.shape, self.dtype)
-
-
 def _described(letters: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Axes, sizes and type, without the axes of length 1, which tifffile leaves out."""
+    """Return axes, sizes and type, without the axes of length 1, which tifffile leaves out."""
     longer = [(a, n) for a, n in zip(letters, shape, strict=True) if n != 1]
     return {"axes": "".join(a for a, _ in longer), "shape": tuple(n for _, n in longer), "dtype": dtype.name}
 
@@ -206,7 +104,7 @@ def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _tiff_metadata(flavour: Flavour, image: NewImage, axes: tuple[AxisName, ...]) -> dict[str, Any]:
-    """Arguments of `tifffile.imwrite` for axes, sizes, names and provenance."""
+    """Return the arguments of `tifffile.imwrite` for axes, sizes, names and provenance."""
     letters = axes_letters(axes).upper()
     provenance = json.dumps({ATTRIBUTES_KEY: dict(image.attributes)}) if image.attributes else None
     sizes = image.pixel_size_um

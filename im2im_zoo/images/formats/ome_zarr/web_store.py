@@ -1,11 +1,10 @@
-"""A zarr on the web as a store that reads what is asked for and no more. It writes, lists and keeps nothing.
+"""Read-only zarr store of the web, which fetches only what is asked for and keeps nothing.
 
-Transport is httpx, as of downloads: https alone, also through redirections; see docs/decisions/0017.
+Transport is httpx, as of downloads: only https, also through redirections; see docs/decisions/0017.
 """
 
 import asyncio
 import functools
-import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -22,19 +21,20 @@ from zarr.abc.store import (
 
 from im2im_zoo.core.download import is_local, may_be_fetched
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.images.address import Address
-from im2im_zoo.images.checked_store import check_length, is_metadata
+from im2im_zoo.images.formats.ome_zarr.checked_store import check_length, is_metadata
 
 _PAUSES_S = (0.5, 2.0)
 _TIMEOUT_S = 30.0
-# Blosc can hold no more in a chunk; an answer that is longer is none.
+# Blosc can hold no more in a chunk, so a longer answer is no chunk.
 _MOST_BYTES = 2**31
 _MISSING = (404, 410)
 _BUSY = (429, 500, 502, 503, 504)
 
 
 class WebStore(Store):
-    """The files of a zarr below its address. A chunk that the server does not have is empty, as zarr has it.
+    """Files of a zarr below its address; a chunk that the server does not have is empty, as zarr has it.
 
     Attributes:
         checks_blosc: whether its chunks are compressed by Blosc last, so that those cut short are found.
@@ -48,15 +48,15 @@ class WebStore(Store):
 
     @property
     def state(self) -> str:
-        """SHA-256 of the address and of the metadata that were read so far, with what the server says of their versions."""
+        """Return the SHA-256 of the address and of the metadata that were read so far, with their versions as the server states them."""
         lines = [str(self._address), *(f"{key} {state}" for key, state in sorted(self._documents.items()))]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return sha256_of("\n".join(lines))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WebStore) and other._address == self._address
 
     async def get(self, key: str, prototype: Any, byte_range: ByteRequest | None = None) -> Any:
-        """The bytes of a file, or some of them; None if it is not there.
+        """Return the bytes of a file, or some of them; None if the file is missing.
 
         Raises:
             ImageError: the server cannot be reached, or refuses.
@@ -66,7 +66,7 @@ class WebStore(Store):
             return None
         content, version = found
         if is_metadata(key):
-            self._documents[key] = f"{hashlib.sha256(content).hexdigest()} {version}"
+            self._documents[key] = f"{sha256_of(content)} {version}"
         value = prototype.buffer.from_bytes(content)
         if self.checks_blosc and byte_range is None and not is_metadata(key):
             check_length(value, f"{self._address}/{key}")
@@ -75,11 +75,11 @@ class WebStore(Store):
     async def get_partial_values(
         self, prototype: Any, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Any]:
-        """Several of them at once."""
+        """Return the bytes of several files at once."""
         return await asyncio.gather(*(self.get(key, prototype, wanted) for key, wanted in key_ranges))
 
     async def exists(self, key: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         return await asyncio.to_thread(_fetch, f"{self._address}/{key}", RangeByteRequest(0, 1)) is not None
 
     supports_writes = False
@@ -87,33 +87,33 @@ class WebStore(Store):
     supports_listing = False
 
     async def set(self, key: str, value: Any) -> None:
-        """Refused."""
+        """Refuse."""
         raise self._refusal()
 
     async def delete(self, key: str) -> None:
-        """Refused."""
+        """Refuse."""
         raise self._refusal()
 
     def list(self) -> AsyncIterator[str]:
-        """Refused: a web server does not say what it has."""
+        """Refuse: a web server does not list its files."""
         raise self._refusal()
 
     def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Refused."""
+        """Refuse."""
         raise self._refusal()
 
     def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Refused."""
+        """Refuse."""
         raise self._refusal()
 
     def _refusal(self) -> ImageError:
         return ImageError(
-            f"{self._address}: what is on the web is read only: download it, or write elsewhere"
+            f"{self._address}: images on the web are read-only: download it, or write elsewhere"
         )
 
 
 def _fetch(url: str, wanted: ByteRequest | None) -> tuple[bytes, str] | None:
-    """The body, and what tells one version of the file from another; None if there is no such file."""
+    """Return the body, and the version of the file; None if there is no such file."""
     problem = ""
     for pause in (0.0, *_PAUSES_S):
         time.sleep(pause)
@@ -123,7 +123,7 @@ def _fetch(url: str, wanted: ByteRequest | None) -> tuple[bytes, str] | None:
                 hidden = response.status_code == 403 and is_metadata(url)
                 if response.status_code in _MISSING or hidden:
                     return None
-                said = f"the server says {response.status_code} {response.reason_phrase}"
+                said = f"the server answers {response.status_code} {response.reason_phrase}"
                 if response.is_success:
                     version = (
                         f"{response.headers.get('etag', '')} {response.headers.get('last-modified', '')}"
@@ -145,17 +145,19 @@ def _fetch(url: str, wanted: ByteRequest | None) -> tuple[bytes, str] | None:
 
 @functools.cache
 def _client(process: int, local: bool) -> httpx.Client:
-    """The connections of a process: a forked one must not use its parent's.
+    """Return the HTTP client of a process: a forked one must not use its parent's connections.
 
     Args:
         process: its id.
-        local: whether they are to this machine, where http is allowed.
+        local: whether the server is this machine, where http is allowed.
     """
 
     def check(request: httpx.Request) -> None:
         # Called for each redirection, too.
         if not may_be_fetched(str(request.url), local_http=local):
-            raise ImageError(f"{request.url}: is where the server leads, and not read: only https is")
+            raise ImageError(
+                f"{request.url}: the server redirects to this address, which is not https and is not read"
+            )
 
     return httpx.Client(
         follow_redirects=True,
@@ -189,7 +191,7 @@ def _header(wanted: ByteRequest | None) -> dict[str, str]:
 
 
 def _part(body: bytes, wanted: ByteRequest | None, status: int) -> bytes:
-    """What was wanted of the body, of a server that knows no ranges and sends all."""
+    """Return the wanted part of the body, also of a server that knows no ranges and sends all."""
     if status == httpx.codes.PARTIAL_CONTENT:
         return body
     match wanted:

@@ -42,27 +42,27 @@ def read_tiff(path: Path, image: int | None = None) -> tuple[Source, ImageMetada
             (thumbnails, labels of slides) do not count.
 
     Raises:
-        ImageError: no TIFF, damaged or cut short, or several images and none is named.
+        ImageError: the file is no TIFF, damaged or cut short, or has several images and none is named.
     """
     try:
-        with _own_words(), tifffile.TiffFile(path) as tif:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
             index = _choose(path, tif, image)
             series = tif.series[index]
             _check_complete(path, tif, series)
             return _source(path, index, series), _metadata(tif, series, index)
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, struct.error) as error:
         raise ImageError(
-            f"{path}: is no sound TIFF file ({error}); it may be cut short or of another format: copy or export it anew"
+            f"{path}: is not a valid TIFF file ({error}); it may be cut short or of another format: copy or export it again"
         ) from error
 
 
 def open_series(path: Path, index: int) -> tuple[Any, Callable[[], None]]:
-    """The voxels of a series as a zarr array, and the function that closes the file."""
+    """Return the voxels of a series as a zarr array, and the function that closes the file."""
     import zarr
 
     tif = tifffile.TiffFile(path)
     try:
-        with _own_words():
+        with _quiet_tifffile():
             store = tif.series[index].aszarr(level=0)
         return zarr.open_array(store, mode="r", zarr_format=2), tif.close
     except BaseException:
@@ -71,8 +71,8 @@ def open_series(path: Path, index: int) -> tuple[Any, Callable[[], None]]:
 
 
 @contextmanager
-def _own_words() -> Iterator[None]:
-    """Keeps tifffile's log of what it finds in a damaged file off the terminal: errors here say it once, with the file."""
+def _quiet_tifffile() -> Iterator[None]:
+    """Keep tifffile's log about a damaged file off the terminal: the ImageError reports it once, with the file."""
     logger, thread = logging.getLogger("tifffile"), threading.get_ident()
 
     def of_others(record: logging.LogRecord) -> bool:
@@ -98,7 +98,7 @@ def _source(path: Path, index: int, series: tifffile.TiffPageSeries) -> Source:
 def _chunks(
     shape: tuple[int, ...], page: tuple[int, ...], segment: tuple[int, ...]
 ) -> tuple[int, ...] | None:
-    """Voxels of a tile or strip along each axis of a series of pages; None if it is not laid out as its pages are."""
+    """Return the voxels of a tile or strip along each axis of a series of pages; None if it is not laid out as its pages are."""
     if len(segment) != len(page) or shape[len(shape) - len(page) :] != page:
         return None
     return (1,) * (len(shape) - len(page)) + tuple(min(s, n) for s, n in zip(segment, page, strict=True))
@@ -120,7 +120,7 @@ def _choose(path: Path, tif: tifffile.TiffFile, image: int | None) -> int:
 
 
 def _check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
-    """Refuse what tifffile would fill up with zeros."""
+    """Refuse a file whose missing parts tifffile would fill up with zeros."""
     if series.dtype is None or series.dtype.kind not in "biuf":
         raise ImageError(f"{path}: holds {series.dtype} values, which are no image of numbers")
     pages = series.pages
@@ -137,7 +137,7 @@ def _check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPag
         end = max(int(o) + int(n) for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
     if end > tif.filehandle.size:
         raise ImageError(
-            f"{path}: is cut short: its voxels reach to byte {end}, but it has {tif.filehandle.size}; copy it anew"
+            f"{path}: is cut short: its voxels end at byte {end}, but it has {tif.filehandle.size} bytes; copy it again"
         )
 
 
@@ -150,19 +150,19 @@ def _metadata(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: in
 
 
 def _axes(letters: str, shape: tuple[int, ...]) -> tuple[AxisName, ...] | None:
-    """Names of tifffile's letters; None if a letter has no meaning (Q, I, ...) or two mean the same."""
+    """Return the names of tifffile's letters; None if a letter has no meaning (Q, I, ...) or two mean the same."""
     names = [_AXES.get(letter) for letter in letters]
     found = tuple(name for name in names if name is not None)
     return found if len(found) == len(shape) and len(set(found)) == len(found) else None
 
 
 def _count(axes: tuple[AxisName, ...] | None, shape: tuple[int, ...]) -> int:
-    """Channels of the image; 1 where the file has no axis for them."""
+    """Return the number of channels; 1 where the file has no axis for them."""
     return shape[axes.index("channel")] if axes and "channel" in axes else 1
 
 
 def _singletons(series: tifffile.TiffPageSeries) -> frozenset[AxisName]:
-    """Axes that OME-XML and ImageJ always have, and that tifffile leaves out when their length is 1."""
+    """Return the axes that OME-XML and ImageJ always have, and that tifffile leaves out when their length is 1."""
     return frozenset(_AXES[a] for a in "TCZ" if a in series.get_axes(False) and a not in series.axes)
 
 
@@ -219,7 +219,7 @@ def _from_imagej(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Ima
 
 
 def _imagej_channel_names(labels: object, letters: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
-    """Channel names from ImageJ's labels of planes: only if every plane of a channel has the same label."""
+    """Return channel names from ImageJ's labels of planes: only if every plane of a channel has the same label."""
     if not isinstance(labels, list) or "S" in letters:
         return None
     if "C" not in letters:
@@ -234,7 +234,7 @@ def _imagej_channel_names(labels: object, letters: str, shape: tuple[int, ...]) 
 
 
 def _from_tags(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> ImageMetadata:
-    """Plain TIFFs: axes if they are meant, resolution tags if they are plausible for a microscope."""
+    """Return the metadata of a plain TIFF: axes if tifffile wrote them, resolution tags if they are plausible for a microscope."""
     axes = _axes(series.axes, series.shape)
     shaped = (tif.shaped_metadata or ({},))[0] if series.kind == "shaped" else {}
     written = shaped.get(ATTRIBUTES_KEY)
@@ -260,7 +260,7 @@ def _from_tags(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Image
 
 
 def _per_unit(tif: tifffile.TiffFile, name: str) -> float | None:
-    """Pixels per unit of a resolution tag."""
+    """Return the pixels per unit of a resolution tag."""
     tag = tif.pages.first.tags.get(name)
     if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2 or 0 in tag.value:
         return None
