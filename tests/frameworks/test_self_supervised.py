@@ -57,7 +57,7 @@ def test_the_loss_falls_on_a_batch(kind: str, ndim: int) -> None:
     method, data = framework(kind, ndim, channels=2), waves(ndim)
     optimizer = torch.optim.Adam(method.parameters(), lr=5e-3)
     losses = []
-    for seed in range(30):
+    for seed in range(60):
         loss = loss_of(method, data, seed)
         optimizer.zero_grad()
         loss.backward()
