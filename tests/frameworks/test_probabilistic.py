@@ -102,16 +102,18 @@ def trained(beta: float, local: bool) -> tuple[Probabilistic, float]:
 
 @LOCAL
 def test_the_variance_is_where_people_do_not_agree(local: bool) -> None:
-    # Each of many local latents has to find out for itself that it is worth its divergence: of a beta of 1, three seeds of ten do not.
+    # Each of many local latents has to find out for itself that it is worth its divergence: with a beta of 1, two seeds of four do not.
     made, kl = trained(0.3 if local else 1.0, local)
-    assert kl > 0.5, "the latent says who draws, or what is drawn here"
+    # Of ten seeds, with the instructions of AVX2 and with none: 2.0 nats or more, variances of 0.140 to 0.242 in the margin and
+    # more than 230 times those elsewhere, means of 0.37 to 0.64.
+    assert kl > 1, "the latent says who draws, or what is drawn here"
     with torch.inference_mode():
         mean, variance = made.exported_network()(ambiguous(1)["input"])[0]
     margin = torch.zeros(16, 16, dtype=torch.bool)
     margin[2:14, 2:14] = True
     margin[4:12, 4:12] = False
-    assert variance[margin].mean() > 5 * variance[~margin].mean()
-    assert variance[margin].mean() > 0.05
+    assert variance[margin].mean() > 20 * variance[~margin].mean()
+    assert variance[margin].mean() > 0.08
     torch.testing.assert_close(mean[margin].mean(), torch.tensor(0.5), atol=0.2, rtol=0)
 
 
