@@ -36,14 +36,22 @@ _BUSY = (429, 500, 502, 503, 504)
 class WebStore(Store):
     """Files of a zarr below its address; a chunk that the server does not have is empty, as zarr has it.
 
+    Args:
+        address: of the zarr.
+        pauses_s: seconds to wait before each further attempt, where a server is busy or cannot be reached.
+        most_bytes: the longest answer that is taken.
+
     Attributes:
         checks_blosc: whether its chunks are compressed by Blosc last, so that those cut short are found.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self, address: Address, *, pauses_s: tuple[float, ...] = _PAUSES_S, most_bytes: int = _MOST_BYTES
+    ) -> None:
         super().__init__(read_only=True)
         self.checks_blosc = False
         self._address = address
+        self._pauses_s, self._most_bytes = pauses_s, most_bytes
         self._documents: dict[str, str] = {}
 
     @property
@@ -61,7 +69,7 @@ class WebStore(Store):
         Raises:
             ImageError: the server cannot be reached, or refuses.
         """
-        found = await asyncio.to_thread(_fetch, f"{self._address}/{key}", byte_range)
+        found = await asyncio.to_thread(self._fetch, key, byte_range)
         if found is None:
             return None
         content, version = found
@@ -79,8 +87,8 @@ class WebStore(Store):
         return await asyncio.gather(*(self.get(key, prototype, wanted) for key, wanted in key_ranges))
 
     async def exists(self, key: str) -> bool:
-        """Return whether there is such a file."""
-        return await asyncio.to_thread(_fetch, f"{self._address}/{key}", RangeByteRequest(0, 1)) is not None
+        """Whether there is such a file."""
+        return await asyncio.to_thread(self._fetch, key, RangeByteRequest(0, 1)) is not None
 
     supports_writes = False
     supports_deletes = False
@@ -106,16 +114,21 @@ class WebStore(Store):
         """Refuse."""
         raise self._refusal()
 
+    def _fetch(self, key: str, wanted: ByteRequest | None) -> tuple[bytes, str] | None:
+        return _fetch(f"{self._address}/{key}", wanted, self._pauses_s, self._most_bytes)
+
     def _refusal(self) -> ImageError:
         return ImageError(
             f"{self._address}: images on the web are read-only: download it, or write elsewhere"
         )
 
 
-def _fetch(url: str, wanted: ByteRequest | None) -> tuple[bytes, str] | None:
-    """Return the body, and the version of the file; None if there is no such file."""
+def _fetch(
+    url: str, wanted: ByteRequest | None, pauses_s: tuple[float, ...], most_bytes: int
+) -> tuple[bytes, str] | None:
+    """The body, and what tells one version of the file from another; None if there is no such file."""
     problem = ""
-    for pause in (0.0, *_PAUSES_S):
+    for pause in (0.0, *pauses_s):
         time.sleep(pause)
         try:
             with _client(os.getpid(), is_local(url)).stream("GET", url, headers=_header(wanted)) as response:
@@ -128,7 +141,7 @@ def _fetch(url: str, wanted: ByteRequest | None) -> tuple[bytes, str] | None:
                     version = (
                         f"{response.headers.get('etag', '')} {response.headers.get('last-modified', '')}"
                     )
-                    return _part(_body(response, url), wanted, response.status_code), version
+                    return _part(_body(response, url, most_bytes), wanted, response.status_code), version
                 if response.status_code not in _BUSY:
                     raise ImageError(
                         f"{url}: cannot be read: {said}; check the address, and whether it is open to all"
@@ -139,7 +152,7 @@ def _fetch(url: str, wanted: ByteRequest | None) -> tuple[bytes, str] | None:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ImageError(f"{url}: cannot be read: {error}; check the address") from error
     raise ImageError(
-        f"{url}: could not be fetched in {len(_PAUSES_S) + 1} attempts: {problem}; check the network and the address"
+        f"{url}: could not be fetched in {len(pauses_s) + 1} attempts: {problem}; check the network and the address"
     )
 
 
@@ -168,12 +181,12 @@ def _client(process: int, local: bool) -> httpx.Client:
     )
 
 
-def _body(response: httpx.Response, url: str) -> bytes:
+def _body(response: httpx.Response, url: str, most_bytes: int) -> bytes:
     parts, size = [], 0
     for part in response.iter_bytes():
         size += len(part)
-        if size > _MOST_BYTES:
-            raise ImageError(f"{url}: is larger than any chunk of an image ({_MOST_BYTES} bytes): refused")
+        if size > most_bytes:
+            raise ImageError(f"{url}: is larger than any chunk of an image ({most_bytes} bytes): refused")
         parts.append(part)
     return b"".join(parts)
 
