@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from im2im_zoo.cli.show import facts_of_recipe, text_of
-from im2im_zoo.cli.train import best_row
+from im2im_zoo.training.run import best_row
+from im2im_zoo.workflows.describe import facts_of_recipe, text_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
