@@ -1,4 +1,4 @@
-"""Preprocessing in the two parts that a package has it in: what its `config` holds, and then what its RDF. Runs nothing.
+"""Split preprocessing into the two parts of a package: the operations of its `config`, then those of its RDF. Runs nothing.
 
 The spec (0.5.12) has `custom` operations only behind a network. Those before it are in
 
@@ -19,7 +19,7 @@ from im2im_zoo.processing.requirements import Operation
 
 
 def split_custom(operations: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
-    """What the `config` holds, and what the RDF.
+    """Return the operations for the `config`, and those for the RDF.
 
     The first part ends with the last custom operation and a cast to float32, the type of the tensor between the parts;
     it is empty if there is no custom operation.
@@ -34,7 +34,7 @@ def split_custom(operations: Sequence[Operation]) -> tuple[list[Operation], list
 def read_before_rdf(
     config: object, tensors: Sequence[str], root: Path
 ) -> Mapping[str, tuple[Operation, ...]]:
-    """The operations of a package's `config`, by the id of the input tensor; none where there are none.
+    """Return the operations of a package's `config`, by the id of the input tensor.
 
     Args:
         config: of the RDF, plain.
@@ -42,7 +42,7 @@ def read_before_rdf(
         root: folder of the package.
 
     Raises:
-        ProcessingError: they are not described as above.
+        ProcessingError: they are not described as this module's docstring says.
     """
     ours = config.get("im2im_zoo") if isinstance(config, Mapping) else None
     entries = ours.get("preprocessing") if isinstance(ours, Mapping) else None
@@ -50,7 +50,9 @@ def read_before_rdf(
         return {}
     where = "config.im2im_zoo.preprocessing"
     if not isinstance(entries, Sequence) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise ProcessingError(f"{where} is no list of mappings with the keys tensor and operations")
+        raise ProcessingError(
+            f"{where} is not a list of mappings with the keys tensor and operations; write it as one"
+        )
     found: dict[str, tuple[Operation, ...]] = {}
     for number, entry in enumerate(entries):
         tensor = str(entry.get("tensor"))

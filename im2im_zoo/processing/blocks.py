@@ -31,15 +31,15 @@ Cut = tuple[dict[str, slice], list[dict[str, slice]]]
 
 
 def tensor_name(image: xr.DataArray) -> str:
-    """What an error calls this image: its name, else where it was read from."""
+    """Return how errors name an image: its name, else where it was read from."""
     return repr(str(image.name or image.attrs.get("source") or "(unnamed)"))
 
 
 def positions(image: xr.DataArray, axis: str) -> NDArray[np.int64]:
-    """Where each index of `axis` lies in the whole image.
+    """Return the position of each index of `axis` in the whole image.
 
-    An integer coordinate says so (a tile carries one on axes along which a statistic varies); without one,
-    or where it repeats itself, `image` is taken for the whole.
+    It is the integer coordinate (a tile carries one on axes along which a statistic varies); without one,
+    or where it repeats itself, `image` is the whole.
     """
     labels = integer_labels(image, axis)
     if labels is not None and len(np.unique(labels)) == len(labels):
@@ -48,7 +48,7 @@ def positions(image: xr.DataArray, axis: str) -> NDArray[np.int64]:
 
 
 def integer_labels(image: xr.DataArray, axis: str) -> NDArray[np.int64] | None:
-    """The integer coordinate of `axis`, if it has one; names and lengths are no positions."""
+    """Return the integer coordinate of `axis`, if it has one; names and lengths are no positions."""
     if axis not in image.coords or image.coords[axis].dtype.kind not in "iu":
         return None
     labels: NDArray[np.int64] = image.coords[axis].to_numpy().astype(np.int64)
@@ -62,7 +62,7 @@ def block_shape(
     grain: Mapping[str, int] | None = None,
     units: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """The largest block of at most `voxels` whose edges lie on multiples of `grain`.
+    """Return the largest block of at most `voxels` whose edges lie on multiples of `grain`.
 
     Args:
         sizes: voxels of each axis, slowest axis first.
@@ -87,7 +87,7 @@ def block_shape(
 
 
 def regions(sizes: Mapping[str, int], shape: Mapping[str, int]) -> Iterator[dict[str, slice]]:
-    """Disjoint regions of at most `shape` that cover `sizes`, in C order. No axes give one empty region."""
+    """Yield disjoint regions of at most `shape` that cover `sizes`, in C order. No axes give one empty region."""
     cuts = [
         [slice(start, min(start + shape[axis], size)) for start in range(0, size, shape[axis])]
         for axis, size in sizes.items()
@@ -97,7 +97,7 @@ def regions(sizes: Mapping[str, int], shape: Mapping[str, int]) -> Iterator[dict
 
 
 def read(image: xr.DataArray, region: Mapping[str, slice]) -> xr.DataArray:
-    """One region in memory, C-contiguous, with integer positions as the coordinates of every axis."""
+    """Read one region: C-contiguous, with integer positions as the coordinates of every axis."""
     values = np.ascontiguousarray(
         image.isel({a: region.get(a, slice(None)) for a in names(image)}).to_numpy()
     )
@@ -118,17 +118,17 @@ def walk(
     within: Mapping[str, slice] | None = None,
     skip: int = 0,
 ) -> Iterator[tuple[dict[str, int], xr.DataArray]]:
-    """Every voxel of a lazy image once, in pieces that are in memory.
+    """Read every voxel of a lazy image once, in pieces.
 
     Args:
         image: lazy; only regions of it are read.
-        block_bytes: bound on the memory of this walk, without what the reader of the file takes to decode.
+        block_bytes: bound on the memory of this walk, excluding what the file's reader needs to decode.
         grain: piece edges are multiples of it, counted from the start of `within`.
         within: the part of the image to walk (default all).
-        skip: so many pieces are left out, the first ones; they are not read.
+        skip: number of pieces at the start that are not read.
 
     Yields:
-        Where the piece starts (voxels from the start of `within`), and the piece as `read` gives it.
+        The start of the piece (voxels from the start of `within`), and the piece as `read` returns it.
     """
     offset = {a: (within or {}).get(a, slice(0, image.sizes[a])) for a in names(image)}
     sizes = {a: part.stop - part.start for a, part in offset.items()}
@@ -147,7 +147,7 @@ def _cuts(
     grain: Mapping[str, int] | None,
     skip: int,
 ) -> Iterator[Cut]:
-    """Regions of a shape and their pieces of at most so many voxels, without the first `skip` pieces."""
+    """Yield regions of a shape and their pieces of at most `voxels`, without the first `skip` pieces."""
     passed = 0
     for region in regions(sizes, shape):
         lengths = {a: r.stop - r.start for a, r in region.items()}
@@ -161,7 +161,7 @@ def _cuts(
 def _read_ahead(
     image: xr.DataArray, cuts: Iterable[Cut], offset: Mapping[str, slice]
 ) -> Iterator[tuple[dict[str, slice], list[dict[str, slice]], xr.DataArray]]:
-    """Cuts, counted from an offset, and what is in their regions; one is read while the one before is worked on."""
+    """Yield cuts, counted from an offset, with their regions read; the next is read while the caller works on one."""
 
     def load(cut: Cut) -> tuple[dict[str, slice], list[dict[str, slice]], xr.DataArray]:
         region, parts = cut
@@ -179,17 +179,17 @@ def _read_ahead(
 
 
 def working_voxels(block_bytes: int) -> int:
-    """How many voxels may be worked on at once."""
+    """Return how many voxels may be worked on at once."""
     return max(1, block_bytes // 4 // BYTES_PER_VOXEL)
 
 
 def names(image: xr.DataArray) -> tuple[str, ...]:
-    """The axes of the image as text, in order."""
+    """Return the axes of the image as text, in order."""
     return tuple(str(a) for a in image.dims)
 
 
 def _chunks(image: xr.DataArray) -> dict[str, int]:
-    """Voxels of one stored chunk per axis, where xarray knows them (`preferred_chunks` is its convention)."""
+    """Return the voxels of one stored chunk per axis, where xarray knows them (`preferred_chunks` is its convention)."""
     chunks: Mapping[Hashable, tuple[int, ...]] = image.chunksizes
     if chunks:
         return {str(a): max(c) for a, c in chunks.items()}

@@ -1,4 +1,4 @@
-"""What a walk over a whole image has counted so far, so that one that was stopped goes on. What keeps it is the caller's."""
+"""Checkpoints of a pass over a whole image, so that it can be resumed. The caller decides where they are stored."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -9,26 +9,26 @@ State = Mapping[str, NDArray[Any]]
 
 
 class Checkpoint(Protocol):
-    """Keeps the state of one walk: arrays by name."""
+    """Stores the state of one pass: arrays by name."""
 
     def load(self) -> State | None:
-        """The state that was kept last, in arrays of the caller's own; None: the walk begins."""
+        """Return the last state, in arrays that the caller may change; None at the start."""
         ...
 
     def save(self, state: Callable[[], State]) -> None:
-        """Keep a state, if the last one was kept long enough ago; only then is it made."""
+        """Store a state if the last one is old enough; `state` is called only then."""
         ...
 
 
 class NotKept:
-    """Keeps nothing."""
+    """Stores nothing."""
 
     def load(self) -> State | None:
-        """Nothing."""
+        """Return None."""
         return None
 
     def save(self, state: Callable[[], State]) -> None:
-        """Nothing is done."""
+        """Do nothing."""
 
 
 NOT_KEPT = NotKept()

@@ -32,13 +32,14 @@ def mean_and_std(
     checkpoint: Checkpoint = NOT_KEPT,
     max_bricks: int = _MAX_BRICKS,
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Mean and population standard deviation over the `reduced` axes of all sources together, in float64.
+    """Return mean and population standard deviation over the `reduced` axes of all sources together, in float64.
 
     Args:
-        sources, reduced: see above.
+        sources: images whose axes and kept sizes agree.
+        reduced: axes of which each statistic is taken; it varies along the others.
         block_bytes: bound on the memory.
-        checkpoint: where the walk over the one source is kept; that over several is not.
-        max_bricks: times values along the axes that stay, how many bricks an image is cut into at most; part of what the last bit is.
+        checkpoint: stores the pass over a single source; a pass over several is not stored.
+        max_bricks: the most bricks of an image, times the values along the kept axes; the last bit depends on it.
 
     Returns:
         Two arrays over the axes that are not reduced, with their positions as integer coordinates.
@@ -60,7 +61,7 @@ def mean_and_std(
 
 
 def _brick_shape(sizes: Mapping[str, int], max_bricks: int) -> dict[str, int]:
-    """Bricks along the reduced axes. Of the image's shape alone: never of its chunks or the block size."""
+    """Return the brick along the reduced axes. It depends on the image's shape only: never on its chunks or the block size."""
     shape = {a: min(size, _BRICK) if a in SPACE else 1 for a, size in sizes.items()}
 
     def count(axis: str) -> int:
@@ -80,7 +81,7 @@ def _brick_moments(
     checkpoint: Checkpoint,
     max_bricks: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Of each brick: n (bricks,), mean and summed squared deviation (kept axes ..., bricks)."""
+    """Return for each brick: n (bricks,), mean and summed squared deviation (kept axes ..., bricks)."""
     sizes = {a: source.image.sizes[a] for a in reduced}
     brick = _brick_shape(sizes, max_bricks // math.prod(kept.values()))
     grid = tuple(-(-sizes[a] // brick[a]) for a in reduced)
@@ -114,7 +115,7 @@ def _brick_moments(
 
 
 def _side_by_side(brick: Mapping[str, int]) -> dict[str, int]:
-    """Some bricks along the last axis: numpy is called for all of them at once, and their values stay in the processor's cache."""
+    """Return the shape of several bricks along the last axis: one call of numpy, whose values fit the processor's cache."""
     if not brick:
         return {}
     last = list(brick)[-1]
@@ -124,7 +125,7 @@ def _side_by_side(brick: Mapping[str, int]) -> dict[str, int]:
 def _of_bricks(
     values: NDArray[Any], kept: int, brick: Mapping[str, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means and summed squared deviations of bricks side by side (kept axes ..., bricks); what is left of the axis is one, too."""
+    """Return means and summed squared deviations (kept axes ..., bricks) of adjacent bricks; the rest of the axis is one, too."""
     last = list(brick.values())[-1] if brick else 1
     whole = values.shape[-1] // last
     found = []
@@ -139,7 +140,7 @@ def _of_bricks(
 
 
 def _moments(values: NDArray[Any], kept: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and summed squared deviation of each row; contiguous, so that numpy adds in one fixed order."""
+    """Return mean and summed squared deviation of each row; contiguous, so that numpy adds in one fixed order."""
     rows = values.astype(np.float64, order="C").reshape(-1, math.prod(values.shape[kept:]))
     # Values that overflow or are not finite are refused once, by name, when all bricks are done.
     with np.errstate(over="ignore", invalid="ignore"):

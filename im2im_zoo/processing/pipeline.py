@@ -39,16 +39,16 @@ class Pipeline:
 
     @property
     def whole_axes(self) -> frozenset[str]:
-        """Axes along which voxels depend on each other, so that tiles must not cut them."""
+        """Return the axes along which voxels depend on each other, so that tiles must not cut them."""
         return frozenset[str]().union(*(step.whole_axes for step in self.steps))
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether tiles may be cut along every axis but channel."""
+        """Return whether tiles may be cut along every axis but channel."""
         return self.whole_axes <= {"channel"}
 
     def __call__(self, array: xr.DataArray) -> xr.DataArray:
-        """The processed tensor: same axes, coordinates, name and attributes; `array` is not changed."""
+        """Return the processed tensor: same axes, coordinates, name and attributes; `array` is not changed."""
         for step in self.steps:
             array = step(array)
         return array
@@ -68,7 +68,7 @@ def fit(
 ) -> Pipeline:
     """Bind the operations to one image, with their statistics over all of it.
 
-    The statistics of each operation are of what the operations before it make. Each operation that needs any
+    The statistics of each operation are those of the output of the operations before it. Each operation that needs any
     reads the image once (percentiles of 32-bit data twice, of 64-bit four times) in blocks.
 
     Args:
@@ -79,14 +79,14 @@ def fit(
             (default: `image` alone).
         allow_code: consent to run the Python of `custom` operations that are not ours.
         root: the folder in which the source of `custom` operations that are not ours lies.
-        block_bytes: bound on the memory for statistics, without what the file's reader takes to decode; 2 MiB is the
-            least that a histogram of 32-bit data needs.
-        measured: the statistics of an earlier fit of the same operations to the same image, as JSON values, which are not
-            taken again; what is taken is put there.
-        checkpoints: gives what keeps a walk over the image, by the key of its statistics in `measured`.
+        block_bytes: bound on the memory for statistics, excluding what the file's reader needs to decode; a histogram of
+            32-bit data needs at least 2 MiB.
+        measured: the statistics of an earlier fit of the same operations to the same image, as JSON values; they are
+            not measured again, and new ones are added.
+        checkpoints: returns the checkpoint of a pass over the image, by the key of its statistics in `measured`.
 
     Raises:
-        ProcessingError: an operation that cannot be done here, or values without statistics (NaN, infinity).
+        ProcessingError: an operation cannot be done here, or values have no statistics (NaN, infinity).
     """
     check_operations(operations, names(image))
     of_dataset = any(want.of_dataset for op in operations for want in requirements(op))
@@ -100,16 +100,16 @@ def fit(
         try:
             _check_references(operation, references, dataset)
             wants = requirements(operation)
-            known = _Known(measured, number, checkpoints)
+            known = _StatisticsCache(measured, number, checkpoints)
             shared = {
-                want: known.or_measured(want, others, references, block_bytes)
+                want: known.get_or_measure(want, others, references, block_bytes)
                 for want in wants
                 if want.of_dataset
             }
             for track in tracks:
-                kept = known if track is own else _Known(None, number)
+                kept = known if track is own else _StatisticsCache(None, number)
                 values = [
-                    shared.get(w) or kept.or_measured(w, [track], references, block_bytes) for w in wants
+                    shared.get(w) or kept.get_or_measure(w, [track], references, block_bytes) for w in wants
                 ]
                 statistics = [array for arrays in values for array in arrays]
                 track.add(_step(operation, statistics, track.image, allow_code, root))
@@ -123,7 +123,7 @@ def fit(
 
 @dataclass(slots=True)
 class _Track:
-    """One image on its way through the operations: `pending` makes the current tensor of `image`."""
+    """One image and the operations fitted so far: applying `pending` to `image` gives the current tensor."""
 
     image: xr.DataArray
     steps: list[Step] = field(default_factory=list)
@@ -134,7 +134,7 @@ class _Track:
         self.pending.append(step)
 
     def materialise(self) -> None:
-        """Make the tensor now: a custom operation takes the whole of it, so blocks cannot be had any more."""
+        """Compute the tensor now: a custom operation needs all of it, so it cannot be read in blocks."""
         self.image = Pipeline(tuple(self.pending))(self.image)
         self.pending = []
 
@@ -144,14 +144,14 @@ class _Track:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """The statistics of one operation that were taken before, and are kept."""
+class _StatisticsCache:
+    """The statistics of one operation that an earlier fit measured."""
 
     measured: MutableMapping[str, Any] | None
     number: int
     checkpoints: Callable[[str], Checkpoint] = lambda _: NOT_KEPT
 
-    def or_measured(
+    def get_or_measure(
         self,
         want: Requirement,
         tracks: Sequence[_Track],

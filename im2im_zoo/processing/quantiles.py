@@ -33,12 +33,14 @@ def quantiles(
     block_bytes: int,
     checkpoint: Checkpoint = NOT_KEPT,
 ) -> tuple[xr.DataArray, ...]:
-    """The quantiles at `fractions` (0 to 1) over the `reduced` axes of all sources together, as numpy's.
+    """Return the quantiles at `fractions` (0 to 1) over the `reduced` axes of all sources together, as numpy's.
 
     Args:
-        sources, reduced, fractions, method: see above, and `_ranks`.
+        sources, reduced: as in `mean_and_std`.
+        fractions: of the quantiles.
+        method: numpy's name of it; see `_ranks`.
         block_bytes: bound on the memory.
-        checkpoint: where the walk over the one source is kept; that over several is not.
+        checkpoint: stores the pass over a single source; a pass over several is not stored.
 
     Returns:
         One float64 array per fraction, over the axes that are not reduced, with integer coordinates.
@@ -70,7 +72,7 @@ def quantiles(
 
 
 def _ranks(count: int, fraction: float, method: QuantileMethod) -> tuple[int, int, float]:
-    """The two order statistics (from 0) and the weight of the second, by numpy's definitions."""
+    """Return the two order statistics (from 0) and the weight of the second, by numpy's definitions."""
     if method == "inverted_cdf":
         rank = max(0, math.ceil(np.float64(count) * fraction - 1))
         return rank, rank, 0.0
@@ -80,7 +82,7 @@ def _ranks(count: int, fraction: float, method: QuantileMethod) -> tuple[int, in
 
 
 def _between(low: NDArray[Any], high: NDArray[Any], t: float) -> NDArray[Any]:
-    """numpy's linear interpolation, to the last bit, but for integers whose difference would overflow."""
+    """Interpolate linearly as numpy does, to the last bit, but for integers whose difference would overflow."""
     if t == 0:
         return low
     if low.dtype.kind in "biu":
@@ -97,7 +99,7 @@ def _between(low: NDArray[Any], high: NDArray[Any], t: float) -> NDArray[Any]:
 def _rows(
     values: xr.DataArray, kept: Sequence[str], reduced: Sequence[str], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """(values of the statistic, voxels), C-contiguous."""
+    """Return (values of the statistic, voxels), C-contiguous."""
     ordered = values.transpose(*kept, *reduced).to_numpy().astype(dtype, order="C", copy=False)
     return ordered.reshape(math.prod(values.sizes[a] for a in kept), -1)
 
@@ -109,7 +111,7 @@ def _sorted_in_memory(
     ranks: Sequence[int],
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
-    """The values at `ranks` of each cell of `group`, which fits in a block: (cells, ranks)."""
+    """Return the values at `ranks` of each cell of `group`, which fits in a block: (cells, ranks)."""
     parts = []
     for source in sources:
         values = _rows(source.transform(read(source.image, group)), tuple(group), reduced, dtype)
@@ -128,14 +130,14 @@ def _radix_select(
     block_bytes: int,
     checkpoint: Checkpoint,
 ) -> None:
-    """Put the same into `found`, by counting digits from the top: one pass over the image a digit and group of cells."""
+    """Write the values at `ranks` of all cells into `found`, by counting digits from the top: one pass over the image a digit and group of cells."""
     dtype, first, digits = found.dtype, 0, None
     if (known := checkpoint.load()) is not None:
-        first, found[...], digits = int(known["group"]), known["found"], _Digits.of(known, dtype)
+        first, found[...], digits = int(known["group"]), known["found"], _Digits.from_state(known, dtype)
     for number, group in enumerate(groups[first:], first):
         if digits is None:
             cells = math.prod(g.stop - g.start for g in group.values())
-            digits = _Digits.at_the_top(ranks, cells, dtype)
+            digits = _Digits.start(ranks, cells, dtype)
         while digits.shift >= 0:
             for pairs, voxels in _keys(sources, group, reduced, dtype, block_bytes, int(digits.done[0])):
                 for cell, keys in pairs:
@@ -150,7 +152,7 @@ def _radix_select(
 
 @dataclass(slots=True)
 class _Digits:
-    """How far the values at some ranks of some cells are known.
+    """The known leading digits of the values at some ranks of some cells.
 
     Attributes:
         shift: bits below the digit that is being counted.
@@ -171,7 +173,7 @@ class _Digits:
     done: NDArray[np.int64]
 
     @classmethod
-    def at_the_top(cls, ranks: Sequence[int], cells: int, dtype: np.dtype[Any]) -> Self:
+    def start(cls, ranks: Sequence[int], cells: int, dtype: np.dtype[Any]) -> Self:
         bits = 8 * dtype.itemsize
         width = min(_DIGIT, bits)
         heads = np.zeros((cells, len(ranks)), np.uint64)
@@ -179,8 +181,8 @@ class _Digits:
         return cls(bits - width, width, True, heads, left, _tables(heads, width), np.zeros(2, np.int64))
 
     @classmethod
-    def of(cls, state: State, dtype: np.dtype[Any]) -> Self:
-        """As it was when `state` was taken."""
+    def from_state(cls, state: State, dtype: np.dtype[Any]) -> Self:
+        """Return the digits of a stored `state`."""
         bits = 8 * dtype.itemsize
         width, shift = min(_DIGIT, bits), int(state["shift"])
         tables, at = _tables(state["heads"], width), 0
@@ -193,7 +195,7 @@ class _Digits:
         )
 
     def state(self, group: int, found: NDArray[Any]) -> State:
-        """All that `_radix_select` needs to go on, in this group of cells and with what the others have."""
+        """Return what `_radix_select` needs to resume, in this group of cells, with the results of the others."""
         tables = np.stack([table for row in self.tables for table in row.values()])
         return {
             "shift": np.array(self.shift),
@@ -213,7 +215,7 @@ class _Digits:
             table += np.bincount(digits, minlength=1 << self.width)
 
     def descend(self) -> None:
-        """All values are counted: the digit at each rank is known, and the next one is to be counted."""
+        """Set the digit at each rank, after all values are counted, and start the next digit."""
         for cell, row in enumerate(self.tables):
             sums = {head: np.cumsum(table) for head, table in row.items()}
             for i, head in enumerate(self.heads[cell].tolist()):
@@ -227,7 +229,7 @@ class _Digits:
 
 
 def _tables(heads: NDArray[np.uint64], width: int) -> list[dict[int, NDArray[np.int64]]]:
-    """Empty tables of counts of each cell, one for each head."""
+    """Return empty tables of counts of each cell, one for each head."""
     return [{head: np.zeros(1 << width, np.int64) for head in sorted(set(row))} for row in heads.tolist()]
 
 
@@ -239,10 +241,10 @@ def _keys(
     block_bytes: int,
     skip: int,
 ) -> Iterator[tuple[list[tuple[int, NDArray[Any]]], int]]:
-    """Keys of all voxels of the group, as [(cell, keys of some of its voxels)] and voxels of a piece.
+    """Yield the keys of all voxels of the group, as [(cell, keys of some of its voxels)] and the voxels of a piece.
 
     Args:
-        skip: so many pieces of the first source are left out.
+        skip: number of pieces of the first source that are left out.
     """
     numbers = np.arange(math.prod(g.stop - g.start for g in group.values()))
     numbers = numbers.reshape(tuple(g.stop - g.start for g in group.values()))
@@ -259,7 +261,7 @@ def _keys(
 
 
 def _to_key(values: NDArray[Any]) -> NDArray[Any]:
-    """Unsigned integers in the order of the values (IEEE 754: flip all bits of negatives, else the sign)."""
+    """Return unsigned integers in the order of the values (IEEE 754: flip all bits of negatives, else the sign)."""
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     if values.dtype.kind == "u":

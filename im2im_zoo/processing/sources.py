@@ -1,4 +1,4 @@
-"""What statistics are taken of: lazy images with the operations before, and the checks that all statistics share."""
+"""Lazy images with the operations before a statistic, and the checks that all statistics share."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,11 @@ class Source:
 
 
 def kept_sizes(sources: Sequence[Source], reduced: Sequence[str]) -> dict[str, int]:
-    """Sizes of the axes along which the statistic varies; they must be the same in all sources."""
+    """Return the sizes of the axes along which the statistic varies.
+
+    Raises:
+        ProcessingError: they differ between sources, an image is empty, or the statistic would have too many values.
+    """
     first = sources[0].image
     kept = {a: first.sizes[a] for a in names(first) if a not in reduced}
     for source in sources:
@@ -51,6 +55,7 @@ def kept_sizes(sources: Sequence[Source], reduced: Sequence[str]) -> dict[str, i
 
 
 def over_kept(kept: Mapping[str, int], sources: Sequence[Source], values: NDArray[Any]) -> xr.DataArray:
+    """Return the values of a statistic as an array over the kept axes, with integer positions."""
     image = sources[0].image
     return xr.DataArray(
         values.astype(np.float64), dims=tuple(kept), coords={a: positions(image, a) for a in kept}
@@ -58,18 +63,24 @@ def over_kept(kept: Mapping[str, int], sources: Sequence[Source], values: NDArra
 
 
 def whole_sizes(source: Source) -> dict[str, int]:
+    """Return the sizes of the axes that a block must not cut."""
     return {a: source.image.sizes[a] for a in source.whole_axes if a in source.image.dims}
 
 
 def dtype_after(source: Source) -> np.dtype[Any]:
-    """The dtype that `transform` gives, found on one voxel."""
+    """Return the dtype that `transform` gives, found on one voxel."""
     one = {a: slice(0, source.image.sizes[a] if a in source.whole_axes else 1) for a in names(source.image)}
     return source.transform(read(source.image, one)).dtype
 
 
 def check_finite(source: Source, finite: bool | np.bool_) -> None:
+    """Refuse values without statistics.
+
+    Raises:
+        ProcessingError: `finite` is false.
+    """
     if not finite:
         raise ProcessingError(
-            f"tensor {tensor_name(source.image)} holds NaN, infinite or overflowing values, of which no "
-            "statistics can be taken: replace them before (for instance by 0)"
+            f"tensor {tensor_name(source.image)} holds NaN, infinite or overflowing values, so it has no "
+            "statistics: replace them before (for instance by 0)"
         )
