@@ -50,7 +50,7 @@ def run(output: Path, overwrite: bool) -> None:
         }
     }
     page = _report(output, images, prediction, evaluations, trained, facts)
-    ours, otsu = (evaluations[k].figures["dice"] for k in ("model", "Otsu"))
+    ours, otsu = (evaluations[k].metrics["dice"] for k in ("model", "Otsu"))
     results.print(
         f"\nDice on the held-out image: {ours:.3f} (Otsu's threshold: {otsu:.3f})\n\n"
         f"package     {package}\nprediction  {prediction}\nreport      {page}",

@@ -181,9 +181,9 @@ def _measured(
     baselines = {
         f"{name} {figure}": value
         for name, evaluation in baseline_evaluations(recipe, samples, code).items()
-        for figure, value in evaluation.figures.items()
+        for figure, value in evaluation.metrics.items()
     }
-    return held_out_evaluation(network, recipe, samples, grid, code).figures, baselines
+    return held_out_evaluation(network, recipe, samples, grid, code).metrics, baselines
 
 
 def _made_portable(

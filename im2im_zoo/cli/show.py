@@ -7,8 +7,8 @@ from typing import Any
 from im2im_zoo.cli.console import print_json, print_table
 from im2im_zoo.core.errors import Im2ImError, RecipeError
 from im2im_zoo.package.remote import is_address
-from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe, recipe_names
+from im2im_zoo.recipe.summary import operation_name, plain_text, recipe_facts
 
 
 def run(source: str, as_json: bool) -> None:
@@ -17,7 +17,9 @@ def run(source: str, as_json: bool) -> None:
     if as_json:
         print_json(content)
     else:
-        print_table((str(content.pop("kind")), ""), [(key, text_of(value)) for key, value in content.items()])
+        print_table(
+            (str(content.pop("kind")), ""), [(key, plain_text(value)) for key, value in content.items()]
+        )
 
 
 def describe(source: str) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def describe(source: str) -> dict[str, Any]:
         or (path.is_file() and _holds_framework(path))
         or ((path / "recipe.yaml").is_file() and not (path / "rdf.yaml").is_file())
     ):
-        return {"kind": "recipe", **facts_of_recipe(load_recipe(source))}
+        return {"kind": "recipe", **recipe_facts(load_recipe(source))}
     try:
         return _package(source)
     except Im2ImError as error:
@@ -52,37 +54,7 @@ def _holds_framework(path: Path) -> bool:
     return any(line.startswith("framework:") for line in path.read_text(encoding="utf-8").splitlines())
 
 
-def facts_of_recipe(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says, in short."""
-    return {
-        "name": recipe.name,
-        "task": recipe.output.task,
-        "framework": recipe.framework.callable,
-        "network": recipe.network.callable,
-        "input": f"{recipe.input.id}: {', '.join(recipe.input.axes)}",
-        "preprocessing": [_operation(op) for op in recipe.input.preprocessing],
-        "postprocessing": [_operation(op) for op in recipe.output.postprocessing],
-        **_grouping(recipe),
-        "data": f"{recipe.data.path} ({recipe.data.pairing}, split by {recipe.data.split})",
-        "patches": _patches(recipe),
-        "trainer": dict(recipe.trainer),
-        "monitor": f"{recipe.monitor} ({recipe.monitor_mode})",
-    }
-
-
-def _patches(recipe: Recipe) -> str:
-    data, chosen = recipe.data, "chosen in training"
-    size = chosen if data.patch_size is None else " x ".join(map(str, data.patch_size))
-    return f"{size}, {chosen if data.batch_size is None else data.batch_size} a batch"
-
-
-def _grouping(recipe: Recipe) -> dict[str, Any]:
-    component = recipe.output.grouping
-    return {} if component is None else {"grouping": f"{component.callable}, {text_of(component.kwargs)}"}
-
-
 def _run(source: str) -> dict[str, Any]:
-    from im2im_zoo.cli.train import best_row
     from im2im_zoo.training.run import open_run
 
     run = open_run(source)
@@ -90,9 +62,9 @@ def _run(source: str) -> dict[str, Any]:
     return {
         "kind": "run",
         "state": run.provenance["state"],
-        **facts_of_recipe(run.recipe),
+        **recipe_facts(run.recipe),
         "epochs": len(run.metrics),
-        "best": best_row(run),
+        "best": run.best_row(),
         "training images": len(data["train"]),
         "validation images": len(data["validation"]),
         "data sha256": data["sha256"],
@@ -128,12 +100,8 @@ def _tensor(tensor: Any, before: Sequence[Any] = ()) -> dict[str, Any]:
     return {
         "id": str(tensor.id),
         "axes": {str(axis.id): _size(axis) for axis in tensor.axes},
-        "processing": [_operation(op) for op in (*before, *operations)],
+        "processing": [operation_name(op) for op in (*before, *operations)],
     }
-
-
-def _operation(operation: Any) -> str:
-    return str(operation.callable if operation.id == "custom" else operation.id)
 
 
 def _size(axis: Any) -> str:
@@ -147,12 +115,3 @@ def _size(axis: Any) -> str:
     if hasattr(size, "tensor_id"):
         return f"as {size.tensor_id}.{size.axis_id}" + (f" + {size.offset}" if size.offset else "") + halo
     return str(size) + halo
-
-
-def text_of(value: Any) -> str:
-    """A plain value for people."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k}: {text_of(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return "; ".join(text_of(v) for v in value) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import Run
 
-# The page takes under a second to write.
+# The page takes a few seconds to write.
 _PAGE_SECONDS = 120.0
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _RATES = 20  # in the table of those that were tried
@@ -47,7 +47,7 @@ def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow
         return
     say(f"Training {loaded.name!r} into {output}")
     done = train_with_progress(loaded, output, resume, allow_code, root)
-    best = best_row(done)
+    best = done.best_row()
     if best:
         say(f"Best epoch {best['epoch']:.0f} of {len(done.metrics)}: {metrics_text(best)}")
     say(f"Done: {output}\nPage: {output / 'run.html'}\nNext: im2im-zoo export {output} --output PACKAGE")
@@ -72,9 +72,9 @@ def train_with_progress(
     recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
 ) -> "Run":
     """Train with a progress bar over all epochs; the run's page is written on the way and at the end, however it ends."""
-    from im2im_zoo.cli.run_page import write_run_page
     from im2im_zoo.training.run import is_run, open_run
     from im2im_zoo.training.train import train
+    from im2im_zoo.workflows.run_page import write_run_page
 
     written = time.monotonic()
     with progress("Training", "batches") as bar:
@@ -106,13 +106,6 @@ def train_with_progress(
 def say_choice(choice: "Choice") -> None:
     """A line for what was chosen, in the form in which it would be given, and why."""
     say(f"--{choice.key}={str(choice.value).replace(' ', '')} is chosen: {choice.reason}")
-
-
-def best_row(run: "Run") -> dict[str, float] | None:
-    """The row of metrics of the epoch that the best checkpoint was made in."""
-    rows = [dict(row) for row in run.metrics if run.recipe.monitor in row]
-    choose = min if run.recipe.monitor_mode == "min" else max
-    return choose(rows, key=lambda row: row[run.recipe.monitor]) if rows else None
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
