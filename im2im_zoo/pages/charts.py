@@ -1,5 +1,6 @@
 """Line charts as SVG text that takes its colours from the page, drawn by matplotlib. The same data gives the same text."""
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -73,6 +74,9 @@ def _draw(lines: Sequence[Line], x_label: str, y_label: str, is_log: bool) -> An
     handles = [_draw_line(axes, number, line) for number, line in enumerate(lines)]
     if is_log:
         axes.set_yscale("log")
+        # Whole powers of ten, so that at least two of them are labelled.
+        ys = [math.log10(y) for line in lines for _, y in line.points]
+        axes.set_ylim(10 ** math.floor(min(ys)), 10 ** max(math.ceil(max(ys)), math.floor(min(ys)) + 1))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
