@@ -2,7 +2,7 @@
 
 import pytest
 
-from im2im_zoo.core.sizes import bytes_text, parse_bytes
+from im2im_zoo.core.sizes import bytes_text, parse_size
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,13 @@ from im2im_zoo.core.sizes import bytes_text, parse_bytes
     ],
 )
 def test_sizes_are_read_with_decimal_and_binary_units(text: str, count: int) -> None:
-    assert parse_bytes(text) == count
+    assert parse_size(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "GB", "4 PB", "1e9", "4GiBB"])
 def test_a_text_that_is_no_size_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="4GB"):
-        parse_bytes(text)
+        parse_size(text)
 
 
 def test_sizes_are_written_in_binary_units() -> None:

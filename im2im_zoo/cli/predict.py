@@ -10,7 +10,7 @@ import typer
 
 from im2im_zoo.cli.console import print_json, progress, quantity, results, say
 from im2im_zoo.core.axes import axes_letters
-from im2im_zoo.core.sizes import parse_bytes
+from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -21,14 +21,15 @@ _STAGES = {
     "statistics": "Statistics",
     "tiles": "Predicting",
     "finish": "Finishing",
-    "grouping": "Grouping",
+    "instances": "Finding objects",
+    "resampling": "Resampling",
 }
 
 
 def parse_memory(text: str) -> int:
     """Bytes of a size such as 4GB, 500 MB, 2GiB or 1000000."""
     try:
-        return parse_bytes(text)
+        return parse_size(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--memory") from error
 
@@ -152,9 +153,12 @@ def run(
         main, inputs = _open_images(image, options)
         _check_objects(opened, options, overwrite)
         if plan_only:
-            from im2im_zoo.runtime.prediction import plan_with_engine
+            from im2im_zoo.runtime.by_name import split_options
+            from im2im_zoo.runtime.predictor import Model
 
-            show_plan(plan_with_engine(opened, main, inputs, **chosen, **shared), as_json=as_json)
+            settings, resources, others = split_options(chosen | shared)
+            plan = Model(opened, **others).plan(main, inputs=inputs, settings=settings, resources=resources)
+            show_plan(plan, as_json=as_json)
             return
         done = predict_with_progress(
             opened,
@@ -219,7 +223,7 @@ def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
 def predict_with_progress(package: Any, image: Any, output: Path, **options: Any) -> "PredictionResult":
     """Predict with a progress bar; options are those of `runtime.predict`."""
     from im2im_zoo.runtime import predict
-    from im2im_zoo.runtime.execute.resume import unfinished
+    from im2im_zoo.runtime.execute.work_folder import unfinished
 
     output_bytes = 0
 

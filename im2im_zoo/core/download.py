@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import platformdirs
 
 from im2im_zoo.core.errors import FULL, PackageError
-from im2im_zoo.core.sizes import parse_bytes
+from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
     import httpx
@@ -53,7 +53,7 @@ class Policy:
         if not text:
             return cls()
         try:
-            return cls(max_bytes=parse_bytes(text))
+            return cls(max_bytes=parse_size(text))
         except ValueError as error:
             raise PackageError(f"IM2IM_ZOO_MAX_DOWNLOAD: {error}") from error
 

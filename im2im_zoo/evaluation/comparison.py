@@ -86,7 +86,7 @@ def evaluate(
     """Compare a prediction with its target.
 
     Axes go by name: the prediction is transposed, axes of size 1 that one image lacks are dropped, and channels are
-    paired by name where both have names in common, else by order. MetricValues are taken for each channel of each image
+    paired by name where both have names in common, else by order. Metrics are taken for each channel of each image
     (positions along batch, index and time are images), averaged over images, then over channels.
 
     Args:

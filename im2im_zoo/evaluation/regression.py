@@ -1,4 +1,4 @@
-"""MetricValues for predicted intensities: Pearson correlation, SSIM, PSNR, MSE, MAE, NRMSE. Arrays only: no axes, no files.
+"""Metrics for predicted intensities: Pearson correlation, SSIM, PSNR, MSE, MAE, NRMSE. Arrays only: no axes, no files.
 
 Sums are accumulated in float64 over slabs of the first axis, so an image costs little more than itself; sums of
 disjoint parts of an image can be added (`PairSums.__add__`), for images that do not fit in memory.

@@ -1,4 +1,4 @@
-"""MetricValues for masks and classes, over pixels: Dice (= F1), IoU, precision, recall, accuracy. Arrays only: no axes."""
+"""Metrics for masks and classes, over pixels: Dice (= F1), IoU, precision, recall, accuracy. Arrays only: no axes."""
 
 import math
 from collections.abc import Mapping
