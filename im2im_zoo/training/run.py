@@ -55,11 +55,12 @@ class Run:
             )
         return path
 
-    def best_row(self) -> dict[str, float] | None:
-        """Return the metrics of the best epoch by the recipe's `monitor`; None if no epoch has it."""
-        rows = [dict(row) for row in self.metrics if self.recipe.monitor in row]
-        choose = min if self.recipe.monitor_mode == "min" else max
-        return choose(rows, key=lambda row: row[self.recipe.monitor]) if rows else None
+
+def best_row(run: Run) -> dict[str, float] | None:
+    """Return the metrics of the epoch that the best checkpoint is of, None if no epoch has the monitored metric."""
+    rows = [dict(row) for row in run.metrics if run.recipe.monitor in row]
+    choose = min if run.recipe.monitor_mode == "min" else max
+    return choose(rows, key=lambda row: row[run.recipe.monitor]) if rows else None
 
 
 def is_run(path: Path) -> bool:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from im2im_zoo.evaluation import Curve, Headline, Panel, Report, Sample, curve_from_rows, write_report
 from im2im_zoo.processing import fit
-from im2im_zoo.processing.requirements import requirements
+from im2im_zoo.processing.operations import requirements
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.summary import plain_text, recipe_facts
 from im2im_zoo.training.pictures import Snapshot, read_snapshots
-from im2im_zoo.training.run import Run
+from im2im_zoo.training.run import Run, best_row
+from im2im_zoo.workflows.describe import facts_of_recipe, text_of
 
 _EPOCHS_SHOWN = 6
 _CARDS = 4
@@ -45,10 +45,10 @@ def run_report(run: Run) -> Report:
         samples=_samples(read_snapshots(run.path / "pictures"), run.recipe),
         curves=_curves(run),
         facts={
-            "Recipe": {key: plain_text(value) for key, value in recipe_facts(run.recipe).items()},
-            "Data": {"validation": plain_text(data["validation"]), "sha256": data["sha256"]},
+            "Recipe": {key: text_of(value) for key, value in facts_of_recipe(run.recipe).items()},
+            "Data": {"validation": text_of(data["validation"]), "sha256": data["sha256"]},
             **({"Chosen": run.provenance["chosen"]} if run.provenance.get("chosen") else {}),
-            "Machine": {key: plain_text(run.provenance[key]) for key in _MACHINE},
+            "Machine": {key: text_of(run.provenance[key]) for key in _MACHINE},
         },
         links={name: name for name in _FILES if (run.path / name).is_file()},
     )
@@ -56,7 +56,7 @@ def run_report(run: Run) -> Report:
 
 def _headlines(run: Run) -> tuple[Headline, ...]:
     """Return the best epoch's validation metrics, compared with the last epoch's; the monitored one first."""
-    best = run.best_row()
+    best = best_row(run)
     if best is None:
         return ()
     monitor, last = run.recipe.monitor, run.metrics[-1]

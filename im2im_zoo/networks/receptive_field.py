@@ -1,6 +1,6 @@
 """How far a cut is felt at most, of any network behind a function of arrays: its receptive field, seen from a tile's end.
 
-All that lies on one side of a place where a tile may begin or end is replaced, and what changes on the other side (`felt`)
+All that lies on one side of a place where a tile may begin or end is replaced, and what changes on the other side (`perturbation`)
 is looked at. What does not change there cannot know of the cut. What is replaced becomes
 
 - NaN, which goes through most layers, whatever their weights. Not every engine keeps it: some take max(NaN, 0) for 0;
@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import Im2ImError, PackageError
-from im2im_zoo.networks.agreement import Agreement, Curve, Whole
 from im2im_zoo.networks.cuts import Cut, Run, Tensors, at_least, at_most, size_along
-from im2im_zoo.networks.felt import Felt, Side
-from im2im_zoo.networks.ports import NetworkAxis
+from im2im_zoo.networks.perturbation import Influence, Side
+from im2im_zoo.networks.tensor_axis import NetworkAxis
+from im2im_zoo.networks.tile_errors import Agreement, ErrorCurve, WholeOutput
 
 _FIRST = 64
 _AMPLITUDES = (np.nan, 1e6, 1e3, 1.0)
@@ -45,7 +45,7 @@ class Extent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ReceptiveField:
     """How far a cut is felt along one axis.
 
     Attributes:
@@ -61,7 +61,7 @@ class Reach:
     cut_short: bool = False
 
 
-def reach(
+def measure_receptive_field(
     run: Run,
     axes: Sequence[NetworkAxis],
     example: Tensors,
@@ -70,7 +70,7 @@ def reach(
     start: int = 0,
     limit: int = 1024,
     budget: float = 30.0,
-) -> Reach:
+) -> ReceptiveField:
     """Probe how far a cut is felt along one axis.
 
     Args:
@@ -102,9 +102,9 @@ def reach(
     raise problem or PackageError(f"there is no size to probe the {axis_name} axis at")
 
 
-def _grown(probe: "_Probe", sizes: Sequence[int], until: float) -> Reach:
+def _grown(probe: "_Probe", sizes: Sequence[int], until: float) -> ReceptiveField:
     """The reach, seen at sizes that grow until it ends within them."""
-    seen: Felt | None = None
+    seen: Influence | None = None
     flat, cut_short = 0, False
     for size in sizes:
         before = time.monotonic()
@@ -115,21 +115,21 @@ def _grown(probe: "_Probe", sizes: Sequence[int], until: float) -> Reach:
                 raise
             break  # too large for it, or for the memory
         if not seen.endless:
-            return Reach(Extent.EXACT, seen.voxels)
+            return ReceptiveField(Extent.EXACT, seen.voxels)
         flat = flat + 1 if seen.flat and seen.shown >= _GLOBAL else 0
         now = time.monotonic()
         cut_short = size != sizes[-1] and now + 2.5 * (now - before) > until
         if flat == 2 or cut_short:
             break
     if seen is None or not seen.shown:
-        return Reach(Extent.AT_LEAST, 0, "the network takes no size that could be cut")
+        return ReceptiveField(Extent.AT_LEAST, 0, "the network takes no size that could be cut")
     if seen.beyond_rounding is not None and not seen.fading:
-        return Reach(Extent.EXACT, seen.beyond_rounding, "beyond it only rounding is felt")
+        return ReceptiveField(Extent.EXACT, seen.beyond_rounding, "beyond it only rounding is felt")
     if flat == 2 or (seen.flat and probe.axis.fixed):
-        return Reach(
+        return ReceptiveField(
             Extent.GLOBAL, seen.shown, f"a cut is felt at {seen.shown} voxels as much as at half of it"
         )
-    return Reach(
+    return ReceptiveField(
         Extent.AT_LEAST, seen.shown, f"a cut is still felt at {seen.shown} voxels, the most that was tried"
     )
 
@@ -169,7 +169,7 @@ class _Probe:
             result.append(None if array is None else _numbers(rng, array, shape, amplitude))
         return result
 
-    def look(self, size: int, grows: bool) -> Felt:
+    def look(self, size: int, grows: bool) -> Influence:
         """Replace all before, then all after, a cut about the middle.
 
         Args:
@@ -179,26 +179,26 @@ class _Probe:
         axis = self.axis
         begin = size // 2 // axis.step * axis.step
         if not begin or begin == size:
-            return Felt(0, 0, True, None, False, False)
+            return Influence(0, 0, True, None, False, False)
         base = self.noise(size, 1.0, 0)
         plain = self.run(list(base))
-        trials: list[Felt] = []
+        trials: list[Influence] = []
         # As sizes are minimum + n * step, tiles end where this is a multiple of the step from the end.
         for side in (Side(axis, begin, before=True), Side(axis, size - begin, before=False)):
-            tried: list[Felt] = []
+            tried: list[Influence] = []
             for amplitude in _AMPLITUDES:
                 changed = self.run(side.replaced(base, self.noise(size, amplitude, 1)))
                 tried.append(side.felt(plain, changed, numbers=not np.isnan(amplitude)))
                 if grows and tried[0].endless and tried[0].shown < _GLOBAL:
-                    return Felt(tried[0].voxels, tried[0].shown, True, None, False, True)
+                    return Influence(tried[0].voxels, tried[0].shown, True, None, False, True)
                 if _settled(tried):
                     break
             trials += tried
             if tried[-1].endless and (tried[-1].flat or tried[-1].fading):
                 break
-        return Felt.union(trials)
+        return Influence.union(trials)
 
-    def confirmed(self, found: Reach) -> Reach:
+    def confirmed(self, found: ReceptiveField) -> ReceptiveField:
         """What was found, if tiles that are really cut off give what the whole gives beyond it."""
         axis = self.axis
         size = axis.minimum
@@ -207,20 +207,20 @@ class _Probe:
         inputs = self.noise(size, 1.0, 2)
         outputs = self.run(list(inputs))
         agree = tuple(Agreement(_SAME, _SAME * _largest(o), _JUMPS) for o in outputs)
-        whole = Whole(self.run, inputs, outputs, agree)
-        curve = Curve.merged([whole.curve(cut) for cut in _ends(axis, size)])
+        whole = WholeOutput(self.run, inputs, outputs, agree)
+        curve = ErrorCurve.merged([whole.curve(cut) for cut in _ends(axis, size)])
         if len(curve.within) <= found.voxels or curve.within[found.voxels]:
             return found
         agrees_from = curve.first_within()
         if agrees_from is None:
             note = "what it gives depends on where in its input it lies, or on its input's size"
-            return Reach(Extent.GLOBAL, len(curve.within), note)
-        return Reach(
+            return ReceptiveField(Extent.GLOBAL, len(curve.within), note)
+        return ReceptiveField(
             Extent.EXACT, agrees_from, f"a replaced side is felt at {found.voxels}, what is cut off further"
         )
 
 
-def _settled(tried: Sequence[Felt]) -> bool:
+def _settled(tried: Sequence[Influence]) -> bool:
     """Whether another amplitude would tell nothing: the last ones have no end to them, or NaN came as far as they did."""
     last = tried[-1]
     if last.endless:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Cut, Run, first_voxel, part, size_along, starts, stops
-from im2im_zoo.networks.ports import Port
+from im2im_zoo.networks.tensor_axis import TensorAxis
 
 # What is seen at the very end of a tensor is too little to say that a halo is enough.
 _SHOWN = 0.75
@@ -41,14 +41,14 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class ErrorCurve:
     """Of the voxels at a distance >= d from a cut, d = 0, 1, ...: their largest excess, and whether they agree."""
 
     worst: NDArray[np.float64]
     within: NDArray[np.bool_]
 
     @classmethod
-    def merged(cls, curves: "Sequence[Curve]") -> "Curve":
+    def merged(cls, curves: "Sequence[ErrorCurve]") -> "ErrorCurve":
         """The worst of several, as far as the longest of them shows; of none, that nothing is known."""
         longest = max((len(c.worst) for c in curves), default=0)
         if not longest:
@@ -69,7 +69,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeOutput:
     """Inputs of sizes that the network takes, and what it gives of the whole of them."""
 
     run: Run
@@ -77,7 +77,7 @@ class Whole:
     outputs: list[NDArray[Any]]
     agree: tuple[Agreement, ...]
 
-    def curve(self, cut: Cut) -> Curve:
+    def curve(self, cut: Cut) -> ErrorCurve:
         """How a tile that is cut along one axis differs, by the distance from the cut.
 
         Raises:
@@ -91,7 +91,9 @@ class Whole:
                 # All of an output that does not have the axis depends on what is cut off.
                 length = cut.size
                 curves.append(
-                    Curve(np.full(length, excess.max(initial=0.0)), np.full(length, not (excess > 1).any()))
+                    ErrorCurve(
+                        np.full(length, excess.max(initial=0.0)), np.full(length, not (excess > 1).any())
+                    )
                 )
                 continue
             others = tuple(i for i in range(excess.ndim) if i != port.dim)
@@ -101,15 +103,15 @@ class Whole:
                     distance, excess.max(axis=others, initial=0.0), (excess > 1).mean(axis=others), allowed
                 )
             )
-        return Curve.merged(curves)
+        return ErrorCurve.merged(curves)
 
-    def tile(self, cuts: Sequence[Cut]) -> "Tile":
+    def tile(self, cuts: Sequence[Cut]) -> "TileErrors":
         """How a tile differs from the whole; it is run once, whatever halos are tried on it then."""
         found = [
             (excess, [(c.axis.outputs[index], self._distance(c, index)) for c in cuts], self.agree[index])
             for index, excess in self._excesses(cuts)
         ]
-        return Tile(tuple(found))
+        return TileErrors(tuple(found))
 
     def _excesses(self, cuts: Sequence[Cut]) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """For each output, the excess where the tile and the whole overlap."""
@@ -148,11 +150,12 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class TileErrors:
     """A tile of each output: its excess, how far its places are from a cut along each axis, and what is tolerated."""
 
     outputs: tuple[
-        tuple[NDArray[np.float64], Sequence[tuple[Port | None, NDArray[np.int64] | None]], Agreement], ...
+        tuple[NDArray[np.float64], Sequence[tuple[TensorAxis | None, NDArray[np.int64] | None]], Agreement],
+        ...,
     ]
 
     def without(self, halo: Sequence[int]) -> tuple[float, bool]:
@@ -173,7 +176,7 @@ class Tile:
 
 def _curve(
     distance: NDArray[np.int64], worst: NDArray[np.float64], mismatched: NDArray[np.float64], allowed: float
-) -> Curve:
+) -> ErrorCurve:
     """The curve of what was found at each place along an axis; `allowed` is the share of the places that may mismatch."""
     length = max(0, int(distance.max(initial=-1)) + 1)
     at, kept = np.zeros((3, length)), distance >= 0
@@ -182,4 +185,4 @@ def _curve(
     np.add.at(at[2], distance[kept], 1.0)
     largest = np.maximum.accumulate(at[0, ::-1])[::-1]
     share, places = np.cumsum(at[1:, ::-1], axis=1)[:, ::-1]
-    return Curve(largest, share <= allowed * places * (1 + 1e-9))
+    return ErrorCurve(largest, share <= allowed * places * (1 + 1e-9))

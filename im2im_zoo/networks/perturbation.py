@@ -1,4 +1,4 @@
-"""What changes on one side of a cut when all on its other side is replaced. One trial of `reach`; it draws no conclusion.
+"""What changes on one side of a cut when all on its other side is replaced. One trial of `receptive_field`; it draws no conclusion.
 
 A voxel counts as changed if any bit of it differs. A convolution's sum at a place is made of the same numbers in the same
 order, so what does not depend on what was replaced stays as it is to the last bit. This does not hold for algorithms that
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Tensors, starts, stops
-from im2im_zoo.networks.ports import NetworkAxis, Port
+from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
 
 # Of the largest number in an output. Errors of single precision add up to about 1e-6 of it in deep networks.
 _ROUNDING = 64 * float(np.finfo(np.float32).eps)
@@ -24,7 +24,7 @@ _FLAT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Felt:
+class Influence:
     """What was felt of a cut; distances in voxels of the reference.
 
     Attributes:
@@ -44,7 +44,7 @@ class Felt:
     fading: bool
 
     @classmethod
-    def union(cls, several: "Sequence[Felt]") -> "Felt":
+    def union(cls, several: "Sequence[Influence]") -> "Influence":
         """What was felt in any of several trials."""
         rounded = [f.beyond_rounding for f in several]
         return cls(
@@ -77,7 +77,9 @@ class Side:
             result.append(array)
         return result
 
-    def felt(self, plain: Sequence[NDArray[Any]], changed: Sequence[NDArray[Any]], numbers: bool) -> Felt:
+    def felt(
+        self, plain: Sequence[NDArray[Any]], changed: Sequence[NDArray[Any]], numbers: bool
+    ) -> Influence:
         """How far on the other side outputs changed.
 
         Args:
@@ -95,13 +97,13 @@ class Side:
                     "network can be run in one tile only"
                 )
             results.append(self._felt_in(_changes(a, b), port, numbers))
-        return Felt.union(results)
+        return Influence.union(results)
 
-    def _felt_in(self, change: NDArray[np.float64], port: Port | None, numbers: bool) -> Felt:
+    def _felt_in(self, change: NDArray[np.float64], port: TensorAxis | None, numbers: bool) -> Influence:
         if port is None:
             any_at_all = bool(change.any())
             large = numbers and bool((change > _ROUNDING).any())
-            return Felt(0, self.cut, any_at_all, None if large else 0, large, False)
+            return Influence(0, self.cut, any_at_all, None if large else 0, large, False)
         profile = change.max(axis=tuple(i for i in range(change.ndim) if i != port.dim), initial=0.0)
         voxels = np.arange(len(profile))
         far = stops(port, voxels) - self.cut if self.before else self.cut - starts(port, voxels)
@@ -110,20 +112,22 @@ class Side:
         return _felt(far[order], profile[order], numbers)
 
 
-def _felt(far: NDArray[np.int64], profile: NDArray[np.float64], numbers: bool) -> Felt:
+def _felt(far: NDArray[np.int64], profile: NDArray[np.float64], numbers: bool) -> Influence:
     """Of the changes at each of some distances, ascending."""
     if not len(far):
-        return Felt(0, 0, True, None, False, False)
+        return Influence(0, 0, True, None, False, False)
     shown = int(far[-1])
     voxels = int(far[profile > 0].max(initial=0))
     if not numbers:
-        return Felt(voxels, shown, voxels == shown, 0, False, False)
+        return Influence(voxels, shown, voxels == shown, 0, False, False)
     rounded = int(far[profile > _ROUNDING].max(initial=0))
     halfway = profile[(far > shown / 4) & (far <= shown / 2)]
     end = float(np.median(profile[far > shown * 7 / 8]))
     level, endless = bool(len(halfway)) and end >= _FLAT * float(np.median(halfway)), voxels == shown
     flat = level and end > _ROUNDING
-    return Felt(voxels, shown, endless, None if rounded == shown else rounded, flat, endless and not level)
+    return Influence(
+        voxels, shown, endless, None if rounded == shown else rounded, flat, endless and not level
+    )
 
 
 def _changes(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:

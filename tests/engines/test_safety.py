@@ -18,9 +18,8 @@ from packages_for_tests import small_unet
 from torch import nn
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines import open_engine
-from im2im_zoo.engines.onnx_file import read_asks
-from im2im_zoo.engines.vetting import vet_weights
+from im2im_zoo.engines import open_engine, vet_weights
+from im2im_zoo.engines.onnx_file import scan_onnx
 
 
 class Writes(nn.Module):
@@ -185,7 +184,7 @@ def test_ordinary_onnx_asks_for_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter that old runtimes need
         torch.onnx.export(network, (torch.zeros(1, 1, 16, 16),), str(path), dynamo=False, opset_version=17)
-    asks = read_asks(path)
+    asks = scan_onnx(path)
     assert (asks.external, asks.huge) == ([], [])
     assert len(onnx.load(str(path)).graph.node) > 5
 

@@ -1,25 +1,27 @@
-"""Calling a torch module with numpy arrays: what the engines that use torch share."""
+"""Call a torch module with numpy arrays. Shared by the engines that use torch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.base import call_error
+from im2im_zoo.engines.base import RunOptions, Weights, call_error
 
 if TYPE_CHECKING:
     import torch
 
 
-def torch_device(weights: Path, weights_format: str, device: str) -> "torch.device":
-    """The torch device of a name.
+TORCH_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def torch_device(weights: Weights, device: str) -> "torch.device":
+    """Return the torch device of a name.
 
     Raises:
-        PackageError: it is not there.
+        PackageError: the device is not available.
     """
     import torch
 
@@ -28,7 +30,7 @@ def torch_device(weights: Path, weights_format: str, device: str) -> "torch.devi
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         raise PackageError(
-            f"{weights} ({weights_format}): device {device!r} is not available to torch: "
+            f"{weights}: device {device!r} is not available to torch: "
             f"{str(error).splitlines()[0]}; use device cpu"
         ) from error
     return found
@@ -36,7 +38,7 @@ def torch_device(weights: Path, weights_format: str, device: str) -> "torch.devi
 
 @contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
-    """Sets torch's threads for one call; they are the process's, so they are put back after it."""
+    """Set torch's threads for one call; they are the process's, so they are put back after it."""
     import torch
 
     before = torch.get_num_threads()
@@ -50,32 +52,24 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class TorchCaller:
+class TorchModule:
     """A torch module on a device, called with numpy arrays.
 
-    Convolutions run with the channels last, which is up to twice as fast on CPUs, and what tensor cores read. A network that
-    relies on channels first (by `view`) is found out by its first call, and loaded again as it was.
+    Convolutions run with the channels last, which is up to twice as fast on CPUs, and the layout that tensor cores read. A
+    network that relies on channels first (by `view`) fails in its first call, and is loaded again as it was.
 
     Args:
-        load: gives the module on the device, in evaluation mode; whether its convolutions may be given the channels last.
-        weights, weights_format: of the package, for messages.
+        load: returns the module on the device, in evaluation mode; its argument is whether to lay out the weights of
+            convolutions for channels that come last.
+        weights: of the package, for messages.
         device: of torch.
-        threads: within one call (default: as torch chooses).
-        precision: of the numbers within the network.
+        options: threads and precision.
     """
 
     def __init__(
-        self,
-        load: Callable[[bool], Any],
-        weights: Path,
-        weights_format: str,
-        device: "torch.device",
-        threads: int | None,
-        precision: str,
+        self, load: Callable[[bool], Any], weights: Weights, device: "torch.device", options: RunOptions
     ) -> None:
-        self._load = load
-        self._weights, self._format = weights, weights_format
-        self._device, self._threads, self._precision = device, threads, precision
+        self._load, self._weights, self._device, self._options = load, weights, device, options
         self._last = device.type in ("cpu", "cuda")
         self._module = load(self._last)
 
@@ -83,7 +77,7 @@ class TorchCaller:
         """Run the module once without gradients.
 
         Raises:
-            PackageError: it refuses the arrays or returns something else than tensors.
+            PackageError: the module refuses the arrays or returns anything but tensors.
         """
         try:
             return self._call(inputs)
@@ -99,20 +93,20 @@ class TorchCaller:
 
         try:
             with (
-                limited_threads(self._threads),
+                limited_threads(self._options.threads),
                 torch.inference_mode(),
-                _numbers(self._device, self._precision),
+                _precision(self._device, self._options.precision),
             ):
                 tensors = [
                     None if a is None else self._placed(torch.from_numpy(_writable(a))) for a in inputs
                 ]
                 result = self._module(*_without_last_none(tensors))
         except (RuntimeError, TypeError, ValueError, IndexError, MemoryError) as error:
-            raise call_error(self._weights, self._format, inputs, error) from error
+            raise call_error(self._weights, inputs, error) from error
         outputs = [result] if isinstance(result, torch.Tensor) else result
         if not isinstance(outputs, list | tuple) or not all(isinstance(o, torch.Tensor) for o in outputs):
             raise PackageError(
-                f"{self._weights} ({self._format}): the network returns {type(result).__name__}; "
+                f"{self._weights}: the network returns {type(result).__name__}; "
                 "a package's network returns a tensor, or a list or tuple of tensors"
             )
         return [_array(o) for o in outputs]
@@ -124,7 +118,7 @@ class TorchCaller:
 
 
 def channels_last(module: Any) -> Any:
-    """The module, with the weights of its convolutions laid out for channels that come last; it is changed."""
+    """Lay out the weights of a module's convolutions for channels that come last, in place, and return it."""
     layouts = _layouts()
     for weight in module.parameters():
         if weight.ndim in layouts:
@@ -133,7 +127,7 @@ def channels_last(module: Any) -> Any:
 
 
 def _layouts() -> "dict[int, torch.memory_format]":
-    """By the number of axes of a tensor: those of images with and without depth."""
+    """Return the layouts of images without and with depth, by the number of axes of a tensor."""
     import torch
 
     return {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -142,21 +136,21 @@ def _layouts() -> "dict[int, torch.memory_format]":
 def _array(tensor: "torch.Tensor") -> NDArray[Any]:
     import torch
 
-    # numpy has no bfloat16, and half precision is a matter of the network's inside.
+    # numpy has no bfloat16, and half precision is internal to the network.
     wide = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
     return np.ascontiguousarray(wide.cpu().numpy()).reshape(tuple(tensor.shape))
 
 
 def _without_last_none(tensors: list[Any]) -> list[Any]:
-    """Optional inputs at the end that are not given are left to the network's own defaults."""
+    """Leave optional inputs at the end that are not given to the network's own defaults."""
     while tensors and tensors[-1] is None:
         tensors = tensors[:-1]
     return tensors
 
 
 @contextmanager
-def _numbers(device: "torch.device", precision: str) -> Iterator[None]:
-    """The numbers within the network. On CUDA: float32 is no TF32, and the same call gives the same bits."""
+def _precision(device: "torch.device", precision: str) -> Iterator[None]:
+    """Set the numbers within the network. On CUDA: float32 is no TF32, and the same call gives the same bits."""
     import torch
 
     lower = precision != "float32"

@@ -17,7 +17,7 @@ _VOXELS = 2**20  # of the longest image that is tried, if it is longer than _LEN
 _LENGTH = 1024
 
 
-def receptive_field(
+def receptive_field_radius(
     network: "Call | nn.Module", channels: int, grid: Grid, *, limit: int = 2048
 ) -> tuple[int, ...] | None:
     """How far an input voxel reaches, in voxels along each space axis; None if it reaches everywhere.

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class TensorAxis:
     """The axis in one tensor: it is `dim` of its dimensions, and has `floor(size * scale) + offset` voxels.
 
     `size` counts the voxels of the reference, the first input that has the axis. An `offset` is cut off, or added, in equal
@@ -41,5 +41,5 @@ class NetworkAxis:
     minimum: int
     step: int
     fixed: bool
-    inputs: tuple[Port | None, ...]
-    outputs: tuple[Port | None, ...]
+    inputs: tuple[TensorAxis | None, ...]
+    outputs: tuple[TensorAxis | None, ...]

@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Run
-from im2im_zoo.networks.ports import NetworkAxis, Port
-from im2im_zoo.networks.reach import Extent, reach
+from im2im_zoo.networks.receptive_field import Extent, measure_receptive_field
+from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
 
 ENGINES = [
     "torch",
@@ -77,7 +77,7 @@ def test_the_reach_of_a_stack_of_layers_is_the_one_that_can_be_counted(name: str
     stack = STACKS[name]
     axes = axes_of(stack)
     run = run_of(engine, stack.network(), axes[0].minimum + 8 * stack.step)
-    found = reach(run, axes, [noise(1, 1, 32, 32)], "x")
+    found = measure_receptive_field(run, axes, [noise(1, 1, 32, 32)], "x")
     assert (found.extent, found.voxels) == (Extent.EXACT, stack.reach(axes[1]))
 
 
@@ -86,7 +86,7 @@ def test_tiles_with_the_reach_equal_the_whole(name: str) -> None:
     stack = STACKS[name]
     axes = axes_of(stack)
     run = torch_run(stack.network())
-    halo = reach(run, axes, [noise(1, 1, 32, 32)], "y").voxels
+    halo = measure_receptive_field(run, axes, [noise(1, 1, 32, 32)], "y").voxels
     step, least = stack.step, axes[0].minimum
     begin, length = 3 * step, least + (-(-(2 * halo + 8) // step)) * step
     size = begin + length + 5 * step
@@ -101,7 +101,7 @@ def test_tiles_with_the_reach_equal_the_whole(name: str) -> None:
 def test_the_reach_of_random_stacks_is_the_one_that_can_be_counted(stack: Stack) -> None:
     axes = axes_of(stack)
     for run in (torch_run(stack.network()), onnx_run(onnx_bytes(stack.network(), torch.zeros(1, 1, 64, 64)))):
-        found = reach(run, axes, [noise(1, 1, 32, 32)], "x")
+        found = measure_receptive_field(run, axes, [noise(1, 1, 32, 32)], "x")
         assert (found.extent, found.voxels) == (Extent.EXACT, stack.reach(axes[1]))
 
 
@@ -113,7 +113,7 @@ def test_the_reach_of_a_basic_unet_is_that_of_its_longest_way(engine: str) -> No
     expected = basic_unet_path().reach(axes[1])
     # A single voxel reaches 15 further, from the first to the last of a window of 16; no tile begins at the last.
     assert expected == 94
-    found = reach(run_of(engine, network), axes, [noise(1, 1, 64, 64)], "x")
+    found = measure_receptive_field(run_of(engine, network), axes, [noise(1, 1, 64, 64)], "x")
     assert (found.extent, found.voxels) == (Extent.EXACT, expected)
 
 
@@ -121,7 +121,9 @@ def test_each_axis_has_its_own_reach() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv3d(1, 2, (1, 3, 7), padding=(0, 1, 3)), nn.ReLU(), nn.Conv3d(2, 1, 1))
     axes = same_axes("zyx", 1, 1)
-    assert [reach(torch_run(network), axes, [noise(1, 1, 4, 8, 8)], a).voxels for a in "zyx"] == [0, 1, 3]
+    assert [
+        measure_receptive_field(torch_run(network), axes, [noise(1, 1, 4, 8, 8)], a).voxels for a in "zyx"
+    ] == [0, 1, 3]
 
 
 class Everywhere(nn.Module):
@@ -179,12 +181,17 @@ GLOBAL = {
 def test_what_depends_on_the_whole_image_is_global(name: str, engine: str) -> None:
     torch.manual_seed(0)
     run = run_of(engine, GLOBAL[name]().eval())
-    assert reach(run, same_axes("yx", 32, 16), [noise(1, 1, 64, 64)], "x").extent is Extent.GLOBAL
+    assert (
+        measure_receptive_field(run, same_axes("yx", 32, 16), [noise(1, 1, 64, 64)], "x").extent
+        is Extent.GLOBAL
+    )
 
 
 def test_attention_is_global() -> None:
     torch.manual_seed(0)
-    found = reach(torch_run(Attention().eval()), same_axes("yx", 4, 4), [noise(1, 1, 16, 16)], "y")
+    found = measure_receptive_field(
+        torch_run(Attention().eval()), same_axes("yx", 4, 4), [noise(1, 1, 16, 16)], "y"
+    )
     assert found.extent is Extent.GLOBAL
 
 
@@ -192,7 +199,10 @@ def test_a_network_of_one_size_is_global_if_it_depends_on_all_of_it() -> None:
     torch.manual_seed(0)
     run = torch_run(GLOBAL["U-Net with instance norm"]())
     assert (
-        reach(run, same_axes("yx", 256, 32, fixed=True), [noise(1, 1, 256, 256)], "x").extent is Extent.GLOBAL
+        measure_receptive_field(
+            run, same_axes("yx", 256, 32, fixed=True), [noise(1, 1, 256, 256)], "x"
+        ).extent
+        is Extent.GLOBAL
     )
 
 
@@ -200,7 +210,7 @@ def test_a_network_of_one_size_is_global_if_it_depends_on_all_of_it() -> None:
 def test_upsampling_with_aligned_corners_cannot_be_tiled_though_it_is_local(fixed: bool) -> None:
     torch.manual_seed(0)
     axes = same_axes("yx", 64, 2, fixed)
-    found = reach(torch_run(Aligned().eval()), axes, [noise(1, 1, 64, 64)], "x")
+    found = measure_receptive_field(torch_run(Aligned().eval()), axes, [noise(1, 1, 64, 64)], "x")
     assert found.extent is Extent.GLOBAL
     assert "where in its input" in found.note
 
@@ -210,7 +220,8 @@ def test_a_step_that_is_not_the_network_s_is_found_out() -> None:
     network = BasicUNet(2, 1, 1, features=(4, 4, 4, 8, 8, 4), norm="batch").eval()
     # It pads itself, and so takes any size; its pooling windows begin where a tile does.
     assert (
-        reach(torch_run(network), same_axes("yx", 32, 1), [noise(1, 1, 64, 64)], "x").extent is Extent.GLOBAL
+        measure_receptive_field(torch_run(network), same_axes("yx", 32, 1), [noise(1, 1, 64, 64)], "x").extent
+        is Extent.GLOBAL
     )
 
 
@@ -219,28 +230,30 @@ def test_what_a_layer_loses_at_a_cut_counts_though_nothing_depends_on_it() -> No
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return F.pad(F.pad(x, (5, -5)), (-5, 5))
 
-    found = reach(torch_run(ThereAndBack()), same_axes("yx", 16, 1), [noise(1, 1, 32, 32)], "x")
+    found = measure_receptive_field(
+        torch_run(ThereAndBack()), same_axes("yx", 16, 1), [noise(1, 1, 32, 32)], "x"
+    )
     assert (found.extent, found.voxels) == (Extent.EXACT, 5)
 
 
 def test_a_network_of_one_size_is_probed_within_it() -> None:
     run = torch_run(Stack((same3,) * 7).network())
     axes = same_axes("yx", 64, 32, fixed=True)
-    found = reach(run, axes, [noise(1, 1, 64, 64)], "y")
+    found = measure_receptive_field(run, axes, [noise(1, 1, 64, 64)], "y")
     assert (found.extent, found.voxels) == (Extent.EXACT, 7)
 
 
 def test_a_reach_that_does_not_fit_into_the_one_size_is_at_least_what_was_seen() -> None:
     run = torch_run(basic_unet_path().network())
-    found = reach(run, same_axes("yx", 128, 16, fixed=True), [noise(1, 1, 128, 128)], "y")
+    found = measure_receptive_field(run, same_axes("yx", 128, 16, fixed=True), [noise(1, 1, 128, 128)], "y")
     assert (found.extent, found.voxels) == (Extent.AT_LEAST, 64)
 
 
 def test_a_reach_beyond_the_limit_is_at_least_what_was_seen_and_no_global_operation() -> None:
     stack = basic_unet_path()
     run, axes = torch_run(stack.network()), same_axes("yx", 32, 16)
-    assert reach(run, axes, [noise(1, 1, 32, 32)], "x", limit=128).extent is Extent.AT_LEAST
-    assert reach(run, axes, [noise(1, 1, 32, 32)], "x", limit=256).voxels == 94
+    assert measure_receptive_field(run, axes, [noise(1, 1, 32, 32)], "x", limit=128).extent is Extent.AT_LEAST
+    assert measure_receptive_field(run, axes, [noise(1, 1, 32, 32)], "x", limit=256).voxels == 94
 
 
 class TwoAndTwo(nn.Module):
@@ -259,10 +272,10 @@ class TwoAndTwo(nn.Module):
 
 def two_and_two_axes() -> list[NetworkAxis]:
     half = Fraction(1, 2)
-    outputs = [(Port(d, Fraction(2)), Port(d, half, -2)) for d in (2, 3)]
+    outputs = [(TensorAxis(d, Fraction(2)), TensorAxis(d, half, -2)) for d in (2, 3)]
     return [
-        NetworkAxis("y", 16, 4, False, (Port(2), Port(0, half)), outputs[0]),
-        NetworkAxis("x", 16, 4, False, (Port(3), Port(2, half)), outputs[1]),
+        NetworkAxis("y", 16, 4, False, (TensorAxis(2), TensorAxis(0, half)), outputs[0]),
+        NetworkAxis("x", 16, 4, False, (TensorAxis(3), TensorAxis(2, half)), outputs[1]),
     ]
 
 
@@ -279,7 +292,7 @@ def test_several_inputs_and_outputs_of_other_scales_and_orders_are_measured_in_v
         run = two_and_two_onnx(network, example)
     example_arrays = [noise(1, 1, 16, 16), noise(8, 1, 8)]
     for name in "yx":
-        found = reach(run, two_and_two_axes(), example_arrays, name)
+        found = measure_receptive_field(run, two_and_two_axes(), example_arrays, name)
         # The guide: two voxels of half the size, and one for the last convolution, which is cropped.
         assert (found.extent, found.voxels) == (Extent.EXACT, 6)
 
@@ -307,8 +320,11 @@ def test_an_input_that_is_not_given_stays_so() -> None:
         assert inputs[1] is None
         return torch_run(Stack((same3,)).network())([inputs[0]])
 
-    axes = [NetworkAxis(a, 4, 4, False, (Port(d), Port(d)), (Port(d),)) for d, a in ((2, "y"), (3, "x"))]
-    assert reach(run, axes, [noise(1, 1, 8, 8), None], "y").voxels == 1
+    axes = [
+        NetworkAxis(a, 4, 4, False, (TensorAxis(d), TensorAxis(d)), (TensorAxis(d),))
+        for d, a in ((2, "y"), (3, "x"))
+    ]
+    assert measure_receptive_field(run, axes, [noise(1, 1, 8, 8), None], "y").voxels == 1
 
 
 def test_whole_numbers_are_replaced_by_those_of_the_example() -> None:
@@ -322,7 +338,7 @@ def test_whole_numbers_are_replaced_by_those_of_the_example() -> None:
         return torch_run(conv)([image.astype(np.float32)])
 
     image = np.random.default_rng(0).choice(np.array([3, 7], np.uint8), (1, 1, 16, 16))
-    assert reach(run, same_axes("yx", 4, 1), [image], "y").voxels == 2
+    assert measure_receptive_field(run, same_axes("yx", 4, 1), [image], "y").voxels == 2
 
 
 def test_rounding_that_reaches_everywhere_does_not_look_like_reach() -> None:
@@ -335,11 +351,13 @@ def test_rounding_that_reaches_everywhere_does_not_look_like_reach() -> None:
         dust = np.float32(np.abs(finite).max() * 1e-7 * (1 + np.cos(np.nansum(output, dtype=np.float64))))
         return [output + dust + (np.nan if np.isnan(output).any() else 0)]
 
-    found = reach(run, same_axes("yx", 16, 1), [noise(1, 1, 32, 32)], "x")
+    found = measure_receptive_field(run, same_axes("yx", 16, 1), [noise(1, 1, 32, 32)], "x")
     assert (found.extent, found.voxels) == (Extent.EXACT, 3)
     assert "rounding" in found.note
 
 
 def test_a_network_that_takes_none_of_its_declared_sizes_is_refused_in_its_own_words() -> None:
     with pytest.raises(PackageError, match="expected input"):
-        reach(torch_run(nn.Conv2d(3, 1, 3)), same_axes("yx", 16, 1), [noise(1, 1, 16, 16)], "x")
+        measure_receptive_field(
+            torch_run(nn.Conv2d(3, 1, 3)), same_axes("yx", 16, 1), [noise(1, 1, 16, 16)], "x"
+        )
