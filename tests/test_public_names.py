@@ -52,9 +52,7 @@ def test_earlier_names_work_and_name_their_successor(name: str) -> None:
         "workflows.training",
     ],
 )
-def test_the_examples_of_docstrings_run(
-    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_of_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = importlib.import_module(f"im2im_zoo.{module}")
     result = doctest.testmod(found, optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -63,11 +63,14 @@ def _is_there(source: str) -> bool:
 
 
 def _write_page(report: "ValidationReport", path: Path) -> None:
-    from im2im_zoo.core.atomic_write import write_atomically
+    from im2im_zoo.core.atomic import write_text
     from im2im_zoo.core.errors import PackageError
     from im2im_zoo.packaging.validation.page import validation_page
 
-    write_atomically(path, validation_page(report).encode("utf-8"), PackageError)
+    try:
+        write_text(path, validation_page(report))
+    except OSError as error:
+        raise PackageError(f"{path} cannot be written: {error}") from error
     say(f"Wrote {path}")
 
 

@@ -5,7 +5,6 @@ is verified before it is run). The weights themselves are read without unpicklin
 """
 
 import functools
-import hashlib
 import importlib
 import re
 import types
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.hashing import sha256_of
+from im2im_zoo.core.moved_names import current_name
 from im2im_zoo.engines.base import (
     PRECISIONS,
     BaseEngine,
@@ -119,9 +120,11 @@ def _build_network(weights: Weights) -> "torch.nn.Module":
 
 
 def _import_from_library(architecture: Any) -> Callable[..., Any]:
+    name = str(architecture.callable)
+    path = current_name(f"{architecture.import_from}.{name}")
+    module, *names = path.rsplit(".", 1 + name.count("."))
     try:
-        module = importlib.import_module(str(architecture.import_from))
-        found = functools.reduce(getattr, str(architecture.callable).split("."), module)
+        found = functools.reduce(getattr, names, importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise PackageError(_missing_library(architecture, error)) from error
     return found  # type: ignore[return-value]
@@ -137,7 +140,7 @@ def _import_from_file(architecture: Any, root: Path) -> Callable[..., Any]:
     # Read once, so that what is verified is what runs.
     content = path.read_bytes()
     expected = architecture.sha256
-    actual = hashlib.sha256(content).hexdigest()
+    actual = sha256_of(content)
     if expected is not None and str(expected) != actual:
         raise PackageError(
             f"{path}: the architecture's SHA-256 is {actual}, but the RDF gives {expected}: the file was changed and "

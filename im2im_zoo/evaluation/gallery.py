@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from im2im_zoo.core.atomic_write import write_atomically
-from im2im_zoo.core.errors import EvaluationError
+from im2im_zoo.evaluation.files import write_file
 from im2im_zoo.evaluation.panels import Panel, render_panel
 from im2im_zoo.evaluation.plots import png_bytes
 from im2im_zoo.pages import Card, PageImage, data_uri, render
@@ -60,7 +59,7 @@ def write_gallery(path: str | Path, gallery: Gallery) -> Path:
         rows=[_row_section(row) for row in gallery.rows],
         shown_items=_SHOWN_ITEMS,
     )
-    return write_atomically(Path(path), page.encode("utf-8"), EvaluationError)
+    return write_file(Path(path), page.encode("utf-8"))
 
 
 @dataclass(frozen=True, slots=True)

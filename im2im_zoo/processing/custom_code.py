@@ -3,14 +3,12 @@
 Three things stand before the first line of it runs: the caller's consent, a source below `root`, and the
 sha256 of the description, where there is one. The bytes that are hashed are the bytes that run.
 
-Files that are byte for byte ours (`processing/custom/`, `instances/methods/`) need no consent, wherever they lie; a recipe names
-those of operations `im2im_zoo/FILE.py`.
+Files that are byte for byte those of a version of im2im_zoo (`core.released_files`) need no consent, wherever they lie; a
+recipe names today's operations `im2im_zoo/FILE.py`.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,35 +16,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from im2im_zoo.core.errors import ProcessingError
+from im2im_zoo.core.hashing import sha256, sha256_of
+from im2im_zoo.core.released_files import find_released
 
 if TYPE_CHECKING:
     from bioimageio.spec.model import v0_5
 
 _OURS = Path(__file__).with_name("custom")
 _PREFIX = "im2im_zoo/"
-
-
-@functools.cache
-def our_operations() -> Mapping[str, str]:
-    """Return the name that each of our files of operations defines, by its sha256."""
-    return {digest: path.stem for digest, path in _hashed(_OURS)}
-
-
-@functools.cache
-def our_grouping_names() -> Mapping[str, str]:
-    """Return the name of each of our files of instance methods, without its ending, by its sha256."""
-    return {digest: path.stem for digest, path in _hashed(_OURS.parents[1] / "instances" / "methods")}
-
-
-@functools.cache
-def our_groupings() -> Mapping[str, str]:
-    """Return the name that each of our files of instance methods defines, by its sha256: always `group`."""
-    return dict.fromkeys(our_grouping_names(), "group")
-
-
-def _hashed(folder: Path) -> list[tuple[str, Path]]:
-    files = [path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
-    return [(hashlib.sha256(path.read_bytes()).hexdigest(), path) for path in files]
 
 
 def source_file(operation: v0_5.CustomProcessingDescr, root: Path | None) -> Path:
@@ -64,17 +41,17 @@ def code_sha256(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str
     Raises:
         ProcessingError: as `source_file`.
     """
-    return hashlib.sha256(source_file(operation, root).read_bytes()).hexdigest()
+    return sha256(source_file(operation, root))
 
 
 def our_operation(operation: v0_5.CustomProcessingDescr, root: Path | None) -> str | None:
-    """Return the name of the operation if it is one of ours, by its bytes; else None.
+    """Return the name of the operation if its file is one of ours, of any version, by its bytes; else None.
 
     Raises:
         ProcessingError: as `source_file`.
     """
-    name = our_operations().get(code_sha256(operation, root))
-    return name if name == str(operation.callable) else None
+    name = str(operation.callable)
+    return None if find_released("operation", code_sha256(operation, root), name) is None else name
 
 
 def load_callable(
@@ -93,7 +70,7 @@ def load_callable(
         ProcessingError: no consent, another sha256, a file that cannot be imported, or no such callable in it.
     """
     code = path.read_bytes()
-    digest = hashlib.sha256(code).hexdigest()
+    digest = sha256_of(code)
     if not allow_code and ours.get(digest) != name:
         raise ProcessingError(
             f"{what} runs Python code that came with the package: read it, and allow it with --allow-code (allow_code=True) if you trust it"
@@ -116,7 +93,7 @@ def describe_custom(operation: v0_5.CustomProcessingDescr) -> str:
 
 def _source_path(what: str, source: str, root: Path | None) -> Path:
     if source.startswith(_PREFIX):
-        ours = [f"{_PREFIX}{name}.py" for name in sorted(our_operations().values())]
+        ours = [f"{_PREFIX}{path.name}" for path in sorted(_OURS.glob("*.py")) if path.stem != "__init__"]
         if source not in ours:
             raise ProcessingError(
                 f"{what}: there is none of that name among ours; use one of {', '.join(ours)}"
@@ -152,7 +129,7 @@ def _module(what: str, code: bytes, path: Path) -> ModuleType:
 
     The same bytes at the same path are run once.
     """
-    name = f"im2im_zoo_custom_{hashlib.sha256(str(path).encode() + code).hexdigest()}"
+    name = f"im2im_zoo_custom_{sha256_of(str(path).encode() + code)}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)

@@ -30,9 +30,7 @@ def documented(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def image_of(shape: tuple[int, int]) -> xr.DataArray:
-    return xr.DataArray(
-        np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16), dims=("y", "x")
-    )
+    return xr.DataArray(np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16), dims=("y", "x"))
 
 
 def test_an_executor_in_a_file_of_its_own_gives_the_same_bits(
@@ -72,7 +70,9 @@ def test_a_model_opens_and_measures_its_network_once(
     for name in calls:
         original = getattr(prepare, name)
 
-        def counted(*args: object, name: str = name, original: object = original, **options: object) -> object:
+        def counted(
+            *args: object, name: str = name, original: object = original, **options: object
+        ) -> object:
             calls[name] += 1
             return original(*args, **options)  # type: ignore[operator]
 

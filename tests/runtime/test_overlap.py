@@ -260,7 +260,6 @@ def test_an_optional_input_without_an_image_is_left_out(unet: Package, tmp_path:
 
 
 def test_without_test_tensors_the_reach_is_taken(unet: Package, tmp_path: Path) -> None:
-    pytest.importorskip("im2im_zoo.package.reference")
     overlap = measure_overlap(unet, ModuleEngine(small_unet()), axes_of(), cache=tmp_path)
     assert overlap.halo == {"y": REACH, "x": REACH}
     assert (overlap.source, overlap.error) == ("receptive field", None)

@@ -5,7 +5,6 @@ which everything of im2im_zoo that it needs is written out: whoever has torch, a
 """
 
 import ast
-import hashlib
 import importlib.util
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.recipe.components import Component, as_component, is_component
 
 FILE = "architecture.py"
@@ -163,7 +163,7 @@ class _Bundle:
 
 
 def _file(path: Path) -> dict[str, str]:
-    return {"source": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"source": path.name, "sha256": sha256(path)}
 
 
 def _stands_alone(path: Path, module: str, root: Path | None) -> bool:

@@ -9,8 +9,9 @@ import xarray as xr
 from bioimageio.spec.model import v0_5
 
 from im2im_zoo.core.errors import ProcessingError
+from im2im_zoo.core.released_files import trusted_callables
 from im2im_zoo.processing.blocks import names, tensor_name
-from im2im_zoo.processing.custom_code import describe_custom, load_callable, our_operations, source_file
+from im2im_zoo.processing.custom_code import describe_custom, load_callable, source_file
 from im2im_zoo.processing.operations.base import Fitted, ProcessingOperation
 
 
@@ -41,7 +42,7 @@ class Custom(ProcessingOperation[v0_5.CustomProcessingDescr]):
             source_file(description, fitted.root),
             str(description.callable),
             sha256=None if description.sha256 is None else str(description.sha256),
-            ours=our_operations(),
+            ours=trusted_callables("operation"),
             allow_code=fitted.allow_code,
         )
         try:
