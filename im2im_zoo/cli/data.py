@@ -183,8 +183,8 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination", advice: "Seq
         )
     counts = Counter(finding.severity for finding in found.findings)
     facts = {
-        "pairs that train": str(len({look.name for look in found.looks if look.part == "train"})),
-        "that validate": str(len({look.name for look in found.looks if look.part == "validation"})),
+        "training pairs": str(len({look.name for look in found.looks if look.part == "train"})),
+        "validation pairs": str(len({look.name for look in found.looks if look.part == "validation"})),
         "errors": str(counts["error"]),
         "warnings": str(counts["warning"]),
     }

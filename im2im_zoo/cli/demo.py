@@ -19,7 +19,7 @@ def run(output: Path, overwrite: bool) -> None:
         show_validation=show_report,
     )
     done = run_demo(output, overwrite=overwrite, steps=steps)
-    ours, otsu = (done.evaluations[k].figures["dice"] for k in ("model", "Otsu"))
+    ours, otsu = (done.evaluations[k].metrics["dice"] for k in ("model", "Otsu"))
     results.print(
         f"\nDice on the held-out image: {ours:.3f} (Otsu's threshold: {otsu:.3f})\n\n"
         f"package     {done.package}\nprediction  {done.prediction}\nreport      {done.page}",

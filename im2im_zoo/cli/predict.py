@@ -1,7 +1,6 @@
 """`im2im-zoo predict`."""
 
 import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ import typer
 
 from im2im_zoo.cli.console import print_json, progress, quantity, results, say
 from im2im_zoo.core.axes import axes_letters
+from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
     from im2im_zoo.runtime import Plan, PredictionResult
     from im2im_zoo.runtime.settings import Halo
 
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
-_BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 _STAGES = {
     "statistics": "Statistics",
     "tiles": "Predicting",
@@ -30,12 +28,10 @@ _STAGES = {
 
 def parse_memory(text: str) -> int:
     """Bytes of a size such as 4GB, 500 MB, 2GiB or 1000000."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
-    if not found:
-        raise typer.BadParameter(
-            f"{text!r} is no size; write for example 4GB or 500MB", param_hint="--memory"
-        )
-    return int(float(found[1]) * (_UNITS | _BINARY_UNITS)[found[2] or ""])
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory") from error
 
 
 def parse_halo(text: str) -> "Halo":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import Run
 
-# The page takes under a second to write.
+# The page takes a few seconds to write.
 _PAGE_SECONDS = 120.0
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _RATES = 20  # in the table of those that were tried
@@ -73,9 +73,9 @@ def train_with_progress(
     recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
 ) -> "Run":
     """Train with a progress bar over all epochs; the run's page is written on the way and at the end, however it ends."""
-    from im2im_zoo.cli.run_page import write_run_page
     from im2im_zoo.training.run import is_run, open_run
     from im2im_zoo.training.train import train
+    from im2im_zoo.workflows.run_page import write_run_page
 
     written = time.monotonic()
     with progress("Training", "batches") as bar:

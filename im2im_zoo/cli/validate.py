@@ -71,7 +71,7 @@ def _write_page(report: "ValidationReport", path: Path) -> None:
         write_text(path, validation_page(report))
     except OSError as error:
         raise PackageError(f"{path} cannot be written: {error}") from error
-    say(f"{path} has the page")
+    say(f"Wrote {path}")
 
 
 def show_report(report: "ValidationReport") -> None:

@@ -20,13 +20,13 @@ import platformdirs
 from im2im_zoo.core.atomic import write_json
 from im2im_zoo.core.errors import FULL, PackageError
 from im2im_zoo.core.hashing import sha256, sha256_of
+from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
     import httpx
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _ATTEMPTS = 3
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,10 @@ class Policy:
         text = os.environ.get("IM2IM_ZOO_MAX_DOWNLOAD", "")
         if not text:
             return cls()
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", text.upper())
-        unit = found and (found[2] if found[2] in _UNITS else f"{found[2]}B")
-        if not found or unit not in _UNITS:
-            raise PackageError(f"IM2IM_ZOO_MAX_DOWNLOAD is {text!r}: give a size such as 20GB")
-        return cls(max_bytes=int(float(found[1]) * _UNITS[unit]))
+        try:
+            return cls(max_bytes=parse_size(text))
+        except ValueError as error:
+            raise PackageError(f"IM2IM_ZOO_MAX_DOWNLOAD: {error}") from error
 
 
 def cache_folder() -> Path:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import EvaluationError
 
-# Along these axes an image file holds several images; every figure is taken per image.
+# Along these axes an image file holds several images; every metric is taken per image.
 _IMAGE_AXES = ("batch", "index", "time")
 
 

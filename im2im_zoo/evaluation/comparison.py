@@ -1,4 +1,4 @@
-"""`evaluate`: every figure of one prediction against one target, with their definitions. No files are read here."""
+"""`evaluate`: every metric of one prediction against one target, with their definitions. No files are read here."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,52 +18,53 @@ from im2im_zoo.evaluation.instance import THRESHOLDS
 
 Task = Literal["regression", "semantic", "instance"]
 TASKS: tuple[Task, ...] = get_args(Task)
-Figures = Mapping[str, float]
-_NONE: Mapping[str, Figures] = MappingProxyType({})
+MetricValues = Mapping[str, float]
+_NONE: Mapping[str, MetricValues] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a prediction, and what they mean.
+    """The metrics of a prediction, and what they mean.
 
     Attributes:
         task: what was compared.
-        figures: name -> value, mean over channels (counts: sum). NaN is undefined and is left out of every mean.
-        channels: channel or class name -> its figures; empty when there is only one.
-        definitions: name -> what the figure is, for every name in `figures`.
-        settings: what the figures depend on: threshold, data range ...
+        metrics: name -> value, mean over channels (counts: sum). NaN is undefined and is left out of every mean.
+        channels: channel or class name -> its metrics; empty when there is only one.
+        definitions: name -> what the metric is, for every name in `metrics`.
+        settings: what the metrics depend on: threshold, data range ...
         notes: what was assumed.
         images: over how many images (pairs, and positions along batch, index or time) the mean was taken.
-        per_image: name -> figures of each image and channel, of instances alone.
-        sums: what the pooled figures are made of, likewise.
+        per_image: name -> metrics of each image and channel, of instances alone.
+        sums: what the pooled metrics are made of, likewise.
     """
 
     task: Task
-    figures: Figures
-    channels: Mapping[str, Figures] = field(default_factory=lambda: _NONE)
+    metrics: MetricValues
+    channels: Mapping[str, MetricValues] = field(default_factory=lambda: _NONE)
     definitions: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     images: int = 1
-    per_image: tuple[tuple[str, Figures], ...] = ()
+    per_image: tuple[tuple[str, MetricValues], ...] = ()
     sums: tuple[instance_evaluation.Sums, ...] = ()
 
     def flat(self) -> dict[str, float]:
-        """All figures in one mapping: "pearson" is the mean, "pearson[GFP]" that of one channel."""
-        flat = dict(self.figures)
-        for channel, figures in self.channels.items():
-            flat |= {f"{name}[{channel}]": value for name, value in figures.items()}
+        """All metrics in one mapping: "pearson" is the mean, "pearson[GFP]" that of one channel."""
+        flat = dict(self.metrics)
+        for channel, metrics in self.channels.items():
+            flat |= {f"{name}[{channel}]": value for name, value in metrics.items()}
         return flat
 
     def to_json(self) -> str:
-        """Strict JSON. A figure that is undefined or infinite is null, and `not_finite` says which it was."""
+        """Strict JSON. A metric that is undefined or infinite is null, and `not_finite` says which it was."""
         flat = self.flat()
+        # The keys "figures" are those of earlier releases, which scripts read.
         document = {
             "task": self.task,
             "images": self.images,
-            "figures": self.figures,
+            "figures": self.metrics,
             "channels": dict(self.channels),
-            "per_image": [{"image": name, "figures": figures} for name, figures in self.per_image],
+            "per_image": [{"image": name, "figures": metrics} for name, metrics in self.per_image],
             "not_finite": {k: str(v) for k, v in flat.items() if not math.isfinite(v)},
             "settings": dict(self.settings),
             "definitions": dict(self.definitions),
@@ -85,7 +86,7 @@ def evaluate(
     """Compare a prediction with its target.
 
     Axes go by name: the prediction is transposed, axes of size 1 that one image lacks are dropped, and channels are
-    paired by name where both have names in common, else by order. Figures are taken for each channel of each image
+    paired by name where both have names in common, else by order. Metrics are taken for each channel of each image
     (positions along batch, index and time are images), averaged over images, then over channels.
 
     Args:
@@ -118,7 +119,7 @@ def evaluate(
 
 
 def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation of many images: the mean of each figure over images, counts summed; NaN is left out.
+    """One evaluation of many images: the mean of each metric over images, counts summed; NaN is left out.
 
     Raises:
         EvaluationError: none given, or different tasks, settings or channels.
@@ -141,7 +142,7 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
     weights = [e.images for e in evaluations]
     together = Evaluation(
         task=first.task,
-        figures=_combine([_of_images(e.figures) for e in evaluations], weights),
+        metrics=_combine([_of_images(e.metrics) for e in evaluations], weights),
         channels={c: _combine([e.channels[c] for e in evaluations], weights) for c in first.channels},
         definitions=first.definitions,
         settings=first.settings,
@@ -154,7 +155,7 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
 
 
 def _evaluate_regression(pair: Aligned, data_range: float | None) -> Evaluation:
-    results: list[tuple[int, Figures]] = []
+    results: list[tuple[int, MetricValues]] = []
     for channel, p, t in pair.images():
         _require_finite(p, "prediction", pair.channels[channel])
         _require_finite(t, "target", pair.channels[channel])
@@ -180,12 +181,12 @@ def _evaluate_regression(pair: Aligned, data_range: float | None) -> Evaluation:
 
 
 def _evaluate_masks(pair: Aligned, threshold: float) -> Evaluation:
-    results: list[tuple[int, Figures]] = []
+    results: list[tuple[int, MetricValues]] = []
     for channel, p, t in pair.images():
         _require_finite(p, "prediction", pair.channels[channel])
         _require_finite(t, "target", pair.channels[channel])
         mask = p > threshold if p.dtype.kind == "f" else p > 0  # type: ignore[operator]
-        results.append((channel, semantic.count_pixels(mask, t > 0).figures()))  # type: ignore[operator]
+        results.append((channel, semantic.count_pixels(mask, t > 0).metrics()))  # type: ignore[operator]
     rule = f"value > {threshold:g}" if pair.prediction.dtype.kind == "f" else "value > 0 (not a float image)"
     settings = {"prediction foreground": rule, "target foreground": "value > 0"}
     definitions = {k: semantic.DEFINITIONS[k] for k in ("dice", "iou", "precision", "recall")}
@@ -214,15 +215,15 @@ def _evaluate_classes(
         dims = [d for d in pair.prediction.dims if d != "channel"]
         target = pair.target.squeeze("channel") if "channel" in pair.target.dims else pair.target
         pair = Aligned(xr.DataArray(best, dims=dims).transpose(*target.dims), target, ("all",), pair.notes)
-    per_image: list[Figures] = []
+    per_image: list[MetricValues] = []
     per_class: list[dict[int, dict[str, float]]] = []
     for _, p, t in pair.images():
         matrix = semantic.confusion(
             contingency.as_labels(p, "prediction"), contingency.as_labels(t, "target"), count
         )
-        per_class.append(semantic.class_figures(matrix))
+        per_class.append(semantic.class_metrics(matrix))
         per_image.append(
-            {**semantic.mean_class_figures(per_class[-1]), "accuracy": semantic.accuracy(matrix)}
+            {**semantic.mean_class_metrics(per_class[-1]), "accuracy": semantic.accuracy(matrix)}
         )
     named = without_variances(prediction, target, [])
     names = _class_names(named, count) if probabilities else [f"class {k}" for k in range(count)]
@@ -246,7 +247,7 @@ def _evaluate_instance(pair: Aligned, thresholds: Sequence[float]) -> Evaluation
         (place.get("channel", 0), name, instance_evaluation.sums_of(contingency.overlaps_of(p, t), levels))
         for place, name, p, t in pair.lazy_images()
     ]
-    results = [(channel, instance_evaluation.figures_of(one)) for channel, _, one in sums]
+    results = [(channel, instance_evaluation.metrics_of(one)) for channel, _, one in sums]
     names = results[0][1] if results else {}
     definitions = {name: instance_evaluation.definition(name, levels) for name in names}
     settings = {"matching": "one to one, IoU at or above the threshold, most pairs first, then largest IoU"}
@@ -254,7 +255,7 @@ def _evaluate_instance(pair: Aligned, thresholds: Sequence[float]) -> Evaluation
     return _with_pooled(
         replace(
             made,
-            per_image=tuple((w, instance_evaluation.figures_of(s)) for _, w, s in sums),
+            per_image=tuple((w, instance_evaluation.metrics_of(s)) for _, w, s in sums),
             sums=tuple(s for _, _, s in sums),
         )
     )
@@ -262,18 +263,18 @@ def _evaluate_instance(pair: Aligned, thresholds: Sequence[float]) -> Evaluation
 
 def _with_pooled(made: Evaluation) -> Evaluation:
     """The evaluation with what its images give together, if they are several and sums of them are known."""
-    pooled = instance_evaluation.pooled_figures(made.sums)
+    pooled = instance_evaluation.pooled_metrics(made.sums)
     levels = list(made.sums[0].matched) if made.sums else []
     said = {name: instance_evaluation.definition(name, levels) for name in pooled}
     return replace(
-        made, figures={**_of_images(made.figures), **pooled}, definitions=dict(made.definitions) | said
+        made, metrics={**_of_images(made.metrics), **pooled}, definitions=dict(made.definitions) | said
     )
 
 
 def _assemble(
     task: Task,
     pair: Aligned,
-    results: Sequence[tuple[int, Figures]],
+    results: Sequence[tuple[int, MetricValues]],
     definitions: Mapping[str, str],
     settings: Mapping[str, str],
 ) -> Evaluation:
@@ -281,7 +282,7 @@ def _assemble(
     if not results:
         raise EvaluationError(f"the images are empty ({dict(pair.target.sizes)}): nothing can be compared")
     per_channel = {
-        name: _combine([figures for c, figures in results if c == k]) for k, name in enumerate(pair.channels)
+        name: _combine([metrics for c, metrics in results if c == k]) for k, name in enumerate(pair.channels)
     }
     return Evaluation(
         task,
@@ -294,12 +295,12 @@ def _assemble(
     )
 
 
-def _combine(figures: Sequence[Figures], weights: Sequence[int] | None = None) -> dict[str, float]:
-    """Means (counts: sums) of the figures of several images or channels, without NaN."""
-    shares = list(weights) if weights is not None else [1] * len(figures)
+def _combine(metrics: Sequence[MetricValues], weights: Sequence[int] | None = None) -> dict[str, float]:
+    """Means (counts: sums) of the metrics of several images or channels, without NaN."""
+    shares = list(weights) if weights is not None else [1] * len(metrics)
     combined: dict[str, float] = {}
-    for name in figures[0] if figures else ():
-        pairs = [(f[name], w) for f, w in zip(figures, shares, strict=True) if not math.isnan(f[name])]
+    for name in metrics[0] if metrics else ():
+        pairs = [(f[name], w) for f, w in zip(metrics, shares, strict=True) if not math.isnan(f[name])]
         if instance_evaluation.is_count(name):
             combined[name] = math.fsum(v for v, _ in pairs)
         else:
@@ -307,8 +308,8 @@ def _combine(figures: Sequence[Figures], weights: Sequence[int] | None = None) -
     return combined
 
 
-def _of_images(figures: Figures) -> Figures:
-    return {k: v for k, v in figures.items() if not k.startswith(instance_evaluation.POOLED)}
+def _of_images(metrics: MetricValues) -> MetricValues:
+    return {k: v for k, v in metrics.items() if not k.startswith(instance_evaluation.POOLED)}
 
 
 def _weighted_mean(pairs: Iterable[tuple[float, int]]) -> float:
@@ -332,5 +333,5 @@ def _require_finite(values: NDArray[np.generic], name: str, channel: str) -> Non
     if wrong:
         raise EvaluationError(
             f"{name}, {channel}: {wrong} of {values.size} values are NaN or infinite; "
-            "no figure can be taken until they are replaced or cropped away"
+            "no metric can be taken until they are replaced or cropped away"
         )

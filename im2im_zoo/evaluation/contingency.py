@@ -1,4 +1,4 @@
-"""Which objects of two label images share how many voxels, counted part by part: exact, whatever the parts. No figure is here.
+"""Which objects of two label images share how many voxels, counted part by part: exact, whatever the parts. No metric is here.
 
 Counts are kept sparse: only pairs of objects that touch cost anything, so that 10^5 objects are compared in seconds; and of the
 images one part at a time is in memory, so that they may be of any size.

@@ -1,4 +1,4 @@
-"""Figures for instance labels: AP, F1, panoptic quality, aggregated Jaccard, splits and merges. No images: overlaps in.
+"""Metrics for instance labels: AP, F1, panoptic quality, aggregated Jaccard, splits and merges. No images: overlaps in.
 
 Which objects overlap is counted in `contingency`.
 """

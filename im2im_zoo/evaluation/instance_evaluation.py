@@ -1,4 +1,4 @@
-"""Instance figures of images, and of all images pooled: sums of each image, and what figures are made of sums. Reads no file."""
+"""Instance metrics of images, and of all images pooled: sums of each image, and what metrics are made of sums. Reads no file."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,11 +73,11 @@ def sums_of(found: instance.Overlaps, thresholds: Iterable[float]) -> Sums:
     )
 
 
-def figures_of(sums: Sums) -> dict[str, float]:
+def metrics_of(sums: Sums) -> dict[str, float]:
     """AP at each threshold and their mean; F1, precision, recall, quality and counts at 0.5; AJI, splits, merges, foreground."""
     tp, p, t = sums.matched[HALF], sums.objects_p, sums.objects_t
     ap = {level: _share(n, p + t - n) for level, n in sums.matched.items()}
-    foreground = semantic.PixelCounts(*sums.pixels).figures()
+    foreground = semantic.PixelCounts(*sums.pixels).metrics()
     return {
         "mean_ap": float(np.mean(list(ap.values()))),
         **{f"ap@{level:.2f}": value for level, value in ap.items()},
@@ -99,23 +99,23 @@ def figures_of(sums: Sums) -> dict[str, float]:
     }
 
 
-def pooled_figures(sums: Sequence[Sums]) -> dict[str, float]:
-    """The figures of all images pooled, as `pooled_NAME`; of counts, which are sums anyway, there are none."""
+def pooled_metrics(sums: Sequence[Sums]) -> dict[str, float]:
+    """The metrics of all images pooled, as `pooled_NAME`; of counts, which are sums anyway, there are none."""
     if len(sums) < 2:
         return {}
     total = sums[0]
     for more in sums[1:]:
         total = total + more
-    return {f"{POOLED}{name}": value for name, value in figures_of(total).items() if not is_count(name)}
+    return {f"{POOLED}{name}": value for name, value in metrics_of(total).items() if not is_count(name)}
 
 
 def is_count(name: str) -> bool:
-    """Whether a figure is summed over images and channels, not averaged."""
+    """Whether a metric is summed over images and channels, not averaged."""
     return name.startswith(("tp@", "fp@", "fn@", "objects_", "splits", "merges"))
 
 
 def definition(name: str, thresholds: Sequence[float]) -> str:
-    """What a figure is."""
+    """What a metric is."""
     if name.startswith(POOLED):
         return _POOLED_NOTE + definition(name.removeprefix(POOLED), thresholds)
     if name == "mean_ap":

@@ -1,4 +1,4 @@
-"""The report of an evaluation of instances: its figures, and pictures of where objects are right, missed, split and merged.
+"""The report of an evaluation of instances: its metrics, and pictures of where objects are right, missed, split and merged.
 
 Pictures are of windows of one plane, those with the most objects that are not right; the states are those of the whole objects.
 """
@@ -14,7 +14,7 @@ from im2im_zoo.evaluation.comparison import Evaluation
 from im2im_zoo.evaluation.contingency import as_labels, overlaps_of
 from im2im_zoo.evaluation.object_states import ObjectStates, object_states
 from im2im_zoo.evaluation.panels import Panel
-from im2im_zoo.evaluation.report import Report, Sample, figure_label, format_figure, headlines
+from im2im_zoo.evaluation.report import Report, Sample, format_metric, headlines, metric_label
 from im2im_zoo.processing.blocks import regions
 
 WINDOW = 384  # pixels of a picture's sides, at most
@@ -27,20 +27,20 @@ _MOST_ROWS = 200
 def instance_report(title: str, evaluation: Evaluation, samples: Sequence[Sample]) -> Report:
     """The page of an evaluation of instances, with samples of `worst_windows`."""
     rows = {
-        name: ", ".join(f"{figure_label(k)} {format_figure(k, figures[k])}" for k in _SHOWN if k in figures)
-        for name, figures in evaluation.per_image[:_MOST_ROWS]
+        name: ", ".join(f"{metric_label(k)} {format_metric(k, metrics[k])}" for k in _SHOWN if k in metrics)
+        for name, metrics in evaluation.per_image[:_MOST_ROWS]
     }
     left = len(evaluation.per_image) - len(rows)
     return Report(
         title=title,
         summary="Instance segmentation against the truth, object by object.",
         headlines=headlines(
-            {"prediction": evaluation}, tuple(n for n in _HEADLINES if n in evaluation.figures)
+            {"prediction": evaluation}, tuple(n for n in _HEADLINES if n in evaluation.metrics)
         ),
         samples=tuple(samples),
         evaluations={"prediction": evaluation},
         facts={"Images": rows} if len(rows) > 1 else {},
-        notes=(f"{left} more images are in the figures and not in this table",) if left > 0 else (),
+        notes=(f"{left} more images are in the metrics and not in this table",) if left > 0 else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of images: a `Panel` is what to show, `render` turns it into RGB with a caption that says how. No files, no HTML."""
+"""Pictures of images: a `Panel` is what to show, `render_panel` turns it into RGB with a caption that says how. No files, no HTML."""
 
 import math
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ class ScaleBar:
     text: str
 
 
-def render(panel: Panel, *, longest: int = LONGEST) -> Rendered:
+def render_panel(panel: Panel, *, longest: int = LONGEST) -> Rendered:
     """Draw a panel.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.files import write_file
-from im2im_zoo.evaluation.panels import RGB, Panel, Rendered, render, scale_bar
+from im2im_zoo.evaluation.panels import RGB, Panel, Rendered, render_panel, scale_bar
 
 
 def panel_figure(
@@ -32,7 +32,7 @@ def panel_figure(
 
     if not panels:
         raise EvaluationError("no panels to draw: give at least one")
-    pictures = [render(panel, longest=2 * height) for panel in panels]
+    pictures = [render_panel(panel, longest=2 * height) for panel in panels]
     if aspect is not None:
         pictures = [_crop(p, aspect / len(pictures)) for p in pictures]
     ratios = [p.rgb.shape[1] / p.rgb.shape[0] for p in pictures]

@@ -1,4 +1,4 @@
-"""Figures for predicted intensities: Pearson correlation, SSIM, PSNR, MSE, MAE, NRMSE. Arrays only: no axes, no files.
+"""Metrics for predicted intensities: Pearson correlation, SSIM, PSNR, MSE, MAE, NRMSE. Arrays only: no axes, no files.
 
 Sums are accumulated in float64 over slabs of the first axis, so an image costs little more than itself; sums of
 disjoint parts of an image can be added (`PairSums.__add__`), for images that do not fit in memory.
@@ -38,7 +38,7 @@ DEFINITIONS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PairSums:
-    """Sums over voxel pairs (prediction p, target t) from which every figure but SSIM follows; parts can be added.
+    """Sums over voxel pairs (prediction p, target t) from which every metric but SSIM follows; parts can be added.
 
     Second moments are held about the mean (Chan, Golub & LeVeque 1983), so that a large offset costs no digits.
     """
@@ -161,7 +161,7 @@ def psnr(
 
     Args:
         prediction, target: arrays of one shape.
-        data_range: L, the span of possible intensities; default max(target) - min(target). Published figures of
+        data_range: L, the span of possible intensities; default max(target) - min(target). Published metrics of
             8-bit images take 255: never compare across ranges.
     Returns:
         inf when prediction equals target; NaN when L is not above 0 (a constant target).

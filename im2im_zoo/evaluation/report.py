@@ -1,14 +1,8 @@
-"""One self-contained HTML page about a model: figures, pictures, curves, facts. No script, no network, no outside file.
+"""Report on a model as one HTML page: metrics, pictures, curves, facts. Links lead to files beside the report only."""
 
-All text is escaped; pictures are PNG data URIs; links lead to files beside the report only.
-"""
-
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
@@ -17,8 +11,9 @@ from im2im_zoo.evaluation.comparison import Evaluation
 from im2im_zoo.evaluation.curves import Curve, curve_svg
 from im2im_zoo.evaluation.files import write_file
 from im2im_zoo.evaluation.instance_evaluation import POOLED
-from im2im_zoo.evaluation.panels import Panel, Rendered, render, scale_bar
+from im2im_zoo.evaluation.panels import Panel, Rendered, render_panel, scale_bar
 from im2im_zoo.evaluation.plots import png_bytes
+from im2im_zoo.pages import Card, PageImage, data_uri, render
 
 _SMALL = 256  # pictures narrower than this are enlarged with hard pixels
 
@@ -56,9 +51,9 @@ _BOUNDED = frozenset(LABELS) - {"psnr", "mse", "mae", "nrmse", *_COUNTS}
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure on a card, e.g. Dice 0.95, and what it is set against, e.g. {"Otsu": 0.82}."""
+    """A metric on a card, e.g. Dice 0.95, and values to compare it with, e.g. {"Otsu": 0.82}."""
 
-    figure: str
+    metric: str
     value: float
     baselines: Mapping[str, float] = field(default_factory=dict)
 
@@ -74,17 +69,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page holds, from top to bottom; what is empty is left out.
+    """Content of a report, from top to bottom; empty parts are left out.
 
     Attributes:
         title, summary: a heading and one line.
         headlines: cards; see `headlines`.
         samples: pictures.
         curves: e.g. of the loss (`curve_from_rows`).
-        evaluations: name ("model", "Otsu") -> figures; the first is the model's, the others are set beside it.
+        evaluations: name ("model", "Otsu") -> metrics; the first is the model's, the others are compared with it.
         facts: section ("Recipe", "Data", "Versions", "Timing") -> name -> text.
         links: text -> path of a file, relative to the report.
-        notes: remarks below the figures.
+        notes: remarks below the metrics.
     """
 
     title: str
@@ -98,35 +93,35 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def headlines(evaluations: Mapping[str, Evaluation], figures: tuple[str, ...]) -> tuple[Headline, ...]:
-    """Cards of the first evaluation's `figures`, each set against the other evaluations.
+def headlines(evaluations: Mapping[str, Evaluation], metrics: tuple[str, ...]) -> tuple[Headline, ...]:
+    """Return cards of some metrics of the first evaluation, compared with the other evaluations.
 
     Raises:
-        EvaluationError: a figure that the first evaluation lacks.
+        EvaluationError: a metric that the first evaluation lacks.
     """
     if not evaluations:
         return ()
     (_, model), *others = evaluations.items()
-    lost = [name for name in figures if name not in model.figures]
-    if lost:
-        raise EvaluationError(f"no figure {', '.join(lost)}; there are {', '.join(model.figures)}")
+    missing = [name for name in metrics if name not in model.metrics]
+    if missing:
+        raise EvaluationError(f"no metric {', '.join(missing)}; choose from {', '.join(model.metrics)}")
     return tuple(
-        Headline(name, model.figures[name], {k: e.figures[name] for k, e in others if name in e.figures})
-        for name in figures
+        Headline(name, model.metrics[name], {k: e.metrics[name] for k, e in others if name in e.metrics})
+        for name in metrics
     )
 
 
-def figure_label(figure: str) -> str:
-    """Name of a figure for people: "ap@0.50" -> "AP at IoU 0.50"."""
-    if figure.startswith(POOLED):
-        return f"{figure_label(figure.removeprefix(POOLED))}, pooled"
-    base, _, level = figure.partition("@")
+def metric_label(metric: str) -> str:
+    """Return a metric's name as printed: "ap@0.50" -> "AP at IoU 0.50"."""
+    if metric.startswith(POOLED):
+        return f"{metric_label(metric.removeprefix(POOLED))}, pooled"
+    base, _, level = metric.partition("@")
     return LABELS.get(base, base) + (f" at IoU {level}" if level else "")
 
 
-def format_figure(figure: str, value: float) -> str:
-    """A figure's value for people: counts whole, PSNR in dB, the rest with three or four digits."""
-    base = figure.removeprefix(POOLED).partition("@")[0].partition("[")[0]
+def format_metric(metric: str, value: float) -> str:
+    """Return a metric's value as printed: counts whole, PSNR in dB, the rest with three or four digits."""
+    base = metric.removeprefix(POOLED).partition("@")[0].partition("[")[0]
     if math.isnan(value):
         return "undefined"
     if math.isinf(value):
@@ -148,148 +143,127 @@ def write_report(path: str | Path, report: Report) -> Path:
 
 
 def report_html(report: Report) -> str:
-    """The page as a string; see `write_report`."""
-    style = files("im2im_zoo.evaluation").joinpath("report.css").read_text(encoding="utf-8")
-    body = [
-        f"<header><h1>{escape(report.title)}</h1>",
-        f'<p class="summary">{escape(report.summary)}</p>' if report.summary else "",
-        "</header>",
-        _cards(report.headlines),
-        _section("Pictures", "".join(_sample(s) for s in report.samples)),
-        _section("Training", _curves(report.curves)),
-        _section("Figures", _figures(report.evaluations, report.notes)),
-        _section("Facts", _facts(report.facts, report.links)),
-    ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title>\n<style>\n{style}</style></head>\n"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+    """Return the page as text; see `write_report`."""
+    charts = [(curve.title, curve_svg(curve)) for curve in report.curves]
+    return render(
+        "report.html.j2",
+        title=report.title,
+        summary=report.summary,
+        cards=[_card(headline) for headline in report.headlines],
+        samples=[_sample_section(sample) for sample in report.samples],
+        charts=[(title, svg) for title, svg in charts if svg],
+        tables=_metric_tables(report.evaluations),
+        notes=[*_evaluation_notes(report.evaluations), *map(_capitalized, report.notes)],
+        facts=report.facts,
+        links={text: _relative(target) for text, target in report.links.items()},
     )
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>\n" if content else ""
-
-
-def _cards(cards: tuple[Headline, ...]) -> str:
-    return f'<div class="cards">{"".join(map(_card, cards))}</div>\n' if cards else ""
-
-
-def _card(card: Headline) -> str:
-    against = " · ".join(
-        f"<span>{escape(name)} {format_figure(card.figure, value)}</span>"
-        for name, value in card.baselines.items()
-    )
-    bar = ""
-    if card.figure.partition("@")[0] in _BOUNDED and math.isfinite(card.value):
-        marks = "".join(
-            f'<b style="left:{_percent(v)}"></b>' for v in card.baselines.values() if math.isfinite(v)
-        )
-        bar = f'<div class="bar"><i style="width:{_percent(card.value)}"></i>{marks}</div>'
-    return (
-        f'<div class="card"><div class="name">{escape(figure_label(card.figure))}</div>'
-        f'<div class="value">{format_figure(card.figure, card.value)}</div>{bar}'
-        f'<div class="against">{against}</div></div>'
-    )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * min(1.0, max(0.0, value)):.2f}%"
-
-
-def _sample(sample: Sample) -> str:
-    note = f'<p class="note">{escape(sample.note)}</p>' if sample.note else ""
-    figures = "".join(_figure(render(panel)) for panel in sample.panels)
-    return f'<div class="box sample"><h3>{escape(sample.title)}</h3>{note}<div class="panels">{figures}</div></div>'
-
-
-def _figure(picture: Rendered) -> str:
+def page_image(picture: Rendered) -> PageImage:
+    """Return a drawn panel as an image of a page, with its scale bar and legend."""
     height, width = picture.rgb.shape[:2]
-    data = base64.b64encode(png_bytes(picture.rgb)).decode("ascii")
-    small = ' class="small"' if width < _SMALL else ""
     bar = scale_bar(picture)
-    legend = "".join(
-        f'<span><i style="background:rgb{colour}"></i>{escape(word)}</span>'
-        for colour, word in picture.legend
-    )
-    legend = f'<div class="legend">{legend}</div>' if legend else ""
-    return (
-        f'<figure><div class="picture"><img{small} width="{width}" height="{height}" '
-        f'alt="{escape(picture.title)}: {escape(picture.caption)}" src="data:image/png;base64,{data}">'
-        f'<div class="scale" style="width:{100 * bar.fraction:.3f}%">{escape(bar.text)}</div></div>'
-        f"<figcaption><strong>{escape(picture.title)}</strong>{escape(picture.caption)}"
-        f"{legend}</figcaption></figure>"
+    return PageImage(
+        picture.title,
+        data_uri(png_bytes(picture.rgb)),
+        picture.caption,
+        size=(width, height),
+        is_pixelated=width < _SMALL,
+        scale_bar=(bar.fraction, bar.text),
+        legend=picture.legend,
     )
 
 
-def _curves(curves: tuple[Curve, ...]) -> str:
-    drawn = [(curve, curve_svg(curve)) for curve in curves]
-    boxes = "".join(f'<div class="box"><h3>{escape(c.title)}</h3>{svg}</div>' for c, svg in drawn if svg)
-    return f'<div class="curves">{boxes}</div>' if boxes else ""
+@dataclass(frozen=True, slots=True)
+class _SampleSection:
+    title: str
+    note: str
+    images: tuple[PageImage, ...]
 
 
-def _figures(evaluations: Mapping[str, Evaluation], notes: tuple[str, ...]) -> str:
+@dataclass(frozen=True, slots=True)
+class _MetricRow:
+    """A metric of each evaluation. `definition_rows`: over how many rows the definition spans; 0: none is printed here."""
+
+    label: str
+    values: tuple[str, ...]
+    definition: str
+    definition_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _MetricTable:
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[_MetricRow, ...]
+    has_definitions: bool
+
+
+def _card(headline: Headline) -> Card:
+    values = headline.baselines.values()
+    is_bounded = headline.metric.partition("@")[0] in _BOUNDED and math.isfinite(headline.value)
+    return Card(
+        metric_label(headline.metric),
+        format_metric(headline.metric, headline.value),
+        tuple(f"{name} {format_metric(headline.metric, v)}" for name, v in headline.baselines.items()),
+        _clip(headline.value) if is_bounded else None,
+        tuple(_clip(value) for value in values if math.isfinite(value)),
+    )
+
+
+def _clip(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
+def _sample_section(sample: Sample) -> _SampleSection:
+    images = tuple(page_image(render_panel(panel)) for panel in sample.panels)
+    return _SampleSection(sample.title, sample.note, images)
+
+
+def _metric_tables(evaluations: Mapping[str, Evaluation]) -> list[_MetricTable]:
+    """Return a table of the means, and one for each channel if there are several."""
     if not evaluations:
-        return "".join(f'<p class="note">{escape(n)}</p>' for n in notes)
-    model = next(iter(evaluations.values()))
-    tables = [_metric_table(evaluations, "", "all channels" if model.channels else "")]
-    tables += [_metric_table(evaluations, channel, channel) for channel in model.channels]
-    said = ["; ".join(f"{name}: {text}" for name, text in model.settings.items()) + "."]
-    said.append(f"Mean over {model.images} images (counts: sum)." if model.images > 1 else "One image.")
-    said += [f"{note}." for note in dict.fromkeys(n for e in evaluations.values() for n in e.notes)]
-    below = "".join(
-        f'<p class="note">{escape(text[:1].upper() + text[1:])}</p>' for text in (" ".join(said), *notes)
-    )
-    return f"{''.join(tables)}{below}"
+        return []
+    channels = next(iter(evaluations.values())).channels
+    return [
+        _metric_table(evaluations, "", "all channels" if channels else ""),
+        *(_metric_table(evaluations, channel, channel) for channel in channels),
+    ]
 
 
-def _metric_table(evaluations: Mapping[str, Evaluation], channel: str, title: str) -> str:
-    """Figures down, evaluations across, definitions last (in the first table only)."""
-    columns = {k: e.channels.get(channel, {}) if channel else e.figures for k, e in evaluations.items()}
-    model = next(iter(evaluations.values()))
+def _metric_table(evaluations: Mapping[str, Evaluation], channel: str, title: str) -> _MetricTable:
+    """Return metrics down and evaluations across, with definitions in the table of the means only."""
+    columns = {k: e.channels.get(channel, {}) if channel else e.metrics for k, e in evaluations.items()}
+    definitions = next(iter(evaluations.values())).definitions
     names = list(next(iter(columns.values())))
-    meanings = [model.definitions.get(name, "") for name in names]
-    rows = ""
+    meanings = [definitions.get(name, "") for name in names]
+    rows = []
     for k, name in enumerate(names):
-        cells = "".join(
-            f'<td class="number">{format_figure(name, f[name]) if name in f else "–"}</td>'
-            for f in columns.values()
-        )
-        words = ""
+        values = tuple(format_metric(name, m[name]) if name in m else "–" for m in columns.values())
+        span = 0
         if not channel and (k == 0 or meanings[k] != meanings[k - 1]):
-            alike = next((n for n, m in enumerate(meanings[k:]) if m != meanings[k]), len(names) - k)
-            words = f'<td class="definition" rowspan="{alike}">{escape(meanings[k])}</td>'
-        rows += f'<tr><th scope="row">{escape(figure_label(name))}</th>{cells}{words}</tr>'
-    heads = "".join(f'<th scope="col" class="number">{escape(k)}</th>' for k in columns)
-    last = "" if channel else '<th scope="col">definition</th>'
-    heading = f"<h3>{escape(title)}</h3>" if title else ""
-    return (
-        f'<div class="box sample scroll">{heading}<table><thead><tr><th scope="col">figure</th>{heads}{last}'
-        f"</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+            span = next((n for n, m in enumerate(meanings[k:]) if m != meanings[k]), len(names) - k)
+        rows.append(_MetricRow(metric_label(name), values, meanings[k], span))
+    return _MetricTable(title, tuple(columns), tuple(rows), has_definitions=not channel)
 
 
-def _facts(facts: Mapping[str, Mapping[str, str]], links: Mapping[str, str]) -> str:
-    boxes = "".join(
-        f'<div class="box"><h3>{escape(section)}</h3><table><tbody>'
-        + "".join(
-            f'<tr><th scope="row">{escape(k)}</th><td>{escape(str(v))}</td></tr>' for k, v in rows.items()
-        )
-        + "</tbody></table></div>"
-        for section, rows in facts.items()
-    )
-    if links:
-        items = "".join(
-            f'<tr><td><a href="{escape(_relative(target), quote=True)}">{escape(text)}</a></td></tr>'
-            for text, target in links.items()
-        )
-        boxes += f'<div class="box"><h3>Files</h3><table><tbody>{items}</tbody></table></div>'
-    return f'<div class="facts">{boxes}</div>' if boxes else ""
+def _evaluation_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Return what the metrics depend on, as one paragraph."""
+    if not evaluations:
+        return []
+    model = next(iter(evaluations.values()))
+    sentences = ["; ".join(f"{name}: {text}" for name, text in model.settings.items()) + "."]
+    sentences.append(f"Mean over {model.images} images (counts: sum)." if model.images > 1 else "One image.")
+    sentences += [f"{note}." for note in dict.fromkeys(n for e in evaluations.values() for n in e.notes)]
+    return [" ".join(map(_capitalized, sentences))]
+
+
+def _capitalized(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _relative(target: str) -> str:
-    """A link to a file beside the report, percent-encoded."""
+    """Return a link to a file beside the report, percent-encoded."""
     if urlsplit(target).scheme or PurePosixPath(target).is_absolute() or "\\" in target:
         raise EvaluationError(f"link {target!r}: give a path relative to the report, with forward slashes")
-    return quote(target)
+    return quote(target, errors="replace")

@@ -1,4 +1,4 @@
-"""Figures for masks and classes, over pixels: Dice (= F1), IoU, precision, recall, accuracy. Arrays only: no axes."""
+"""Metrics for masks and classes, over pixels: Dice (= F1), IoU, precision, recall, accuracy. Arrays only: no axes."""
 
 import math
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class PixelCounts:
         """Neither mask has foreground."""
         return self.tp + self.fp + self.fn == 0
 
-    def figures(self, *, empty: float = 1.0) -> dict[str, float]:
+    def metrics(self, *, empty: float = 1.0) -> dict[str, float]:
         """dice, iou, precision and recall, each in [0, 1]; `empty` for all of them when both masks are empty."""
         if self.empty:
             return dict.fromkeys(("dice", "iou", "precision", "recall"), empty)
@@ -76,22 +76,22 @@ def count_pixels(prediction: NDArray[np.generic], target: NDArray[np.generic]) -
 
 def dice(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
     """Dice coefficient of two masks, 2 TP / (2 TP + FP + FN) (Dice 1945; = F1 over pixels); 1 when both are empty."""
-    return count_pixels(prediction, target).figures()["dice"]
+    return count_pixels(prediction, target).metrics()["dice"]
 
 
 def iou(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
     """Intersection over union of two masks, TP / (TP + FP + FN) (Jaccard 1912); 1 when both are empty."""
-    return count_pixels(prediction, target).figures()["iou"]
+    return count_pixels(prediction, target).metrics()["iou"]
 
 
 def precision(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
     """TP / (TP + FP) of two masks; when nothing is predicted, 1 if the target is empty too, else 0."""
-    return count_pixels(prediction, target).figures()["precision"]
+    return count_pixels(prediction, target).metrics()["precision"]
 
 
 def recall(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
     """TP / (TP + FN) of two masks; when the target is empty, 1 if nothing is predicted, else 0."""
-    return count_pixels(prediction, target).figures()["recall"]
+    return count_pixels(prediction, target).metrics()["recall"]
 
 
 def confusion(
@@ -127,16 +127,16 @@ def class_counts(matrix: NDArray[np.int64], index: int) -> PixelCounts:
     return PixelCounts(tp=tp, fp=fp, fn=fn, tn=int(matrix.sum()) - tp - fp - fn)
 
 
-def class_figures(matrix: NDArray[np.int64]) -> dict[int, dict[str, float]]:
+def class_metrics(matrix: NDArray[np.int64]) -> dict[int, dict[str, float]]:
     """dice, iou, precision and recall per class; NaN for a class that neither image holds."""
-    return {k: class_counts(matrix, k).figures(empty=math.nan) for k in range(len(matrix))}
+    return {k: class_counts(matrix, k).metrics(empty=math.nan) for k in range(len(matrix))}
 
 
-def mean_class_figures(figures: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+def mean_class_metrics(metrics: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     """Means over the classes from 1 on (0 is background), without those that are NaN; 1 when all are."""
     means: dict[str, float] = {}
     for name in ("dice", "iou", "precision", "recall"):
-        values = [f[name] for k, f in figures.items() if k > 0 and not math.isnan(f[name])]
+        values = [f[name] for k, f in metrics.items() if k > 0 and not math.isnan(f[name])]
         means[name] = sum(values) / len(values) if values else 1.0
     return means
 

@@ -162,7 +162,7 @@ def _measurement(
 
     def measure(folder: Path) -> Metrics:
         tell(f"Measuring on {len(held_out.measurable)} held-out image(s)")
-        return Metrics(measure_package(folder, held_out, progress).figures, _baselines(held_out))
+        return Metrics(measure_package(folder, held_out, progress).metrics, _baselines(held_out))
 
     return measure
 
@@ -173,7 +173,7 @@ def _baselines(held_out: HeldOut) -> dict[str, float]:
     return {
         f"{method} {name}": value
         for method, evaluation in baseline_evaluations(held_out).items()
-        for name, value in evaluation.figures.items()
+        for name, value in evaluation.metrics.items()
     }
 
 
@@ -208,7 +208,7 @@ def _export_portable(
         def measure(folder: Path) -> Metrics:
             tell("Measuring what that costs on the held-out image(s)")
             found = compare_packages(original.folder, folder, source.held_out, progress)
-            before, after = ({} if e is None else e.figures for e in (found.first, found.second))
+            before, after = ({} if e is None else e.metrics for e in (found.first, found.second))
             loss = PortableLoss(before, after, found.difference)
             tell(f"Predictions differ by {found.difference:.2g} of their standard deviation")
             loss.check()

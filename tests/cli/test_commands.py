@@ -208,7 +208,7 @@ def test_a_plan_is_printed_and_nothing_is_run(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--memory", "much"), 2, "is no size"),
+        (("--memory", "much"), 2, "is not a size"),
         (("--memory", "1kB"), 1, "memory"),
         (("--halo", "wide"), 2, "say auto"),
         (("--weights", "keras"), 1, "keras"),

@@ -81,8 +81,8 @@ def test_the_best_sigma_is_taken(volume):
     result = best_gaussian(noisy, volume, sigmas=(0.3, 1.0, 8.0))
     errors = {s: mse(gaussian_filter(noisy.to_numpy(), s), volume.to_numpy()) for s in (0.3, 1.0, 8.0)}
     assert result.attrs["sigma"] == min(errors, key=errors.__getitem__)
-    better = evaluate(result, volume, "regression").figures["psnr"]
-    assert better > evaluate(identity(noisy), volume, "regression").figures["psnr"]
+    better = evaluate(result, volume, "regression").metrics["psnr"]
+    assert better > evaluate(identity(noisy), volume, "regression").metrics["psnr"]
 
 
 def test_the_sigma_of_a_fitted_gaussian_is_that_of_the_least_error_after_the_fit(volume):
@@ -121,7 +121,7 @@ def test_a_watershed_parts_discs_that_touch_and_numbers_them():
     found = watershed_instances(image, smallest=10)
     assert found.dtype == np.int32
     target = image.copy(data=np.where(discs[0], 1, np.where(discs[1], 2, 0)))
-    assert evaluate(found, target, "instance").figures["ap@0.50"] == 1
+    assert evaluate(found, target, "instance").metrics["ap@0.50"] == 1
     assert watershed_instances(image).max() == 3
 
 

@@ -30,11 +30,11 @@ def test_axes_are_aligned_by_name(noisy):
     turned = evaluate(
         image(p.T[None, :, :, None], ("z", "x", "y", "channel")), image(t, ("y", "x")), "regression"
     )
-    assert turned.figures == pytest.approx(plain.figures)
+    assert turned.metrics == pytest.approx(plain.metrics)
     other = evaluate(image(p, ("y", "x")), image(t[None, None], ("batch", "channel", "y", "x")), "regression")
-    assert other.figures == pytest.approx(plain.figures)
+    assert other.metrics == pytest.approx(plain.metrics)
     assert plain.channels == {}
-    assert set(plain.definitions) == set(plain.figures)
+    assert set(plain.definitions) == set(plain.metrics)
 
 
 def test_channels_are_matched_by_name_when_both_are_named(noisy):
@@ -45,7 +45,7 @@ def test_channels_are_matched_by_name_when_both_are_named(noisy):
     assert list(result.channels) == ["actin", "dna"]
     assert result.channels["actin"]["pearson"] == pytest.approx(-1)
     assert result.channels["dna"]["pearson"] == pytest.approx(pearson(p, t))
-    assert result.figures["pearson"] == pytest.approx((pearson(p, t) - 1) / 2)
+    assert result.metrics["pearson"] == pytest.approx((pearson(p, t) - 1) / 2)
     assert any("extra" in note for note in result.notes)
     assert result.flat()["pearson[actin]"] == result.channels["actin"]["pearson"]
 
@@ -54,7 +54,7 @@ def test_a_channel_that_says_how_sure_another_is_is_left_out_and_said_to_be(nois
     p, t = noisy
     prediction = image(np.stack([p, abs(p)]), ("channel", "y", "x"), ["dna", "dna variance"])
     result = evaluate(prediction, image(t, ("y", "x")), "regression")
-    assert result.figures["pearson"] == pytest.approx(pearson(p, t))
+    assert result.metrics["pearson"] == pytest.approx(pearson(p, t))
     assert result.notes == ("channels that say how sure the others are were left out: dna variance",)
     both = image(np.stack([t, t]), ("channel", "y", "x"), ["dna", "dna variance"])
     assert set(evaluate(prediction, both, "regression").channels) == {"dna", "dna variance"}
@@ -64,14 +64,14 @@ def test_a_probability_and_its_variance_are_no_two_classes(noisy):
     mask = noisy[1] > noisy[1].mean()
     with_variance = np.stack([np.where(mask, 0.6, 0.4), np.ones_like(mask) * 0.9])
     prediction = image(with_variance, ("channel", "y", "x"), ["nucleus", "nucleus_variance"])
-    assert evaluate(prediction, image(mask, ("y", "x")), "semantic").figures["dice"] == 1
+    assert evaluate(prediction, image(mask, ("y", "x")), "semantic").metrics["dice"] == 1
 
 
 def test_one_named_channel_finds_its_target_among_several(noisy):
     p, t = noisy
     target = image(np.stack([np.zeros_like(t), t]), ("channel", "y", "x"), ["dna", "actin"])
     result = evaluate(image(p[None], ("channel", "y", "x"), ["actin"]), target, "regression")
-    assert result.figures["ssim"] == pytest.approx(ssim(p, t))
+    assert result.metrics["ssim"] == pytest.approx(ssim(p, t))
 
 
 def test_channels_go_by_order_when_one_side_has_no_names(noisy):
@@ -122,8 +122,8 @@ def test_time_points_are_images_of_their_own(nuclei_2d):
     dims = ("time", "y", "x")
     result = evaluate(image(np.stack([labels, labels]), dims), image(frames, dims), "instance")
     assert result.images == 2
-    assert result.figures["ap@0.50"] == 0.5
-    assert result.figures["tp@0.50"] == result.figures["fp@0.50"] == len(np.unique(labels)) - 1
+    assert result.metrics["ap@0.50"] == 0.5
+    assert result.metrics["tp@0.50"] == result.metrics["fp@0.50"] == len(np.unique(labels)) - 1
 
 
 @pytest.mark.parametrize("task", ["regression", "semantic", "instance"])
@@ -142,18 +142,18 @@ def test_a_float_mask_is_cut_at_the_threshold_and_that_is_said():
     target = image([[0, 7, 7, 0]], ("y", "x"))
     prediction = image([[0.1, 0.6, 0.8, 0.7]], ("y", "x"))
     result = evaluate(prediction, target, "semantic")
-    assert result.figures["dice"] == pytest.approx(4 / 5)
+    assert result.metrics["dice"] == pytest.approx(4 / 5)
     assert result.settings["prediction foreground"] == "value > 0.5"
     higher = evaluate(prediction, target, "semantic", threshold=0.75)
-    assert higher.figures["precision"] == 1
-    assert higher.figures["recall"] == 0.5
+    assert higher.metrics["precision"] == 1
+    assert higher.metrics["recall"] == 0.5
 
 
 def test_an_integer_mask_of_255_is_foreground():
     result = evaluate(
         image(np.array([[0, 255]], np.uint8), ("y", "x")), image([[False, True]], ("y", "x")), "semantic"
     )
-    assert result.figures["iou"] == 1
+    assert result.metrics["iou"] == 1
     assert "not a float" in result.settings["prediction foreground"]
 
 
@@ -164,12 +164,12 @@ def test_class_probabilities_are_compared_with_class_numbers():
     result = evaluate(prediction, target, "semantic")
     assert result.channels["mitosis"]["recall"] == 0.5
     assert result.channels["nucleus"]["precision"] == 0.5
-    assert result.figures["accuracy"] == 0.75
-    assert result.figures["dice"] == pytest.approx(2 / 3)  # background left out
+    assert result.metrics["accuracy"] == 0.75
+    assert result.metrics["dice"] == pytest.approx(2 / 3)  # background left out
     with_axis = evaluate(prediction.transpose("y", "x", "channel"), target.expand_dims("channel"), "semantic")
-    assert with_axis.figures == result.figures
+    assert with_axis.metrics == result.metrics
     numbers = image(scores.argmax(0), ("y", "x"))
-    assert evaluate(numbers, target, "semantic", classes=3).figures == result.figures
+    assert evaluate(numbers, target, "semantic", classes=3).metrics == result.metrics
 
 
 def test_more_labels_than_classes_are_refused():
@@ -178,19 +178,19 @@ def test_more_labels_than_classes_are_refused():
         evaluate(prediction, image([[0, 1, 9]], ("y", "x")), "semantic")
 
 
-def test_instance_figures_of_real_nuclei_agree_with_the_metric_alone(nuclei_2d):
+def test_instance_metrics_of_real_nuclei_agree_with_the_metric_alone(nuclei_2d):
     raw, labels = nuclei_2d
     prediction = otsu_instances(image(raw, ("y", "x")), smallest=20)
     result = evaluate(prediction, image(labels, ("y", "x")), "instance")
     expected = average_precision(prediction.to_numpy(), labels)
-    assert {k: v for k, v in result.figures.items() if k.startswith("ap@")} == {
+    assert {k: v for k, v in result.metrics.items() if k.startswith("ap@")} == {
         f"ap@{k:.2f}": v for k, v in expected.items()
     }
-    assert result.figures["mean_ap"] == pytest.approx(np.mean(list(expected.values())))
-    assert result.figures["objects_true"] == len(np.unique(labels)) - 1
+    assert result.metrics["mean_ap"] == pytest.approx(np.mean(list(expected.values())))
+    assert result.metrics["objects_true"] == len(np.unique(labels)) - 1
     mask = evaluate(prediction, image(labels, ("y", "x")), "semantic")
-    assert result.figures["foreground_dice"] == mask.figures["dice"]
-    assert set(result.definitions) == set(result.figures)
+    assert result.metrics["foreground_dice"] == mask.metrics["dice"]
+    assert set(result.definitions) == set(result.metrics)
 
 
 def test_probabilities_are_no_instances():
@@ -212,7 +212,7 @@ def test_json_is_strict_and_says_what_is_not_finite(noisy):
 def test_the_data_range_changes_psnr_and_is_said(noisy):
     p, t = noisy
     given = evaluate(image(p, ("y", "x")), image(t, ("y", "x")), "regression", data_range=255)
-    assert given.figures["psnr"] == pytest.approx(10 * math.log10(255**2 / given.figures["mse"]))
+    assert given.metrics["psnr"] == pytest.approx(10 * math.log10(255**2 / given.metrics["mse"]))
     assert "255" in given.settings["data range L"]
 
 
@@ -221,20 +221,20 @@ def test_the_mean_over_images_weighs_each_image_once():
     first = evaluate(image([[1, 1]], dims), image([[1, 1]], dims), "instance")
     second = evaluate(image([[1, 2]], dims), image([[0, 3]], dims), "instance")
     mean = mean_evaluation([first, second])
-    assert mean.figures["ap@0.50"] == pytest.approx((1 + 0.5) / 2)
-    assert mean.figures["tp@0.50"] == 2
-    assert mean.figures["objects_predicted"] == 3
+    assert mean.metrics["ap@0.50"] == pytest.approx((1 + 0.5) / 2)
+    assert mean.metrics["tp@0.50"] == 2
+    assert mean.metrics["objects_predicted"] == 3
     assert mean.images == 2
     three = mean_evaluation([mean, second])
-    assert three.figures["ap@0.50"] == pytest.approx((1 + 0.5 + 0.5) / 3)
+    assert three.metrics["ap@0.50"] == pytest.approx((1 + 0.5 + 0.5) / 3)
 
 
 def test_an_undefined_figure_is_left_out_of_the_mean_over_images():
     dims = ("y", "x")
     flat = evaluate(image([[1, 1]], dims), image([[1, 2]], dims), "regression")
     good = evaluate(image([[1, 2]], dims), image([[1, 2]], dims), "regression")
-    assert math.isnan(flat.figures["pearson"])
-    assert mean_evaluation([flat, good]).figures["pearson"] == pytest.approx(1)
+    assert math.isnan(flat.metrics["pearson"])
+    assert mean_evaluation([flat, good]).metrics["pearson"] == pytest.approx(1)
 
 
 def test_images_evaluated_in_different_ways_are_not_averaged():
@@ -266,8 +266,8 @@ def test_empty_images_are_refused():
 
 def test_otsu_on_real_nuclei_beats_an_empty_mask(nuclei_2d):
     raw, labels = (image(a, ("y", "x")) for a in nuclei_2d)
-    assert evaluate(otsu_mask(raw), labels, "semantic").figures["dice"] > 0.8
-    assert evaluate(xr.zeros_like(raw), labels, "semantic").figures["dice"] == 0
+    assert evaluate(otsu_mask(raw), labels, "semantic").metrics["dice"] > 0.8
+    assert evaluate(xr.zeros_like(raw), labels, "semantic").metrics["dice"] == 0
 
 
 @pytest.mark.parametrize("task", ["regression", "semantic", "instance"])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import Panel, panel_figure, panels_png, regression_panels, segmentation_panels
-from im2im_zoo.evaluation.panels import AGREE, ONLY_PREDICTION, ONLY_TARGET, render, scale_bar
+from im2im_zoo.evaluation.panels import AGREE, ONLY_PREDICTION, ONLY_TARGET, render_panel, scale_bar
 
 DIMS = ("y", "x")
 
@@ -20,7 +20,7 @@ def image(values, dims=DIMS, pixel=None, channels=None):
 
 def test_contrast_is_by_percentiles_and_the_caption_says_which():
     values = np.arange(10000.0).reshape(100, 100)
-    picture = render(Panel("input", image(values)))
+    picture = render_panel(Panel("input", image(values)))
     low, high = np.percentile(values, (0.5, 99.5))
     expected = np.clip((values - low) / (high - low), 0, 1) * 255
     np.testing.assert_allclose(picture.rgb[..., 0], expected, atol=1)
@@ -28,11 +28,11 @@ def test_contrast_is_by_percentiles_and_the_caption_says_which():
 
 
 def test_a_constant_image_is_black_and_draws():
-    assert not render(Panel("flat", image(np.full((8, 8), 7)))).rgb.any()
+    assert not render_panel(Panel("flat", image(np.full((8, 8), 7)))).rgb.any()
 
 
 def test_overlap_colours_show_both_and_either():
-    picture = render(Panel("d", image([[1, 1, 0, 0]]), kind="overlap", target=image([[5, 0, 5, 0]])))
+    picture = render_panel(Panel("d", image([[1, 1, 0, 0]]), kind="overlap", target=image([[5, 0, 5, 0]])))
     assert [tuple(c) for c in picture.rgb[0].tolist()] == [AGREE, ONLY_PREDICTION, ONLY_TARGET, (0, 0, 0)]
     assert [colour for colour, _ in picture.legend] == [AGREE, ONLY_PREDICTION, ONLY_TARGET]
     assert "Dice of this view 0.500" in picture.caption
@@ -48,7 +48,7 @@ def test_the_overlap_colours_differ_in_lightness_and_in_blue():
 def test_matches_colour_whole_objects():
     target = image([[1, 1, 1, 0, 2, 0]])
     prediction = image([[7, 7, 0, 0, 0, 8]])
-    picture = render(Panel("d", prediction, kind="matches", target=target))
+    picture = render_panel(Panel("d", prediction, kind="matches", target=target))
     assert [tuple(c) for c in picture.rgb[0].tolist()] == [
         *[AGREE] * 3,
         (0, 0, 0),
@@ -59,7 +59,7 @@ def test_matches_colour_whole_objects():
 
 
 def test_the_error_has_one_colour_for_too_bright_and_one_for_too_dark():
-    picture = render(
+    picture = render_panel(
         Panel("e", image([[3.0, 0.0, 1.0]]), kind="error", target=image([[1.0, 2.0, 1.0]]), contrast=(-2, 2))
     )
     assert [tuple(c) for c in picture.rgb[0].tolist()] == [ONLY_PREDICTION, ONLY_TARGET, (0, 0, 0)]
@@ -67,7 +67,7 @@ def test_the_error_has_one_colour_for_too_bright_and_one_for_too_dark():
 
 def test_labels_that_touch_have_different_colours(nuclei_2d):
     labels = nuclei_2d[1][:128, :128]
-    rgb = render(Panel("labels", image(labels), kind="labels")).rgb
+    rgb = render_panel(Panel("labels", image(labels), kind="labels")).rgb
     colours = {tuple(rgb[labels == k].max(axis=0)) for k in np.unique(labels)}
     assert len(colours) == len(np.unique(labels))
     assert not rgb[labels == 0].any()
@@ -75,21 +75,21 @@ def test_labels_that_touch_have_different_colours(nuclei_2d):
 
 def test_3d_is_projected_or_cut_and_the_caption_says_so(nuclei_3d):
     volume = image(nuclei_3d[0], ("z", "y", "x"))
-    projected, cut = (render(Panel("v", volume, view=view)) for view in ("max", "middle"))
-    np.testing.assert_array_equal(projected.rgb, render(Panel("v", volume.max("z"))).rgb)
-    np.testing.assert_array_equal(cut.rgb, render(Panel("v", volume.isel(z=15))).rgb)
+    projected, cut = (render_panel(Panel("v", volume, view=view)) for view in ("max", "middle"))
+    np.testing.assert_array_equal(projected.rgb, render_panel(Panel("v", volume.max("z"))).rgb)
+    np.testing.assert_array_equal(cut.rgb, render_panel(Panel("v", volume.isel(z=15))).rgb)
     assert projected.caption.startswith("Maximum over 31 z planes")
     assert cut.caption.startswith("Z plane 15 of 31")
 
 
 def test_a_later_time_point_is_left_out_and_said_so(nuclei_3d):
-    picture = render(Panel("t", image(nuclei_3d[0], ("time", "y", "x"))))
+    picture = render_panel(Panel("t", image(nuclei_3d[0], ("time", "y", "x"))))
     assert picture.caption.startswith("Time 0 of 31")
 
 
 def test_channels_get_colours_with_their_names():
     two = image([np.eye(4), 1 - np.eye(4)], ("channel", "y", "x"), channels=["dna", "actin"])
-    picture = render(Panel("c", two, contrast=(0, 1)))
+    picture = render_panel(Panel("c", two, contrast=(0, 1)))
     assert [word for _, word in picture.legend] == ["dna", "actin"]
     assert tuple(picture.rgb[0, 0]) == picture.legend[0][0]
     assert tuple(picture.rgb[0, 1]) == picture.legend[1][0]
@@ -97,8 +97,8 @@ def test_channels_get_colours_with_their_names():
 
 def test_a_large_image_is_reduced_by_means_and_its_scale_bar_stays_true():
     values = np.kron(np.arange(12.0).reshape(3, 4), np.ones((10, 10)))
-    full = render(Panel("i", image(values, pixel=0.5), contrast=(0, 11)))
-    small = render(Panel("i", image(values, pixel=0.5), contrast=(0, 11)), longest=4)
+    full = render_panel(Panel("i", image(values, pixel=0.5), contrast=(0, 11)))
+    small = render_panel(Panel("i", image(values, pixel=0.5), contrast=(0, 11)), longest=4)
     assert small.rgb.shape == (3, 4, 3)
     np.testing.assert_array_equal(small.rgb[:, :, 0], full.rgb[::10, ::10, 0])
     assert "Shown at 1/10 size" in small.caption
@@ -120,7 +120,7 @@ def test_a_large_image_is_reduced_by_means_and_its_scale_bar_stays_true():
     ],
 )
 def test_scale_bars_are_round_and_no_longer_than_a_fifth_or_so(pixel, text, fraction):
-    bar = scale_bar(render(Panel("i", image(np.eye(100), pixel=pixel))))
+    bar = scale_bar(render_panel(Panel("i", image(np.eye(100), pixel=pixel))))
     assert bar.text == text
     assert bar.fraction == pytest.approx(fraction)
 
@@ -129,14 +129,14 @@ def test_target_and_prediction_share_their_contrast(nuclei_3d):
     volume = image(nuclei_3d[0], ("z", "y", "x"))
     _, target, prediction, error = regression_panels(volume, volume, volume * 2)
     assert target.contrast == prediction.contrast is not None
-    assert not render(error).rgb.all()
+    assert not render_panel(error).rgb.all()
     assert {panel.view for panel in (target, prediction, error)} == {"middle"}
 
 
 @pytest.mark.parametrize("task", ["semantic", "instance"])
 def test_segmentation_panels_show_one_plane(nuclei_3d, task):
     raw, labels = (image(a, ("z", "y", "x")) for a in nuclei_3d)
-    pictures = [render(p) for p in segmentation_panels(raw, labels, labels, task=task)]
+    pictures = [render_panel(p) for p in segmentation_panels(raw, labels, labels, task=task)]
     assert [p.title for p in pictures] == ["input", "target", "prediction", "difference"]
     assert all("plane 15 of 31" in p.caption for p in pictures)
     difference = pictures[-1].rgb.reshape(-1, 3)
@@ -155,7 +155,7 @@ def test_segmentation_panels_show_one_plane(nuclei_3d, task):
 )
 def test_panels_that_cannot_be_drawn_say_why(panel, says):
     with pytest.raises(EvaluationError, match=says):
-        render(panel)
+        render_panel(panel)
 
 
 def test_panels_side_by_side_keep_their_shapes(nuclei_2d):

@@ -48,7 +48,7 @@ def test_it_does_on_the_held_out_image_what_its_rdf_says(tmp_path: Path) -> None
     image = open_image(next((images / "val" / "images").iterdir()))
     target = open_image(next((images / "val" / "targets").iterdir()))
     with open_package("nuclei_2d") as package:
-        found = evaluate(predict_array(package, image), target, "semantic").figures["dice"]
+        found = evaluate(predict_array(package, image), target, "semantic").metrics["dice"]
         said = yaml.safe_load((package.root / "rdf.yaml").read_text())["config"]["im2im_zoo"]["figures"][
             "dice"
         ]

@@ -1,5 +1,6 @@
 """The pictures and the page of a run: kept as training goes on, however it ends, and without changing what is learnt."""
 
+import html
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from im2im_zoo.cli.run_page import write_run_page
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.pictures import read_snapshots
 from im2im_zoo.training.run import load_framework, open_run
 from im2im_zoo.training.train import train
+from im2im_zoo.workflows.run_page import write_run_page
 
 Tiny = Callable[..., Recipe]
 
@@ -58,7 +59,8 @@ def test_a_run_that_failed_has_a_page_that_says_why(tiny: Tiny, tmp_path: Path) 
     recipe = tiny(monitor="val_dise")
     with pytest.raises(TrainingError, match="val_dise"):
         train_with_progress(recipe, tmp_path / "run", False, ())
-    assert "Training is failed: monitor: &#x27;val_dise&#x27;" in (tmp_path / "run" / "run.html").read_text()
+    page = html.unescape((tmp_path / "run" / "run.html").read_text())
+    assert "Training is failed: monitor: 'val_dise'" in page
     before = (tmp_path / "run" / "run.html").stat().st_mtime_ns
     with pytest.raises(TrainingError, match="exists already"):
         train_with_progress(recipe, tmp_path / "run", False, ())

@@ -43,7 +43,7 @@ def held_out(nuclei: Path, kind: str) -> xr.DataArray:
 
 
 def metrics_of(result: PredictionResult, target: xr.DataArray, task: Task) -> Mapping[str, float]:
-    return evaluate(open_image(result.labels or result.output), target, task).figures
+    return evaluate(open_image(result.labels or result.output), target, task).metrics
 
 
 def assert_states(exported: Exported, metrics: Mapping[str, float]) -> None:

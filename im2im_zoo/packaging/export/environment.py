@@ -1,16 +1,20 @@
-"""The environment that a state dict's network needs, for conda. It installs nothing."""
+"""Conda environment of a state dict's network. Nothing is installed here."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
 
 def conda_environment(names: Sequence[str]) -> str:
-    """A conda environment for a state dict whose network needs libraries, with the versions of here."""
+    """Return the `environment.yaml` of a network that needs libraries, with the versions installed here.
+
+    Args:
+        names: modules that the network's code imports.
+    """
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
     import torch
+    from bioimageio.spec.conda_env import CondaEnv, PipDeps
 
     pip: list[str] = []
     for library in set(names) - {"torch"}:
@@ -19,10 +23,9 @@ def conda_environment(names: Sequence[str]) -> str:
         except PackageNotFoundError:  # its distribution has another name; looking through all of them is slow
             found = packages_distributions().get(library, [])
             pip += [f"{distribution}=={version(distribution)}" for distribution in found]
-    content: dict[str, Any] = {
-        "channels": ["conda-forge", "nodefaults"],
-        "dependencies": ["python>=3.11", f"pytorch=={torch.__version__.split('+')[0]}", "pip"],
-    }
-    if pip:
-        content["dependencies"].append({"pip": sorted(set(pip))})
-    return yaml.safe_dump(content, sort_keys=False)
+    dependencies = ["python>=3.11", f"pytorch=={torch.__version__.split('+')[0]}", "pip"]
+    environment = CondaEnv(
+        channels=["conda-forge", "nodefaults"],
+        dependencies=[*dependencies, *([PipDeps(pip=sorted(set(pip)))] if pip else [])],
+    )
+    return yaml.safe_dump(environment.model_dump(exclude_none=True), sort_keys=False)

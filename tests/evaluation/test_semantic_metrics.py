@@ -13,7 +13,7 @@ from im2im_zoo.evaluation.semantic import PixelCounts, confusion, count_pixels, 
 MASKS = arrays(bool, (3, 7))
 
 
-def test_figures_of_five_pixels_agree_with_the_count_done_by_hand():
+def test_metrics_of_five_pixels_agree_with_the_count_done_by_hand():
     prediction, target = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])
     assert count_pixels(prediction, target) == PixelCounts(tp=2, fp=1, fn=1, tn=1)
     assert dice(prediction, target) == pytest.approx(4 / 6)
@@ -43,8 +43,8 @@ def test_a_perfect_mask_is_ideal_even_when_empty(mask):
 
 def test_one_empty_mask_gives_zero():
     empty, full = np.zeros((2, 2)), np.ones((2, 2))
-    for figures in (count_pixels(empty, full).figures(), count_pixels(full, empty).figures()):
-        assert set(figures.values()) == {0.0}
+    for metrics in (count_pixels(empty, full).metrics(), count_pixels(full, empty).metrics()):
+        assert set(metrics.values()) == {0.0}
 
 
 @given(MASKS, MASKS, st.integers(0, 3))
@@ -57,18 +57,18 @@ def test_confusion_has_target_rows_and_prediction_columns():
     assert matrix.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 1]]
     assert semantic.accuracy(matrix) == 0.5
     assert semantic.class_counts(matrix, 2) == PixelCounts(tp=1, fp=1, fn=1, tn=1)
-    assert semantic.class_figures(matrix)[2]["dice"] == 0.5
+    assert semantic.class_metrics(matrix)[2]["dice"] == 0.5
 
 
 def test_a_class_in_neither_image_is_left_out_of_the_mean_as_is_the_background():
-    figures = semantic.class_figures(confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), 3))
-    assert math.isnan(figures[2]["dice"])
-    assert semantic.mean_class_figures(figures)["dice"] == pytest.approx(2 / 3)
+    metrics = semantic.class_metrics(confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), 3))
+    assert math.isnan(metrics[2]["dice"])
+    assert semantic.mean_class_metrics(metrics)["dice"] == pytest.approx(2 / 3)
 
 
 def test_background_alone_is_ideal():
-    figures = semantic.class_figures(confusion(np.zeros(4, int), np.zeros(4, int), 3))
-    assert semantic.mean_class_figures(figures)["iou"] == 1
+    metrics = semantic.class_metrics(confusion(np.zeros(4, int), np.zeros(4, int), 3))
+    assert semantic.mean_class_metrics(metrics)["iou"] == 1
 
 
 def test_a_class_number_out_of_range_is_refused():

@@ -12,7 +12,7 @@ from im2im_zoo.evaluation import regression
 from im2im_zoo.evaluation.regression import mae, mse, nrmse, pair_sums, pearson, psnr, ssim
 
 
-def test_figures_of_four_voxels_agree_with_the_sum_done_by_hand():
+def test_metrics_of_four_voxels_agree_with_the_sum_done_by_hand():
     target = np.array([0.0, 1.0, 2.0, 3.0])
     prediction = np.array([0.0, 1.0, 2.0, 5.0])
     assert mse(prediction, target) == 1.0  # 2² / 4
@@ -59,7 +59,7 @@ def test_pearson_of_a_constant_image_is_undefined():
     assert math.isnan(pearson(np.arange(16.0).reshape(4, 4), np.full((4, 4), 7)))
 
 
-def test_range_figures_of_a_constant_target_are_undefined_unless_the_range_is_given():
+def test_range_metrics_of_a_constant_target_are_undefined_unless_the_range_is_given():
     target, prediction = np.zeros((16, 16)), np.ones((16, 16))
     assert math.isnan(psnr(prediction, target))
     assert math.isnan(nrmse(prediction, target))
@@ -83,7 +83,7 @@ def test_sums_of_parts_add_up_to_the_sums_of_the_whole(cut, seed):
     assert parts + regression.PairSums() == parts
 
 
-def test_figures_do_not_depend_on_the_size_of_the_blocks(nuclei_3d):
+def test_metrics_do_not_depend_on_the_size_of_the_blocks(nuclei_3d):
     image, _ = nuclei_3d
     noisy = image + np.random.default_rng(0).normal(0, 20, image.shape)
     whole = (pearson(noisy, image), mse(noisy, image), ssim(noisy, image))
