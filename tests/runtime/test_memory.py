@@ -69,7 +69,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, nuclei_2d) -> Path:
 @pytest.mark.parametrize(
     ("weights", "backend", "memory"),
     [
-        ("onnx", "onnxruntime", 600 * MIB),
+        ("onnx", "onnxruntime", 640 * MIB),
         ("torchscript", "torch", 1000 * MIB),
         ("onnx", "openvino", 700 * MIB),
     ],

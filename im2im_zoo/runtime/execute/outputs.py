@@ -14,8 +14,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.core.errors import ImageError, PlanError
-from im2im_zoo.images import create_image, image_suffixes, pixel_size_um, sources_of
+from im2im_zoo.images import create_image, pixel_size_um, sources_of
+from im2im_zoo.images.registry import suffix_of
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.images.write import ImageWriter
 from im2im_zoo.runtime.layout.image_layout import Layout, OutputMap
@@ -46,14 +48,7 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
     unknown = sorted(set(named or {}) - set(known))
     if unknown:
         raise PlanError(f"the model has no output {', '.join(unknown)}; its outputs are {', '.join(known)}")
-    suffix = next(
-        (
-            s
-            for s in sorted(image_suffixes().writable, key=len, reverse=True)
-            if output.name.lower().endswith(s)
-        ),
-        output.suffix,
-    )
+    suffix = suffix_of(output) or output.suffix
     stem = output.name[: len(output.name) - len(suffix)]
     paths = []
     for number, target in enumerate(layout.outputs):
@@ -178,10 +173,8 @@ class Table:
         """Write the output of one position."""
         place = "".join(f"_{axis}{span.start}" for axis, span in region.items())
         file = self.work / f"{self.path.stem}{place}{self.path.suffix}"
-        partial = file.with_name(f"{file.name}.partial")
-        with partial.open("wb") as opened:
+        with atomic_output(file) as partial, partial.open("wb") as opened:
             np.save(opened, block, allow_pickle=False)
-        partial.replace(file)
 
     def __enter__(self) -> Self:
         self.work.mkdir(parents=True, exist_ok=True)
@@ -216,7 +209,6 @@ def _writer(
     target = plan.outputs[number]
     image = main_image(plan, images)
     chunks, shards = storage(plan, number, kind)
-    is_zarr = ".zarr" in path.name.lower() or path.parent.name == "labels"
     return create_image(
         path,
         axes=target.image_axes,
@@ -226,8 +218,8 @@ def _writer(
         translation_um=output_translation(plan, number, image),
         channel_names=target.channel_names,
         time_step_s=image.attrs.get("time_step_s") if "time" in target.image_axes else None,
-        chunks=chunks if is_zarr else None,
-        shards=shards if is_zarr else None,
+        chunks=chunks,
+        shards=shards,
         attributes=attributes,
         labels=target.labels,
         overwrite=overwrite,
