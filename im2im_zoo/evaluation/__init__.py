@@ -1,6 +1,6 @@
-"""How good a prediction is: metrics with written definitions, trivial baselines, and reports that show them.
+"""Evaluation of predictions: metrics with written definitions, trivial baselines, and reports.
 
-Figures: `evaluate`, `mean_evaluation`; the metrics alone are in `regression`, `semantic` and `instance`.
+Entry points: `evaluate` and `mean_evaluation`; single metrics are in `regression`, `semantic` and `instance`.
 """
 
 from im2im_zoo.evaluation.baselines import (

@@ -1,4 +1,4 @@
-"""Bring a prediction and a target to the same axes and channels, or say why they cannot be compared. No metric is here."""
+"""Alignment of a prediction with its target: the same axes, sizes and channels, in the same order."""
 
 import itertools
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Aligned:
     Attributes:
         prediction, target: dims in the order of the target; no axis of size 1 that only one had.
         channels: a name for each channel; one name when there is no channel axis.
-        notes: what was assumed.
+        notes: assumptions that were made.
     """
 
     prediction: xr.DataArray
@@ -31,12 +31,12 @@ class Aligned:
     notes: tuple[str, ...] = field(default=())
 
     def images(self) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.generic]]]:
-        """(channel, prediction, target) for each channel of each image, space axes only, as numpy."""
+        """Yield (channel, prediction, target) for each channel of each image, space axes only, as numpy."""
         for where, _, p, t in self.lazy_images():
             yield where.get("channel", 0), p.to_numpy(), t.to_numpy()
 
     def lazy_images(self) -> Iterator[tuple[dict[str, int], str, xr.DataArray, xr.DataArray]]:
-        """(place, name, prediction, target) for each channel of each image, space axes only; what is lazy stays lazy.
+        """Yield (place, name, prediction, target) for each channel of each image, space axes only; lazy arrays stay lazy.
 
         The name is that of the prediction's file, if it is known, with the place along other axes.
         """
@@ -44,13 +44,13 @@ class Aligned:
         source = Path(str(self.prediction.attrs.get("source", "image"))).name
         for place in itertools.product(*(range(self.target.sizes[a]) for a in outer)):
             where = dict(zip(outer, place, strict=True))
-            said = [
+            parts = [
                 f"{a} {n}" if a != "channel" else self.channels[n]
                 for a, n in where.items()
                 if self.target.sizes[a] > 1
             ]
             p, t = (a.isel(where) for a in (self.prediction, self.target))
-            yield where, ", ".join([source, *said]), p, t
+            yield where, ", ".join([source, *parts]), p, t
 
 
 def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: bool = True) -> Aligned:
@@ -60,7 +60,7 @@ def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: boo
     channel "X" of the prediction is not compared.
 
     Args:
-        match_channels: False leaves the channel axis alone and compares the other axes (class probabilities).
+        match_channels: if False, keep the channel axis and compare the other axes (class probabilities).
     Raises:
         EvaluationError: axes, channels or sizes that do not fit, values that are not real numbers.
     """
@@ -91,7 +91,7 @@ def align(prediction: xr.DataArray, target: xr.DataArray, *, match_channels: boo
 
 
 def channel_names(image: xr.DataArray) -> tuple[str, ...]:
-    """Names of the channels that the image gives, or () when it gives none, or the same one twice."""
+    """Return the channel names of an image; () when it has none, or the same one twice."""
     if "channel" not in image.coords:
         return ()
     names = tuple(str(n) for n in np.atleast_1d(image.coords["channel"].to_numpy()))
@@ -100,21 +100,21 @@ def channel_names(image: xr.DataArray) -> tuple[str, ...]:
 
 
 def without_variances(prediction: xr.DataArray, target: xr.DataArray, notes: list[str]) -> xr.DataArray:
-    """The prediction without those of its channels that are the variance of another, unless the target names them, too."""
+    """Return the prediction without channels that are the variance of another, unless the target has them, too."""
     names = channel_names(prediction)
     # A package may have to write the name as one word.
-    said = [f"{name}{by}variance" for name in names for by in (" ", "_")]
-    left = [name for name in names if name in said and name not in channel_names(target)]
+    variances = [f"{name}{by}variance" for name in names for by in (" ", "_")]
+    left = [name for name in names if name in variances and name not in channel_names(target)]
     if not left:
         return prediction
-    notes.append(f"channels that say how sure the others are were left out: {', '.join(left)}")
+    notes.append(f"variance channels were not compared: {', '.join(left)}")
     return _select(prediction, names, [name for name in names if name not in left])
 
 
 def _pair_channels(
     prediction: xr.DataArray, target: xr.DataArray, notes: list[str]
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Both with the same channels in the target's order, where names allow it."""
+    """Return both with the same channels in the target's order, where names allow it."""
     names_p, names_t = channel_names(prediction), channel_names(target)
     shared = [n for n in names_t if n in names_p]
     if not shared:

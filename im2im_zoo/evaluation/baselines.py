@@ -1,6 +1,6 @@
-"""Simple predictions that a trained network must beat: Otsu's threshold, a watershed, the input itself, a line, a Gaussian filter.
+"""Simple predictions that a trained network should beat: Otsu's threshold, a watershed, the input itself, a line, a Gaussian filter.
 
-Each returns a DataArray with the axes of its input; `attrs["baseline"]` says in words what was done. Those that look at
+Each returns a DataArray with the axes of its input; `attrs["baseline"]` describes the method in words. Those that look at
 the target (`linear_fit`, `best_gaussian`) are upper bounds of what such a method can reach.
 """
 
@@ -21,7 +21,7 @@ SIGMAS: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 def otsu_mask(image: xr.DataArray) -> xr.DataArray:
-    """Foreground where the image exceeds Otsu's threshold (Otsu 1979), found per channel and image.
+    """Return the foreground, where the image exceeds Otsu's threshold (Otsu 1979), found per channel and image.
 
     Args:
         image: any numeric dtype and axes.
@@ -43,7 +43,7 @@ def otsu_mask(image: xr.DataArray) -> xr.DataArray:
 
 
 def otsu_instances(image: xr.DataArray, *, smallest: int = 0) -> xr.DataArray:
-    """Connected components of the Otsu mask, numbered from 1 in each channel and image.
+    """Return the connected components of the Otsu mask, numbered from 1 in each channel and image.
 
     Args:
         smallest: voxels; smaller components become background.
@@ -73,7 +73,7 @@ def watershed_instances(
     smallest: int = 0,
     spacing: Sequence[float] | None = None,
 ) -> xr.DataArray:
-    """Objects by threshold and watershed: a basin around each peak of the distance to the background (Beucher 1979).
+    """Segment objects by threshold and watershed: a basin around each peak of the distance to the background (Beucher 1979).
 
     Args:
         smoothing: sigma of a Gaussian filter on the image, and half of it on the distances, in units of `spacing`.
@@ -115,12 +115,12 @@ def watershed_instances(
 
 
 def identity(image: xr.DataArray) -> xr.DataArray:
-    """The input itself, as float32."""
+    """Return the input itself, as float32."""
     return _like(image, np.asarray(image.to_numpy(), dtype=np.float32), "the input itself")
 
 
 def linear_fit(image: xr.DataArray, target: xr.DataArray) -> xr.DataArray:
-    """a x + b with a and b that minimise the squared error against the target, per channel and image.
+    """Return a x + b with the a and b that minimise the squared error against the target, per channel and image.
 
     Returns:
         float32, axes of the target. No better linear map of intensities exists. A constant input gives the target's mean.
@@ -144,11 +144,11 @@ def linear_fit(image: xr.DataArray, target: xr.DataArray) -> xr.DataArray:
 def best_gaussian(
     image: xr.DataArray, target: xr.DataArray, sigmas: Sequence[float] = SIGMAS, *, fitted: bool = False
 ) -> xr.DataArray:
-    """The input after a Gaussian filter over the space axes, of the sigma with the least mean squared error.
+    """Return the input after a Gaussian filter over the space axes, with the sigma of the least mean squared error.
 
     Args:
         sigmas: candidates in voxels, the same along every space axis; the unfiltered input is no candidate.
-        fitted: put what is filtered through `linear_fit` before it is compared, where intensities mean something else.
+        fitted: apply `linear_fit` to the filtered image before the comparison, for targets with other intensities.
     Returns:
         float32, axes of the target; `attrs["sigma"]` is the sigma taken, one for the whole image.
     Raises:
@@ -179,7 +179,7 @@ def best_gaussian(
 
 
 def _spaces(image: xr.DataArray) -> Iterator[tuple[Any, ...]]:
-    """numpy indices of each channel of each image: whole along space axes, one place along the others."""
+    """Yield numpy indices of each channel of each image: whole along space axes, one place along the others."""
     yield from itertools.product(
         *([slice(None)] if d in SPACE else range(image.sizes[d]) for d in image.dims)
     )

@@ -1,4 +1,4 @@
-"""`evaluate`: every metric of one prediction against one target, with their definitions. No files are read here."""
+"""`evaluate`: every metric of one prediction against one target, with their definitions."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,18 +24,18 @@ _NONE: Mapping[str, MetricValues] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of a prediction, and what they mean.
+    """Metrics of a prediction, with their definitions.
 
     Attributes:
-        task: what was compared.
+        task: kind of the images.
         metrics: name -> value, mean over channels (counts: sum). NaN is undefined and is left out of every mean.
         channels: channel or class name -> its metrics; empty when there is only one.
-        definitions: name -> what the metric is, for every name in `metrics`.
-        settings: what the metrics depend on: threshold, data range ...
-        notes: what was assumed.
-        images: over how many images (pairs, and positions along batch, index or time) the mean was taken.
-        per_image: name -> metrics of each image and channel, of instances alone.
-        sums: what the pooled metrics are made of, likewise.
+        definitions: name -> definition of the metric, for every name in `metrics`.
+        settings: settings that the metrics depend on: threshold, data range ...
+        notes: assumptions that were made.
+        images: number of images (pairs, and positions along batch, index or time) in the mean.
+        per_image: name -> metrics of each image and channel, for instances only.
+        sums: sums that the pooled metrics are computed from, for instances only.
     """
 
     task: Task
@@ -49,14 +49,14 @@ class Evaluation:
     sums: tuple[instance_evaluation.Sums, ...] = ()
 
     def flat(self) -> dict[str, float]:
-        """All metrics in one mapping: "pearson" is the mean, "pearson[GFP]" that of one channel."""
+        """Return all metrics in one mapping: "pearson" is the mean, "pearson[GFP]" that of one channel."""
         flat = dict(self.metrics)
         for channel, metrics in self.channels.items():
             flat |= {f"{name}[{channel}]": value for name, value in metrics.items()}
         return flat
 
     def to_json(self) -> str:
-        """Strict JSON. A metric that is undefined or infinite is null, and `not_finite` says which it was."""
+        """Return strict JSON. A metric that is undefined or infinite is null, and `not_finite` has its value as text."""
         flat = self.flat()
         # The keys "figures" are those of earlier releases, which scripts read.
         document = {
@@ -119,7 +119,7 @@ def evaluate(
 
 
 def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation of many images: the mean of each metric over images, counts summed; NaN is left out.
+    """Return one evaluation of many images: the mean of each metric, the sum of counts; NaN is left out.
 
     Raises:
         EvaluationError: none given, or different tasks, settings or channels.
@@ -128,11 +128,11 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
         raise EvaluationError("no evaluation to average: give at least one image pair")
     first = evaluations[0]
     for other in evaluations[1:]:
-        for what in ("task", "settings"):
-            if getattr(other, what) != getattr(first, what):
+        for attribute in ("task", "settings"):
+            if getattr(other, attribute) != getattr(first, attribute):
                 raise EvaluationError(
-                    f"{what} differ between images ({getattr(first, what)} and {getattr(other, what)}): "
-                    "evaluate all images alike"
+                    f"{attribute} differ between images ({getattr(first, attribute)} and {getattr(other, attribute)}): "
+                    "evaluate all images with the same settings"
                 )
         if list(other.channels) != list(first.channels):
             raise EvaluationError(
@@ -142,7 +142,7 @@ def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
     weights = [e.images for e in evaluations]
     together = Evaluation(
         task=first.task,
-        metrics=_combine([_of_images(e.metrics) for e in evaluations], weights),
+        metrics=_combine([_without_pooled(e.metrics) for e in evaluations], weights),
         channels={c: _combine([e.channels[c] for e in evaluations], weights) for c in first.channels},
         definitions=first.definitions,
         settings=first.settings,
@@ -262,12 +262,14 @@ def _evaluate_instance(pair: Aligned, thresholds: Sequence[float]) -> Evaluation
 
 
 def _with_pooled(made: Evaluation) -> Evaluation:
-    """The evaluation with what its images give together, if they are several and sums of them are known."""
+    """Return the evaluation with pooled metrics, if it has several images whose sums are known."""
     pooled = instance_evaluation.pooled_metrics(made.sums)
     levels = list(made.sums[0].matched) if made.sums else []
-    said = {name: instance_evaluation.definition(name, levels) for name in pooled}
+    definitions = {name: instance_evaluation.definition(name, levels) for name in pooled}
     return replace(
-        made, metrics={**_of_images(made.metrics), **pooled}, definitions=dict(made.definitions) | said
+        made,
+        metrics={**_without_pooled(made.metrics), **pooled},
+        definitions=dict(made.definitions) | definitions,
     )
 
 
@@ -278,7 +280,7 @@ def _assemble(
     definitions: Mapping[str, str],
     settings: Mapping[str, str],
 ) -> Evaluation:
-    """Mean over the images of each channel, then over channels."""
+    """Return the mean over the images of each channel, then over channels."""
     if not results:
         raise EvaluationError(f"the images are empty ({dict(pair.target.sizes)}): nothing can be compared")
     per_channel = {
@@ -296,7 +298,7 @@ def _assemble(
 
 
 def _combine(metrics: Sequence[MetricValues], weights: Sequence[int] | None = None) -> dict[str, float]:
-    """Means (counts: sums) of the metrics of several images or channels, without NaN."""
+    """Return means (counts: sums) of the metrics of several images or channels, without NaN."""
     shares = list(weights) if weights is not None else [1] * len(metrics)
     combined: dict[str, float] = {}
     for name in metrics[0] if metrics else ():
@@ -308,7 +310,7 @@ def _combine(metrics: Sequence[MetricValues], weights: Sequence[int] | None = No
     return combined
 
 
-def _of_images(metrics: MetricValues) -> MetricValues:
+def _without_pooled(metrics: MetricValues) -> MetricValues:
     return {k: v for k, v in metrics.items() if not k.startswith(instance_evaluation.POOLED)}
 
 

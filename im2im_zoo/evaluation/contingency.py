@@ -1,4 +1,4 @@
-"""Which objects of two label images share how many voxels, counted part by part: exact, whatever the parts. No metric is here.
+"""Voxels that the objects of two label images share, counted part by part; the parts do not change the result.
 
 Counts are kept sparse: only pairs of objects that touch cost anything, so that 10^5 objects are compared in seconds; and of the
 images one part at a time is in memory, so that they may be of any size.
@@ -17,8 +17,8 @@ from im2im_zoo.processing.blocks import block_shape, regions
 
 # Voxels of both images that are in memory at once; a pass takes about 60 bytes for each.
 PART = 1 << 21
-# Counts that are kept before those of the same objects are added up.
-_LOOSE = 1 << 22
+# Counts that are kept before the counts of the same objects are merged.
+_MAX_UNMERGED = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class Overlaps:
 
 
 class Contingency:
-    """Counts that grow with each part of the two images that is added."""
+    """Overlap counts of two label images, added part by part."""
 
     def __init__(self) -> None:
         self._areas: dict[str, list[NDArray[np.int64]]] = {"prediction": [], "target": []}
@@ -63,20 +63,20 @@ class Contingency:
         p, ids_p, areas_p = _compact(as_labels(prediction, "prediction"))
         t, ids_t, areas_t = _compact(as_labels(target, "target"))
         both = np.flatnonzero((t > 0) & (p > 0))
-        rows, columns, counts = _joint_counts(t[both], p[both], (len(ids_t), len(ids_p)))
+        rows, columns, counts = _count_pairs(t[both], p[both], (len(ids_t), len(ids_p)))
         self._areas["prediction"].append(np.stack([ids_p, areas_p]))
         self._areas["target"].append(np.stack([ids_t, areas_t]))
         self._pairs.append(np.stack([ids_t[rows], ids_p[columns], counts]))
         for parts in (*self._areas.values(), self._pairs):
-            if sum(p.shape[1] for p in parts) > _LOOSE:
-                parts[:] = [_added_up(parts)]
+            if sum(p.shape[1] for p in parts) > _MAX_UNMERGED:
+                parts[:] = [_sum_by_key(parts)]
 
     def overlaps(self) -> Overlaps:
-        """All that was counted."""
+        """Return the counts of all parts added so far."""
         empty = np.zeros((2, 0), np.int64)
-        ids_p, areas_p = _added_up(self._areas["prediction"] or [empty])
-        ids_t, areas_t = _added_up(self._areas["target"] or [empty])
-        true, predicted, common = _added_up(self._pairs or [np.zeros((3, 0), np.int64)])
+        ids_p, areas_p = _sum_by_key(self._areas["prediction"] or [empty])
+        ids_t, areas_t = _sum_by_key(self._areas["target"] or [empty])
+        true, predicted, common = _sum_by_key(self._pairs or [np.zeros((3, 0), np.int64)])
         rows, columns = np.searchsorted(ids_t, true), np.searchsorted(ids_p, predicted)
         return Overlaps(
             ids_p=ids_p,
@@ -94,7 +94,7 @@ class Contingency:
 
 
 def overlaps(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Overlaps:
-    """Objects of two label images (one shape, whole numbers, 0 = background) and the IoU of those that touch.
+    """Return the objects of two label images (one shape, whole numbers, 0 = background) and the IoU of those that touch.
 
     Time and memory grow with voxels plus touching pairs, never with objects times objects.
 
@@ -112,7 +112,7 @@ def overlaps(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Ov
 
 
 def overlaps_of(prediction: xr.DataArray, target: xr.DataArray, *, part: int = PART) -> Overlaps:
-    """The same of two lazy label images with the same axes and sizes, of which `part` voxels at a time are read.
+    """Return the overlaps of two lazy label images with the same axes and sizes, reading `part` voxels at a time.
 
     Raises:
         EvaluationError: see `Contingency.add`.
@@ -124,7 +124,7 @@ def overlaps_of(prediction: xr.DataArray, target: xr.DataArray, *, part: int = P
 
 
 def parts_of(images: tuple[xr.DataArray, ...], voxels: int = PART) -> Iterator[dict[str, slice]]:
-    """Disjoint regions of images of one size that cover them, of at most so many voxels, which keep to their chunks."""
+    """Yield disjoint regions that cover images of one size, of at most `voxels` voxels, aligned to their chunks."""
     sizes = {str(a): n for a, n in images[0].sizes.items()}
     units = {a: max(_chunk(image, a) for image in images) for a in sizes}
     return regions(sizes, block_shape(sizes, voxels, units=units))
@@ -136,10 +136,10 @@ def _chunk(image: xr.DataArray, axis: str) -> int:
 
 
 def as_labels(labels: NDArray[Any], name: str) -> NDArray[Any]:
-    """Labels as whole numbers, not negative.
+    """Return labels as whole numbers that are not negative.
 
     Raises:
-        EvaluationError: fractions, negative numbers, NaN or infinity; `name` says of what.
+        EvaluationError: fractions, negative numbers, NaN or infinity; `name` is the image's name in the message.
     """
     if labels.dtype.kind == "f":
         fractions = np.asarray(labels, dtype=np.float64)
@@ -162,7 +162,7 @@ def as_labels(labels: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _compact(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Flat labels renumbered to 0..n without gaps, the labels 1..n had, and the voxels of each."""
+    """Return flat labels renumbered to 0..n without gaps, the original labels of 1..n, and the voxels of each."""
     flat = labels.ravel()
     top = int(flat.max()) if flat.size else 0
     if top < 2 * flat.size + (1 << 16):  # counting beats sorting unless labels are huge and scattered
@@ -177,10 +177,10 @@ def _compact(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]
     return compact, found[first:].astype(np.int64), counts[first:].astype(np.int64)
 
 
-def _joint_counts(
+def _count_pairs(
     t: NDArray[np.int32], p: NDArray[np.int32], shape: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Voxels of every touching pair of compact labels of objects, which count from 1: indices from 0, and counts."""
+    """Count the voxels of every touching pair of compact labels of objects, which count from 1: indices from 0, and counts."""
     from scipy.sparse import coo_array
 
     where = (t.astype(np.int64) - 1, p.astype(np.int64) - 1)
@@ -188,8 +188,8 @@ def _joint_counts(
     return found.row.astype(np.int64), found.col.astype(np.int64), found.data
 
 
-def _added_up(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Columns of keys and, in the last row, counts: each key once, sorted, the first key the slowest."""
+def _sum_by_key(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return columns of keys and, in the last row, counts: each key once, sorted, the first key the slowest."""
     together = np.concatenate(parts, axis=1)
     if not together.shape[1]:
         return together

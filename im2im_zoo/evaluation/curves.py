@@ -34,22 +34,22 @@ def curve_from_rows(
     title: str = "Loss",
     y_label: str = "loss",
 ) -> Curve:
-    """A curve from the rows of a metrics CSV (strings or numbers; blank and non-finite cells are left out).
+    """Return a curve from the rows of a metrics CSV (strings or numbers; blank and non-finite cells are left out).
 
     Args:
         columns: column -> name of its line; default: those of train_loss_epoch (or train_loss) and val_loss that are there.
     Raises:
-        EvaluationError: no such column, or a cell that is no number.
+        EvaluationError: no such column, or a cell that is not a number.
     """
     table = [dict(row) for row in rows]
     present = list(dict.fromkeys(key for row in table for key in row))
     if columns is None:
         train = "train_loss_epoch" if "train_loss_epoch" in present else "train_loss"
         columns = {k: v for k, v in ((train, "training"), ("val_loss", "validation")) if k in present}
-    lost = [key for key in (x, *columns) if key not in present]
-    if lost or not columns:
+    missing = [key for key in (x, *columns) if key not in present]
+    if missing or not columns:
         raise EvaluationError(
-            f"metrics: no column {', '.join(lost) or 'of a loss'}; there are {', '.join(present) or 'none'}"
+            f"metrics: no column {', '.join(missing) or 'of a loss'}; there are {', '.join(present) or 'none'}"
         )
     series: dict[str, tuple[tuple[float, float], ...]] = {}
     for column, name in columns.items():
@@ -91,5 +91,5 @@ def _number(cell: object, column: str) -> float | None:
     try:
         value = float(cell)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise EvaluationError(f"metrics, column {column}: {cell!r} is no number") from None
+        raise EvaluationError(f"metrics, column {column}: {cell!r} is not a number") from None
     return value if math.isfinite(value) else None

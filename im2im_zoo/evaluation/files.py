@@ -1,4 +1,4 @@
-"""Writing the files of an evaluation, each in one step."""
+"""Files of an evaluation, each written in one step."""
 
 from pathlib import Path
 

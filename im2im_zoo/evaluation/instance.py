@@ -1,7 +1,4 @@
-"""Metrics for instance labels: AP, F1, panoptic quality, aggregated Jaccard, splits and merges. No images: overlaps in.
-
-Which objects overlap is counted in `contingency`.
-"""
+"""Metrics for instance labels: AP, F1, panoptic quality, aggregated Jaccard, splits and merges, from the overlaps that `contingency` counts."""
 
 import math
 from collections.abc import Sequence
@@ -16,8 +13,8 @@ from im2im_zoo.evaluation.contingency import Overlaps, as_labels, overlaps
 __all__ = ["Matching", "Overlaps", "as_labels", "average_precision", "match", "overlaps"]
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
-# A part of an object, or what it was merged with, is not worth the word if all but the largest fill less of it than this.
-_LEAST_SHARE = 0.1
+# A split or a merge counts only if the parts other than the largest fill at least this share of the whole object.
+_MIN_SHARE = 0.1
 
 DEFINITIONS: dict[str, str] = {
     "ap": (
@@ -56,10 +53,10 @@ DEFINITIONS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matching:
-    """The one-to-one matching of objects at one IoU threshold.
+    """One-to-one matching of objects at one IoU threshold.
 
     Attributes:
-        tp, fp, fn: objects.
+        tp, fp, fn: numbers of objects.
         pairs: (tp, 2) labels of matched objects, true then predicted.
         iou: (tp,) of each pair.
     """
@@ -132,7 +129,7 @@ def match(found: Overlaps, threshold: float = 0.5) -> Matching:
 
 
 def aggregated_jaccard_sums(found: Overlaps) -> tuple[int, int]:
-    """Intersection and union of the aggregated Jaccard index (Kumar et al. 2017, doi:10.1109/TMI.2017.2677499); see `DEFINITIONS`."""
+    """Return intersection and union of the aggregated Jaccard index (Kumar et al. 2017, doi:10.1109/TMI.2017.2677499); see `DEFINITIONS`."""
     order = np.lexsort((found.columns, -found.iou, found.rows))
     first = np.unique(found.rows[order], return_index=True)[1]
     best = order[first]
@@ -145,11 +142,11 @@ def aggregated_jaccard_sums(found: Overlaps) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """Objects of one image that several of the other lie in.
+    """Objects of one image that contain several objects of the other.
 
     Attributes:
-        wholes: (n,) their labels.
-        pairs: (k, 2) labels of each of them and of each that lies in it.
+        wholes: (n,) labels of the containing objects.
+        pairs: (k, 2) labels of a containing object and of an object inside it.
     """
 
     wholes: NDArray[np.int64]
@@ -157,13 +154,13 @@ class Parts:
 
 
 def splits(found: Overlaps) -> Parts:
-    """True objects that are split into several predicted ones; see `DEFINITIONS`."""
+    """Return the true objects that are split into several predicted ones; see `DEFINITIONS`."""
     within = 2 * found.common > found.areas_p[found.columns]
     return _parts(found.rows, found.columns, within, found, (found.ids_t, found.ids_p), found.areas_t)
 
 
 def merges(found: Overlaps) -> Parts:
-    """Predicted objects in which several true ones are merged; see `DEFINITIONS`."""
+    """Return the predicted objects that merge several true ones; see `DEFINITIONS`."""
     within = 2 * found.common > found.areas_t[found.rows]
     return _parts(found.columns, found.rows, within, found, (found.ids_p, found.ids_t), found.areas_p)
 
@@ -176,13 +173,13 @@ def _parts(
     ids: tuple[NDArray[np.int64], NDArray[np.int64]],
     areas: NDArray[np.int64],
 ) -> Parts:
-    """Those of `wholes` that at least two of `parts` are within, as indices of the pairs of overlaps."""
+    """Return the `wholes` that contain at least two of `parts`; both are indices of overlapping pairs."""
     wholes, parts, common = wholes[within], parts[within], found.common[within]
     total, largest = np.zeros(len(areas), np.int64), np.zeros(len(areas), np.int64)
     np.add.at(total, wholes, common)
     np.maximum.at(largest, wholes, common)
     several = np.bincount(wholes, minlength=len(areas)) >= 2
-    enough = several & (total - largest >= _LEAST_SHARE * areas)
+    enough = several & (total - largest >= _MIN_SHARE * areas)
     pairs = np.stack([ids[0][wholes], ids[1][parts]], axis=1)[enough[wholes]]
     return Parts(ids[0][enough], pairs)
 
@@ -192,7 +189,7 @@ def average_precision(
     target: NDArray[np.generic],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> dict[float, float]:
-    """AP = TP / (TP + FP + FN) of one image at each IoU threshold (StarDist, Schmidt et al. 2018; DSB 2018).
+    """Return AP = TP / (TP + FP + FN) of one image at each IoU threshold (StarDist, Schmidt et al. 2018; DSB 2018).
 
     Args:
         prediction, target: label images of one shape, whole numbers, 0 = background.
@@ -206,7 +203,7 @@ def average_precision(
 def _assign(
     rows: NDArray[np.int64], columns: NDArray[np.int64], iou: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Which of the pairs make the best one-to-one assignment: first the number of pairs, then their summed IoU.
+    """Return the indices of the pairs in the best one-to-one assignment: first the number of pairs, then their summed IoU.
 
     A sparse assignment must give every row a column, so each row gets a column of its own that stands for "no match";
     a pair costs less than that by 1 plus an IoU share so small that all of them together stay below 1.

@@ -1,4 +1,4 @@
-"""Instance metrics of images, and of all images pooled: sums of each image, and what metrics are made of sums. Reads no file."""
+"""Instance metrics of single images and of all images pooled, from sums that can be added over images."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +16,15 @@ _POOLED_NOTE = "Of the counts of all images together: "
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What is added up over images.
+    """Sums that can be added over images.
 
     Attributes:
-        objects_p, objects_t: how many there are.
+        objects_p, objects_t: numbers of predicted and of true objects.
         matched: threshold -> matched objects.
         matched_iou: sum of the IoU of the pairs matched at 0.5.
         common, union: of the aggregated Jaccard index.
-        splits, merges: how many.
-        pixels: foreground voxels: of both, and of each alone.
+        splits, merges: numbers of splits and of merges.
+        pixels: foreground voxels of both images, of the prediction only, and of the target only.
     """
 
     objects_p: int
@@ -38,7 +38,7 @@ class Sums:
     pixels: tuple[int, int, int]
 
     def __add__(self, other: "Sums") -> "Sums":
-        """Those of both together, of the same thresholds."""
+        """Return the sums of both together; the thresholds are the same."""
         return Sums(
             self.objects_p + other.objects_p,
             self.objects_t + other.objects_t,
@@ -57,7 +57,7 @@ class Sums:
 
 
 def sums_of(found: instance.Overlaps, thresholds: Iterable[float]) -> Sums:
-    """The sums of one image; those at 0.5 always."""
+    """Return the sums of one image, always with threshold 0.5."""
     matchings = {level: instance.match(found, level) for level in sorted({*map(float, thresholds), HALF})}
     common, union = instance.aggregated_jaccard_sums(found)
     return Sums(
@@ -74,7 +74,7 @@ def sums_of(found: instance.Overlaps, thresholds: Iterable[float]) -> Sums:
 
 
 def metrics_of(sums: Sums) -> dict[str, float]:
-    """AP at each threshold and their mean; F1, precision, recall, quality and counts at 0.5; AJI, splits, merges, foreground."""
+    """Return AP at each threshold and their mean; F1, precision, recall, quality and counts at 0.5; AJI, splits, merges, foreground."""
     tp, p, t = sums.matched[HALF], sums.objects_p, sums.objects_t
     ap = {level: _share(n, p + t - n) for level, n in sums.matched.items()}
     foreground = semantic.PixelCounts(*sums.pixels).metrics()
@@ -100,7 +100,7 @@ def metrics_of(sums: Sums) -> dict[str, float]:
 
 
 def pooled_metrics(sums: Sequence[Sums]) -> dict[str, float]:
-    """The metrics of all images pooled, as `pooled_NAME`; of counts, which are sums anyway, there are none."""
+    """Return the metrics of all images pooled, as `pooled_NAME`, without counts, which are sums already."""
     if len(sums) < 2:
         return {}
     total = sums[0]
@@ -110,12 +110,12 @@ def pooled_metrics(sums: Sequence[Sums]) -> dict[str, float]:
 
 
 def is_count(name: str) -> bool:
-    """Whether a metric is summed over images and channels, not averaged."""
+    """Return whether a metric is summed over images and channels, not averaged."""
     return name.startswith(("tp@", "fp@", "fn@", "objects_", "splits", "merges"))
 
 
 def definition(name: str, thresholds: Sequence[float]) -> str:
-    """What a metric is."""
+    """Return the definition of a metric as a sentence."""
     if name.startswith(POOLED):
         return _POOLED_NOTE + definition(name.removeprefix(POOLED), thresholds)
     if name == "mean_ap":
@@ -124,5 +124,5 @@ def definition(name: str, thresholds: Sequence[float]) -> str:
 
 
 def _share(part: float, whole: float) -> float:
-    """Part of a whole; 1 where there is nothing at all."""
+    """Return part / whole; 1 if both are 0."""
     return part / whole if whole else 1.0

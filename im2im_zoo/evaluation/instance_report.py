@@ -1,6 +1,6 @@
-"""The report of an evaluation of instances: its metrics, and pictures of where objects are right, missed, split and merged.
+"""Report of an instance evaluation: its metrics, and pictures of matched, missed, split and merged objects.
 
-Pictures are of windows of one plane, those with the most objects that are not right; the states are those of the whole objects.
+Pictures are of windows of one plane, those with the most wrong objects; the states are those of the whole objects.
 """
 
 import heapq
@@ -20,12 +20,12 @@ from im2im_zoo.processing.blocks import regions
 WINDOW = 384  # pixels of a picture's sides, at most
 _HEADLINES = ("ap@0.50", "f1@0.50", "panoptic_quality@0.50", "aggregated_jaccard")
 _SHOWN = ("ap@0.50", "f1@0.50", "aggregated_jaccard", "splits", "merges", "objects_predicted", "objects_true")
-# Rows of the table of images: the page is for people.
+# Rows of the table of images; more would make the page unreadable.
 _MOST_ROWS = 200
 
 
 def instance_report(title: str, evaluation: Evaluation, samples: Sequence[Sample]) -> Report:
-    """The page of an evaluation of instances, with samples of `worst_windows`."""
+    """Return the report of an instance evaluation, with samples of `worst_windows`."""
     rows = {
         name: ", ".join(f"{metric_label(k)} {format_metric(k, metrics[k])}" for k in _SHOWN if k in metrics)
         for name, metrics in evaluation.per_image[:_MOST_ROWS]
@@ -47,12 +47,12 @@ def instance_report(title: str, evaluation: Evaluation, samples: Sequence[Sample
 def worst_windows(
     prediction: xr.DataArray, target: xr.DataArray, image: xr.DataArray | None = None, *, most: int = 4
 ) -> list[Sample]:
-    """Pictures of the windows in which the most objects are not right, of the images of a pair; the first window if all is.
+    """Return pictures of the windows with the most wrong objects; the first window if none is wrong.
 
     Args:
         prediction, target: label images, lazy or not; see `evaluate`.
-        image: what they are of, with the same space axes, if it is to be shown, too.
-        most: windows.
+        image: image that was segmented, with the same space axes; None shows none.
+        most: number of windows, at most.
 
     Raises:
         EvaluationError: see `evaluate`.
@@ -65,7 +65,7 @@ def worst_windows(
             labels = as_labels(p.isel(region).to_numpy(), name), as_labels(t.isel(region).to_numpy(), name)
             # The number decides between equals, so that no images are compared.
             window = _Window(name, place, region, p, t, states)
-            found.append((states.wrong(*labels), -len(found), window))
+            found.append((states.count_wrong(*labels), -len(found), window))
     best = heapq.nlargest(most, found, key=lambda one: one[:2])
     kept = [one for one in best if one[0]] or best[:1]
     return [_sample(window, image) for _, _, window in kept]
@@ -73,7 +73,7 @@ def worst_windows(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Window:
-    """A part of one image of a pair: `place` along the other axes, `region` along its own."""
+    """Window of one image of a pair: `place` along the other axes, `region` along its own."""
 
     name: str
     place: Mapping[str, int]

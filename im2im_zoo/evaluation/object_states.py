@@ -1,4 +1,4 @@
-"""Which objects are matched, false, missed, split or merged, and a picture of it. Arrays only: no colours, no files."""
+"""States of objects (matched, false, missed, split, merged), and images of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from im2im_zoo.evaluation import instance
 
-# What a pixel of a picture belongs to. A split object is one even if one of its parts is matched.
+# States of a pixel. A split object counts as split even if one of its parts is matched.
 FALSE, MISSED, MATCHED, SPLIT, MERGED = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectStates:
-    """The states of the objects of an image, by sorted labels.
+    """States of the objects of an image, by sorted labels.
 
     Attributes:
         matched_t, matched_p: true and predicted objects matched at IoU 0.5.
@@ -32,7 +32,7 @@ class ObjectStates:
     counts: tuple[int, int, int, int, int]
 
     def paint(self, prediction: NDArray[Any], target: NDArray[Any]) -> NDArray[np.uint8]:
-        """The state of each pixel, 0 for the background; those of objects that are right lie below those of others."""
+        """Return the state of each pixel, 0 for the background; wrong objects are painted over matched ones."""
         states = np.where(target > 0, np.uint8(MISSED), np.uint8(0))
         states[np.isin(target, self.matched_t)] = MATCHED
         states[(prediction > 0) & ~np.isin(prediction, self.matched_p)] = FALSE
@@ -41,15 +41,15 @@ class ObjectStates:
         states[np.isin(target, self.merged_t) | np.isin(prediction, self.merged_p)] = MERGED
         return states
 
-    def wrong(self, prediction: NDArray[Any], target: NDArray[Any]) -> int:
-        """How many objects in a part of the image are anything but matched."""
+    def count_wrong(self, prediction: NDArray[Any], target: NDArray[Any]) -> int:
+        """Return the number of objects in a part of the image that are not matched."""
         states = self.paint(prediction, target)
         bad = (states > 0) & (states != MATCHED)
         return len(np.unique(prediction[bad])) + len(np.unique(target[bad]))
 
 
 def object_states(found: instance.Overlaps) -> ObjectStates:
-    """The states of the objects of two label images."""
+    """Return the states of the objects of two label images."""
     matching, split, merged = instance.match(found, 0.5), instance.splits(found), instance.merges(found)
     return ObjectStates(
         matched_t=np.unique(matching.pairs[:, 0]),
@@ -62,8 +62,8 @@ def object_states(found: instance.Overlaps) -> ObjectStates:
     )
 
 
-def borders(prediction: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels of an object, predicted or true, beside one of another object of the same image: where parts meet."""
+def find_borders(prediction: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return the pixels where an object, predicted or true, touches another object of the same image."""
     edge = np.zeros(prediction.shape, dtype=bool)
     for labels in (prediction, target):
         for axis in range(labels.ndim):

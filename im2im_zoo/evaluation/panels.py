@@ -1,4 +1,4 @@
-"""Pictures of images: a `Panel` is what to show, `render_panel` turns it into RGB with a caption that says how. No files, no HTML."""
+"""Pictures of images: a `Panel` describes one, `render_panel` draws it as RGB with a caption."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation import semantic
 from im2im_zoo.evaluation.alignment import align, channel_names
 from im2im_zoo.evaluation.contingency import as_labels, overlaps
-from im2im_zoo.evaluation.object_states import ObjectStates, borders, object_states
+from im2im_zoo.evaluation.object_states import ObjectStates, find_borders, object_states
 
 Kind = Literal["intensity", "labels", "mask", "error", "overlap", "matches"]
 View = Literal["auto", "max", "middle"]
@@ -21,7 +21,7 @@ RGB = NDArray[np.uint8]
 
 PERCENTILES = (0.5, 99.5)
 LONGEST = 768  # pixels of a rendered panel's longer side
-# Okabe & Ito 2008: told apart with every kind of colour vision, and by lightness in grey print.
+# Okabe & Ito 2008: distinct with every kind of colour vision, and by lightness in grey print.
 AGREE, ONLY_PREDICTION, ONLY_TARGET = (222, 222, 222), (230, 120, 0), (40, 140, 230)
 SPLIT, MERGED = (0, 158, 115), (204, 121, 167)
 _CHANNEL_COLOURS = ((255, 255, 255), (255, 0, 255), (0, 255, 0), (0, 190, 255), (255, 190, 0), (255, 60, 60))
@@ -36,11 +36,11 @@ class Panel:
         image: axes y and x, and any of z, channel, time, batch, index.
         kind: "intensity" (grey, or one colour a channel), "labels" (a colour each), "mask", "error" (image - target),
             "overlap" (pixels of image and of target) or "matches" (objects of both, matched at IoU 0.5).
-        caption: said before how the picture was made.
+        caption: text in front of the description of the drawing.
         target: the truth, for the last three kinds.
         contrast: values shown as black and white; default: percentiles 0.5 and 99.5 of each channel.
         view: how z is shown: "max" projection or "middle" plane; "auto": max for intensities, else middle.
-        states: of the objects of "matches", if these are parts of a larger image; default: of what is shown.
+        states: states of the objects of "matches", if these are parts of a larger image; default: computed from the panel.
     """
 
     title: str
@@ -55,12 +55,12 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """A picture ready to be shown.
+    """Drawn panel.
 
     Attributes:
         rgb: (height, width, 3).
-        caption: what was done: projection, contrast, reduction.
-        legend: colours and what they mean.
+        caption: description of projection, contrast and reduction.
+        legend: colours and their meanings.
         pixel_um: micrometres per pixel of `rgb` along x, if known.
         scale: pixels of `rgb` per pixel of the image, at most 1.
     """
@@ -75,7 +75,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class ScaleBar:
-    """A bar of a round length: `fraction` of the picture's width, and its text."""
+    """Scale bar of a round length: `fraction` of the picture's width, and its text."""
 
     fraction: float
     text: str
@@ -93,25 +93,25 @@ def render_panel(panel: Panel, *, longest: int = LONGEST) -> Rendered:
         raise EvaluationError(
             f"panel {panel.title!r}: kind {panel.kind!r} is unknown; use one of {', '.join(KINDS)}"
         )
-    image, target, said = _planes(panel)
+    image, target, notes = _select_planes(panel)
     factor = max(1, math.ceil(max(image.sizes["y"], image.sizes["x"]) / longest))
     if panel.kind == "intensity":
         rgb, how = _draw_intensity(_reduce(image, factor), panel.contrast)
         legend: tuple[tuple[tuple[int, int, int], str], ...] = ()
         if image.sizes["channel"] > 1:
-            legend = tuple(zip(_CHANNEL_COLOURS[1:], _names(image), strict=False))
+            legend = tuple(zip(_CHANNEL_COLOURS[1:], _channel_labels(image), strict=False))
     else:
         rgb, how, legend = _draw_comparison(panel, image, target, factor)
     if factor > 1:
-        said.append(f"shown at 1/{factor} size")
+        notes.append(f"shown at 1/{factor} size")
     pixel = panel.image.attrs.get("pixel_size_um", {}).get("x")
-    parts = (panel.caption.rstrip("."), ", ".join([*said, *how]))
+    parts = (panel.caption.rstrip("."), ", ".join([*notes, *how]))
     caption = ". ".join(part[:1].upper() + part[1:] for part in parts if part)
     return Rendered(panel.title, rgb, caption, legend, float(pixel) * factor if pixel else None, 1 / factor)
 
 
 def scale_bar(picture: Rendered, share: float = 0.22) -> ScaleBar:
-    """A bar of 1, 2 or 5 times a power of ten, at most `share` of the width: in micrometres if known, else in pixels."""
+    """Return a bar of 1, 2 or 5 times a power of ten, at most `share` of the width: in micrometres if known, else in pixels."""
     width = picture.rgb.shape[1]
     unit = picture.pixel_um if picture.pixel_um else 1 / picture.scale
     length = _round_down(width * unit * share)
@@ -131,7 +131,7 @@ def scale_bar(picture: Rendered, share: float = 0.22) -> ScaleBar:
 def regression_panels(
     source: xr.DataArray, target: xr.DataArray, prediction: xr.DataArray, *, view: View = "middle"
 ) -> tuple[Panel, ...]:
-    """Input, target, prediction and error of one view; target and prediction share their contrast if of one channel."""
+    """Return input, target, prediction and error of one view; target and prediction share their contrast if of one channel."""
     contrast = None
     if target.sizes.get("channel", 1) == 1:
         contrast = _limits(_flatten(target, view, "intensity")[0].to_numpy())
@@ -156,7 +156,7 @@ def segmentation_panels(
     *,
     task: Literal["semantic", "instance"] = "semantic",
 ) -> tuple[Panel, ...]:
-    """Input, target, prediction and where they differ: by pixels ("semantic") or by objects ("instance").
+    """Return input, target, prediction and where they differ: by pixels ("semantic") or by objects ("instance").
 
     All show the same plane, so that they can be compared. A float prediction is shown as it is, and cut at 0.5 in
     the comparison.
@@ -177,53 +177,53 @@ def segmentation_panels(
     )
 
 
-def _planes(panel: Panel) -> tuple[xr.DataArray, xr.DataArray, list[str]]:
-    """Image and target (the image itself where none is needed) as (channel, y, x), and what was picked."""
+def _select_planes(panel: Panel) -> tuple[xr.DataArray, xr.DataArray, list[str]]:
+    """Return image and target (the image itself where none is needed) as (channel, y, x), and a description of the selection."""
     if panel.kind not in ("error", "overlap", "matches"):
-        image, said = _flatten(panel.image, panel.view, panel.kind)
-        return image, image, said
+        image, notes = _flatten(panel.image, panel.view, panel.kind)
+        return image, image, notes
     if panel.target is None:
         raise EvaluationError(f"panel {panel.title!r}: kind {panel.kind!r} needs a target to compare with")
     pair = align(panel.image, panel.target)
-    image, said = _flatten(pair.prediction, panel.view, panel.kind)
+    image, notes = _flatten(pair.prediction, panel.view, panel.kind)
     target, _ = _flatten(pair.target, panel.view, panel.kind)
-    return image, target, said
+    return image, target, notes
 
 
 def _flatten(image: xr.DataArray, view: View, kind: Kind) -> tuple[xr.DataArray, list[str]]:
-    """(channel, y, x): first place along other axes, z projected or cut; and what was done in words."""
+    """Return the image as (channel, y, x), first place along other axes, z projected or cut; and a description of that."""
     lost = [axis for axis in ("y", "x") if axis not in image.dims]
     if lost:
         raise EvaluationError(
             f"an image with axes {', '.join(map(str, image.dims))} has no {' and '.join(lost)} to show"
         )
-    said: list[str] = []
+    notes: list[str] = []
     for axis in [d for d in image.dims if d not in ("channel", "z", "y", "x")]:
         if image.sizes[axis] > 1:
-            said.append(f"{axis} 0 of {image.sizes[axis]}")
+            notes.append(f"{axis} 0 of {image.sizes[axis]}")
         image = image.isel({axis: 0})
     if "z" in image.dims:
         planes = image.sizes["z"]
         if view == "max" or (view == "auto" and kind == "intensity"):
             image = image.max("z")
-            said += [f"maximum over {planes} z planes"] if planes > 1 else []
+            notes += [f"maximum over {planes} z planes"] if planes > 1 else []
         else:
             image = image.isel(z=planes // 2)
-            said += [f"z plane {planes // 2} of {planes}"] if planes > 1 else []
+            notes += [f"z plane {planes // 2} of {planes}"] if planes > 1 else []
     if "channel" not in image.dims:
         image = image.expand_dims("channel")
     if kind != "intensity" and image.sizes["channel"] > 1:
-        said.append(f"channel {_names(image)[0]}")
+        notes.append(f"channel {_channel_labels(image)[0]}")
         image = image.isel(channel=[0])
-    return image.transpose("channel", "y", "x"), said
+    return image.transpose("channel", "y", "x"), notes
 
 
-def _names(image: xr.DataArray) -> list[str]:
+def _channel_labels(image: xr.DataArray) -> list[str]:
     return list(channel_names(image)) or [str(k) for k in range(image.sizes["channel"])]
 
 
 def _draw_intensity(image: NDArray[Any], contrast: tuple[float, float] | None) -> tuple[RGB, list[str]]:
-    """(channel, y, x) -> RGB; one channel in grey, more in colours that add up."""
+    """Return RGB of (channel, y, x): one channel in grey, several in colours that add up."""
     colours = _CHANNEL_COLOURS[:1] if len(image) == 1 else _CHANNEL_COLOURS[1:]
     total = np.zeros((*image.shape[1:], 3))
     ranges: list[str] = []
@@ -251,13 +251,13 @@ def _draw_comparison(
     if panel.kind == "labels":
         labels = as_labels(own, panel.title)
         return (
-            _colour_labels(_every(labels, factor)),
-            [f"{_count(labels)} objects in view, a colour each"],
+            _colour_labels(_subsample(labels, factor)),
+            [f"{_count_objects(labels)} objects in view, a colour each"],
             (),
         )
     if panel.kind == "mask":
         mask = _foreground(own)
-        grey = np.where(_every(mask, factor)[..., None], np.uint8(AGREE[0]), np.uint8(0)).repeat(3, 2)
+        grey = np.where(_subsample(mask, factor)[..., None], np.uint8(AGREE[0]), np.uint8(0)).repeat(3, 2)
         return grey, [f"foreground {100 * mask.mean():.1f} % of the view"], ()
     if panel.kind == "overlap":
         states, how = _pixel_states(_foreground(own), (truth > 0).astype(np.uint8))
@@ -266,13 +266,13 @@ def _draw_comparison(
         return _draw_objects(as_labels(own, "prediction"), as_labels(truth, "target"), panel.states, factor)
     palette = np.array([(0, 0, 0), ONLY_PREDICTION, ONLY_TARGET, AGREE], dtype=np.uint8)
     legend = tuple(zip((AGREE, ONLY_PREDICTION, ONLY_TARGET), words, strict=True))
-    return palette[_every(states, factor)], [how], legend
+    return palette[_subsample(states, factor)], [how], legend
 
 
 def _draw_error(
     error: NDArray[np.float64], contrast: tuple[float, float] | None
 ) -> tuple[RGB, list[str], tuple[tuple[tuple[int, int, int], str], ...]]:
-    """Black where right, one colour above the target, one below."""
+    """Return black where right, one colour above the target, one below."""
     limit = max(map(abs, contrast)) if contrast else float(np.percentile(np.abs(error), PERCENTILES[1]))
     above, below = (_stretch(sign * error, 0, limit)[..., None] for sign in (1, -1))
     rgb = above * np.array(ONLY_PREDICTION) + below * np.array(ONLY_TARGET)
@@ -281,18 +281,18 @@ def _draw_error(
 
 
 def _pixel_states(prediction: NDArray[np.uint8], target: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str]:
-    """0 background, 1 prediction only, 2 target only, 3 both; and the Dice of what is shown."""
+    """Return 0 for background, 1 prediction only, 2 target only, 3 both; and a text with the Dice of the view."""
     return prediction + 2 * target, f"Dice of this view {semantic.dice(prediction, target):.3f}"
 
 
 def _draw_objects(
     prediction: NDArray[Any], target: NDArray[Any], states: ObjectStates | None, factor: int
 ) -> tuple[RGB, list[str], tuple[tuple[tuple[int, int, int], str], ...]]:
-    """A colour for each state of objects, dark where two of the same image meet."""
+    """Return a colour for each state of objects, dark where two objects of the same image touch."""
     known = states or object_states(overlaps(prediction, target))
     palette = np.array([(0, 0, 0), ONLY_PREDICTION, ONLY_TARGET, AGREE, SPLIT, MERGED], dtype=np.uint8)
-    rgb = palette[_every(known.paint(prediction, target), factor)]
-    rgb[_every(borders(prediction, target), factor)] //= 3
+    rgb = palette[_subsample(known.paint(prediction, target), factor)]
+    rgb[_subsample(find_borders(prediction, target), factor)] //= 3
     matched, false, missed, split, merged = known.counts
     how = f"in this view {matched} matched, {false} false, {missed} missed objects; {split} split, {merged} that merge others"
     if states is not None:
@@ -307,7 +307,7 @@ def _foreground(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _colour_labels(labels: NDArray[Any]) -> RGB:
-    """A colour for each label (hues by the golden ratio), the outline of each a little darker, background black."""
+    """Return a colour for each label (hues by the golden ratio), the outline of each a little darker, background black."""
     ids, inverse = np.unique(labels, return_inverse=True)
     hue = (ids.astype(np.float64) * 0.618033988749895) % 1.0
     light = np.array([0.95, 0.78, 0.88])[(ids % 3).astype(int)]
@@ -323,12 +323,12 @@ def _colour_labels(labels: NDArray[Any]) -> RGB:
     return np.asarray(rgb * 255, dtype=np.uint8)
 
 
-def _count(labels: NDArray[Any]) -> int:
+def _count_objects(labels: NDArray[Any]) -> int:
     return int(np.count_nonzero(np.unique(labels)))
 
 
 def _reduce(image: xr.DataArray, factor: int) -> NDArray[np.float64]:
-    """Means over factor x factor pixels, of (channel, y, x); what is left over at the far border is dropped."""
+    """Return means over factor x factor pixels of (channel, y, x); an incomplete block at the far border is dropped."""
     values = np.asarray(image.to_numpy(), dtype=np.float64)
     if factor == 1:
         return values
@@ -340,7 +340,7 @@ def _reduce(image: xr.DataArray, factor: int) -> NDArray[np.float64]:
     return np.asarray(cut.reshape(c, rows, factor, columns, factor).mean(axis=(2, 4)))
 
 
-def _every(values: NDArray[Any], factor: int) -> NDArray[Any]:
+def _subsample(values: NDArray[Any], factor: int) -> NDArray[Any]:
     return values[::factor, ::factor]
 
 
@@ -350,13 +350,13 @@ def _limits(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def _stretch(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
-    """Values from low to high as 0 to 1, cut off outside; all 0 when the two are the same."""
+    """Return values from low to high as 0 to 1, clipped outside; all 0 when the two are equal."""
     if not high > low:
         return np.zeros(values.shape)
     return np.clip((np.asarray(values, dtype=np.float64) - low) / (high - low), 0, 1)
 
 
 def _round_down(length: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is not above `length`."""
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above `length`."""
     power = 10.0 ** math.floor(math.log10(length))
     return max(step * power for step in (1, 2, 5) if step * power <= length * (1 + 1e-9))

@@ -17,7 +17,7 @@ def panel_figure(
     titles: bool = True,
     height: int = 384,
 ) -> bytes:
-    """Panels in one row, as the bytes of a PNG.
+    """Return panels in one row, as the bytes of a PNG.
 
     Args:
         aspect: width over height of the whole picture (bioimage.io covers: 2.0 or 1.0): the panels are cut at their
@@ -85,7 +85,7 @@ def panels_png(
 
 
 def png_bytes(rgb: RGB) -> bytes:
-    """RGB (height, width, 3) uint8 as PNG."""
+    """Return RGB (height, width, 3) uint8 as the bytes of a PNG."""
     from PIL import Image
 
     buffer = BytesIO()
@@ -94,7 +94,7 @@ def png_bytes(rgb: RGB) -> bytes:
 
 
 def _crop(picture: Rendered, aspect: float) -> Rendered:
-    """The middle of a picture, cut to width / height = aspect."""
+    """Return the middle of a picture, cut to width / height = aspect."""
     height, width = picture.rgb.shape[:2]
     new_width, new_height = min(width, round(height * aspect)), min(height, round(width / aspect))
     top, left = (height - new_height) // 2, (width - new_width) // 2

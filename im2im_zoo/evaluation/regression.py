@@ -1,4 +1,4 @@
-"""Metrics for predicted intensities: Pearson correlation, SSIM, PSNR, MSE, MAE, NRMSE. Arrays only: no axes, no files.
+"""Metrics for predicted intensities: Pearson correlation, SSIM, PSNR, MSE, MAE, NRMSE, of plain arrays.
 
 Sums are accumulated in float64 over slabs of the first axis, so an image costs little more than itself; sums of
 disjoint parts of an image can be added (`PairSums.__add__`), for images that do not fit in memory.
@@ -80,26 +80,26 @@ class PairSums:
 
     @property
     def target_range(self) -> float:
-        """Largest less smallest value of the target."""
+        """Largest minus smallest value of the target."""
         return self.high_t - self.low_t
 
     def pearson(self) -> float:
-        """cov(p, t) / (std(p) std(t)), in [-1, 1]; NaN when either image is constant."""
+        """Return cov(p, t) / (std(p) std(t)), in [-1, 1]; NaN when either image is constant."""
         if not self.count or self.low_p == self.high_p or self.low_t == self.high_t:
             return math.nan
         norm = math.sqrt(self.spread_p) * math.sqrt(self.spread_t)
         return max(-1.0, min(1.0, self.product / norm)) if norm > 0 else math.nan
 
     def mse(self) -> float:
-        """mean((p - t)²); NaN without voxels."""
+        """Return mean((p - t)²); NaN without voxels."""
         return self.squared_error / self.count if self.count else math.nan
 
     def mae(self) -> float:
-        """mean(|p - t|); NaN without voxels."""
+        """Return mean(|p - t|); NaN without voxels."""
         return self.absolute_error / self.count if self.count else math.nan
 
     def psnr(self, data_range: float | None = None) -> float:
-        """10 log10(L² / MSE) in dB, L = `data_range` or the target's range; inf at MSE 0, NaN when L is not above 0."""
+        """Return 10 log10(L² / MSE) in dB, L = `data_range` or the target's range; inf at MSE 0, NaN when L is not above 0."""
         peak = self.target_range if data_range is None else data_range
         if not self.count or not peak > 0:
             return math.nan
@@ -108,7 +108,7 @@ class PairSums:
         return 20 * math.log10(peak) - 10 * math.log10(self.mse())
 
     def nrmse(self, data_range: float | None = None) -> float:
-        """sqrt(MSE) / L, L = `data_range` or the target's range; NaN when L is not above 0."""
+        """Return sqrt(MSE) / L, L = `data_range` or the target's range; NaN when L is not above 0."""
         peak = self.target_range if data_range is None else data_range
         return math.sqrt(self.mse()) / peak if self.count and peak > 0 else math.nan
 
@@ -116,7 +116,7 @@ class PairSums:
 def pair_sums(
     prediction: NDArray[np.generic], target: NDArray[np.generic], *, block_voxels: int = _BLOCK_VOXELS
 ) -> PairSums:
-    """The sums of two arrays of one shape (any dtype of real numbers, any number of axes).
+    """Return the sums of two arrays of one shape (any dtype of real numbers, any number of axes).
 
     Args:
         prediction, target: the arrays.
@@ -136,7 +136,7 @@ def pair_sums(
 
 
 def pearson(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Pearson's correlation coefficient over all voxels (Pearson 1895), in [-1, 1].
+    """Return Pearson's correlation coefficient over all voxels (Pearson 1895), in [-1, 1].
 
     r = sum((p - mean p)(t - mean t)) / sqrt(sum((p - mean p)²) sum((t - mean t)²)). Arrays of one shape, any
     range. NaN when either is constant.
@@ -145,19 +145,19 @@ def pearson(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> flo
 
 
 def mse(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Mean squared error, mean((p - t)²). Arrays of one shape, any range; the unit is intensity squared."""
+    """Return the mean squared error, mean((p - t)²). Arrays of one shape, any range; the unit is intensity squared."""
     return pair_sums(prediction, target).mse()
 
 
 def mae(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Mean absolute error, mean(|p - t|). Arrays of one shape, any range; the unit is that of the intensity."""
+    """Return the mean absolute error, mean(|p - t|). Arrays of one shape, any range; the unit is that of the intensity."""
     return pair_sums(prediction, target).mae()
 
 
 def psnr(
     prediction: NDArray[np.generic], target: NDArray[np.generic], *, data_range: float | None = None
 ) -> float:
-    """Peak signal-to-noise ratio in dB, 10 log10(L² / MSE).
+    """Return the peak signal-to-noise ratio in dB, 10 log10(L² / MSE).
 
     Args:
         prediction, target: arrays of one shape.
@@ -172,7 +172,7 @@ def psnr(
 def nrmse(
     prediction: NDArray[np.generic], target: NDArray[np.generic], *, data_range: float | None = None
 ) -> float:
-    """Root mean squared error over the data range, sqrt(MSE) / L; L by default max(target) - min(target)."""
+    """Return the root mean squared error over the data range, sqrt(MSE) / L; L by default max(target) - min(target)."""
     return pair_sums(prediction, target).nrmse(data_range)
 
 
@@ -183,7 +183,7 @@ def ssim(
     data_range: float | None = None,
     block_voxels: int = _BLOCK_VOXELS,
 ) -> float:
-    """Mean structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004), with that paper's settings.
+    """Return the mean structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004), with that paper's settings.
 
     SSIM = (2 mp mt + C1)(2 vpt + C2) / ((mp² + mt² + C1)(vp + vt + C2)) at every voxel, means and (co)variances
     under a Gaussian window of sigma 1.5 voxels cut at 11 voxels along every axis, population covariance,
@@ -216,7 +216,7 @@ def ssim(
 def _ssim_of_planes(
     p: NDArray[np.generic], t: NDArray[np.generic], data_range: float, block_voxels: int
 ) -> float:
-    """Mean SSIM of one image whose axes are all long enough, block by block."""
+    """Return the mean SSIM of one image whose axes are all long enough, block by block."""
     radius = SSIM_WINDOW // 2
     total, count = 0.0, 0
     for block in _overlapping_blocks(t.shape, radius, block_voxels):
@@ -264,7 +264,7 @@ def _slab_sums(p: NDArray[np.float64], t: NDArray[np.float64]) -> PairSums:
 
 
 def _slabs(shape: tuple[int, ...], block_voxels: int) -> Iterator[tuple[slice, ...]]:
-    """Slices of the first axis, each about `block_voxels` large."""
+    """Yield slices of the first axis, each about `block_voxels` large."""
     if not shape:
         yield ()
         return
@@ -276,7 +276,7 @@ def _slabs(shape: tuple[int, ...], block_voxels: int) -> Iterator[tuple[slice, .
 def _overlapping_blocks(
     shape: tuple[int, ...], margin: int, block_voxels: int
 ) -> Iterator[tuple[slice, ...]]:
-    """Blocks of about `block_voxels` whose parts `margin` inside are disjoint and cover all that lies `margin` inside."""
+    """Yield blocks of about `block_voxels` whose parts `margin` inside are disjoint and cover all that lies `margin` inside."""
     edge = max(4 * margin, round(block_voxels ** (1 / len(shape))))
     spans = [
         [

@@ -1,4 +1,4 @@
-"""Report on a model as one HTML page: metrics, pictures, curves, facts. Links lead to files beside the report only."""
+"""Report on a model as one HTML page: metrics, pictures, curves, facts. Links are relative to the report."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Metrics for masks and classes, over pixels: Dice (= F1), IoU, precision, recall, accuracy. Arrays only: no axes."""
+"""Metrics for masks and classes, over pixels: Dice (= F1), IoU, precision, recall, accuracy, of plain arrays."""
 
 import math
 from collections.abc import Mapping
@@ -44,11 +44,11 @@ class PixelCounts:
 
     @property
     def empty(self) -> bool:
-        """Neither mask has foreground."""
+        """Whether neither mask has foreground."""
         return self.tp + self.fp + self.fn == 0
 
     def metrics(self, *, empty: float = 1.0) -> dict[str, float]:
-        """dice, iou, precision and recall, each in [0, 1]; `empty` for all of them when both masks are empty."""
+        """Return dice, iou, precision and recall, each in [0, 1]; `empty` for all of them when both masks are empty."""
         if self.empty:
             return dict.fromkeys(("dice", "iou", "precision", "recall"), empty)
         return {
@@ -75,29 +75,29 @@ def count_pixels(prediction: NDArray[np.generic], target: NDArray[np.generic]) -
 
 
 def dice(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Dice coefficient of two masks, 2 TP / (2 TP + FP + FN) (Dice 1945; = F1 over pixels); 1 when both are empty."""
+    """Return the Dice coefficient of two masks, 2 TP / (2 TP + FP + FN) (Dice 1945; = F1 over pixels); 1 when both are empty."""
     return count_pixels(prediction, target).metrics()["dice"]
 
 
 def iou(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Intersection over union of two masks, TP / (TP + FP + FN) (Jaccard 1912); 1 when both are empty."""
+    """Return the intersection over union of two masks, TP / (TP + FP + FN) (Jaccard 1912); 1 when both are empty."""
     return count_pixels(prediction, target).metrics()["iou"]
 
 
 def precision(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """TP / (TP + FP) of two masks; when nothing is predicted, 1 if the target is empty too, else 0."""
+    """Return TP / (TP + FP) of two masks; when nothing is predicted, 1 if the target is empty too, else 0."""
     return count_pixels(prediction, target).metrics()["precision"]
 
 
 def recall(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """TP / (TP + FN) of two masks; when the target is empty, 1 if nothing is predicted, else 0."""
+    """Return TP / (TP + FN) of two masks; when the target is empty, 1 if nothing is predicted, else 0."""
     return count_pixels(prediction, target).metrics()["recall"]
 
 
 def confusion(
     prediction: NDArray[np.generic], target: NDArray[np.generic], classes: int
 ) -> NDArray[np.int64]:
-    """Confusion matrix (classes, classes) of two maps of whole class numbers 0..classes-1: [target, prediction] -> pixels.
+    """Return the confusion matrix (classes, classes) of two maps of whole class numbers 0..classes-1: [target, prediction] -> pixels.
 
     Matrices of disjoint parts of an image can be added.
 
@@ -120,7 +120,7 @@ def confusion(
 
 
 def class_counts(matrix: NDArray[np.int64], index: int) -> PixelCounts:
-    """The counts of one class against all others, from a confusion matrix."""
+    """Return the counts of one class against all others, from a confusion matrix."""
     tp = int(matrix[index, index])
     fp = int(matrix[:, index].sum()) - tp
     fn = int(matrix[index, :].sum()) - tp
@@ -128,12 +128,12 @@ def class_counts(matrix: NDArray[np.int64], index: int) -> PixelCounts:
 
 
 def class_metrics(matrix: NDArray[np.int64]) -> dict[int, dict[str, float]]:
-    """dice, iou, precision and recall per class; NaN for a class that neither image holds."""
+    """Return dice, iou, precision and recall per class; NaN for a class that neither image holds."""
     return {k: class_counts(matrix, k).metrics(empty=math.nan) for k in range(len(matrix))}
 
 
 def mean_class_metrics(metrics: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """Means over the classes from 1 on (0 is background), without those that are NaN; 1 when all are."""
+    """Return means over the classes from 1 on (0 is background), without those that are NaN; 1 when all are."""
     means: dict[str, float] = {}
     for name in ("dice", "iou", "precision", "recall"):
         values = [f[name] for k, f in metrics.items() if k > 0 and not math.isnan(f[name])]
@@ -142,6 +142,6 @@ def mean_class_metrics(metrics: Mapping[int, Mapping[str, float]]) -> dict[str, 
 
 
 def accuracy(matrix: NDArray[np.int64]) -> float:
-    """Share of pixels on the diagonal of a confusion matrix; NaN without pixels."""
+    """Return the share of pixels on the diagonal of a confusion matrix; NaN without pixels."""
     total = int(matrix.sum())
     return float(np.trace(matrix)) / total if total else math.nan

@@ -1,6 +1,6 @@
-"""The objects of a label image: a table of what they measure, and their outlines. How good they are is in `evaluation`.
+"""Objects of a label image: their measurements as a table, and their outlines.
 
-Any size of image: it is read in parts, and what is kept is a row an object.
+Images of any size: they are read in parts, and one row an object is kept in memory.
 """
 
 from im2im_zoo.objects.files import FORMATS, check_objects_path, write_objects

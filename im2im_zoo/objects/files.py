@@ -1,4 +1,4 @@
-"""Objects into a file: a table as CSV or Parquet, outlines as GeoJSON; whole or not at all."""
+"""Files of objects: a table as CSV or Parquet, outlines as GeoJSON; whole or not at all."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ def check_objects_path(path: Path, *, overwrite: bool) -> None:
     """Refuse a path that objects cannot be written to, before anything is computed.
 
     Raises:
-        EvaluationError: another ending, no such folder, something that is there, or a library that is missing.
+        EvaluationError: another suffix, no such folder, an existing file, or a missing library.
     """
     if path.suffix.lower() not in FORMATS:
         raise EvaluationError(
@@ -46,11 +46,11 @@ def write_objects(
 
     Args:
         labels, image: see `object_table`.
-        path: its ending says the format.
+        path: its suffix selects the format.
         overwrite: replace what is there.
 
     Returns:
-        How many objects there are.
+        The number of objects.
 
     Raises:
         EvaluationError: see `check_objects_path` and `object_table`, or a file that cannot be written.
@@ -76,7 +76,7 @@ def _write(table: "pd.DataFrame", labels: xr.DataArray, path: Path, ending: str)
 
 
 def _write_features(features: Iterable[dict[str, Any]], path: Path) -> None:
-    """One feature a line, as they come."""
+    """Write features one a line, as they are computed."""
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, feature in enumerate(features):

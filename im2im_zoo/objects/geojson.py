@@ -1,7 +1,7 @@
-"""Outlines of the objects of a label image as GeoJSON, as QuPath and napari read it. Writes no file.
+"""Outlines of the objects of a label image as GeoJSON, as QuPath and napari read it.
 
-Outlines are scikit-image's contours at one half between an object and what is not: between the centres of the voxels, so that
-a voxel's centre lies inside if and only if the voxel is the object's. Volumes have one outline an object in each of their planes.
+Outlines are scikit-image's contours at one half between an object and its surroundings, that is between the centres of the voxels, so that
+a voxel's centre lies inside if and only if the voxel belongs to the object. A volume has one outline for each object in each of its planes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,17 +18,17 @@ from im2im_zoo.objects.table import boxes
 if TYPE_CHECKING:
     import pandas as pd
 
-# Voxels along y and x of the cells in which objects are read together; those that are larger are read alone.
+# Voxels along y and x of the cells in which objects are read together; larger ones are read one by one.
 _CELL = 1024
 Ring = list[list[float]]
 
 
 def outlines(labels: xr.DataArray, table: "pd.DataFrame", *, cell: int = _CELL) -> Iterator[dict[str, Any]]:
-    """A GeoJSON feature an object and plane; what is in memory is a window of at most twice `cell` voxels, or one larger object.
+    """Yield a GeoJSON feature for each object and plane, with a window of at most twice `cell` voxels, or one larger object, in memory.
 
     Args:
-        labels: as the table was made of, lazy or not.
-        table: of `object_table`.
+        labels: label image that the table was computed from, lazy or not.
+        table: result of `object_table`.
         cell: voxels along y and x within which objects are read together; the features are the same for any number.
 
     Yields:
@@ -52,9 +52,9 @@ def outlines(labels: xr.DataArray, table: "pd.DataFrame", *, cell: int = _CELL) 
 
 
 def polygons(mask: NDArray[np.bool_]) -> list[list[Ring]]:
-    """The outlines of a mask (y, x): parts, each of which is its outer ring and those of its holes, of closed (x, y) points in pixels.
+    """Return the outlines of a mask (y, x): parts, each of which is its outer ring and those of its holes, of closed (x, y) points in pixels.
 
-    Voxels that touch at their corners are of one part.
+    Voxels that touch at their corners belong to one part.
     """
     from skimage.measure import find_contours
 
@@ -66,7 +66,7 @@ def polygons(mask: NDArray[np.bool_]) -> list[list[Ring]]:
     areas = np.array([_area(ring) for ring in rings])
     if not len(areas):
         return []
-    # The largest is an outer ring, and holes go round the other way.
+    # The largest is an outer ring; holes have the opposite orientation.
     sign = np.sign(areas[np.argmax(np.abs(areas))])
     outer = [k for k in range(len(rings)) if areas[k] * sign > 0]
     parts = {k: [rings[k]] for k in outer}
@@ -88,7 +88,7 @@ def _features(
     there, number = np.unique(plane, return_inverse=True)
     slices = find_objects(number.reshape(plane.shape) + 1)
     for label, box in zip(there, slices, strict=True):
-        if label == 0 or not _among(label, ids):
+        if label == 0 or not _is_listed(label, ids):
             continue
         y, x = corner[0] + box[0].start, corner[1] + box[1].start
         parts = polygons(plane[box] == label)
@@ -97,7 +97,7 @@ def _features(
         if len(shifted) > 1:
             geometry = {"type": "MultiPolygon", "coordinates": shifted}
         if place:
-            # QuPath's own way to say where; -1 is all channels.
+            # QuPath's own key for the position; -1 is all channels.
             geometry["plane"] = {
                 "c": place.get("channel", -1),
                 "z": place.get("z", 0),
@@ -107,13 +107,13 @@ def _features(
         yield {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def _among(label: int, ids: NDArray[np.int64]) -> bool:
+def _is_listed(label: int, ids: NDArray[np.int64]) -> bool:
     at = int(np.searchsorted(ids, label))
     return at < len(ids) and int(ids[at]) == int(label)
 
 
 def _corners(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A closed ring without the points at which it goes straight on; steps are of half voxels, so that this is exact."""
+    """Return a closed ring without collinear points; steps are of half voxels, so that this is exact."""
     steps = np.diff(ring, axis=0)
     before = np.roll(steps, 1, axis=0)
     turns = steps[:, 0] * before[:, 1] != steps[:, 1] * before[:, 0]
@@ -128,7 +128,7 @@ def _contains(ring: NDArray[np.float64], point: NDArray[np.float64]) -> bool:
 
 
 def _area(ring: NDArray[np.float64]) -> float:
-    """Twice the signed area of a closed ring."""
+    """Return twice the signed area of a closed ring."""
     x, y = ring[:, 0], ring[:, 1]
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
 
@@ -136,7 +136,7 @@ def _area(ring: NDArray[np.float64]) -> float:
 def _windows(
     rows: "pd.DataFrame", space: tuple[str, ...], side: int
 ) -> Iterator[tuple[tuple[slice, ...], NDArray[np.int64]]]:
-    """Regions that hold their objects whole, and the ids of these, sorted; objects that begin in one cell are read together."""
+    """Yield regions that contain whole objects, and their sorted ids; objects that begin in one cell are read together."""
     cell = tuple(side if a != "z" else 64 for a in space)
     together: dict[tuple[int, ...], list[tuple[int, tuple[slice, ...]]]] = {}
     for label, box in boxes(rows, space):
@@ -150,6 +150,6 @@ def _windows(
 
 
 def _measurements(row: Mapping[Any, Any]) -> dict[str, float]:
-    """Of a row, what QuPath shows: the sizes and means, numbers all."""
+    """Return the measurements that QuPath shows: sizes and means."""
     kept = ("area", "volume", "mean", "centroid")
     return {str(k): float(v) for k, v in row.items() if str(k).startswith(kept) and np.isfinite(v)}

@@ -1,7 +1,7 @@
-"""A table of the objects of a label image, by sums over its parts: exact, whatever the parts are. Writes no file.
+"""Table of the objects of a label image, by sums over its parts; the parts do not change the result.
 
-The figures are those of scikit-image's `regionprops_table` of the whole image (`label`, `num_pixels`, `centroid`, `bbox`,
-`intensity_mean`), which needs all of it in memory: sums, smallest and largest positions of parts are put together instead.
+The measurements are those of scikit-image's `regionprops_table` of the whole image (`label`, `num_pixels`, `centroid`, `bbox`,
+`intensity_mean`), which needs all of it in memory: sums, smallest and largest positions of parts are merged instead.
 """
 
 import itertools
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 # Voxels of the labels, and of a channel of the image, that are in memory at once; a pass takes about 100 bytes for each of them.
 PART = 1 << 20
-# Rows of parts that are kept before those of the same objects are put together.
-_LOOSE = 1 << 20
+# Rows of parts that are kept before the rows of the same objects are merged.
+_MAX_UNMERGED = 1 << 20
 
 
 def object_table(
     labels: xr.DataArray, image: xr.DataArray | None = None, *, part: int = PART
 ) -> "pd.DataFrame":
-    """What the objects of a label image measure, one a row, by their ids.
+    """Measure the objects of a label image, one a row, sorted by id.
 
-    Memory: about `part` x 100 bytes, and 200 bytes an object.
+    Memory: about 100 bytes for each voxel of `part`, and 200 bytes for each object.
 
     Args:
         labels: whole numbers, 0 = background, lazy or not; each position of axes other than z, y, x has objects of its own.
-        image: what they are objects of, with the same space axes, for mean intensities of each channel.
-        part: voxels that are read at once.
+        image: image that the objects are in, with the same space axes, for mean intensities of each channel.
+        part: number of voxels that are read at once.
 
     Returns:
         The columns `time`, `index`, `channel` (positions from 0, where the labels have these axes), `id`; `centroid_A_um` (from the
@@ -46,18 +46,18 @@ def object_table(
         `touches_border`, whether the object has a voxel at the first or last position of an axis; `mean` or `mean_NAME`.
 
     Raises:
-        EvaluationError: labels that are no whole numbers, without y and x, or of other sizes than the image.
+        EvaluationError: labels that are not whole numbers, without y and x, or of other sizes than the image.
     """
     import pandas as pd
 
-    space = _space(labels)
+    space = _space_axes(labels)
     outer = [str(a) for a in labels.dims if a not in space]
     channels = _channels(labels, image, space)
     tables = []
     for place in itertools.product(*(range(labels.sizes[a]) for a in outer)):
         where = dict(zip(outer, place, strict=True))
         one = labels.isel(where).transpose(*space)
-        of_channels = {name: _at(channel, where, space) for name, channel in channels.items()}
+        of_channels = {name: _select_place(channel, where, space) for name, channel in channels.items()}
         rows = _Rows(len(space), len(channels))
         for region in parts_of((one, *of_channels.values()), part):
             rows.add(region, one, of_channels)
@@ -68,7 +68,7 @@ def object_table(
     return pd.concat(tables, ignore_index=True)
 
 
-def _space(labels: xr.DataArray) -> tuple[str, ...]:
+def _space_axes(labels: xr.DataArray) -> tuple[str, ...]:
     space = tuple(a for a in SPACE if a in labels.dims)
     if not {"y", "x"} <= set(space):
         raise EvaluationError(
@@ -80,7 +80,7 @@ def _space(labels: xr.DataArray) -> tuple[str, ...]:
 def _channels(
     labels: xr.DataArray, image: xr.DataArray | None, space: Sequence[str]
 ) -> dict[str, xr.DataArray]:
-    """The channels of the image, by the names of their columns."""
+    """Return the channels of the image, by the names of their columns."""
     if image is None:
         return {}
     lost = [a for a in image.dims if a not in labels.dims and a != "channel" and image.sizes[a] > 1]
@@ -105,8 +105,8 @@ def _channels(
     return {f"mean_{name}": image.isel(channel=n) for n, name in enumerate(names)}
 
 
-def _at(channel: xr.DataArray, where: Mapping[str, int], space: Sequence[str]) -> xr.DataArray:
-    """A channel at a place along other axes, with the space axes alone, in order."""
+def _select_place(channel: xr.DataArray, where: Mapping[str, int], space: Sequence[str]) -> xr.DataArray:
+    """Return a channel at a place along other axes, with only the space axes, in order."""
     found = channel.isel({a: n for a, n in where.items() if a in channel.dims})
     found = found.isel({a: 0 for a in found.dims if a not in space})
     missing = [a for a in space if a not in found.dims]
@@ -115,7 +115,7 @@ def _at(channel: xr.DataArray, where: Mapping[str, int], space: Sequence[str]) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    """Of each object: `ids` (n,), `counts` (n,), `sums` (n, axes + channels), `low`, `high` (n, axes), the latter inclusive."""
+    """Sums of each object: `ids` (n,), `counts` (n,), `sums` (n, axes + channels), `low`, `high` (n, axes), the latter inclusive."""
 
     ids: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -125,7 +125,7 @@ class _Table:
 
 
 class _Rows:
-    """Rows of parts of objects, put together when there are many."""
+    """Rows of objects, one for each part that an object is in, merged when there are many."""
 
     def __init__(self, axes: int, channels: int) -> None:
         none = np.zeros((0, axes), np.int64)
@@ -140,7 +140,7 @@ class _Rows:
         at = np.flatnonzero(block)
         if not len(at):
             return
-        ids, inverse = _distinct(block.reshape(-1)[at])
+        ids, inverse = _unique_labels(block.reshape(-1)[at])
         starts = [region[str(a)].start for a in labels.dims]
         places = [p + s for p, s in zip(np.unravel_index(at, block.shape), starts, strict=True)]
         values = [c.isel(region).to_numpy().reshape(-1)[at] for c in channels.values()]
@@ -153,18 +153,18 @@ class _Rows:
             np.minimum.at(low[:, k], inverse, place)
             np.maximum.at(high[:, k], inverse, place)
         self._parts.append(_Table(ids, np.bincount(inverse, minlength=n), np.stack(sums, 1), low, high))
-        if sum(len(p.ids) for p in self._parts) > _LOOSE:
+        if sum(len(p.ids) for p in self._parts) > _MAX_UNMERGED:
             self._parts = [self.table()]
 
     def table(self) -> _Table:
-        """All that was counted, sorted by id."""
+        """Return the sums of all parts, sorted by id."""
         ids = np.concatenate([p.ids for p in self._parts])
         if not len(ids):
             return self._parts[0]
         order = np.argsort(ids, kind="stable")
         starts = np.flatnonzero(np.diff(ids[order], prepend=-1))
 
-        def together(name: str, how: np.ufunc) -> NDArray[Any]:
+        def merged(name: str, how: np.ufunc) -> NDArray[Any]:
             found: NDArray[Any] = how.reduceat(
                 np.concatenate([getattr(p, name) for p in self._parts])[order], starts
             )
@@ -172,15 +172,15 @@ class _Rows:
 
         return _Table(
             ids[order][starts],
-            together("counts", np.add),
-            together("sums", np.add),
-            together("low", np.minimum),
-            together("high", np.maximum),
+            merged("counts", np.add),
+            merged("sums", np.add),
+            merged("low", np.minimum),
+            merged("high", np.maximum),
         )
 
 
-def _distinct(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """The distinct labels, sorted, and the number of each; by counting, where they are close together, as that is faster."""
+def _unique_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Return the distinct labels, sorted, and the number of each; by counting, where they are close merged, as that is faster."""
     least, most = int(labels.min()), int(labels.max())
     if most - least > 4 * len(labels) + (1 << 16):
         ids, inverse = np.unique(labels, return_inverse=True)
@@ -191,7 +191,7 @@ def _distinct(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]
 
 
 def _columns(found: _Table, labels: xr.DataArray, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The columns of one image's objects, by their names."""
+    """Return the columns of one image's objects, by their names."""
     space, spacing = [str(a) for a in labels.dims], pixel_size_um(labels)
     origin = labels.attrs.get("translation_um") or {}
     means = found.sums / np.maximum(found.counts, 1)[:, None]
@@ -216,7 +216,7 @@ def _columns(found: _Table, labels: xr.DataArray, names: Sequence[str]) -> dict[
 
 
 def boxes(table: "pd.DataFrame", space: Sequence[str]) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """The id and the bounding box of each row."""
+    """Yield the id and the bounding box of each row."""
     spans = [zip(table[f"bbox_{a}_start"], table[f"bbox_{a}_stop"], strict=True) for a in space]
     for row in zip(table["id"], *spans, strict=True):
         yield int(row[0]), tuple(slice(int(a), int(b)) for a, b in row[1:])

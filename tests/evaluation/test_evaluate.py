@@ -55,7 +55,7 @@ def test_a_channel_that_says_how_sure_another_is_is_left_out_and_said_to_be(nois
     prediction = image(np.stack([p, abs(p)]), ("channel", "y", "x"), ["dna", "dna variance"])
     result = evaluate(prediction, image(t, ("y", "x")), "regression")
     assert result.metrics["pearson"] == pytest.approx(pearson(p, t))
-    assert result.notes == ("channels that say how sure the others are were left out: dna variance",)
+    assert result.notes == ("variance channels were not compared: dna variance",)
     both = image(np.stack([t, t]), ("channel", "y", "x"), ["dna", "dna variance"])
     assert set(evaluate(prediction, both, "regression").channels) == {"dna", "dna variance"}
 

@@ -207,7 +207,7 @@ def test_rows_without_the_column_say_what_there_is():
         curve_from_rows([{"epoch": 0, "train_loss": 1}], {"val_f1": "F1"})
     with pytest.raises(EvaluationError, match="no column of a loss"):
         curve_from_rows([{"epoch": 0}])
-    with pytest.raises(EvaluationError, match=r"train_loss.*'a' is no number"):
+    with pytest.raises(EvaluationError, match=r"train_loss.*'a' is not a number"):
         curve_from_rows([{"epoch": 0, "train_loss": "a"}])
 
 
