@@ -1,4 +1,4 @@
-"""The command line. The only place that prints; every command is a thin one over the library."""
+"""Command line interface: parse options, call the library, print. The only package that prints."""
 
 import logging
 import os
@@ -11,11 +11,11 @@ from im2im_zoo.core.errors import FULL, Im2ImError, InterruptionError
 def main() -> None:
     """Run the command line: errors go to stderr without a traceback, unless `--debug` is given.
 
-    Exit codes: 0 done; 1 an error, or a package that is not sound; 2 wrong usage; 130 interrupted.
+    Exit codes: 0 success; 1 an error, or a package that is not sound; 2 wrong usage; 130 interrupted; 143 terminated.
     """
     from im2im_zoo.cli.app import app
 
-    # A cluster's wall time ends a job by SIGTERM: leave as by Ctrl-C, cleaning up on the way.
+    # A cluster ends a job at its wall time by SIGTERM: exit as for Ctrl-C, with clean-up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("IM2IM_ZOO_DEBUG"))
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -26,11 +26,11 @@ def main() -> None:
             raise
         _fail(str(error), 130 if isinstance(error, InterruptionError) else 1)
     except SystemExit as stop:
-        if stop.code not in (130, 143):  # what typer makes of Ctrl-C, and SIGTERM
+        if stop.code not in (130, 143):  # of Ctrl-C, by typer, and of SIGTERM
             raise
-        # zarr's tasks that were under way end with errors, which asyncio would print as tracebacks.
+        # Running tasks of zarr end with errors, which asyncio would print as tracebacks.
         logging.getLogger("asyncio").disabled = not debug
-        _fail("interrupted; nothing that looks finished was left", int(stop.code))
+        _fail("interrupted; no incomplete output was left that looks finished", int(stop.code))
     except ModuleNotFoundError as error:
         if debug:
             raise
@@ -40,10 +40,13 @@ def main() -> None:
             raise
         if isinstance(error, OSError) and error.errno in FULL:
             _fail(
-                f"no space is left to write {error.filename or 'a temporary file'}: free some, or set TMPDIR",
+                f"no space left to write {error.filename or 'a temporary file'}; free some space, or set TMPDIR to another disk",
                 1,
             )
-        _fail(f"{type(error).__name__}: {error}\nThis should not happen: --debug shows where it did", 1)
+        _fail(
+            f"{type(error).__name__}: {error}\nThis is an unexpected error; run the command with --debug for the traceback",
+            1,
+        )
 
 
 def _missing_module(error: ModuleNotFoundError) -> str:
@@ -63,7 +66,7 @@ def _missing_module(error: ModuleNotFoundError) -> str:
 def _fail(message: str, code: int) -> None:
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
-    # If a Ctrl-C came while Python ran code from a string, as in making a dataclass, it ends by the signal and not with this
-    # code, unless it runs another string.
+    # If Ctrl-C arrives while Python runs code from a string, as in creating a dataclass, the process ends by the signal and not
+    # with this code, unless another string is run.
     exec("")  # noqa: S102
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The commands and their options; each imports what it needs when it is called."""
+"""Commands and their options. Each command imports its modules when it is called, so that `--help` is fast."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 app = typer.Typer(
     name="im2im-zoo",
     help="From microscopy image pairs to a deep-learning model that runs anywhere.",
-    epilog="Any command takes --debug, which shows the traceback of an error.",
+    epilog="Add --debug to any command to see the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,11 +26,13 @@ AllowCode = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
-        "--weights", metavar="FORMAT", help="onnx, torchscript or pytorch_state_dict; may be repeated."
+        "--weights",
+        metavar="FORMAT",
+        help="Weight format: onnx, torchscript or pytorch_state_dict; may be repeated.",
     ),
 ]
 
@@ -40,7 +42,7 @@ def version(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """From microscopy image pairs to a deep-learning model that runs anywhere."""
+    """Train deep-learning models on microscopy image pairs, package them, and run them anywhere."""
     if version:
         from importlib.metadata import version as installed
 
@@ -52,34 +54,34 @@ def version(
 def train(
     ctx: typer.Context,
     recipe: Annotated[
-        str, typer.Argument(help="Path of a recipe, or the name of one: `im2im-zoo recipe --list`.")
+        str, typer.Argument(help="Path or name of a recipe; `im2im-zoo recipe --list` prints the names.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="RUN", help="Folder to make for the run.")
+        Path | None, typer.Option("--output", metavar="RUN", help="Folder to create for the run.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last whole epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last complete epoch.")] = False,
     find_rate: Annotated[
-        bool, typer.Option("--find-lr", help="Try learning rates instead of training, and suggest one.")
+        bool, typer.Option("--find-lr", help="Do not train: try learning rates and suggest one.")
     ] = False,
     allow_code: AllowCode = None,
 ) -> None:
-    """Train a recipe. Any key of it is overridden by --dotted.key=value, e.g. --trainer.max_epochs=3."""
+    """Train a recipe. Override any of its keys by --dotted.key=value, e.g. --trainer.max_epochs=3."""
     from im2im_zoo.cli.train import find_rate as find
     from im2im_zoo.cli.train import run
 
     if find_rate:
         find(recipe, ctx.args, allow_code or [])
     elif output is None:
-        raise typer.BadParameter("say --output RUN: the folder to make for the run")
+        raise typer.BadParameter("--output is missing: add --output RUN, the folder to create for the run")
     else:
         run(recipe, ctx.args, output, resume, allow_code or [])
 
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `train`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, created by `train`.")],
     output: Annotated[
-        Path, typer.Option("--output", metavar="FOLDER", help="Folder to make for the package.")
+        Path, typer.Option("--output", metavar="FOLDER", help="Folder to create for the package.")
     ],
     zip_file: Annotated[
         Path | None,
@@ -91,7 +93,8 @@ def export(
         bool,
         typer.Option(
             "--portable",
-            help="For programs without custom operations: fix what they measure of each image, or put it into the network.",
+            help="Replace custom operations for programs that lack them: fix the values that they measure on each image, or move "
+            "them into the network.",
         ),
     ] = False,
     onnx_opset: Annotated[
@@ -99,14 +102,14 @@ def export(
         typer.Option(
             "--onnx-opset",
             metavar="17..23|newest",
-            help="Of the ONNX weights; beyond 17, old runtimes cannot.",
+            help="Opset of the ONNX weights; old runtimes read 17 only.",
         ),
     ] = "17",
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
 ) -> None:
-    """Wrap a trained run as a bioimage.io package, and say which programs run it."""
+    """Export a trained run as a bioimage.io package, and list the programs that run it."""
     from im2im_zoo.cli.export import run as export_run
 
     code = allow_code or []
@@ -118,7 +121,7 @@ def validate(
     package: Annotated[
         str,
         typer.Argument(
-            help="Package: folder, zip or rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
+            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
         ),
     ],
     weights: Weights = None,
@@ -126,25 +129,25 @@ def validate(
         bool,
         typer.Option(
             "--allow-code",
-            help="Let the package's Python code run (pytorch_state_dict, custom ops, a grouping that is not ours).",
+            help="Run the package's Python code (pytorch_state_dict, custom operations, its own instance segmentation).",
         ),
     ] = False,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Also write one self-contained page, with pictures."),
+        typer.Option("--html", metavar="FILE", help="Also write a self-contained HTML page with pictures."),
     ] = None,
     links: Annotated[
-        bool, typer.Option("--links", help="Ask the network whether the links of the RDF lead anywhere.")
+        bool, typer.Option("--links", help="Check online whether the links of the RDF work.")
     ] = False,
     core: Annotated[
-        bool, typer.Option("--core/--no-core", help="Ask bioimageio.core, too, and say where it disagrees.")
+        bool, typer.Option("--core/--no-core", help="Also test with bioimageio.core, and report differences.")
     ] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings as well.")] = False,
     json: Json = False,
 ) -> None:
-    """Check a package: files, safety, format, metadata, and what its weights give. Exit 0: sound, 1: not, 2: wrong usage.
+    """Check a package: files, safety, format, metadata and results of its weights. Exit 0: sound, 1: not sound, 2: wrong usage.
 
-    Each finding has a code, which docs/validate.md explains.
+    docs/validate.md explains the code of each finding.
     """
     from im2im_zoo.cli.validate import run
 
@@ -165,28 +168,28 @@ def predict(
     package: Annotated[
         str,
         typer.Argument(
-            help="Package: folder, zip or rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
+            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
         ),
     ],
     image: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="OME-Zarr (also its https address), (OME-)TIFF, PNG or .npy image."
+            metavar="INPUT", help="Image: OME-Zarr (path or https address), (OME-)TIFF, PNG or .npy."
         ),
     ],
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr (.zarr) or TIFF (.tif) to write.")
+        Path, typer.Argument(metavar="OUTPUT", help="Result to write: OME-Zarr (.zarr) or TIFF (.tif).")
     ],
     axes: Annotated[
         list[str] | None,
         typer.Option(
-            help="Axes of the input as letters, e.g. zyx, if the file does not say; NAME=zyx for another input."
+            help="Axes of the input as letters, e.g. zyx, if the file does not name them; NAME=zyx for a further input."
         ),
     ] = None,
     channels: Annotated[
         list[str] | None,
         typer.Option(
-            help="Channels to use, by name or index, separated by commas; NAME=0,1 for another input."
+            help="Channels to use, by name or index, separated by commas; NAME=0,1 for a further input."
         ),
     ] = None,
     inputs: Annotated[
@@ -197,38 +200,43 @@ def predict(
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="A further file of the same place, whose channels follow those of INPUT; once for each.",
+            help="Another file of the same position; its channels are added to those of INPUT; may be repeated.",
         ),
     ] = None,
     outputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--output", metavar="NAME=PATH", help="Where to write a further output; default: beside OUTPUT."
+            "--output",
+            metavar="NAME=PATH",
+            help="Path of a further output of the model; default: beside OUTPUT.",
         ),
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="Memory to stay below, e.g. 4GB; default: half of what is free."),
+        typer.Option(help="Limit of the memory, e.g. 4GB; default: half of the free memory."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that run tiles.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Threads of the network, in each process.")] = None,
+    workers: Annotated[int, typer.Option(help="Number of processes that run tiles.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="Threads of the network in each process.")] = None,
     halo: Annotated[
         str,
         typer.Option(
             metavar="auto|exact|declared|N",
-            help="Voxels that tiles overlap on each side. auto: what the package's own tolerance needs, measured on its test "
-            "image; exact: as far as the network reaches.",
+            help="Voxels that tiles overlap on each side. auto: measured on the package's test image, enough for its tolerance; "
+            "exact: the receptive field of the network; declared: the halo that the package declares.",
         ),
     ] = "auto",
     tile: Annotated[
         str | None,
-        typer.Option(metavar="N|y=N,x=N", help="Voxels of a tile, halo included; default: what costs least."),
+        typer.Option(
+            metavar="N|y=N,x=N",
+            help="Tile size in voxels, halo included; default: the fastest that fits into memory.",
+        ),
     ] = None,
     blend: Annotated[
         bool | None,
         typer.Option(
             "--blend/--no-blend",
-            help="Average overlapping tiles; default: only if nothing makes tiles exact.",
+            help="Average overlapping tiles; default: only if no halo makes tiles exact.",
         ),
     ] = None,
     weights: Annotated[
@@ -236,26 +244,34 @@ def predict(
         typer.Option(
             "--weights",
             metavar="FORMAT",
-            help="onnx, torchscript, pytorch_state_dict, ...; default: the fastest.",
+            help="Weight format: onnx, torchscript, pytorch_state_dict, ...; default: the fastest.",
         ),
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(help="onnxruntime, openvino or torch; default: the fastest that is installed."),
+        typer.Option(help="Engine: onnxruntime, openvino or torch; default: the fastest that is installed."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision of the network: float32, bfloat16 or float16.")
+    ] = "float32",
+    device: Annotated[
+        str, typer.Option(help="Device of the network: auto, cpu, cuda, cuda:1 or mps.")
+    ] = "auto",
     rescale: Annotated[
-        bool, typer.Option("--rescale", help="Resample to the model's pixel size, and the result back.")
+        bool,
+        typer.Option("--rescale", help="Resample the image to the model's pixel size, and the result back."),
     ] = False,
     dtype: Annotated[
-        str | None, typer.Option(help="Type of the output, of labels if there are any; default: the model's.")
+        str | None,
+        typer.Option(
+            help="Data type of the output, or of the labels if there are any; default: the model's."
+        ),
     ] = None,
     grouping: Annotated[
         bool,
         typer.Option(
             "--grouping/--no-grouping",
-            help="Make instance labels of the maps of a package that says how, or stop at the maps.",
+            help="Segment instances from the maps if the package defines how, or write the maps only.",
         ),
     ] = True,
     objects: Annotated[
@@ -263,33 +279,31 @@ def predict(
         typer.Option(
             "--objects",
             metavar="FILE",
-            help="Also write the labels' objects: a table (.csv, .parquet) or outlines (.geojson); may be repeated.",
+            help="Also write the objects: a table (.csv, .parquet) or outlines (.geojson); may be repeated.",
         ),
     ] = None,
     ome_zarr: Annotated[
-        str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="Version of OME-Zarr to write.")
+        str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="OME-Zarr version to write.")
     ] = None,
     shards: Annotated[
         bool | None,
         typer.Option(
-            "--shards/--no-shards", help="Store chunks in shards; default: if there would be very many."
+            "--shards/--no-shards",
+            help="Store chunks in shards; default: only if there are very many chunks.",
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
     overwrite: Overwrite = False,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Start an unfinished prediction over instead of going on with it."),
+        typer.Option("--restart", help="Start an unfinished prediction over instead of resuming it."),
     ] = False,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Let the package's Python code run.")
-    ] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the package's Python code.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a package on an image of any size, tile by tile. Stopped, the same command goes on where it was.
+    """Run a package on an image of any size, tile by tile. If interrupted, run the same command to resume.
 
-    Instance labels, of a package that groups its maps, are put into an OME-Zarr OUTPUT as labels/instances; any other OUTPUT
-    is the label image.
+    Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image.
     """
     from im2im_zoo.cli.predict import Options, run
 
@@ -331,18 +345,20 @@ def predict(
 
 @app.command()
 def evaluate(
-    prediction: Annotated[str, typer.Argument(help="Predicted image, or a folder of them.")],
-    target: Annotated[str, typer.Argument(help="Image of the truth, or a folder of them.")],
-    task: Annotated[str, typer.Option(metavar="regression|semantic|instance", help="What is compared.")],
+    prediction: Annotated[str, typer.Argument(help="Predicted image, or a folder of images.")],
+    target: Annotated[str, typer.Argument(help="Target image (ground truth), or a folder of images.")],
+    task: Annotated[
+        str, typer.Option(metavar="regression|semantic|instance", help="Kind of images to compare.")
+    ],
     axes: Annotated[
         str | None,
-        typer.Option(help="Axes of the prediction, if the file does not say."),
+        typer.Option(help="Axes of the prediction, if the file does not name them."),
     ] = None,
     target_axes: Annotated[
         str | None,
-        typer.Option(help="Axes of the target, if the file does not say."),
+        typer.Option(help="Axes of the target, if the file does not name them."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Foreground is above it, for semantic predictions.")] = 0.5,
+    threshold: Annotated[float, typer.Option(help="Semantic predictions above it are foreground.")] = 0.5,
     data_range: Annotated[
         float | None,
         typer.Option(help="Data range of PSNR and SSIM; default: maximum - minimum of the target."),
@@ -352,15 +368,15 @@ def evaluate(
         typer.Option(
             "--report",
             metavar="FILE.html",
-            help="Also write a page with pictures of the objects: matched, missed, split, merged.",
+            help="Also write an HTML page with pictures of matched, missed, split and merged objects.",
         ),
     ] = None,
     image: Annotated[
-        str | None, typer.Option("--image", help="What the labels are of, to be shown in the report.")
+        str | None, typer.Option("--image", help="Image that was segmented, to show in the report.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare a prediction with the truth; of two folders, the images of the same names, each and pooled."""
+    """Compare a prediction with its target, or the images of the same names in two folders, one by one and pooled."""
     from im2im_zoo.cli.evaluate import run
 
     run(prediction, target, task, axes, target_axes, threshold, data_range, report, image, json)
@@ -368,19 +384,21 @@ def evaluate(
 
 @app.command()
 def objects(
-    labels: Annotated[
-        str, typer.Argument(help="Label image, or an OME-Zarr that `predict` has put labels into.")
-    ],
+    labels: Annotated[str, typer.Argument(help="Label image, or an OME-Zarr with labels from `predict`.")],
     outputs: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Table (.csv, .parquet) or outlines (.geojson) to write."),
+        typer.Argument(
+            metavar="FILE...", help="Files to write: table (.csv, .parquet) or outlines (.geojson)."
+        ),
     ],
     image: Annotated[
-        str | None, typer.Option("--image", help="What the labels are of, for mean intensities.")
+        str | None, typer.Option("--image", help="Image that was segmented, for mean intensities.")
     ] = None,
-    axes: Annotated[str | None, typer.Option(help="Axes of the labels, if the file does not say.")] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the labels, if the file does not name them.")
+    ] = None,
     image_axes: Annotated[
-        str | None, typer.Option(help="Axes of the image, if the file does not say.")
+        str | None, typer.Option(help="Axes of the image, if the file does not name them.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -392,7 +410,9 @@ def objects(
 
 @app.command()
 def show(
-    source: Annotated[str, typer.Argument(metavar="PACKAGE|RUN|RECIPE", help="What to describe.")],
+    source: Annotated[
+        str, typer.Argument(metavar="PACKAGE|RUN|RECIPE", help="Package, run or recipe to describe.")
+    ],
     json: Json = False,
 ) -> None:
     """Describe a package, a run or a recipe."""
@@ -407,10 +427,10 @@ def recipe(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a recipe.")] = False,
     copy: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Write the recipe of that name here, to start one's own from."),
+        typer.Option(metavar="NAME", help="Copy a recipe into this folder as a start for your own."),
     ] = None,
 ) -> None:
-    """List the recipes, print their JSON Schema, or copy one."""
+    """List the recipes, print their JSON Schema, or copy one into this folder."""
     from im2im_zoo.cli.recipe import run
 
     run(list_, schema, copy)
@@ -418,11 +438,11 @@ def recipe(
 
 @app.command()
 def samples(
-    name: Annotated[str | None, typer.Argument(help="Name of a recipe; none: list them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a recipe; default: list all.")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="FOLDER", help="Folder to make for the images; default: NAME_images."
+            "--output", metavar="FOLDER", help="Folder to create for the images; default: NAME_images."
         ),
     ] = None,
 ) -> None:
@@ -434,19 +454,19 @@ def samples(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Folder to make.")] = Path(
+    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Folder to create.")] = Path(
         "im2im-zoo-demo"
     ),
     overwrite: Overwrite = False,
 ) -> None:
-    """The whole way on real microscopy, in minutes on a CPU: train, export, validate, predict, evaluate, report."""
+    """Run every step on real microscopy, in minutes on a CPU: train, export, validate, predict, evaluate, report."""
     from im2im_zoo.cli.demo import run
 
     run(output, overwrite)
 
 
 data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look at images before training on them."
+    no_args_is_help=True, rich_markup_mode=None, help="Check images before you train on them."
 )
 app.add_typer(data_app, name="data")
 
@@ -456,19 +476,19 @@ def data_check(
     ctx: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(metavar="RECIPE|DATA", help="A recipe or its name; or a folder or table of images."),
+        typer.Argument(metavar="RECIPE|DATA", help="Recipe, its name, or a folder or table of images."),
     ],
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write one page with thumbnails.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write an HTML page with thumbnails.")
     ] = None,
     headers: Annotated[
-        bool, typer.Option("--headers", help="Read what files say of themselves, and no voxels: fast.")
+        bool, typer.Option("--headers", help="Read only the headers of the files, no voxels: fast.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Find what will go wrong: axes, sizes, copies, leakage over the split, empty targets, saturated images. Exit 0: no error.
+    """Find problems of the images: axes, sizes, copies, leakage over the split, empty targets, saturation. Exit 0: no error.
 
-    Any key of a recipe is overridden by --dotted.key=value, e.g. --data.path=FOLDER.
+    Override any key of a recipe by --dotted.key=value, e.g. --data.path=FOLDER.
     """
     from im2im_zoo.cli.data import check
 

@@ -1,4 +1,4 @@
-"""What commands print: progress bars, tables and JSON. Progress goes to stderr, results to stdout."""
+"""Output of the commands: progress bars, messages, tables and JSON. Progress goes to stderr, results to stdout."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from im2im_zoo.core.finite_json import to_json
 if TYPE_CHECKING:
     from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
 
-_DRAWN_A_SECOND = 4
+_REDRAWS_PER_SECOND = 4
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 # A file or a pipe has no width to wrap at.
@@ -41,7 +41,7 @@ class _Rate(ProgressColumn):
 
 
 class _Note(ProgressColumn):
-    """A short text that the task changes as it goes."""
+    """Short text that the task may change."""
 
     def render(self, task: Task) -> Text:
         return Text(str(task.fields.get("note", "")), style="dim")
@@ -49,19 +49,19 @@ class _Note(ProgressColumn):
 
 @contextmanager
 def progress(description: str, unit: str, *, counted: bool = True) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr; yields a function of (done, total, note, description). Without a terminal, nothing is drawn.
+    """Show a progress bar on stderr; yield its update function (done, total, note, description). Draw nothing without a terminal.
 
     Args:
-        description: what is under way.
-        unit: of what is counted, e.g. "batches".
-        counted: whether to show `done/total`, which is of no use for voxels.
+        description: name of the work.
+        unit: unit of the count, e.g. "batches".
+        counted: whether to show `done/total` instead of a percentage.
     """
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
     columns += [MofNCompleteColumn()] if counted else [TextColumn("{task.percentage:>3.0f}%")]
     columns += [_Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), _Note()]
-    # Drawing takes some milliseconds of the processor that works.
+    # Each redraw takes some milliseconds of processor time.
     with Progress(
-        *columns, console=errors, disable=not errors.is_terminal, refresh_per_second=_DRAWN_A_SECOND
+        *columns, console=errors, disable=not errors.is_terminal, refresh_per_second=_REDRAWS_PER_SECOND
     ) as bar:
         task = bar.add_task(description, total=None, unit=unit, note="")
 
@@ -71,18 +71,18 @@ def progress(description: str, unit: str, *, counted: bool = True) -> Iterator[C
         yield update
 
 
-def say(message: str = "") -> None:
-    """A line for the person who waits, on stderr."""
+def print_line(message: str = "") -> None:
+    """Print a message for the user on stderr."""
     errors.print(message, markup=False)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on stdout; a number that is not finite becomes null."""
+    """Print one JSON object on stdout; numbers that are not finite become null."""
     sys.stdout.write(to_json(content, indent=2, default=str) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """A table on stdout; numbers to the right."""
+    """Print a table on stdout; numbers are aligned to the right."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
@@ -93,7 +93,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 
 def print_consumers(table: "Sequence[ConsumerVerdict]") -> None:
-    """Which programs run a package, a row for each and its formats of the same verdict, and what would change that."""
+    """Print which programs run a package: a row for each program and its formats with the same verdict, and a remedy."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for v in table:
         groups.setdefault((v.consumer, v.verdict, v.reason, v.change), []).append(v.weights_format)
@@ -105,7 +105,7 @@ def print_consumers(table: "Sequence[ConsumerVerdict]") -> None:
 
 
 def quantity(number: float) -> str:
-    """A number in three digits with k, M, G: 1234567 -> 1.23 M."""
+    """Format a number in three digits with k, M or G: 1234567 -> "1.23 M"."""
     for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(number) >= factor:
             return f"{number / factor:.3g}{letter}"
@@ -113,7 +113,7 @@ def quantity(number: float) -> str:
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Losses and metrics in one line: `train_loss 0.12  val_dice 0.93`."""
+    """Format losses and metrics in one line: `train_loss 0.12  val_dice 0.93`."""
     return "  ".join(
         f"{k} {v:.4g}" for k, v in metrics.items() if k not in ("epoch", "step", "seconds", "learning_rate")
     )

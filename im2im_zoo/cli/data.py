@@ -1,4 +1,4 @@
-"""`im2im-zoo data check`: what will go wrong with the images of a recipe or a folder, and a page of thumbnails."""
+"""`im2im-zoo data check`: problems of the images of a recipe or a folder, and a page of thumbnails."""
 
 import math
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from im2im_zoo.cli.console import print_json, print_table, progress, say
+from im2im_zoo.cli.console import print_json, print_line, print_table, progress
 from im2im_zoo.cli.train import parse_overrides
 from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.recipe.load import load_recipe, recipe_names
@@ -32,11 +32,11 @@ _SIDE = 192
 def check(
     source: str, arguments: Sequence[str], page: Path | None, as_json: bool, headers_only: bool
 ) -> None:
-    """Look through the images and tell what was found; exit 1 if there is an error among it."""
+    """Check the images and print the findings; exit with 1 if one of them is an error."""
     from im2im_zoo.data.check.examine import examine
 
     recipe = _recipe(source, arguments)
-    with progress("Looking at the images", "images") as bar:
+    with progress("Checking the images", "images") as bar:
         found = examine(recipe, voxels=not headers_only, progress=bar)
     advice = _advice(recipe, found, with_network=_is_recipe(source))
     if as_json:
@@ -45,7 +45,7 @@ def check(
         _print(recipe, found, advice)
     if page is not None:
         _write_page(page, recipe, found, advice)
-        say(f"Wrote {page}")
+        print_line(f"Wrote {page}")
     if not found.is_sound:
         raise typer.Exit(1)
 
@@ -56,7 +56,7 @@ def _recipe(source: str, arguments: Sequence[str]) -> "Recipe":
         return load_recipe(source, parse_overrides(arguments))
     if arguments:
         raise typer.BadParameter(
-            f"{arguments[0]!r} overrides a key of a recipe, but {source} is none; give a recipe, and --data.path={source}"
+            f"{arguments[0]!r} overrides a key of a recipe, but {source} is not a recipe; give a recipe and --data.path={source}"
         )
     from im2im_zoo.data.pairing.layout import guess_recipe
 
@@ -69,22 +69,22 @@ def _is_recipe(source: str) -> bool:
 
 
 def _print(recipe: "Recipe", found: "Examination", advice: "Sequence[Choice]") -> None:
-    say(_summary(recipe, found))
+    print_line(_summary(recipe, found))
     for finding in found.findings:
         print(f"\n{finding.severity} [{finding.code}] {finding.message}")
         for file in finding.files[:_LISTED]:
             print(f"  {file}")
         if len(finding.files) > _LISTED:
-            print(f"  and {len(finding.files) - _LISTED} more: --json lists all")
+            print(f"  and {len(finding.files) - _LISTED} more; use --json to list all")
     for choice in advice:
-        print(f"\n--{choice.key}={str(choice.value).replace(' ', '')} would suit: {choice.reason}")
+        print(f"\nSuggested --{choice.key}={str(choice.value).replace(' ', '')} ({choice.reason})")
     counts = Counter(finding.severity for finding in found.findings)
     print()
     print_table(("errors", "warnings", "images"), [(counts["error"], counts["warning"], len(found.looks))])
 
 
 def _advice(recipe: "Recipe", found: "Examination", *, with_network: bool) -> "list[Choice]":
-    """What suits the images and this machine, by the rules of training."""
+    """Return the settings that suit the images and this machine, by the rules of training."""
     import torch
 
     from im2im_zoo.data.patches.advice import choose_batch, choose_patch, choose_workers
@@ -96,23 +96,25 @@ def _advice(recipe: "Recipe", found: "Examination", *, with_network: bool) -> "l
     targets = [look.image for look in found.looks if look.side == "target"]
     extents = extents_of([*inputs, *targets], targets if recipe.output.task == "instance" else ())
     gpu = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
-    made = _of_network(recipe, extents, inputs[0], (targets or inputs)[0]) if with_network else ()
-    if not made:
+    choices_of_network = (
+        _network_advice(recipe, extents, inputs[0], (targets or inputs)[0]) if with_network else ()
+    )
+    if not choices_of_network:
         patch = choose_patch(extents, gpu=gpu)
-        made = (patch, choose_batch(patch.value, gpu=gpu))
-    return [*made, choose_workers(recipe.trainer, gpu=gpu)]
+        choices_of_network = (patch, choose_batch(patch.value, gpu=gpu))
+    return [*choices_of_network, choose_workers(recipe.trainer, gpu=gpu)]
 
 
-def _of_network(
+def _network_advice(
     recipe: "Recipe", extents: "Extents", image: "xr.DataArray", target: "xr.DataArray"
 ) -> "tuple[Choice, ...]":
-    """What suits the recipe's network too; () if it cannot be built here, of which training tells."""
-    unsaid = recipe.data.model_copy(update={"patch_size": None, "batch_size": None})
+    """Return settings that suit the recipe's network as well; () if it cannot be built here, which training reports."""
+    unset = recipe.data.model_copy(update={"patch_size": None, "batch_size": None})
     try:
         from im2im_zoo.training.choose import Channels, choices
 
         channels = Channels(image.sizes["channel"], target.sizes["channel"])
-        return choices(recipe.model_copy(update={"data": unsaid}), extents, channels)
+        return choices(recipe.model_copy(update={"data": unset}), extents, channels)
     except (ImportError, Im2ImError):
         return ()
 
@@ -172,15 +174,11 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination", advice: "Seq
 
     grades = {name: finding.severity for finding in reversed(found.findings) for name in finding.names}
     names = sorted({look.name for look in found.looks}, key=lambda name: (grades.get(name, "z"), name))
-    remarks = [_remark(finding) for finding in found.findings] or [
-        Remark("good", "nothing", "was found that would go wrong.")
-    ]
+    remarks = [_remark(finding) for finding in found.findings] or [Remark("good", "no problem", "was found.")]
     rows = [_row(name, found, recipe, grades.get(name, "")) for name in names[:_THUMBNAILS]]
-    remarks += [Remark("", choice.key, f"{choice.value} would suit: {choice.reason}") for choice in advice]
+    remarks += [Remark("", choice.key, f"{choice.value} is suggested: {choice.reason}") for choice in advice]
     if len(names) > _THUMBNAILS:
-        remarks.append(
-            Remark("", "note", f"{len(names) - _THUMBNAILS} more images, of which nothing is shown below")
-        )
+        remarks.append(Remark("", "note", f"{len(names) - _THUMBNAILS} more images are not shown below"))
     counts = Counter(finding.severity for finding in found.findings)
     facts = {
         "training pairs": str(len({look.name for look in found.looks if look.part == "train"})),
@@ -221,7 +219,7 @@ def _panel(look: "Look", recipe: "Recipe") -> "Panel":
 
 
 def _thumbnail(image: "xr.DataArray") -> "xr.DataArray":
-    """The middle plane, of large images every n-th pixel; nothing else is read."""
+    """Read the middle plane, of large images every n-th pixel only."""
     if "z" in image.dims:
         image = image.isel(z=image.sizes["z"] // 2)
     step = max(1, math.ceil(max(image.sizes["y"], image.sizes["x"]) / _SIDE))

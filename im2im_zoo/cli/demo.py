@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from im2im_zoo.cli.console import results, say
+from im2im_zoo.cli.console import print_line, results
 from im2im_zoo.cli.predict import predict_with_progress
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.cli.validate import show_report
 
 
 def run(output: Path, overwrite: bool) -> None:
-    """Train, export, validate, predict, evaluate, and write a report; name the files."""
+    """Train, export, validate, predict, evaluate, write a report, and print the paths of the files."""
     from im2im_zoo.workflows.demo import DemoSteps, run_demo
 
     steps = DemoSteps(
-        report=say,
+        report=print_line,
         train=lambda recipe, folder: train_with_progress(recipe, folder, resume=False, allow_code=()),
         predict=lambda package, image, result, tile: predict_with_progress(package, image, result, tile=tile),
         show_validation=show_report,

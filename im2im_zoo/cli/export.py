@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
-from im2im_zoo.cli.console import print_consumers, print_json, progress, say
+from im2im_zoo.cli.console import print_consumers, print_json, print_line, progress
 from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
 
 if TYPE_CHECKING:
@@ -28,10 +28,14 @@ def run(
     """Export a run, and print where the package is and which programs run it."""
     opset = parse_opset(onnx_opset)
     if checkpoint not in ("best", "last"):
-        raise typer.BadParameter(f"{checkpoint!r}; say best or last", param_hint="--checkpoint")
+        raise typer.BadParameter(
+            f"{checkpoint!r} is not supported; choose best or last", param_hint="--checkpoint"
+        )
     unknown = [w for w in weights or () if w not in FORMATS]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r}; say one of {', '.join(FORMATS)}", param_hint="--weights")
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is not supported; choose one of {', '.join(FORMATS)}", param_hint="--weights"
+        )
     from im2im_zoo.workflows.export_run import export_run
 
     with progress("Exporting", "voxels", counted=False) as bar:
@@ -46,34 +50,35 @@ def run(
             portable=portable,
             opset=opset,
             progress=lambda stage, done, total: bar(done, total or None, now="Measuring"),
-            report=say,
+            report=print_line,
         )
     show_warnings(exported, run_path / "recipe.yaml")
-    say(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
+    print_line(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
     show_consumers(exported, as_json)
-    say(f"Next: im2im-zoo validate {output}\n      im2im-zoo predict {output} INPUT OUTPUT.ome.zarr")
+    print_line(f"Next: im2im-zoo validate {output}\n      im2im-zoo predict {output} INPUT OUTPUT.ome.zarr")
 
 
 def parse_opset(text: str) -> int:
-    """The opset of a number, or of `newest`."""
+    """Return the opset of an option's text: a number or `newest`."""
     known = range(OPSET, NEWEST_OPSET + 1)
     if text != "newest" and (not text.isdecimal() or int(text) not in known):
         raise typer.BadParameter(
-            f"{text!r}; say a number from {known[0]} to {known[-1]}, or newest", param_hint="--onnx-opset"
+            f"{text!r} is not supported; choose a number from {known[0]} to {known[-1]}, or newest",
+            param_hint="--onnx-opset",
         )
     return NEWEST_OPSET if text == "newest" else int(text)
 
 
 def show_warnings(exported: "Exported", recipe: Path) -> None:
-    """Print what the author of a package should see to; metadata that is missing as one list, with the rule of each field."""
+    """Print the warnings for the author of a package; missing metadata as one list with an instruction for each field."""
     missing = [line for line in exported.warnings if line.startswith("package.")]
     for warning in exported.warnings:
         if warning not in missing:
-            say(f"note: {warning}")
+            print_line(f"note: {warning}")
     if missing:
-        say(f"What only a person knows; write it into {recipe} and export again:")
+        print_line(f"Missing metadata; add it to {recipe} and export again:")
     for line in missing:
-        say(f"  - {line}")
+        print_line(f"  - {line}")
 
 
 def show_consumers(exported: "Exported", as_json: bool) -> None:

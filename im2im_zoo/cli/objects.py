@@ -1,10 +1,10 @@
-"""`im2im-zoo objects`, and what `predict --objects` does when the labels are written."""
+"""`im2im-zoo objects`, and the files of `im2im-zoo predict --objects`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from im2im_zoo.cli.console import say
+from im2im_zoo.cli.console import print_line
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,7 +18,7 @@ def run(
     image_axes: str | None,
     overwrite: bool,
 ) -> None:
-    """Measure the objects of a label image, and write each of the files."""
+    """Measure the objects of a label image, and write the files."""
     from im2im_zoo.cli.evaluate import with_labels
     from im2im_zoo.images import open_image
     from im2im_zoo.objects import check_objects_path
@@ -37,4 +37,4 @@ def write_all(
 
     for output in outputs:
         count = write_objects(labels, output, image, overwrite=overwrite)
-        say(f"wrote {output}: {count} objects")
+        print_line(f"Wrote {output}: {count} objects")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from im2im_zoo.cli.console import print_json, progress, quantity, results, say
+from im2im_zoo.cli.console import print_json, print_line, progress, quantity, results
 from im2im_zoo.core.axes import axes_letters
 from im2im_zoo.core.sizes import parse_size
 
@@ -27,7 +27,7 @@ _STAGES = {
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of a size such as 4GB, 500 MB, 2GiB or 1000000."""
+    """Return the bytes of a size such as 4GB, 500 MB, 2GiB or 1000000."""
     try:
         return parse_size(text)
     except ValueError as error:
@@ -35,7 +35,7 @@ def parse_memory(text: str) -> int:
 
 
 def parse_halo(text: str) -> "Halo":
-    """The halo as a number of voxels, for all axes or by axis, or one of its names."""
+    """Return the halo as a number of voxels, for all axes or by axis, or as one of its names."""
     if text == "auto":
         return "auto"
     if text in ("declared", "exact"):
@@ -46,12 +46,13 @@ def parse_halo(text: str) -> "Halo":
     if all(axis.strip() and size.strip().isdigit() for axis, _, size in parts):
         return {axis.strip(): int(size) for axis, _, size in parts}
     raise typer.BadParameter(
-        f"{text!r}; say auto, exact, declared, a number of voxels, or z=8,y=32,x=32", param_hint="--halo"
+        f"{text!r} is not a halo; choose auto, exact, declared, a number of voxels, or z=8,y=32,x=32",
+        param_hint="--halo",
     )
 
 
 def parse_tile(text: str | None, axes: Sequence[str]) -> dict[str, int] | None:
-    """The tile by space axis: of one number for all of `axes`, or of `y=256,x=512`."""
+    """Return the tile size by space axis, from one number for all of `axes`, or from `y=256,x=512`."""
     if text is None:
         return None
     parts = (
@@ -59,36 +60,44 @@ def parse_tile(text: str | None, axes: Sequence[str]) -> dict[str, int] | None:
     )
     if not all(size.strip().isdigit() and axis.strip() in axes for axis, _, size in parts):
         wanted = ",".join(f"{axis}=256" for axis in axes)
-        raise typer.BadParameter(f"{text!r}; say a number of voxels, or {wanted}", param_hint="--tile")
+        raise typer.BadParameter(
+            f"{text!r} is not a tile size; give a number of voxels, or {wanted}", param_hint="--tile"
+        )
     return {axis.strip(): int(size) for axis, _, size in parts}
 
 
 def parse_channels(text: str | None) -> list[int | str] | None:
-    """Channels by index or name, separated by commas."""
+    """Return channels by index or name, from text separated by commas."""
     if text is None:
         return None
     return [int(c) if c.strip().isdigit() else c.strip() for c in text.split(",")]
 
 
 def parse_named(values: Sequence[str], option: str) -> dict[str, str]:
-    """What is given as NAME=VALUE."""
+    """Return the values of an option that is given as NAME=VALUE, by name."""
     pairs = [value.partition("=") for value in values]
     if not all(name and sign and value for name, sign, value in pairs):
-        raise typer.BadParameter("say NAME=PATH", param_hint=option)
+        raise typer.BadParameter(
+            "the value is not of the form NAME=PATH; give the name of the tensor and a path",
+            param_hint=option,
+        )
     return {name: value for name, _, value in pairs}
 
 
 def split_main(values: Sequence[str], option: str) -> tuple[str | None, dict[str, str]]:
-    """What is given for the main input, and by name for others: `zyx` and `mask=yx`."""
+    """Return the value for the main input, and the values for further inputs by name: `zyx` and `mask=yx`."""
     plain = [v for v in values if "=" not in v]
     if len(plain) > 1:
-        raise typer.BadParameter(f"given twice: {', '.join(plain)}", param_hint=option)
+        raise typer.BadParameter(
+            f"more than one value for the main input ({', '.join(plain)}): give one, and NAME=VALUE for further inputs",
+            param_hint=option,
+        )
     return (plain[0] if plain else None), parse_named([v for v in values if "=" in v], option)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command, as they are typed."""
+    """Options of the command, as typed by the user."""
 
     axes: Sequence[str]
     channels: Sequence[str]
@@ -125,20 +134,20 @@ def run(
     restart: bool,
     as_json: bool,
 ) -> None:
-    """Plan, and unless only the plan is wanted, predict."""
+    """Plan, and predict unless only the plan is requested."""
     budget = None if options.memory is None else parse_memory(options.memory)
     halo = parse_halo(options.halo)
     from im2im_zoo.package import open_package
 
     with open_package(package) as opened:
         space = [str(axis.id) for axis in opened.inputs[0].axes if axis.type == "space"]
-        shared: dict[str, Any] = {
+        resource_values: dict[str, Any] = {
             "memory": budget,
             "workers": options.workers,
             "threads": options.threads,
             "allow_code": options.allow_code,
         }
-        chosen: dict[str, Any] = {
+        setting_values: dict[str, Any] = {
             "tile": parse_tile(options.tile, space),
             "halo": halo,
             "blend": options.blend,
@@ -156,7 +165,7 @@ def run(
             from im2im_zoo.runtime.by_name import split_options
             from im2im_zoo.runtime.predictor import Model
 
-            settings, resources, others = split_options(chosen | shared)
+            settings, resources, others = split_options(setting_values | resource_values)
             plan = Model(opened, **others).plan(main, inputs=inputs, settings=settings, resources=resources)
             show_plan(plan, as_json=as_json)
             return
@@ -170,8 +179,8 @@ def run(
             shards=options.shards,
             overwrite=overwrite,
             restart=restart,
-            **chosen,
-            **shared,
+            **setting_values,
+            **resource_values,
         )
         if options.objects and done.labels is not None:
             from im2im_zoo.cli.objects import write_all
@@ -189,14 +198,14 @@ def run(
 
 
 def _check_objects(package: "Package", options: Options, overwrite: bool) -> None:
-    """Refuse objects that there will be none of, or no place for, before anything is computed."""
+    """Check before the prediction that it makes labels, and that the files of the objects can be written."""
     if not options.objects:
         return
     from im2im_zoo.objects import check_objects_path
 
     if package.grouping is None or not options.grouping:
         raise typer.BadParameter(
-            "needs labels, which this prediction does not make; measure a label image with `im2im-zoo objects`",
+            "needs labels, but this prediction writes none; measure a label image with `im2im-zoo objects`",
             param_hint="--objects",
         )
     for path in options.objects:
@@ -204,16 +213,19 @@ def _check_objects(package: "Package", options: Options, overwrite: bool) -> Non
 
 
 def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
-    """The main image and those of further inputs, lazy."""
+    """Open the main image and the images of further inputs, lazily."""
     from im2im_zoo.images import open_image
     from im2im_zoo.runtime.inputs import open_joined
 
     axes, axes_of = split_main(options.axes, "--axes")
     channels, channels_of = split_main(options.channels, "--channels")
     paths = parse_named(options.inputs, "--input")
-    stray = sorted((set(axes_of) | set(channels_of)) - set(paths))
-    if stray:
-        raise typer.BadParameter(f"there is no --input {stray[0]}=PATH", param_hint="--axes, --channels")
+    unpaired = sorted((set(axes_of) | set(channels_of)) - set(paths))
+    if unpaired:
+        raise typer.BadParameter(
+            f"the input {unpaired[0]} has no image; add --input {unpaired[0]}=PATH",
+            param_hint="--axes, --channels",
+        )
     inputs = {
         name: open_image(path, axes=axes_of.get(name), channels=parse_channels(channels_of.get(name)))
         for name, path in paths.items()
@@ -231,7 +243,7 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
     def planned(plan: "Plan", resumed: int) -> None:
         nonlocal output_bytes
         output_bytes = plan.output_bytes
-        _say_plan(plan, resumed)
+        _print_plan_summary(plan, resumed)
 
     with progress("Predicting", "voxels", counted=False) as bar:
 
@@ -244,60 +256,67 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
             done = predict(package, image, output, progress=report, planned=planned, **options)
         except BaseException:
             if (left := unfinished(output)) is not None:
-                say(f"{left} is kept: the same command goes on where this one stopped")
+                print_line(f"Partial results are kept in {left}. Run the same command to resume.")
             raise
     if done.not_finite:
-        say(f"warning: {done.not_finite} values of {output} are NaN or infinite: the network failed there")
+        print_line(
+            f"warning: {done.not_finite} values of {output} are NaN or infinite; check the image and the model there"
+        )
     for warning in done.warnings:
-        say(f"warning: {warning}")
+        print_line(f"warning: {warning}")
     names = ", ".join(str(p) for p in done.outputs)
     if done.labels is not None:
         within = f", labels in {done.labels}" if done.labels != done.output else ""
         names += f" with {done.objects} objects{within}"
-    say(
+    print_line(
         f"Done: {names}: {done.tiles} tile(s) in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
         f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
     )
     if done.objects == 0:
-        say(_no_objects(package, allow_code=options.get("allow_code", False)))
+        print_line(_no_objects_warning(package, allow_code=options.get("allow_code", False)))
     return done
 
 
-def _no_objects(package: Any, *, allow_code: bool) -> str:
-    """What to try where the grouping of a package has found nothing: its parameters, with defaults, that leave things out."""
+def _no_objects_warning(package: Any, *, allow_code: bool) -> str:
+    """Return a warning that no object was found, with the parameters of the instance segmentation to lower."""
     function = package.grouping.load(package.root, allow_code=allow_code)
     given = {
         name: function.kwargs.get(name, parameter.default)
         for name, parameter in inspect.signature(function.function).parameters.items()
         if "threshold" in name or name == "min_size"
     }
-    lower = ", ".join(f"{name} ({value})" for name, value in given.items()) or "what leaves objects out"
+    lower = (
+        ", ".join(f"{name} ({value})" for name, value in given.items())
+        or "the parameters that discard objects"
+    )
     return (
-        f"warning: no object was found; if there are any in the image, lower {lower} in config.im2im_zoo.grouping.kwargs of "
-        "the package's rdf.yaml, and look at the maps, which --no-grouping writes"
+        f"warning: no object was found; if the image has objects, lower {lower} in config.im2im_zoo.grouping.kwargs of "
+        "the package's rdf.yaml, and check the maps, which --no-grouping writes"
     )
 
 
-def _say_plan(plan: "Plan", resumed: int) -> None:
-    """What will be done, in a line or two, before the first tile."""
+def _print_plan_summary(plan: "Plan", resumed: int) -> None:
+    """Print a summary of the plan before the first tile."""
     tile = " x ".join(str(a.tile) for a in plan.axes)
     halo = ", ".join(f"{a.name} {a.halo}" for a in plan.axes if len(a.spans) > 1)
     cut = f"{len(plan)} tiles of {tile} voxels" + (f", halo {halo} ({plan.halo_source})" if halo else "")
-    say(f"{plan.model}: {plan.weights_format} weights, {plan.backend}, {plan.precision}; {cut}")
+    print_line(f"{plan.model}: {plan.weights_format} weights, {plan.backend}, {plan.precision}; {cut}")
     for warning in plan.warnings:
-        say(f"warning: {warning}")
+        print_line(f"warning: {warning}")
     if plan.blend:
-        say(f"warning: tiles are blended, as {plan.halo_note}")
+        print_line(f"warning: tiles are blended because {plan.halo_note}")
     if plan.grouping is not None:
         blocks = plan.grouping.block
-        how = "the whole image" if blocks is None else f"blocks of {' x '.join(map(str, blocks))} voxels"
-        say(f"then {plan.grouping.grouping.source} groups {how} into instances")
+        blocks_text = (
+            "the whole image" if blocks is None else f"blocks of {' x '.join(map(str, blocks))} voxels"
+        )
+        print_line(f"Instance segmentation: {plan.grouping.grouping.source} on {blocks_text}")
     if resumed:
-        say(f"going on with an unfinished run: {resumed} of {len(plan)} tiles are done")
+        print_line(f"Resuming: {resumed} of {len(plan)} tiles are finished")
 
 
 def result_json(done: "PredictionResult") -> dict[str, Any]:
-    """The figures of a prediction as plain values."""
+    """Return the results of a prediction as plain values."""
     return {
         "output": str(done.output),
         "outputs": [str(p) for p in done.outputs],
@@ -319,7 +338,7 @@ def result_json(done: "PredictionResult") -> dict[str, Any]:
 
 
 def show_plan(plan: "Plan", as_json: bool) -> None:
-    """Print a plan."""
+    """Print a plan as text or JSON."""
     if as_json:
         print_json(plan.to_json(tiles=True))
     else:

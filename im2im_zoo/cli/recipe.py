@@ -1,4 +1,4 @@
-"""`im2im-zoo recipe`: the recipes that come along, and what a recipe may say."""
+"""`im2im-zoo recipe`: included recipes, and the JSON Schema of a recipe."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from im2im_zoo.cli.console import print_table, say
+from im2im_zoo.cli.console import print_line, print_table
 from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.recipe.load import find_recipe, load_recipe, recipe_names
 
@@ -20,14 +20,14 @@ def run(list_recipes: bool, schema: bool, copy: str | None) -> None:
     elif copy:
         source, target = find_recipe(copy), Path(f"{copy}.yaml")
         if target.exists():
-            raise RecipeError(f"{target} exists already; remove it or copy elsewhere")
+            raise RecipeError(f"{target} already exists; remove it, or run the command in another folder")
         target.write_bytes(source.read_bytes())
-        say(f"Wrote {target}; train it with: im2im-zoo train {target} --output RUN")
+        print_line(f"Wrote {target}; train it with: im2im-zoo train {target} --output RUN")
     elif list_recipes:
         rows = []
         for name, path in recipe_names().items():
             recipe = load_recipe(path)
             rows.append((name, f"{len(recipe.space)}D", recipe.output.task, recipe.name))
-        print_table(("recipe", "dims", "task", "what it learns"), rows)
+        print_table(("recipe", "dims", "task", "name"), rows)
     else:
-        raise typer.BadParameter("say --list, --schema or --copy NAME")
+        raise typer.BadParameter("an option is missing: add --list, --schema or --copy NAME")

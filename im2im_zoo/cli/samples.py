@@ -1,8 +1,8 @@
-"""`im2im-zoo samples`: real images to try the recipes on."""
+"""`im2im-zoo samples`: real sample images for the recipes."""
 
 from pathlib import Path
 
-from im2im_zoo.cli.console import print_table, say
+from im2im_zoo.cli.console import print_line, print_table
 
 
 def run(name: str | None, output: Path | None) -> None:
@@ -13,4 +13,4 @@ def run(name: str | None, output: Path | None) -> None:
         print_table(("recipe", "images"), [(key, sample.description) for key, sample in SAMPLES.items()])
         return
     folder = write_samples(name, output or Path(f"{name}_images"))
-    say(f"Wrote {folder}\nTrain on it: im2im-zoo train {name} --data.path={folder} --output RUN")
+    print_line(f"Wrote {folder}\nTrain on it: im2im-zoo train {name} --data.path={folder} --output RUN")

@@ -5,7 +5,7 @@ from im2im_zoo.workflows.describe import describe, text_of
 
 
 def run(source: str, as_json: bool) -> None:
-    """Print what stands at a path or under a name."""
+    """Print a description of a package, run or recipe."""
     content = describe(source)
     if as_json:
         print_json(content)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from im2im_zoo.cli.console import metrics_text, print_table, progress, say
+from im2im_zoo.cli.console import metrics_text, print_line, print_table, progress
 from im2im_zoo.recipe.load import find_recipe, load_recipe, parse_value
 
 if TYPE_CHECKING:
@@ -17,53 +17,55 @@ if TYPE_CHECKING:
     from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import Run
 
-# The page takes a few seconds to write.
+# Interval between updates of the page, which take a few seconds.
 _PAGE_SECONDS = 120.0
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-_RATES = 20  # in the table of those that were tried
+_RATES = 20  # learning rates in the printed table
 
 
 def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, object]]:
-    """The overrides among the arguments of the command line: `--dotted.key=value`."""
+    """Return the overrides of a recipe, `--dotted.key=value`, from arguments of the command line."""
     overrides = []
     for argument in arguments:
         key, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not equals or not key:
             raise typer.BadParameter(
-                f"{argument!r} is no option; override a recipe's key by --dotted.key=value"
+                f"{argument!r} is not an option; override a recipe's key by --dotted.key=value"
             )
         overrides.append((key, parse_value(value)))
     return overrides
 
 
 def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow_code: Sequence[str]) -> None:
-    """Train and say where the run is and how well it did."""
+    """Train, and print the path of the run and the metrics of its best epoch."""
     loaded, root = load_recipe(recipe, parse_overrides(arguments)), find_recipe(recipe).parent
     from im2im_zoo.training.run import best_row
-    from im2im_zoo.training.train import train  # what is not installed is said before anything else
+    from im2im_zoo.training.train import train  # reports missing libraries first
 
-    # Lightning, or a cluster, starts the other processes of a distributed training by this same command: they are silent.
+    # Lightning, or a cluster, starts the other processes of a distributed training by the same command; they print nothing.
     if any(os.environ.get(name, "0") != "0" for name in _RANKS):
         train(loaded, output, resume=resume, allow_code=allow_code, root=root)
         return
-    say(f"Training {loaded.name!r} into {output}")
+    print_line(f"Training {loaded.name!r} into {output}")
     done = train_with_progress(loaded, output, resume, allow_code, root)
     best = best_row(done)
     if best:
-        say(f"Best epoch {best['epoch']:.0f} of {len(done.metrics)}: {metrics_text(best)}")
-    say(f"Done: {output}\nPage: {output / 'run.html'}\nNext: im2im-zoo export {output} --output PACKAGE")
+        print_line(f"Best epoch {best['epoch']:.0f} of {len(done.metrics)}: {metrics_text(best)}")
+    print_line(
+        f"Done: {output}\nPage: {output / 'run.html'}\nNext: im2im-zoo export {output} --output PACKAGE"
+    )
 
 
 def find_rate(recipe: str, arguments: Sequence[str], allow_code: Sequence[str]) -> None:
-    """Try learning rates, print what the loss does at some of them, and suggest one."""
+    """Try learning rates, print the loss at some of them, and suggest one."""
     loaded, root = load_recipe(recipe, parse_overrides(arguments)), find_recipe(recipe).parent
     from im2im_zoo.training.rate import find_rate as search
 
-    say(f"Trying learning rates for {loaded.name!r}")
-    found = search(loaded, allow_code=allow_code, root=root, explain=say_choice)
+    print_line(f"Trying learning rates for {loaded.name!r}")
+    found = search(loaded, allow_code=allow_code, root=root, explain=print_choice)
     shown = range(0, len(found.rates), max(1, len(found.rates) // _RATES))
     print_table(("learning rate", "smoothed loss"), [(found.rates[i], found.losses[i]) for i in shown])
-    say(
+    print_line(
         f"The loss falls fastest at {found.suggestion:.2g}: "
         f"--framework.kwargs.optimizer.kwargs.lr={found.suggestion:.2g}, with the optimizer of the recipe"
     )
@@ -72,7 +74,7 @@ def find_rate(recipe: str, arguments: Sequence[str], allow_code: Sequence[str]) 
 def train_with_progress(
     recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
 ) -> "Run":
-    """Train with a progress bar over all epochs; the run's page is written on the way and at the end, however it ends."""
+    """Train with a progress bar over all epochs; write the run's page during training and at its end, also after an error."""
     from im2im_zoo.training.run import is_run, open_run
     from im2im_zoo.training.train import train
     from im2im_zoo.workflows.run_page import write_run_page
@@ -88,7 +90,7 @@ def train_with_progress(
                 write_run_page(open_run(output))
                 written = time.monotonic()
 
-        ours = resume or not is_run(output)  # else the run is another one, which training refuses to touch
+        is_own = resume or not is_run(output)  # else it is another run, which training does not overwrite
         try:
             return train(
                 recipe,
@@ -97,13 +99,13 @@ def train_with_progress(
                 allow_code=allow_code,
                 root=root,
                 report=report,
-                explain=say_choice,
+                explain=print_choice,
             )
         finally:
-            if ours and is_run(output):
+            if is_own and is_run(output):
                 write_run_page(open_run(output))
 
 
-def say_choice(choice: "Choice") -> None:
-    """A line for what was chosen, in the form in which it would be given, and why."""
-    say(f"--{choice.key}={str(choice.value).replace(' ', '')} is chosen: {choice.reason}")
+def print_choice(choice: "Choice") -> None:
+    """Print an automatic choice as the option that would set it, with its reason."""
+    print_line(f"Selected --{choice.key}={str(choice.value).replace(' ', '')} ({choice.reason})")

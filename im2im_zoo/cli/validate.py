@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from im2im_zoo.cli.console import print_consumers, print_table, results, say
+from im2im_zoo.cli.console import print_consumers, print_line, print_table, results
 from im2im_zoo.core.resources import packaged_models
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ def run(
     """Validate a package; exit with 1 if it is not sound, or, if `strict`, has warnings."""
     from im2im_zoo.package.remote import is_address
 
-    if not (is_address(source) or _is_there(source)):
+    if not (is_address(source) or _exists(source)):
         raise typer.BadParameter(
-            f"there is no {source!r}; give a package's folder, zip or rdf.yaml, or its address"
+            f"{source!r} was not found; give a package's folder, zip, rdf.yaml or address"
         )
     if html is not None and not html.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {html.parent} to write {html.name} into")
+        raise typer.BadParameter(f"the folder {html.parent} for {html.name} does not exist; create it first")
     from im2im_zoo.packaging import validate_package
 
-    say(f"Validating {source}")
+    print_line(f"Validating {source}")
     report = validate_package(
         source,
         weights=tuple(weights) if weights else None,
@@ -55,7 +55,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _is_there(source: str) -> bool:
+def _exists(source: str) -> bool:
     try:
         return Path(source).expanduser().exists() or (packaged_models() / source).exists()
     except (OSError, ValueError):  # a name that is too long, or holds a zero byte
@@ -71,11 +71,11 @@ def _write_page(report: "ValidationReport", path: Path) -> None:
         write_text(path, validation_page(report))
     except OSError as error:
         raise PackageError(f"{path} cannot be written: {error}") from error
-    say(f"Wrote {path}")
+    print_line(f"Wrote {path}")
 
 
 def show_report(report: "ValidationReport") -> None:
-    """Print what was checked, the findings and the verdict."""
+    """Print the checks, the findings and the verdict."""
     from im2im_zoo.packaging.validation.finding_codes import SUBJECTS
 
     rows = []
@@ -92,5 +92,5 @@ def show_report(report: "ValidationReport") -> None:
     if report.consumers:
         results.print()
         print_consumers(report.consumers)
-    said = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
-    results.print(f"{report.source} is {said}, {len(report.of('warning'))} warning(s)", markup=False)
+    verdict_text = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
+    results.print(f"{report.source} is {verdict_text}, {len(report.of('warning'))} warning(s)", markup=False)
