@@ -1,4 +1,4 @@
-"""From a trained network to a bioimage.io package that behaves the same everywhere, and checking any package."""
+"""Export of trained networks as bioimage.io packages, validation of any package, and the programs that run it."""
 
 from im2im_zoo.packaging.consumers.programs import ConsumerVerdict, consumer_table
 from im2im_zoo.packaging.export.export import Exported, export_package

@@ -30,7 +30,7 @@ def work_on(path: str) -> Citation | None:
     """Return the work on a framework or network; None if none is known.
 
     Args:
-        path: dotted path of a class, or of a function whose annotation says which class it returns. Other code than
+        path: dotted path of a class, or of a function whose annotation names the class that it returns. Other code than
             im2im_zoo's is not imported.
     """
     module, _, name = path.rpartition(".")

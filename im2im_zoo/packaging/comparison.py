@@ -1,4 +1,4 @@
-"""At which sizes a written network is compared with the one that it was made of, and how far apart two outputs are. It runs none."""
+"""Sizes at which exported weights are compared with the network, and the difference of two outputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ TOLERANCE = 1e-4  # of the largest output
 
 
 def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
-    """Batch sizes and space sizes at which a format is checked: the smallest, others, and not square."""
+    """Return the batch sizes and space sizes at which a format is checked: the smallest, larger ones, and non-square ones."""
     if not any(grid.step):
         return [(1, grid.min), (2, grid.min)]
     return [
@@ -34,7 +34,7 @@ def check_sizes(grid: Grid) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Largest difference as a fraction of the largest expected value; infinite for another shape or NaN."""
+    """Return the largest difference as a fraction of the largest expected value; infinite for another shape or NaN."""
     if result.shape != expected.shape:
         return float("inf")
     worst = float(np.abs(result.astype(np.float64) - expected).max(initial=0.0))
@@ -42,4 +42,5 @@ def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def example_input(batch: int, channels: int, space: Sequence[int]) -> NDArray[np.float32]:
+    """Return a fixed random input (batch, channels, *space)."""
     return np.random.default_rng(1).normal(size=(batch, channels, *space)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The grouping that a recipe names, on its way into a package: its file, what the package says of it, and labels by it."""
+"""Instance segmentation of a recipe in its package: its file, its entry in the RDF, and labels of maps."""
 
 import inspect
 from collections.abc import Collection
@@ -18,20 +18,20 @@ _KEY = "output.grouping.callable"
 
 
 def grouping_name(recipe: Recipe) -> str | None:
-    """The name that the file has in a package, or None if the recipe has no grouping."""
+    """Return the name of the file in a package; None if the recipe has no grouping."""
     component = recipe.output.grouping
     return None if component is None else f"{component.callable.split('.')[-2]}.py"
 
 
 def grouping_file(recipe: Recipe, allow_code: Collection[str] = ()) -> Path | None:
-    """The file of the recipe's grouping, if it has one.
+    """Return the file of the recipe's grouping; None if it has none.
 
     Args:
         allow_code: packages whose code may be imported, see `components.resolve`.
 
     Raises:
         ComponentError: no such function, or no consent to import it.
-        PackageError: it is in no Python file.
+        PackageError: the function is not defined in a Python file.
     """
     component = recipe.output.grouping
     if component is None:
@@ -51,10 +51,10 @@ def grouping_file(recipe: Recipe, allow_code: Collection[str] = ()) -> Path | No
 
 
 def describe_grouping(recipe: Recipe, sha256: str) -> dict[str, Any]:
-    """What stands in `config.im2im_zoo.grouping` of a package of a recipe with grouping."""
+    """Return the content of `config.im2im_zoo.grouping` in the RDF, for a recipe with grouping."""
     component = recipe.output.grouping
     if component is None:
-        raise ValueError("a recipe without grouping")
+        raise ValueError("the recipe has no grouping")
     return {
         "source": grouping_name(recipe),
         "sha256": sha256,
@@ -65,16 +65,16 @@ def describe_grouping(recipe: Recipe, sha256: str) -> dict[str, Any]:
 
 
 def labels_of(function: GroupFunction, maps: xr.DataArray) -> xr.DataArray:
-    """The labels of the maps of one image.
+    """Compute the labels of the maps of one image.
 
     Args:
         maps: with space axes, whole and in memory; without a channel axis they are one map.
 
     Returns:
-        The same without channels.
+        Labels with the axes of the maps, without channels.
 
     Raises:
-        PackageError: what the function does not do.
+        PackageError: the function fails or returns no label image.
     """
     space = space_axes(map(str, maps.dims))
     if "channel" not in maps.dims:

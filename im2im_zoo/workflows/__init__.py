@@ -1,1 +1,1 @@
-"""Whole workflows, each of several rooms: what a command does, for Python too. Nothing is printed here."""
+"""Workflows that combine several packages: the functions behind the commands. They report by callbacks."""

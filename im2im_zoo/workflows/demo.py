@@ -1,4 +1,4 @@
-"""The demo: the whole way, once, on real microscopy. Every step is what the command of its name does."""
+"""The demo: train, export, validate, predict and evaluate on real microscopy, as the commands do."""
 
 import shutil
 import time
@@ -32,7 +32,7 @@ from im2im_zoo.training.train import train
 from im2im_zoo.workflows.export_run import export_run
 
 RECIPE = "nuclei_2d"
-# Small tiles, to show that they leave no trace: a laptop would take the whole image at once.
+# Small tiles, to demonstrate that they leave no artefacts; a laptop could take the whole image at once.
 TILE = 256
 _MARK = ".im2im-zoo-demo"
 
@@ -44,13 +44,13 @@ def _predict(package: Path, image: Path, output: Path, tile: Mapping[str, int]) 
 
 @dataclass(frozen=True)
 class DemoSteps:
-    """What is done, or shown, at each step; by default without progress.
+    """Functions that do or show the steps; by default without progress.
 
     Attributes:
         report: called with each message for the user.
-        train: trains a recipe into a folder.
-        predict: runs a package on an image, into a file, with tiles of a size.
-        show_validation: called with what validation found.
+        train: function that trains a recipe into a folder.
+        predict: function that runs a package on an image, into a file, with tiles of a size.
+        show_validation: called with the report of the validation.
     """
 
     report: Callable[[str], None] = lambda message: None
@@ -61,7 +61,7 @@ class DemoSteps:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo wrote, and how good the prediction is: `evaluations` of the model and of Otsu's threshold."""
+    """Files that the demo wrote, and `evaluations` of the model and of Otsu's threshold."""
 
     package: Path
     prediction: Path
@@ -74,14 +74,14 @@ def run_demo(output: Path, *, overwrite: bool = False, steps: DemoSteps | None =
 
     Args:
         output: folder to create.
-        overwrite: replace what an earlier demo left there.
-        steps: how the steps are done and shown.
+        overwrite: replace the folder of an earlier demo.
+        steps: functions that do and show the steps.
 
     Raises:
-        DataError: there is something else at `output`.
+        DataError: `output` exists and is not the folder of a demo, or `overwrite` is False.
     """
     steps = steps or DemoSteps()
-    _make_folder(output, overwrite)
+    _create_folder(output, overwrite)
     started = time.perf_counter()
     steps.report(f"1/6  Real images: nuclei and their labels, one part held out -> {output / 'images'}")
     images = write_samples(RECIPE, output / "images")
@@ -91,7 +91,7 @@ def run_demo(output: Path, *, overwrite: bool = False, steps: DemoSteps | None =
     steps.report(f"3/6  Export as a bioimage.io package -> {output / 'package'}")
     package = export_run(trained, output / "package", report=steps.report).folder
     steps.report("4/6  Validate it in every weight format")
-    # Its Python is what was just exported from here.
+    # Its Python code was exported by this process.
     report = validate_package(package, allow_code=True)
     steps.show_validation(report)
     prediction = output / "prediction.ome.zarr"
@@ -113,12 +113,14 @@ def run_demo(output: Path, *, overwrite: bool = False, steps: DemoSteps | None =
     return Demo(package, prediction, page, evaluations)
 
 
-def _make_folder(output: Path, overwrite: bool) -> None:
+def _create_folder(output: Path, overwrite: bool) -> None:
     if output.exists():
         if not overwrite:
-            raise DataError(f"{output} exists already; say --overwrite, or give another --output")
+            raise DataError(f"{output} already exists; add --overwrite, or choose another --output")
         if not (output / _MARK).is_file():
-            raise DataError(f"{output} was not made by the demo and is not replaced; give another --output")
+            raise DataError(
+                f"{output} was not created by the demo and is not replaced; choose another --output"
+            )
         shutil.rmtree(output)
     output.mkdir(parents=True)
     (output / _MARK).touch()
@@ -129,7 +131,7 @@ def _held_out(images: Path, kind: str) -> xr.DataArray:
 
 
 def _difference_to_whole(package: Path, images: Path, prediction: Path) -> float:
-    """The largest difference between the tiled prediction and that of the whole image at once."""
+    """Return the largest difference between the tiled prediction and the prediction of the whole image at once."""
     with open_package_model(package) as model:
         whole = model.predict_array(_held_out(images, "images"), whole=True)
     return float(np.abs(whole.squeeze().to_numpy() - open_image(prediction).squeeze().to_numpy()).max())
@@ -163,7 +165,7 @@ def _report(
     losses = {"train_loss": "training", "val_loss": "validation"}
     report = Report(
         title="Nuclei in 2D fluorescence",
-        summary="A network trained on one part of an image, on the other part: held out, never seen in training.",
+        summary="A network trained on one part of an image, applied to the other part, which was not used in training.",
         headlines=headlines(evaluations, ("dice", "iou", "precision", "recall")),
         samples=(Sample("Held-out image", panels),),
         curves=(

@@ -1,4 +1,4 @@
-"""Describe what a package, a run or a recipe is, without running anything of it."""
+"""Description of a package, a run or a recipe as plain values. No code of it runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def describe(source: str) -> dict[str, Any]:
         source: folder, file, zip, name or address.
 
     Raises:
-        Im2ImError: it is none of them.
+        Im2ImError: the source is none of them.
     """
     path = Path(source)
     if (path / "provenance.json").is_file():
@@ -34,12 +34,12 @@ def describe(source: str) -> dict[str, Any]:
         if is_address(source) or path.exists():
             raise
         raise RecipeError(
-            f"{source!r} is no package, run or recipe; recipes: {', '.join(recipe_names())}"
+            f"{source!r} is not a package, run or recipe; recipes: {', '.join(recipe_names())}"
         ) from error
 
 
 def _holds_framework(path: Path) -> bool:
-    """Whether a YAML file looks like a recipe rather than an RDF."""
+    """Return whether a YAML file is a recipe rather than an RDF."""
     if path.suffix not in (".yaml", ".yml"):
         return False
     return any(line.startswith("framework:") for line in path.read_text(encoding="utf-8").splitlines())

@@ -1,4 +1,4 @@
-"""Export a run: a trained network, measured on its held-out images as users run it, becomes a package."""
+"""Export of a run as a package, with metrics on its held-out images, predicted as users predict."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -65,29 +65,29 @@ def export_run(
         zip_path: also write the package as one zip file.
         weights: formats to write (default: onnx, torchscript and pytorch_state_dict).
         checkpoint: which one to export.
-        overwrite: replace what is at `output` and `zip_path`.
+        overwrite: replace existing files at `output` and `zip_path`.
         allow_code: Python packages, or modules beside the recipe, whose code may run; `custom`: the sources of the recipe's
             custom operations.
-        portable: for programs without custom operations: fix what these measure of each image, or put it into the network.
-        opset: of the ONNX weights, 17 to 23; runtimes from before 2023 read 17 only.
+        portable: for programs without custom operations: fix the values that these measure on each image, or move them into the network.
+        opset: opset of the ONNX weights, 17 to 23; runtimes from before 2023 read 17 only.
         progress: of each prediction of a held-out image, see `predict`.
         report: called with each message for the user (default: there are none).
 
     Returns:
-        The package, its metrics, and warnings of what its author should see to.
+        The package, its metrics, and warnings for its author.
 
     Raises:
-        TrainingError: `run` is no run folder, or lacks the checkpoint.
+        TrainingError: `run` is not a run folder, or lacks the checkpoint.
         PackageError: an argument is out of range, the network cannot be packaged, or a portable package would be much worse.
             Nothing is left at `output` then.
-        Im2ImError: what else predicting and evaluating the images raises.
+        Im2ImError: predicting or evaluating the images fails.
     """
     formats = tuple(FORMATS if weights is None else weights)
     _check_arguments(checkpoint, formats, opset)
-    tell: Report = report or (lambda message: None)
+    notify: Report = report or (lambda message: None)
     trained = run if isinstance(run, Run) else open_run(run)
     if trained.provenance["state"] != "complete":
-        tell(
+        notify(
             f"warning: training of {trained.path} is {trained.provenance['state']}; exporting its {checkpoint} checkpoint"
         )
     output, zip_path = Path(output), None if zip_path is None else Path(zip_path)
@@ -104,13 +104,13 @@ def export_run(
         {"weights": formats, "opset": opset, "provenance": dict(trained.provenance), "trusted": allow_code},
     )
     if not source.held_out.measurable:
-        tell("note: no metrics are measured: the true result is known of no held-out image")
-    made = _made_portable(source, tell) if portable else None
-    tell(f"Exporting to {output}")
+        notify("note: no metrics are measured because no held-out image has a target")
+    made = _made_portable(source, notify) if portable else None
+    notify(f"Exporting to {output}")
     places = {"zip_path": zip_path, "overwrite": overwrite}
     if made is not None:
-        return _export_portable(source, made, output, places, progress, tell)
-    return source.export(output, measure=_measurement(source, progress, tell), **places)
+        return _export_portable(source, made, output, places, progress, notify)
+    return source.export(output, measure=_measurement(source, progress, notify), **places)
 
 
 def _check_arguments(checkpoint: str, formats: Sequence[str], opset: int) -> None:
@@ -153,15 +153,15 @@ class _Source:
 
 
 def _measurement(
-    source: _Source, progress: Progress | None, tell: Report
+    source: _Source, progress: Progress | None, notify: Report
 ) -> Callable[[Path], Metrics] | None:
-    """Return what measures a package; None without images to measure it on."""
+    """Return a function that measures a package; None without images to measure it on."""
     held_out = source.held_out
     if not held_out.measurable:
         return None
 
     def measure(folder: Path) -> Metrics:
-        tell(f"Measuring on {len(held_out.measurable)} held-out image(s)")
+        notify(f"Measuring on {len(held_out.measurable)} held-out image(s)")
         return Metrics(measure_package(folder, held_out, progress).metrics, _baselines(held_out))
 
     return measure
@@ -177,7 +177,7 @@ def _baselines(held_out: HeldOut) -> dict[str, float]:
     }
 
 
-def _made_portable(source: _Source, tell: Report) -> Portable | None:
+def _made_portable(source: _Source, notify: Report) -> Portable | None:
     """Return the portable model; None if there is nothing to fix."""
     recipe = source.recipe
     pairs = find_pairs(recipe.data, recipe.seed)
@@ -185,10 +185,12 @@ def _made_portable(source: _Source, tell: Report) -> Portable | None:
     images += [open_side(pair.input, recipe, "input", pair.time, pair.more) for pair in pairs.train]
     made = make_portable(source.network, recipe, images)
     if not made.fixed:
-        tell("note: there is nothing to make portable: the recipe has no custom operation before the network")
+        notify(
+            "note: there is nothing to make portable: the recipe has no custom operation before the network"
+        )
         return None
     for sentence in made.fixed:
-        tell(f"Fixed: {sentence}")
+        notify(f"Fixed: {sentence}")
     return made
 
 
@@ -198,22 +200,22 @@ def _export_portable(
     output: Path,
     places: dict[str, Any],
     progress: Progress | None,
-    tell: Report,
+    notify: Report,
 ) -> Exported:
-    """Write the portable package if it is nearly as good as the package of the model as it was trained."""
+    """Write the portable package if it is nearly as good as the package of the model as trained."""
     with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as scratch:
-        tell("Packaging the model as it was trained, to compare with")
+        notify("Packaging the model as trained, for comparison")
         original = source.export(Path(scratch) / "package")
 
         def measure(folder: Path) -> Metrics:
-            tell("Measuring what that costs on the held-out image(s)")
+            notify("Measuring the loss of quality on the held-out image(s)")
             found = compare_packages(original.folder, folder, source.held_out, progress)
             before, after = ({} if e is None else e.metrics for e in (found.first, found.second))
             loss = PortableLoss(before, after, found.difference)
-            tell(f"Predictions differ by {found.difference:.2g} of their standard deviation")
+            notify(f"Predictions differ by {found.difference:.2g} of their standard deviation")
             loss.check()
             return Metrics(after, _baselines(source.held_out), made.record(loss))
 
-        # What is put in front of the network works on single voxels: it changes none of the sizes.
+        # Operations in front of the network work on single voxels, so all sizes stay the same.
         portable = replace(source, network=made.network, recipe=made.recipe)
         return portable.export(output, measure=measure, trained_with=source.recipe, **places)

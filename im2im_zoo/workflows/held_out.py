@@ -1,6 +1,6 @@
-"""Metrics on held-out images: of packages, predicted as users predict, and of trivial methods. Nothing is printed here.
+"""Metrics on held-out images: of packages, predicted as users predict, and of trivial methods.
 
-A package is run by the runtime with the settings that a user gets by default, into a temporary OME-Zarr, and compared with the
+A package is run by the runtime with the default settings of `predict`, into a temporary OME-Zarr, and compared with the
 targets that training used, by `evaluation.evaluate`.
 """
 
@@ -28,8 +28,8 @@ class HeldOut:
     """Held-out images, and what is needed to preprocess their targets.
 
     Attributes:
-        recipe: that the network was trained with.
-        samples: raw images; those whose target is not known are predicted, but never measured.
+        recipe: recipe that the network was trained with.
+        samples: raw images; those without a target are predicted but not measured.
         root: folder of the sources of custom operations.
         allow_code: consent to run those that are not im2im_zoo's.
     """
@@ -41,11 +41,11 @@ class HeldOut:
 
     @property
     def measurable(self) -> list[Sample]:
-        """The samples with a target that a prediction can be compared with."""
+        """Samples with a target that a prediction can be compared with."""
         return [sample for sample in self.samples if sample.measurable]
 
     def target(self, sample: Sample) -> xr.DataArray:
-        """Return the whole target as training saw it; labels of objects stay labels, whatever maps of them are learnt."""
+        """Return the whole target as training saw it; instance labels stay labels, whatever maps the network learns."""
         if self.recipe.output.grouping is not None:
             return sample.target
         operations = self.recipe.target.preprocessing
@@ -58,7 +58,7 @@ class Comparison:
 
     Attributes:
         first, second: their mean metrics, None if no sample is measurable.
-        difference: mean absolute difference of what they predict (maps, not labels), as a fraction of the standard
+        difference: mean absolute difference of their predictions (maps, not labels), as a fraction of the standard
             deviation of the first's.
     """
 
@@ -137,7 +137,7 @@ def _evaluated(result: PredictionResult, sample: Sample, held_out: HeldOut) -> E
     # Channels go by their order: the target names its own, the package those of the recipe.
     prediction = open_image(result.output).drop_vars("channel", errors="ignore")
     if "channel" in prediction.dims:
-        # Channels beyond the target's are not what the target says anything about, e.g. a variance.
+        # Channels beyond the target's, e.g. a variance, have nothing to be compared with.
         prediction = prediction.isel(channel=slice(target.sizes["channel"]))
     return evaluate(prediction, target, held_out.recipe.output.task)
 

@@ -87,7 +87,7 @@ def test_a_copied_recipe_is_the_recipe_and_is_not_overwritten(
         (("evaluate", "a.tif", "b.tif"), 2, "--task"),
         (("evaluate", "a.tif", "b.tif", "--task", "guess"), 2, "regression, semantic, instance"),
         (("evaluate", "a.tif", "b.tif", "--task", "semantic"), 1, "a.tif"),
-        (("show", "nowhere"), 1, "no package, run or recipe"),
+        (("show", "nowhere"), 1, "not a package, run or recipe"),
         (("recipe",), 2, "--list, --schema or --copy"),
         (("samples", "nowhere"), 1, "there are some for"),
         (("fly",), 2, "fly"),
@@ -210,7 +210,7 @@ def test_a_plan_is_printed_and_nothing_is_run(
     [
         (("--memory", "much"), 2, "is not a size"),
         (("--memory", "1kB"), 1, "memory"),
-        (("--halo", "wide"), 2, "say auto"),
+        (("--halo", "wide"), 2, "choose auto"),
         (("--weights", "keras"), 1, "keras"),
         (("--axes", "y"), 1, "axes"),
         (("--channels", "7"), 1, "channel"),

@@ -1,1 +1,1 @@
-"""The programs that run packages, and what each can run."""
+"""Programs that run packages, and the packages that each can run."""

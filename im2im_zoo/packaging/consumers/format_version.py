@@ -1,6 +1,6 @@
-"""The oldest model format 0.5.x that can say what an RDF says. Changes nothing.
+"""Oldest model format 0.5.x that supports everything in an RDF.
 
-Programs lag behind the format and refuse what they do not know, but any of them reads an older 0.5.x. The versions are those of
+Programs lag behind the format and refuse unknown fields, but any of them reads an older 0.5.x. The versions are those of
 bioimageio.spec's changelog and of its schemas, tried with the libraries themselves.
 """
 
@@ -18,32 +18,32 @@ _ONCE_REQUIRED = ("authors", "cite", "license", "documentation", "covers", "desc
 
 
 def oldest_format(rdf: Mapping[str, Any]) -> str:
-    """The oldest format that has everything which an RDF of the format 0.5 uses.
+    """Return the oldest format that has everything that an RDF of format 0.5 uses.
 
     Args:
-        rdf: as plain values.
+        rdf: the RDF as plain values.
     """
     return max(_needed(rdf), key=version_key)
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Numbers to compare versions by."""
+    """Return numbers to compare versions by."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def is_identifier(name: str) -> bool:
-    """Whether the formats before 0.5.11 take it for the name of a channel."""
+    """Return whether the formats before 0.5.11 accept a name of a channel."""
     return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def as_identifier(name: str) -> str:
-    """The nearest name that is one: `DAPI 405` becomes `DAPI_405`."""
+    """Return the nearest name that is an identifier: `DAPI 405` becomes `DAPI_405`."""
     plain = re.sub(r"\W+", "_", name.strip()).strip("_") or "channel"
     return plain if is_identifier(plain) else f"_{plain}"
 
 
 def channel_names(names: Sequence[str]) -> list[str]:
-    """The names of channels as all formats take them; where two become the same, they are numbered."""
+    """Return the names of channels as all formats accept them; equal ones are numbered."""
     plain = [as_identifier(name) for name in names]
     return [n if plain.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(plain)]
 
@@ -72,10 +72,10 @@ def _needed(rdf: Mapping[str, Any]) -> Iterator[str]:
         yield "0.5.11"
     for tensor in tensors:
         for operation in (*(tensor.get("preprocessing") or ()), *(tensor.get("postprocessing") or ())):
-            yield _of_operation(operation)
+            yield _needed_by_operation(operation)
 
 
-def _of_operation(operation: Mapping[str, Any]) -> str:
+def _needed_by_operation(operation: Mapping[str, Any]) -> str:
     name, kwargs = operation.get("id"), operation.get("kwargs") or {}
     if name == "clip" and any(kwargs.get(k) is not None for k in ("min_percentile", "max_percentile")):
         return "0.5.7"

@@ -1,6 +1,6 @@
-"""Which programs run a package, with which of its weights, and where their result differs: by rules, in `consumers.yaml`.
+"""Programs that run a package, by weight format, and differences of their results, by the rules in `consumers.yaml`.
 
-Nothing is run here. What can be run without a person, `tests/consumers/` runs.
+No program is run here; `tests/consumers/` runs those that need no user.
 """
 
 import functools
@@ -23,10 +23,14 @@ _PER_IMAGE = ("scale_mean_variance", "scale_range", "zero_mean_unit_variance")
 
 @dataclass(frozen=True, slots=True)
 class ConsumerVerdict:
-    """What a program makes of a package with the weights of one format.
+    """Verdict on a program for a package with the weights of one format.
 
-    `verdict`: runs; differs, it runs and gives something else; cannot; unknown. `reason` says why it does not simply run, or how
-    that it does is known; `change` what to do about it, if anything.
+    Attributes:
+        consumer, version: the program.
+        weights_format: the format.
+        verdict: "runs"; "differs": it runs with another result; "cannot"; "unknown".
+        reason: reason of the verdict; for "runs", how it is known.
+        change: remedy, empty if there is none.
     """
 
     consumer: str
@@ -37,29 +41,29 @@ class ConsumerVerdict:
     change: str
 
     def plain(self) -> dict[str, str]:
-        """As a mapping, for JSON."""
+        """Return the verdict as a mapping, for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Judgement:
     verdict: Verdict
     reason: str
     change: str = ""
 
 
 def consumer_table(package: Package) -> tuple[ConsumerVerdict, ...]:
-    """The verdict of each program of `consumers.yaml` for each weight format of a package, in this order."""
+    """Return the verdict on each program of `consumers.yaml` for each weight format of a package, in this order."""
     table = []
     for rule in consumer_rules():
-        of_all = [*_of_format(rule, package), *_of_tensors(rule, package), *_of_sizes(rule, package)]
-        of_all += [*_of_operations(rule, package), *_outside_rdf(package)]
+        common = [*_judge_format(rule, package), *_judge_tensors(rule, package), *_judge_sizes(rule, package)]
+        common += [*_judge_operations(rule, package), *_judge_outside_rdf(package)]
         for name in package.formats():
-            said = [*of_all, *_of_weights(rule, package, name)]
-            worst: Verdict = min((s.verdict for s in said), key=_ORDER.index, default="runs")
-            told = list(dict.fromkeys(s for s in said if s.verdict == worst)) if said else []
-            reason = "; ".join(s.reason for s in told) or _HOW_KNOWN[rule["checked"]]
-            change = "; ".join(dict.fromkeys(s.change for s in told if s.change))
+            judgements = [*common, *_judge_weights(rule, package, name)]
+            worst: Verdict = min((s.verdict for s in judgements), key=_ORDER.index, default="runs")
+            decisive = list(dict.fromkeys(s for s in judgements if s.verdict == worst)) if judgements else []
+            reason = "; ".join(s.reason for s in decisive) or _HOW_KNOWN[rule["checked"]]
+            change = "; ".join(dict.fromkeys(s.change for s in decisive if s.change))
             table.append(ConsumerVerdict(rule["consumer"], str(rule["version"]), name, worst, reason, change))
     return tuple(table)
 
@@ -69,64 +73,62 @@ _HOW_KNOWN = {"run": "as it does in our tests", "read": "by its source; it is no
 
 @functools.cache
 def consumer_rules() -> tuple[Mapping[str, Any], ...]:
-    """The rules, with the version of each program and their source."""
+    """Return the rules, with the version of each program and their source."""
     text = (files("im2im_zoo.packaging.consumers") / "consumers.yaml").read_text(encoding="utf-8")
     return tuple(yaml.safe_load(text))
 
 
-def _of_format(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
-    """What it says to the RDF itself."""
+def _judge_format(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
+    """Yield problems of a program with the RDF itself."""
     raw = dict(package.raw)
-    maps = [k for k in ("covers", "documentation") if _has_maps(raw.get(k))]
+    maps = [k for k in ("covers", "documentation") if _has_mapping(raw.get(k))]
     if rule.get("plain_files") and maps:
         names = " and ".join(maps)
         change = f"write {names} as strings, and an older format_version"
-        yield _Said("cannot", f"it reads {names} as plain file names alone", change)
-        raw |= {"covers": ["cover"], "documentation": "text"}  # that much is said
+        yield _Judgement("cannot", f"it reads {names} as plain file names only", change)
+        raw |= {"covers": ["cover"], "documentation": "text"}  # these are reported above
     newest, needed = rule.get("spec"), oldest_format(raw)
     # Older ones than 0.5 are upgraded by all.
     if newest and str(raw["format_version"]).startswith("0.5") and version_key(needed) > version_key(newest):
-        yield _Said(
-            "cannot", f"the RDF says what model format {needed} is the first to have; it knows {newest}"
-        )
+        yield _Judgement("cannot", f"the RDF needs model format {needed}; it knows up to {newest}")
 
 
-def _has_maps(value: object) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_has_maps, value)))
+def _has_mapping(value: object) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_has_mapping, value)))
 
 
-def _of_tensors(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
+def _judge_tensors(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
     counts = (len(package.inputs), len(package.outputs))
     for have, most, kind in zip(counts, rule.get("tensors", counts), ("input", "output"), strict=True):
         if have > most:
-            yield _Said("cannot", f"it takes one {kind}, the package has {have}")
+            yield _Judgement("cannot", f"it takes one {kind}, the package has {have}")
     tensors: list[Any] = [*package.inputs, *package.outputs]
     axes = [str(axis.id) for tensor in tensors for axis in tensor.axes]
     strange = [a for a in dict.fromkeys(axes) if a not in rule.get("axes", axes)]
     if strange:
-        yield _Said("cannot", f"it has no axis {', '.join(strange)}", _FLAT if strange == ["z"] else "")
+        yield _Judgement("cannot", f"it has no axis {', '.join(strange)}", _FLAT if strange == ["z"] else "")
 
 
-def _of_sizes(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
-    """What it says to the sizes that the network takes."""
+def _judge_sizes(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
+    """Yield problems of a program with the sizes that the network accepts."""
     sizes = {
         str(axis.id): axis.size for tensor in package.inputs for axis in tensor.axes if axis.type == "space"
     }
     if rule.get("whole") == "padded":
-        yield from _of_padding(package, sizes)
+        yield from _judge_padding(package, sizes)
     if rule.get("tiles") != "multiples":
         return
     for axis, size in sizes.items():
         smallest, step = getattr(size, "min", 0), getattr(size, "step", 1)
         if smallest % step:
-            yield _Said(
+            yield _Judgement(
                 "cannot",
-                f"its tiles are multiples of {step} along {axis}, the network takes {smallest} + n x {step}",
+                f"its tiles are multiples of {step} along {axis}, the network accepts {smallest} + n x {step}",
             )
 
 
-def _of_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Said]:
-    """What a halo around the whole image does to sizes that the network does not take."""
+def _judge_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Judgement]:
+    """Yield problems of a halo around the whole image with the sizes that the network accepts."""
     halos = {str(a.id): getattr(a, "halo", 0) for tensor in package.outputs for a in tensor.axes}
     off = [
         axis
@@ -134,13 +136,13 @@ def _of_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Said]:
         if (isinstance(size, int) and halos.get(axis, 0)) or 2 * halos.get(axis, 0) % getattr(size, "step", 1)
     ]
     if off:
-        yield _Said(
+        yield _Judgement(
             "differs",
-            f"whole images fail: it puts the halo around them, to sizes along {', '.join(off)} that the network does not take",
+            f"whole images fail: it puts the halo around them, to sizes along {', '.join(off)} that the network does not accept",
             "predict in blocks (bioimageio predict --blockwise)",
         )
     elif any(halos.values()):
-        yield _Said(
+        yield _Judgement(
             "runs",
             "as it does in our tests; whole images get the halo around them first, which their statistics and border then differ by a little",
         )
@@ -149,19 +151,19 @@ def _of_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Said]:
 _FLAT = "predict stacks with im2im-zoo, bioimageio.core or ilastik"
 
 
-def _of_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]:
+def _judge_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
     before = [o for tensor in package.inputs for o in tensor.preprocessing]
     after = [o for tensor in package.outputs for o in tensor.postprocessing]
     known = {*rule.get("operations", [o.id for o in (*before, *after)]), *rule.get("ignored", ())}
     unknown: Verdict = rule.get("unknown", "cannot")
-    left_out = "it has no" if unknown == "cannot" else "it leaves out, with a line in its log alone,"
+    omission = "it has no" if unknown == "cannot" else "it leaves out, with only a line in its log,"
     for operation in (*before, *after):
         if operation.id not in known:
-            yield _Said(unknown, f"{left_out} {operation.id}", _instead(operation, operation in before))
+            yield _Judgement(unknown, f"{omission} {operation.id}", _remedy(operation, operation in before))
         else:
             for form, change in _forms(operation):
                 if form in rule.get("lacks", ()):
-                    yield _Said(unknown, f"its {operation.id} has no {_FORMS[form]}", change)
+                    yield _Judgement(unknown, f"its {operation.id} has no {_FORMS[form]}", change)
     last = after[-1] if after else None
     if (
         last is not None
@@ -169,10 +171,10 @@ def _of_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]
         and last.id in rule.get("ignored", ())
         and last.kwargs.dtype != "float32"
     ):
-        yield _Said("differs", f"the result is float32, not {last.kwargs.dtype}")
+        yield _Judgement("differs", f"the result is float32, not {last.kwargs.dtype}")
     measured = [o.id for o in (*before, *after) if o.id in _PER_IMAGE]
     if rule.get("statistics") == "tile" and measured:
-        yield _Said(
+        yield _Judgement(
             "differs",
             f"on images larger than its tile {measured[0]} takes its statistics of each tile",
             "choose a tile as large as the image, or train with scale_linear, whose numbers are fixed",
@@ -181,14 +183,14 @@ def _of_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Said]
 
 _FORMS = {
     "clip_percentiles": "percentiles",
-    "clip_one_limit": "form with one limit alone",
+    "clip_one_limit": "form with only one limit",
     "reference_tensor": "reference tensor",
     "many_thresholds": "threshold for each channel",
 }
 
 
 def _forms(operation: Any) -> Iterator[tuple[str, str]]:
-    """Forms of an operation that not all programs have, and what to do instead."""
+    """Yield forms of an operation that some programs lack, with a remedy."""
     kwargs: Any = getattr(operation, "kwargs", None)
     if operation.id == "clip":
         if (
@@ -204,7 +206,7 @@ def _forms(operation: Any) -> Iterator[tuple[str, str]]:
         yield "many_thresholds", "give one threshold"
 
 
-def _instead(operation: Any, is_before: bool) -> str:
+def _remedy(operation: Any, is_before: bool) -> str:
     if operation.id == "softmax":
         return "put the softmax into the network: im2im-zoo export does"
     if operation.id == "fixed_zero_mean_unit_variance":
@@ -214,38 +216,38 @@ def _instead(operation: Any, is_before: bool) -> str:
     return f"export without {operation.id}"
 
 
-def _outside_rdf(package: Package) -> Iterator[_Said]:
-    """What the RDF has no place for, so that im2im-zoo alone does it."""
+def _judge_outside_rdf(package: Package) -> Iterator[_Judgement]:
+    """Yield processing that the RDF cannot describe, which only im2im-zoo does."""
     custom = [o for operations in package.before_rdf.values() for o in operations if o.id == "custom"]
     if custom:
         names = ", ".join(dict.fromkeys(str(o.callable) for o in custom))
-        yield _Said(
+        yield _Judgement(
             "differs",
             f"it has to be given the image that {names} has processed",
             "export with --portable, or process the image as the README says",
         )
     if package.grouping is not None:
-        yield _Said(
+        yield _Judgement(
             "differs",
             "it gives the maps, not the labels that are made of them",
             f"run {package.grouping.source} of the package on the maps, as the README says",
         )
 
 
-def _of_weights(rule: Mapping[str, Any], package: Package, name: str) -> Iterator[_Said]:
+def _judge_weights(rule: Mapping[str, Any], package: Package, name: str) -> Iterator[_Judgement]:
     if name not in rule["weights"]:
         others = [w for w in rule["weights"] if w in FORMAT_NAMES]
         have = set(others) & set(package.formats())
         change = "" if have else f"export with --weights {others[0]}"
-        yield _Said("cannot", f"it reads {', '.join(others)}", change)
+        yield _Judgement("cannot", f"it reads {', '.join(others)}", change)
         return
     entry = package.weights_entry(name)
     if name == "onnx":
-        yield from _of_onnx(rule["weights"][name], package, entry)
+        yield from _judge_onnx(rule["weights"][name], package, entry)
     if name == "torchscript" and "torch" in rule["weights"][name]:
         newest, needed = rule["weights"][name]["torch"], needed_torch(package.path(entry))
         if needed > version_key(newest):
-            yield _Said(
+            yield _Judgement(
                 "cannot",
                 f"its torch is {newest}, these need {'.'.join(map(str, needed))}",
                 "export again: traced weights need no newer torch, or use the onnx weights",
@@ -254,7 +256,7 @@ def _of_weights(rule: Mapping[str, Any], package: Package, name: str) -> Iterato
         library = str(getattr(entry.architecture, "import_from", "torch")).split(".")[0]
         allowed = rule.get("libraries", ())
         if library != "torch" and allowed != "any" and library not in allowed:
-            yield _Said(
+            yield _Judgement(
                 "cannot",
                 f"its network is of {library}, which is not installed there",
                 "use the torchscript or onnx weights",
@@ -264,20 +266,20 @@ def _of_weights(rule: Mapping[str, Any], package: Package, name: str) -> Iterato
 FORMAT_NAMES = ("onnx", "torchscript", "pytorch_state_dict")
 
 
-def _of_onnx(limits: Mapping[str, int], package: Package, entry: Any) -> Iterator[_Said]:
+def _judge_onnx(limits: Mapping[str, int], package: Package, entry: Any) -> Iterator[_Judgement]:
     newer = "export with --onnx-opset 17"
     opset: Any = getattr(entry, "opset_version", None)
     if limits.get("opset") and opset is None:
-        yield _Said("unknown", "the RDF does not say its opset_version")
+        yield _Judgement("unknown", "the RDF has no opset_version")
     elif limits.get("opset") and int(opset) > limits["opset"]:
-        yield _Said("cannot", f"it reads up to opset {limits['opset']}, this is {opset}", newer)
+        yield _Judgement("cannot", f"it reads up to opset {limits['opset']}, this is {opset}", newer)
     ir = onnx_ir_version(package.path(entry)) if limits.get("ir") else None
     if ir is not None and ir > limits["ir"]:
-        yield _Said("cannot", f"it reads up to IR {limits['ir']}, this is {ir}", newer)
+        yield _Judgement("cannot", f"it reads up to IR {limits['ir']}, this is {ir}", newer)
 
 
 def onnx_ir_version(path: Path) -> int | None:
-    """The IR version of an ONNX file, which is its first field; None if it is not there."""
+    """Return the IR version of an ONNX file, which is its first field; None if it is missing."""
     try:
         with path.open("rb") as file:
             start = file.read(2)

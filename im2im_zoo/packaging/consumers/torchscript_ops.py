@@ -1,4 +1,4 @@
-"""Operations of TorchScript that older libtorch does not have, looked for in a file without loading it.
+"""Operations of TorchScript that older libtorch lacks, found in a file without loading it.
 
 A scripted `interpolate` holds all its modes, also those that are not used: from torch 2.13 no libtorch before it loads one.
 """
@@ -14,9 +14,9 @@ _LARGEST = 16 * 1024**2  # bytes of code, of a file that may be anybody's
 
 
 def needed_torch(path: Path) -> tuple[int, int]:
-    """The oldest release of torch that has the operations of a TorchScript file, as far as it is known; (1, 13) at least.
+    """Return the oldest known release of torch that has the operations of a TorchScript file; (1, 13) at least.
 
-    A file that is no TorchScript needs no more than that.
+    For other files it is (1, 13).
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,1 +1,1 @@
-"""From a network and its recipe to a bioimage.io package."""
+"""Export of a network and its recipe as a bioimage.io package."""

@@ -1,7 +1,7 @@
-"""What the RDF says of a state dict's network: a library's class, or one source file for the package. Builds no network.
+"""The RDF's architecture of a state dict: a library's class, or one source file for the package.
 
 A network of im2im_zoo, one with components inside, or one of a file that imports im2im_zoo, becomes `architecture.py`, in
-which everything of im2im_zoo that it needs is written out: whoever has torch, and MONAI if it is of MONAI, can build it.
+which all code of im2im_zoo that it needs is copied: torch, and MONAI for its networks, are enough to build it.
 """
 
 import ast
@@ -29,25 +29,25 @@ _DOCSTRING = '"""The network of this package, without its weights."""'
 
 
 def write_architecture(component: Component, folder: Path, root: Path | None = None) -> dict[str, Any]:
-    """Say how a network is built, and write the source file that it needs, if any, into a package.
+    """Describe how a network is built, and write the source file that it needs, if any, into a package.
 
     Args:
-        component: what it is built from.
-        folder: of the package.
-        root: folder of modules that are the recipe's own.
+        component: component that builds the network.
+        folder: folder of the package.
+        root: folder of the recipe's own modules.
     Returns:
         The RDF's `architecture`.
     Raises:
-        PackageError: it cannot be said; says why.
+        PackageError: the RDF has no form for it.
     """
     if not component.call:
-        raise PackageError("the RDF cannot say how it is built: it is a class that is not called")
+        raise PackageError("the RDF cannot describe how it is built: it is a class that is not called")
     module, _, name = component.callable.rpartition(".")
-    is_nested = any(_parts(value) for value in component.kwargs.values())
+    is_nested = any(_has_component(value) for value in component.kwargs.values())
     own = _own_file(module, root)
     if own is None and not is_nested:
         return {"import_from": module, "callable": name, "kwargs": plain(component.kwargs)}
-    if own is not None and not is_nested and _stands_alone(own, module, root):
+    if own is not None and not is_nested and _is_standalone(own, module, root):
         shutil.copyfile(own, folder / own.name)
         return {**_file(folder / own.name), "callable": name, "kwargs": plain(component.kwargs)}
     bundle = _Bundle(root)
@@ -63,16 +63,16 @@ def write_architecture(component: Component, folder: Path, root: Path | None = N
 
 
 def libraries(described: Mapping[str, Any], folder: Path) -> list[str]:
-    """The libraries that an architecture needs, without Python's own."""
+    """Return the libraries that an architecture needs, without Python's own."""
     if "source" not in described:
         return [str(described["import_from"]).split(".")[0]]
     tree = ast.parse((folder / described["source"]).read_text(encoding="utf-8"))
-    names = {name.split(".")[0] for node in ast.walk(tree) for name in _imported(node)}
+    names = {name.split(".")[0] for node in ast.walk(tree) for name in _imported_modules(node)}
     return sorted(names - sys.stdlib_module_names)
 
 
 def plain(value: Any) -> Any:
-    """A value as YAML has it: tuples as lists."""
+    """Return a value as plain YAML: tuples as lists."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
@@ -80,7 +80,7 @@ def plain(value: Any) -> Any:
 
 @dataclass
 class _Bundle:
-    """Modules that become one file: `imports` of libraries, and the rest of each module, what it needs first."""
+    """Modules to write into one file: `imports` of libraries, and the code of each module after the modules that it imports."""
 
     root: Path | None
     imports: dict[str, None] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class _Bundle:
     names: dict[str, str] = field(default_factory=dict)
 
     def expression(self, value: Any) -> str:
-        """Python that makes a value of a recipe."""
+        """Return a Python expression for a value of a recipe."""
         if is_component(value):
             component = as_component(value, "network")
             module, _, name = component.callable.rpartition(".")
@@ -96,7 +96,7 @@ class _Bundle:
                 self.imports[f"import {module}"] = None
                 name = component.callable
             else:
-                self.take(module)
+                self.add(module)
             given = "".join(f", {k}={self.expression(v)}" for k, v in component.kwargs.items())
             if component.call:
                 return f"{name}({given.removeprefix(', ')})"
@@ -109,33 +109,33 @@ class _Bundle:
             return "[" + ", ".join(map(self.expression, value)) + "]"
         return repr(value)
 
-    def take(self, module: str) -> None:
+    def add(self, module: str) -> None:
         """Add a module, after those that it imports.
 
         Raises:
-            PackageError: it imports something of im2im_zoo by another name, or has a name that another module has too.
+            PackageError: the module renames an import of im2im_zoo, or defines a name of another module.
         """
         path = _own_file(module, self.root)
         if module in self.modules or path is None:
             return
         text = path.read_text(encoding="utf-8")
         tree, lines = ast.parse(text), text.splitlines()
-        self.modules[module] = ""  # taken now, so that a circle ends
+        self.modules[module] = ""  # added first, so that circular imports end
         dropped: set[int] = set()
         for node in tree.body:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 dropped.update(range(node.lineno - 1, node.end_lineno or node.lineno))
                 self._import(node, module)
             if isinstance(node, ast.ClassDef):
-                cited = (n for n in node.body if "cite" in _defined(n))
+                cited = (n for n in node.body if "cite" in _defined_names(n))
                 dropped.update(i for n in cited for i in range(n.lineno - 1, (n.end_lineno or n.lineno) + 1))
-            for name in _defined(node):
+            for name in _defined_names(node):
                 if self.names.setdefault(name, module) != module:
                     raise PackageError(f"{module} and {self.names[name]} both have a {name}: rename one")
         if ast.get_docstring(tree) is not None:
             dropped.update(range(tree.body[0].end_lineno or 1))
         body = "\n".join(line for i, line in enumerate(lines) if i not in dropped).strip()
-        self.modules[module] = self.modules.pop(module) + body  # after what it imports
+        self.modules[module] = self.modules.pop(module) + body  # after the modules that it imports
 
     def _import(self, node: ast.Import | ast.ImportFrom, module: str) -> None:
         source = getattr(node, "module", None) or ""
@@ -148,14 +148,14 @@ class _Bundle:
         elif _is_ours(source) or _own_file(source, self.root) is not None:
             if any(alias.asname for alias in node.names):
                 raise PackageError(f"{module} imports something of {source} by another name")
-            self.take(source)
+            self.add(source)
         elif any(_is_ours(alias.name) for alias in node.names):
             raise PackageError(f"{module} imports im2im_zoo as a whole, not names of its modules")
         else:
             self.imports[ast.unparse(node)] = None
 
     def text(self, function: str) -> str:
-        """The file."""
+        """Return the content of the file."""
         head = f'"""The network of this package, of im2im_zoo {version(_OURS)} (MIT). Needs nothing of im2im_zoo."""\n'
         imports = "\n".join(sorted(self.imports, key=lambda line: (line.startswith("from"), line)))
         parts = [f"# {name}\n\n{body}" for name, body in self.modules.items()]
@@ -166,9 +166,11 @@ def _file(path: Path) -> dict[str, str]:
     return {"source": path.name, "sha256": sha256(path)}
 
 
-def _stands_alone(path: Path, module: str, root: Path | None) -> bool:
-    """Whether a module beside the recipe imports neither im2im_zoo nor another module of there."""
-    imported = [name for node in ast.walk(ast.parse(path.read_text("utf-8"))) for name in _imported(node)]
+def _is_standalone(path: Path, module: str, root: Path | None) -> bool:
+    """Return whether a module beside the recipe imports neither im2im_zoo nor another module of that folder."""
+    imported = [
+        name for node in ast.walk(ast.parse(path.read_text("utf-8"))) for name in _imported_modules(node)
+    ]
     return not _is_ours(module) and all(_own_file(name, root) is None for name in imported)
 
 
@@ -177,7 +179,7 @@ def _is_ours(module: str) -> bool:
 
 
 def _own_file(module: str, root: Path | None) -> Path | None:
-    """The file of a module that nobody else has: of im2im_zoo, or beside the recipe."""
+    """Return the file of a module of im2im_zoo or beside the recipe; None for modules of libraries."""
     if _is_ours(module):
         found = importlib.util.find_spec(module)
         return Path(found.origin) if found is not None and found.origin else None
@@ -185,23 +187,23 @@ def _own_file(module: str, root: Path | None) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def _parts(value: object) -> bool:
-    """Whether a component is in a value."""
+def _has_component(value: object) -> bool:
+    """Return whether a value contains a component."""
     if is_component(value):
         return True
     if isinstance(value, Mapping):
-        return any(map(_parts, value.values()))
-    return isinstance(value, list | tuple) and any(map(_parts, value))
+        return any(map(_has_component, value.values()))
+    return isinstance(value, list | tuple) and any(map(_has_component, value))
 
 
-def _imported(node: ast.AST) -> Sequence[str]:
+def _imported_modules(node: ast.AST) -> Sequence[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
-def _defined(node: ast.stmt) -> Iterator[str]:
-    """The names that a statement of a module defines."""
+def _defined_names(node: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement of a module defines."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         yield node.name
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]

@@ -1,4 +1,4 @@
-"""The cover of a package: an image and what the model makes of it, side by side, 2:1, below bioimage.io's 500 KB."""
+"""The cover of a package: an image and its result, side by side, 2:1, below bioimage.io's 500 KB."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 500_000
 _SIDE = 400
-_SMALL = 100  # pixels; of an image that is narrower, more than the middle square is shown
+_SMALL = 100  # pixels; of a narrower image, more than the middle square is shown
 # Colours for channels, distinct to all common kinds of colour vision: grey alone, else magenta, green, cyan, orange.
 _CHANNELS = ((1.0, 0.2, 1.0), (0.2, 1.0, 0.2), (0.1, 0.7, 1.0), (1.0, 0.6, 0.0))
 
@@ -24,14 +24,14 @@ def write_cover(
     """Write the cover.
 
     Args:
-        path: a `.png`.
+        path: path of a `.png`.
         image: (channel, [z,] y, x), raw.
         result: the same space; grey values, probabilities or labels, as `task` says.
-        task: of the recipe's output.
+        task: task of the recipe's output.
     """
     z = _best_slice(result)
     grey = _grey(_plane(image, z))
-    _write(path, [_square(grey, smooth=True), _shown(_plane(result, z), grey, task)])
+    _write(path, [_square(grey, smooth=True), _result_square(_plane(result, z), grey, task)])
 
 
 def write_comparison(
@@ -41,15 +41,15 @@ def write_comparison(
     target: xr.DataArray,
     task: Literal["regression", "semantic", "instance"],
 ) -> None:
-    """Write an image, what the model makes of it and what it should be side by side; arguments as of `write_cover`."""
+    """Write an image, the model's result and the target side by side; arguments as of `write_cover`."""
     z = _best_slice(result)
     grey = _grey(_plane(image, z))
-    both = [_shown(_plane(shown, z), grey, task) for shown in (result, target)]
+    both = [_result_square(_plane(shown, z), grey, task) for shown in (result, target)]
     _write(path, [_square(grey, smooth=True), *both])
 
 
-def _shown(plane: NDArray[np.float64], grey: NDArray[np.float64], task: str) -> "Image":
-    """A result or a target (channel, y, x) as a square; `grey` is the image behind it, (y, x, 3)."""
+def _result_square(plane: NDArray[np.float64], grey: NDArray[np.float64], task: str) -> "Image":
+    """Return a result or a target (channel, y, x) as a square picture; `grey` is the image behind it, (y, x, 3)."""
     if task == "regression":
         return _square(_grey(plane), smooth=True)
     if task == "semantic":
@@ -73,7 +73,7 @@ def _write(path: Path, squares: "Sequence[Image]") -> None:
 
 
 def _best_slice(result: xr.DataArray) -> int | None:
-    """The slice along z in which the result varies most."""
+    """Return the slice along z in which the result varies most."""
     if "z" not in result.dims:
         return None
     others = [a for a in result.dims if a != "z"]
@@ -81,13 +81,13 @@ def _best_slice(result: xr.DataArray) -> int | None:
 
 
 def _plane(image: xr.DataArray, z: int | None) -> NDArray[np.float64]:
-    """(channel, y, x) in float64."""
+    """Return a plane as (channel, y, x) in float64."""
     flat = image.isel(z=z) if z is not None else image
     return flat.transpose("channel", "y", "x").to_numpy().astype(np.float64)
 
 
 def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(y, x, 3) in 0..1: one channel in grey, several in colours, each from its 0.5th to 99.3th percentile: debris must not dim the rest.
+    """Return (y, x, 3) in 0..1: one channel in grey, several in colours, each from percentile 0.5 to 99.3, so that debris does not dim the rest.
 
     More channels than colours are planes of focus or the like: the middle one is shown.
     """
@@ -108,7 +108,7 @@ def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mask_on(grey: NDArray[np.float64], plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The image, darker, with the probability (or mask) of each channel over it in colour."""
+    """Return the image, darker, with the probability (or mask) of each channel over it in colour."""
     shown = grey * 0.45
     colours = _CHANNELS if len(plane) > 1 else ((1.0, 0.75, 0.1),)
     # With several classes the first is mostly the background.
@@ -120,7 +120,7 @@ def _mask_on(grey: NDArray[np.float64], plane: NDArray[np.float64]) -> NDArray[n
 
 
 def _labels(plane: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Every label in its own bright colour on black."""
+    """Return every label in its own bright colour on black."""
     labels = plane[0].astype(np.int64)
     generator = np.random.default_rng(3)
     colours = generator.uniform(0.25, 1, size=(int(labels.max(initial=0)) + 1, 3))
@@ -131,7 +131,7 @@ def _labels(plane: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _square(colours: NDArray[Any], *, smooth: bool) -> "Image":
-    """The middle of an image (y, x, 3) in 0..1 as a square of 8 bits; a narrow image lies on a dark ground."""
+    """Return the middle of an image (y, x, 3) in 0..1 as a square of 8 bits; a narrow image lies on a dark ground."""
     from PIL import Image as Pillow
 
     height, width = colours.shape[:2]

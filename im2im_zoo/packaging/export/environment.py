@@ -1,4 +1,4 @@
-"""Conda environment of a state dict's network. Nothing is installed here."""
+"""Conda environment of a state dict's network."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
-"""From a trained network and its recipe to a bioimage.io package: write, measure, check, and only then appear.
+"""Export of a trained network and its recipe as a bioimage.io package.
 
-Everything is written into a folder beside the output, which takes its name when the whole package is sound. Its metrics are
-those of that folder: it is a package, without metrics yet, when `measure` is called with it.
+All files are written into a temporary folder beside the output, measured and validated there, and the folder is renamed only
+if the package is valid. `measure` is called with that folder, a complete package without metrics.
 """
 
 import copy
@@ -31,11 +31,11 @@ from im2im_zoo.packaging.export.rdf.operations import postprocessing_of, preproc
 from im2im_zoo.packaging.export.readme import write_readme
 from im2im_zoo.packaging.export.sample import Sample, Steps, past_custom
 from im2im_zoo.packaging.export.steps import (
-    Work,
+    ExportContext,
     copy_own_files,
     crop_to_show,
     declared_tolerance,
-    measured_crop,
+    measure_crop,
     output_channel_names,
     target_channels,
     write_comparison_picture,
@@ -57,13 +57,13 @@ Measure = Callable[[Path], Metrics]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A package that was written.
+    """Exported package.
 
     Attributes:
-        folder, zip_path: of the package; the zip if there is one.
-        warnings: lines: metadata that only a person knows, weight formats that were left out and why, and a halo that is less
-            than the network needs.
-        metrics: those that the README and the RDF state, unrounded.
+        folder, zip_path: paths of the package, and of its zip if there is one.
+        warnings: one line each: missing metadata, weight formats that were left out with the reason, and a halo that is
+            smaller than the network needs.
+        metrics: metrics in the README and the RDF, unrounded.
     """
 
     folder: Path
@@ -97,35 +97,35 @@ def export_package(
     grid: Grid | None = None,
     opset: int = OPSET,
 ) -> Exported:
-    """Write a package that is valid, and that gives the same with each of its weight formats.
+    """Write a valid package whose weight formats all give the same result.
 
-    Metadata that only a person knows may be missing (`missing_metadata` lists it); the package is sound without.
+    Metadata that does not follow from the recipe may be missing (`missing_metadata` lists it); the package is valid without.
 
     Args:
         network: trained; it is copied to the CPU and used in evaluation mode.
-        recipe: what it was trained with; or, for a portable one, what it is run with.
+        recipe: recipe of the training, or the changed recipe of a portable model.
         samples: held-out images; the first makes the test tensors and the cover.
-        output: the folder to make.
+        output: folder to create.
         figures: metrics by name, for the README and the RDF.
-        baselines: what is reached without the model, by the same names.
-        measure: returns the metrics of the package in a folder, which are stated instead of `figures`, `baselines` and `portable`.
-            The folder is the package as it will be, but for its metrics.
-        weights: formats to write; one that cannot be written truthfully is left out, and the README says why.
-        architecture: what the network was built from (default: the recipe's network).
+        baselines: metrics of trivial methods, by the same names.
+        measure: returns the metrics of the package in a folder, which are used instead of `figures`, `baselines` and `portable`.
+            The folder is the complete package without metrics.
+        weights: formats to write; one that cannot reproduce the network is left out, with the reason in the README.
+        architecture: component that built the network (default: the recipe's network).
         provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
         zip_path: also write the package as a zip; the same package makes the same bytes.
-        overwrite: replace what is at `output` and `zip_path`.
-        root: folder of the files of custom operations, and of networks, that are the recipe's own.
-        allow_code: consent to run those of operations.
+        overwrite: replace existing files at `output` and `zip_path`.
+        root: folder of the recipe's own custom operations and networks.
+        allow_code: consent to run these custom operations.
         trusted: packages whose code the architecture and the grouping may import, see `components.resolve`.
-        trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
-            it says of how it became so (`portable.Portable.record`).
-        grid: what `network_grid` gives for the network and the weights; measured if it is not given.
-        opset: of the ONNX weights.
+        trained_with, portable: for a portable model, the recipe of its training, which the package contains, and the record of
+            its changes (`portable.Portable.record`).
+        grid: result of `network_grid` for the network and the weights (default: it is measured).
+        opset: opset of the ONNX weights.
     Raises:
-        PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
-            sound. Nothing is left at `output` or `zip_path` then.
-        Im2ImError: what `measure` raises.
+        PackageError: the output exists, there are no samples, the network cannot be packaged, or the result is
+            invalid. Nothing is left at `output` or `zip_path` then.
+        Im2ImError: `measure` fails.
     """
     check_free(output, zip_path, overwrite)
     if not samples:
@@ -135,11 +135,11 @@ def export_package(
     try:
         folder.chmod(0o755)
         plain = copy.deepcopy(network).cpu().eval()
-        made = softmax_in_graph(InGraph(plain, recipe, architecture or recipe.network))
+        in_graph = softmax_in_graph(InGraph(plain, recipe, architecture or recipe.network))
         trained_with = trained_with or recipe
-        plain, recipe = made.network, made.recipe
+        plain, recipe = in_graph.network, in_graph.recipe
         steps = Steps.of(recipe, root=root, allow_code=allow_code)
-        work = Work(
+        context = ExportContext(
             plain,
             as_call(plain),
             recipe,
@@ -147,15 +147,15 @@ def export_package(
             folder,
             steps,
             weights,
-            made.architecture,
+            in_graph.architecture,
             trusted,
             trained_with,
             grid,
             opset,
         )
         stated = Metrics(figures or {}, baselines or {}, portable)
-        rdf, metrics = _write(work, provenance or {}, stated, measure)
-        _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
+        rdf, metrics = _write(context, provenance or {}, stated, measure)
+        _check_valid(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
         if zip_path is not None:
             write_zip(folder, zip_path, overwrite=overwrite)
         move_into_place(folder, output)
@@ -169,60 +169,60 @@ def export_package(
 
 
 def _write(
-    work: Work, provenance: Mapping[str, object], stated: Metrics, measure: Measure | None
+    context: ExportContext, provenance: Mapping[str, object], stated: Metrics, measure: Measure | None
 ) -> tuple[dict[str, Any], Metrics]:
     """Write all files of the package into its folder, the RDF last, and return the content of the RDF and its metrics."""
-    recipe, folder = work.recipe, work.folder
-    copy_own_files(work)
-    raw_dtype = common_dtype([s.input.dtype for s in work.samples])
-    # From here on the package's own operations are used: what is tested is what is shipped.
-    steps = replace(work.steps, preprocessing=preprocessing_of(recipe))
-    work = replace(work, samples=[past_custom(s, work.steps) for s in work.samples], steps=steps)
-    pixel_size = pixel_size_of(work.samples)
+    recipe, folder = context.recipe, context.folder
+    copy_own_files(context)
+    raw_dtype = common_dtype([s.input.dtype for s in context.samples])
+    # From here on the package's own operations are used, so that the test tensors match the package.
+    steps = replace(context.steps, preprocessing=preprocessing_of(recipe))
+    context = replace(context, samples=[past_custom(s, context.steps) for s in context.samples], steps=steps)
+    pixel_size = pixel_size_of(context.samples)
     declared = {axis: exact_scale(size) for axis, size in pixel_size.items()}
-    grid = work.grid or network_grid(work.network, recipe, work.samples, work.formats)
+    grid = context.grid or network_grid(context.network, recipe, context.samples, context.formats)
     scales = [declared.get(a, 1.0) for a in recipe.space]
-    geometry, crop = measured_crop(work, grid, scales)
-    work, test = _write_tensors(work, crop, pixel_size)
-    weights = _write_weights(work, geometry.grid, test.input.shape[1])
-    first = target_channels(work, crop.target, test.output.shape[1])
+    geometry, crop = measure_crop(context, grid, scales)
+    context, test = _write_tensors(context, crop, pixel_size)
+    weights = _write_weights(context, geometry.grid, test.input.shape[1])
+    first = target_channels(context, crop.target, test.output.shape[1])
     measured = Measured(
         raw_dtype=raw_dtype,
         input_dtype=test.input.dtype.name,
         output_dtype=test.output.dtype.name,
         input_channels=channel_names_of(
-            recipe.input.channels, work.samples[0].input, test.input.shape[1], "input"
+            recipe.input.channels, context.samples[0].input, test.input.shape[1], "input"
         ),
-        output_channels=output_channel_names(work, test.output.shape[1], first),
+        output_channels=output_channel_names(context, test.output.shape[1], first),
         pixel_size_um=declared,
         geometry=geometry,
-        parameters=sum(p.numel() for p in work.network.parameters()),
-        tolerance=declared_tolerance(work, weights, test.prepared, crop.input, test.output),
+        parameters=sum(p.numel() for p in context.network.parameters()),
+        tolerance=declared_tolerance(context, weights, test.prepared, crop.input, test.output),
     )
-    shown = crop_to_show(work, geometry.grid, first)
-    write_cover_picture(work, shown)
-    _write_text(folder / "recipe.yaml", dump_recipe(_without_folders(work.trained_with or recipe)))
+    shown = crop_to_show(context, geometry.grid, first)
+    write_cover_picture(context, shown)
+    _write_text(folder / "recipe.yaml", dump_recipe(_without_folders(context.trained_with or recipe)))
     if "pytorch_state_dict" in weights.files:
         needed = libraries(weights.architecture or {}, folder)
         _write_text(folder / "environment.yaml", conda_environment(needed))
     metrics = stated
     if measure is not None:
-        _write_description(work, _Stated(Metrics(), provenance), measured, weights)
+        _write_description(context, Provenance(Metrics(), provenance), measured, weights)
         metrics = measure(folder)
     if metrics.values:
-        write_comparison_picture(work, shown)
-    return _write_description(work, _Stated(metrics, provenance), measured, weights), metrics
+        write_comparison_picture(context, shown)
+    return _write_description(context, Provenance(metrics, provenance), measured, weights), metrics
 
 
 @dataclass(frozen=True, slots=True)
-class _Stated:
-    """What the README and the RDF state beside what they describe: metrics, and what is known of the training."""
+class Provenance:
+    """Metrics and provenance of the training, for the README and the RDF."""
 
     metrics: Metrics
     provenance: Mapping[str, object]
 
     def plain(self) -> dict[str, Any]:
-        """As arguments."""
+        """Return them as keyword arguments of `describe` and `write_readme`."""
         return {
             "figures": self.metrics.values,
             "baselines": self.metrics.baselines,
@@ -232,19 +232,21 @@ class _Stated:
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    """The test tensors as they were written, and the input as it goes into the network."""
+    """Test tensors as written, and the preprocessed input."""
 
     input: NDArray[Any]
     output: NDArray[Any]
     prepared: NDArray[Any]
 
 
-def _write_tensors(work: Work, crop: Crop, pixel_size: dict[str, float]) -> tuple[Work, _Test]:
-    """Write test and sample tensors; the postprocessing that is returned ends with a cast to what they are."""
-    recipe, folder, steps = work.recipe, work.folder, work.steps
-    dtype = common_dtype([s.input.dtype for s in work.samples])
+def _write_tensors(
+    context: ExportContext, crop: Crop, pixel_size: dict[str, float]
+) -> tuple[ExportContext, _Test]:
+    """Write test and sample tensors; the returned context's postprocessing ends with a cast to their dtype."""
+    recipe, folder, steps = context.recipe, context.folder, context.steps
+    dtype = common_dtype([s.input.dtype for s in context.samples])
     prepared = steps.prepare(crop.input).to_numpy()
-    raw = work.call(prepared)
+    raw = context.call(prepared)
     result = result_dtype(steps.finish(raw, crop.input).dtype)
     steps = replace(steps, postprocessing=postprocessing_of(recipe, result))
     image = crop.input.expand_dims("batch").transpose(*steps.axes)
@@ -252,30 +254,34 @@ def _write_tensors(work: Work, crop: Crop, pixel_size: dict[str, float]) -> tupl
     output = write_test_tensor(folder / "test_output.npy", steps.finish(raw, crop.input), result)
     write_sample_tensor(folder / "sample_input.tif", source, pixel_size)
     write_sample_tensor(folder / "sample_output.tif", output, pixel_size)
-    return replace(work, steps=steps), _Test(source, output, prepared)
+    return replace(context, steps=steps), _Test(source, output, prepared)
 
 
-def _write_weights(work: Work, grid: Grid, channels: int) -> Weights:
+def _write_weights(context: ExportContext, grid: Grid, channels: int) -> Weights:
     return write_weights(
-        work.network,
-        work.folder,
-        work.formats,
+        context.network,
+        context.folder,
+        context.formats,
         grid=grid,
         channels=channels,
-        tensors=(work.recipe.input.id, work.recipe.output.id),
-        architecture=work.architecture,
-        allow_code=work.packages,
-        root=work.steps.root,
-        opset=work.opset,
+        tensors=(context.recipe.input.id, context.recipe.output.id),
+        architecture=context.architecture,
+        allow_code=context.packages,
+        root=context.steps.root,
+        opset=context.opset,
     )
 
 
-def _write_description(work: Work, stated: _Stated, measured: Measured, weights: Weights) -> dict[str, Any]:
+def _write_description(
+    context: ExportContext, stated: Provenance, measured: Measured, weights: Weights
+) -> dict[str, Any]:
     """Write the README and the RDF, which has the hashes of all other files."""
-    recipe, folder = work.recipe, work.folder
+    recipe, folder = context.recipe, context.folder
     portable = stated.metrics.portable
     rdf = describe(recipe, measured, weights, _content(folder), portable=portable, **stated.plain())
-    _write_text(folder / "README.md", write_readme(recipe, rdf, samples=len(work.samples), **stated.plain()))
+    _write_text(
+        folder / "README.md", write_readme(recipe, rdf, samples=len(context.samples), **stated.plain())
+    )
     _write_text(folder / "rdf.yaml", yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110))
     return rdf
 
@@ -294,11 +300,11 @@ def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
     if fixed:
         sizes = " x ".join(f"{axis} {size}" for axis, size in fixed.items())
         lines.append(
-            f"the network, or its exported form, takes images of {sizes} alone, the data.patch_size of its training: larger ones "
-            "are predicted in tiles of that size, which are blended"
+            f"the network, or its exported form, accepts images of {sizes} only, the data.patch_size of its training; larger ones "
+            "are predicted in blended tiles of that size"
         )
     lines += [
-        f"the halo along {axis} is {ours['halo'][axis]} voxels, not measured to suffice ({source})"
+        f"the halo along {axis} is {ours['halo'][axis]} voxels, which may be too small ({source})"
         for axis, source in ours["halo_source"].items()
         if source != "measured"
     ]
@@ -306,7 +312,7 @@ def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _without_folders(recipe: Recipe) -> Recipe:
-    """The recipe with the names of its folders alone: where they are is nobody else's business."""
+    """Return the recipe with the names of its folders only, without private paths."""
     data, network = recipe.data, recipe.network
     data = data.model_copy(update={"path": Path(data.path.name or ".")})
     if network.init_from is not None:
@@ -318,9 +324,9 @@ def _content(folder: Path) -> Content:
     return Content({p.name: sha256(p) for p in sorted(folder.iterdir())})
 
 
-def _check_sound(folder: Path, *, allow_code: bool) -> None:
-    """Raise if the package that was just written is not sound."""
+def _check_valid(folder: Path, *, allow_code: bool) -> None:
+    """Raise `PackageError` if the package that was just written is invalid."""
     report = validate_package(folder, allow_code=allow_code)
     if not report.sound:
         problems = "\n".join(f"  {f}" for f in report.of("error"))
-        raise PackageError(f"the package would not be sound, so it is not written:\n{problems}")
+        raise PackageError(f"the package would be invalid, so it is not written:\n{problems}")

@@ -1,7 +1,7 @@
-"""The sizes and the halo that the RDF declares, from what was measured on the network. Integers only.
+"""Sizes and halo that the RDF declares, computed from measurements of the network, in voxels.
 
-The format wants `min - 2 * halo >= 1`, so a halo makes the smallest tile larger, and an image that is thinner than
-that along z would have to be padded for nothing: the halo is kept to what the sample images allow.
+The format requires `min - 2 * halo >= 1`, so a halo makes the smallest tile larger, and an image that is thinner than
+that along z would have to be padded for nothing: the halo is limited by the size of the sample images.
 """
 
 import math
@@ -19,17 +19,22 @@ from im2im_zoo.recipe import Recipe
 if TYPE_CHECKING:
     from torch import nn
 
-# Of the images on which the halo is measured; voxels along (z,) y, x.
-_PART = {2: (512, 512), 3: (32, 128, 128)}
+# Part of an image on which the halo is measured, in voxels along (z,) y, x.
+_MEASURED_PART = {2: (512, 512), 3: (32, 128, 128)}
 _SAMPLES = {2: 3, 3: 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Per space axis, in voxels: declared sizes (`min`, `step`), `halo`, and what they come from.
+    """Declared sizes and halo per space axis, in voxels.
 
-    `grid` is what the network itself takes; `receptive_field` is None if every voxel reaches everywhere; `source`
-    says, per axis, whether the halo is measured, the receptive field, or limited by the size of the images.
+    Attributes:
+        min, step: declared sizes.
+        halo: declared halo.
+        source: origin of the halo: measured, the receptive field, or limited by the size of the images.
+        grid: sizes that the network itself accepts.
+        receptive_field: radius; None if it is the whole image.
+        error, tolerance: largest difference between tiles and whole image at the measured halo, and its limit.
     """
 
     min: tuple[int, ...]
@@ -45,13 +50,13 @@ class Geometry:
 def network_grid(
     network: "nn.Module", recipe: Recipe, samples: Sequence[Sample], formats: Sequence[str] = FORMATS
 ) -> Grid:
-    """The sizes at which a trained network goes into a package.
+    """Return the sizes at which a trained network is packaged.
 
-    Where the network takes several, but ONNX and TorchScript one alone (windows of attention that are counted in Python),
-    it goes by the patches of its training if it is written in one of the two, and by its own sizes if not.
+    If the network accepts several sizes, but its ONNX and TorchScript forms only one (attention windows that are counted in
+    Python), these are the patch sizes of its training for either format, and its own sizes for state dicts only.
 
     Raises:
-        PackageError: it runs at no regular sizes, nor at that of its training.
+        PackageError: the network runs neither on a regular grid of sizes nor at the patch size of its training.
     """
     probed = as_call(network) if set(formats) == {"pytorch_state_dict"} else network
     channels, ndim = samples[0].input.sizes["channel"], len(recipe.space)
@@ -59,46 +64,48 @@ def network_grid(
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a network and its samples show: how far it sees (None: everywhere), the halo on each image, the smallest extents."""
+class NetworkMeasurements:
+    """Receptive field of a network (None: the whole image), the halo on each image, and the smallest extents of the images."""
 
     reach: tuple[int, ...] | None
     halos: tuple[Halo, ...]
     extents: tuple[int, ...]
 
 
-def look_at(
+def measure_geometry(
     call: "Call | nn.Module", network: "nn.Module", grid: Grid, steps: Steps, samples: Sequence[Sample]
-) -> Seen:
+) -> NetworkMeasurements:
     """Measure a network on its samples.
 
     Args:
-        call: the network as a function of arrays.
+        call: network as a function of arrays.
         network: the module itself, for its receptive field.
-        grid: the sizes that it takes, of `network_grid`.
-        steps: what happens to an image before it.
+        grid: accepted sizes, from `network_grid`.
+        steps: preprocessing of an image.
         samples: raw images.
     """
     ndim = len(steps.axes) - 2
     reach = receptive_field_radius(network, samples[0].input.sizes["channel"], grid)
     halos = []
     for sample in samples[: _SAMPLES[ndim]]:
-        part = centre(sample.input, steps.axes[2:], _PART[ndim])
+        part = centre(sample.input, steps.axes[2:], _MEASURED_PART[ndim])
         halos.append(effective_halo(call, steps.prepare(sample.input, part).to_numpy(), grid))
     extents = tuple(min(s.input.sizes[a] for s in samples) for a in steps.axes[2:])
-    return Seen(reach, tuple(halos), extents)
+    return NetworkMeasurements(reach, tuple(halos), extents)
 
 
-def declare(grid: Grid, seen: Seen, scales: Sequence[float], least: Sequence[int] | None = None) -> Geometry:
-    """The declared sizes: a halo that is enough on every image, and the smallest size that leaves something of it.
+def declare(
+    grid: Grid, measured: NetworkMeasurements, scales: Sequence[float], least: Sequence[int] | None = None
+) -> Geometry:
+    """Compute the declared sizes: a halo that suffices on every image, and the smallest tile size that exceeds it.
 
     Args:
-        grid: of the network.
-        seen: what was measured.
+        grid: accepted sizes of the network.
+        measured: measurements of the network.
         scales: pixel size per space axis as the RDF will declare it, 1 if it declares none.
-        least: halos below which none is declared.
+        least: smallest halo per axis.
     """
-    reach, halos = seen.reach, seen.halos
+    reach, halos = measured.reach, measured.halos
     sizes, kept, sources = [], [], []
     for axis, step in enumerate(grid.step):
         enough = all(h.sufficient[axis] for h in halos)
@@ -109,7 +116,7 @@ def declare(grid: Grid, seen: Seen, scales: Sequence[float], least: Sequence[int
             source = "receptive field" if known else "none is exact, and a larger one helps little"
         wanted = _whole(max(wanted, least[axis] if least else 0), scales[axis], step, 1)
         if step:
-            largest = max(grid.min[axis], seen.extents[axis] // step * step)
+            largest = max(grid.min[axis], measured.extents[axis] // step * step)
             size = min(max(grid.min[axis], -(-(2 * wanted + 1) // step) * step), largest)
             limit, limited_by = (size - 1) // 2, "images"
         else:
@@ -128,7 +135,7 @@ def declare(grid: Grid, seen: Seen, scales: Sequence[float], least: Sequence[int
 
 
 def centre(image: xr.DataArray, axes: Sequence[str], sizes: Sequence[int]) -> dict[str, slice]:
-    """The middle of an image, at most `sizes` voxels along `axes`."""
+    """Return the middle of an image, at most `sizes` voxels along `axes`."""
     part = {}
     for axis, size in zip(axes, sizes, strict=True):
         have = image.sizes[axis]
@@ -138,9 +145,9 @@ def centre(image: xr.DataArray, axes: Sequence[str], sizes: Sequence[int]) -> di
 
 
 def exact_scale(size: float) -> float:
-    """The next pixel size by which whole numbers can be multiplied and divided again: 39 binary digits, a difference of 1e-12.
+    """Round a pixel size so that multiplying and dividing whole numbers by it is exact: to 39 binary digits, a change of 1e-12.
 
-    Sizes that refer to another axis are computed so; 126 * 0.2 / 0.2 is 126.00000000000001, which bioimageio.spec refuses, and
+    Sizes that refer to another axis are computed that way; 126 * 0.2 / 0.2 is 126.00000000000001, which bioimageio.spec refuses, and
     others come out one too small.
     """
     digits, exponent = math.frexp(size)
@@ -148,7 +155,7 @@ def exact_scale(size: float) -> float:
 
 
 def _whole(halo: int, scale: float, step: int, direction: int) -> int:
-    """The next halo that keeps sizes on the grid, and stays whole when the format multiplies it by the scale and divides it again.
+    """Return the next halo that keeps sizes on the grid, and stays whole when the format multiplies and divides it by the scale.
 
     bioimageio.core 0.11 puts the halo around whole images before it runs the network, which then has to take size + 2 halo. In
     floats 6 * 0.2 / 0.2 is 6.000000000000001: bioimageio.spec refuses it, and cuts off 5 where it rounds down.

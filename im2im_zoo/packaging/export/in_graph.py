@@ -1,4 +1,4 @@
-"""What goes into a network's graph because programs lack the operation: a softmax right behind it. Changes no result."""
+"""Move a softmax right behind the network into its graph, for programs that lack the operation. Results stay the same."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InGraph:
-    """A network, the recipe that is left around it, and what it is built from."""
+    """A network, the remaining recipe around it, and the component that builds it."""
 
     network: "nn.Module"
     recipe: Recipe
@@ -20,7 +20,7 @@ class InGraph:
 
 
 def softmax_in_graph(made: InGraph) -> InGraph:
-    """With the softmax over channels that the postprocessing begins with, if it does, in the network instead."""
+    """Move a softmax over channels from the start of the postprocessing into the network, if there is one."""
     from im2im_zoo.networks.with_softmax import WithSoftmax
 
     steps = made.recipe.output.postprocessing

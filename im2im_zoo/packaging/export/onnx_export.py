@@ -1,4 +1,4 @@
-"""A network as ONNX in memory, by the exporter of torch that writes the opset that is asked for. Checks nothing."""
+"""Export of a network as ONNX in memory, by the exporter of torch that writes the requested opset."""
 
 import io
 import warnings
@@ -10,30 +10,30 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# The newest that the older of torch's exporters writes. It writes IR 8, where the newer one writes IR 10, also at opset 17: the
+# Newest opset of the older of torch's exporters. It writes IR 8, where the newer one writes IR 10, also at opset 17: the
 # ONNX Runtime of deepImageJ does not read it.
-_OLDER = 20
+_MAX_OLDER_OPSET = 20
 
 
 def onnx_bytes(
     network: "nn.Module", grid: Grid, channels: int, tensors: tuple[str, str], opset: int
 ) -> bytes:
-    """The file, weights within, whose batch and space axes are dynamic where the grid has a step.
+    """Return the ONNX file with its weights; batch axes, and space axes with a step, are dynamic.
 
     Args:
         network: on the CPU, in evaluation mode; the exporters may change it.
         grid: the sizes at which it runs.
-        channels: of its input.
+        channels: number of input channels.
         tensors: names of the input and the output tensor.
-        opset: of ONNX.
+        opset: opset of ONNX.
     Raises:
-        Exception: of any kind, of torch's exporters.
+        Exception: of any kind, from torch's exporters.
     """
     dynamic = {0: "batch", **{2 + i: f"size_{i}" for i, step in enumerate(grid.step) if step}}
-    if opset <= _OLDER:
-        return _of_older_exporter(network, _example(grid, channels, 1), dynamic, tensors, opset)
-    # A batch of one would be taken for always one.
-    return _of_newer_exporter(network, _example(grid, channels, 2), dynamic, tensors, opset)
+    if opset <= _MAX_OLDER_OPSET:
+        return _export_torchscript_based(network, _example(grid, channels, 1), dynamic, tensors, opset)
+    # The exporter would take a batch of one as fixed.
+    return _export_dynamo(network, _example(grid, channels, 2), dynamic, tensors, opset)
 
 
 def _example(grid: Grid, channels: int, batch: int) -> "torch.Tensor":
@@ -42,7 +42,7 @@ def _example(grid: Grid, channels: int, batch: int) -> "torch.Tensor":
     return torch.zeros(batch, channels, *(m + s for m, s in zip(grid.min, grid.step, strict=True)))
 
 
-def _of_older_exporter(
+def _export_torchscript_based(
     network: "nn.Module",
     example: "torch.Tensor",
     dynamic: dict[int, str],
@@ -67,7 +67,7 @@ def _of_older_exporter(
     return content.getvalue()
 
 
-def _of_newer_exporter(
+def _export_dynamo(
     network: "nn.Module",
     example: "torch.Tensor",
     dynamic: dict[int, str],
@@ -77,7 +77,7 @@ def _of_newer_exporter(
     import torch
 
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of its own parts
+        warnings.simplefilter("ignore")  # warnings about torch itself
         program = torch.onnx.export(
             network,
             (example,),
@@ -89,6 +89,6 @@ def _of_newer_exporter(
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("it gave nothing")
+        raise RuntimeError("torch's exporter returned no program")
     content: bytes = program.model_proto.SerializeToString()
     return content

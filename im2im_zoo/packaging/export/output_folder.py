@@ -1,4 +1,4 @@
-"""Where a package may be written, and its zip. Builds no package."""
+"""Output folder and zip file of a package."""
 
 import re
 import zipfile
@@ -9,23 +9,28 @@ from im2im_zoo.core.errors import PackageError
 
 
 def check_free(output: Path, zip_path: Path | None, overwrite: bool) -> None:
+    """Check that a package and its zip may be written.
+
+    Raises:
+        PackageError: an existing file that may not be replaced, or a path that names no folder.
+    """
     for path in (output, zip_path):
         if path is not None and path.exists() and not overwrite:
             raise PackageError(
-                f"{path} exists: give another name, or overwrite=True (--overwrite) to replace it"
+                f"{path} already exists: choose another name, or overwrite=True (--overwrite) to replace it"
             )
     if output.is_file():
         raise PackageError(f"{output} is a file: name a folder for the package")
     if output.is_dir() and any(output.iterdir()) and not (output / "rdf.yaml").is_file():
         raise PackageError(
-            f"{output} is a folder that holds something else than a package: it is not replaced"
+            f"{output} is a folder that is not a package, so it is not replaced: choose another folder"
         )
     if not re.search(r"\w", output.name):
-        raise PackageError(f"{output} names no folder for the package: give one")
+        raise PackageError(f"{output} is not the name of a folder: choose a folder for the package")
 
 
 def write_zip(folder: Path, path: Path, *, overwrite: bool) -> None:
-    """Write the folder as a zip whose bytes depend on its files only: sorted, and all of one time."""
+    """Write the folder as a zip whose bytes depend on its files only: sorted, with one fixed time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_output(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(folder.iterdir()):

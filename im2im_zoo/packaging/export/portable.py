@@ -1,11 +1,11 @@
-"""A model for consumers without custom operations: what it measures of each image in front of the network is fixed.
+"""Models for programs without custom operations: values that these measure on each image are fixed.
 
     centre normalisation    becomes `fixed_zero_mean_unit_variance`, with the training images' average
     Macenko normalisation   becomes pointwise arithmetic in the network's graph, with their average stains, and so does
                             everything between it and the network
 
 The average image: the mean of means, the root of the mean variance (within images, not between them), the mean of the
-stains' directions and of their maxima. Whether that is good enough is measured by the caller, and judged here.
+stains' directions and of their maxima. The caller measures the loss of quality; `PortableLoss.check` limits it.
 """
 
 import copy
@@ -29,12 +29,12 @@ from im2im_zoo.recipe import Recipe
 if TYPE_CHECKING:
     from torch import nn
 
-# Figures of which less is better; what counts objects is neither.
+# Metrics where less is better, and counts of objects, which are not compared.
 _ERRORS = ("mse", "mae", "nrmse")
 _COUNTS = ("tp@", "fp@", "fn@", "objects_")
 LARGEST_LOSS = 0.05
 
-# Operations that are (x - shift) / scale for each channel, whatever the two rest on.
+# Operations that are (x - shift) / scale for each channel.
 _LINEAR = ("fixed_zero_mean_unit_variance", "scale_linear", "scale_range", "zero_mean_unit_variance")
 _SMALLEST_STD = 1e-6  # of the spec
 
@@ -43,12 +43,12 @@ _Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Portable:
-    """What a trained model became.
+    """Portable form of a trained model.
 
     Attributes:
-        network: with what was put into its graph in front of it.
-        recipe: its preprocessing is what is left before the network, without custom operations.
-        fixed: what was done, a sentence for each operation; empty if there was nothing to do.
+        network: the network, with operations added in front of it.
+        recipe: the recipe, with the remaining preprocessing, without custom operations.
+        fixed: a sentence for each operation that was replaced; empty if there was none.
     """
 
     network: "nn.Module"
@@ -56,7 +56,7 @@ class Portable:
     fixed: tuple[str, ...]
 
     def record(self, loss: "PortableLoss") -> dict[str, Any]:
-        """What the package says of it, in `config.im2im_zoo.portable`."""
+        """Return the content of `config.im2im_zoo.portable` in the RDF."""
         return {
             "fixed": list(self.fixed),
             "original_figures": {k: _rounded(v) for k, v in loss.original.items()},
@@ -67,10 +67,10 @@ class Portable:
 
 @dataclass(frozen=True)
 class PortableLoss:
-    """What it costs, on held-out images.
+    """Loss of quality of a portable model on held-out images.
 
     Attributes:
-        original, portable: figures by name.
+        original, portable: metrics by name.
         difference: mean absolute difference of the predictions, as a fraction of their standard deviation.
     """
 
@@ -78,8 +78,8 @@ class PortableLoss:
     portable: Mapping[str, float]
     difference: float
 
-    def worse(self) -> dict[str, float]:
-        """By how much of its value each figure is worse, for those that are; infinite for one that is not defined any more."""
+    def relative_losses(self) -> dict[str, float]:
+        """Return the relative loss of each metric that is worse; infinite for one that is no longer defined."""
         lost = {}
         for name, before in self.original.items():
             after = self.portable.get(name, float("nan"))
@@ -91,12 +91,12 @@ class PortableLoss:
         return lost
 
     def check(self) -> None:
-        """Refuse a loss that is too large.
+        """Raise if the loss is too large.
 
         Raises:
             PackageError: a figure is worse by more than `LARGEST_LOSS` of its value; the message has all of them.
         """
-        too_much = {name: loss for name, loss in self.worse().items() if loss > LARGEST_LOSS}
+        too_much = {name: loss for name, loss in self.relative_losses().items() if loss > LARGEST_LOSS}
         if not too_much:
             return
         lines = [
@@ -132,7 +132,7 @@ def make_portable(network: "nn.Module", recipe: Recipe, images: Sequence[xr.Data
     work = _Work(recipe, images)
     for number, operation in enumerate(recipe.input.preprocessing):
         try:
-            work.take(number, operation)
+            work.convert(number, operation)
         except ProcessingError as error:
             raise PackageError(f"input.preprocessing.{number}: {error}") from error
     ready = recipe.input.model_copy(update={"preprocessing": tuple(work.before)})
@@ -154,8 +154,8 @@ class _Work:
     graph: "list[nn.Module]" = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
 
-    def take(self, number: int, operation: Operation) -> None:
-        """Deal with the operation of a number, those before it being dealt with."""
+    def convert(self, number: int, operation: Operation) -> None:
+        """Convert one operation, after those before it."""
         if operation.id != "custom":
             if self.graph:
                 self.graph += self._pointwise(number, operation)
@@ -174,7 +174,7 @@ class _Work:
             )
 
     def _tensors(self, number: int) -> Iterator[xr.DataArray]:
-        """What the operation of a number is given of each image, one image at a time."""
+        """Yield the input of an operation for each image, by the operation's number."""
         for image in self.images:
             yield fit(self.recipe.input.preprocessing[:number], image)(image.compute())
 
@@ -214,7 +214,7 @@ class _Work:
         )
 
     def _pointwise(self, number: int, operation: Operation) -> "list[nn.Module]":
-        """An operation behind one that is in the graph, as modules."""
+        """Return an operation that follows one in the graph as modules."""
         from im2im_zoo.packaging.export.portable_graph import Limits, Linear
 
         if operation.id == "ensure_dtype" and operation.kwargs.dtype == "float32":
@@ -241,7 +241,7 @@ class _Work:
 
 
 def _gain_and_offset(pipeline: Pipeline, image: xr.DataArray) -> tuple[_Numbers, _Numbers]:
-    """What the last step, which is linear in each channel, does: gain * x + offset."""
+    """Return gain and offset per channel of the last step, which is gain * x + offset."""
     channels = image.sizes["channel"]
     shape = [channels if axis == "channel" else 1 for axis in image.dims]
     probe = xr.DataArray(np.zeros(shape), dims=image.dims, coords={"channel": np.arange(channels)})
@@ -250,7 +250,7 @@ def _gain_and_offset(pipeline: Pipeline, image: xr.DataArray) -> tuple[_Numbers,
 
 
 def _average(shifts: Sequence[_Numbers], scales: Sequence[_Numbers]) -> tuple[_Numbers, _Numbers]:
-    """The mean of the shifts, the root mean square of the scales."""
+    """Return the mean of the shifts and the root mean square of the scales."""
     return np.mean(shifts, axis=0), np.sqrt(np.mean(np.square(scales), axis=0))
 
 

@@ -1,4 +1,4 @@
-"""Pointwise preprocessing as torch modules, to stand in front of a network in its graph. Measures nothing."""
+"""Pointwise preprocessing as torch modules, to run in front of a network in its graph."""
 
 from collections.abc import Sequence
 
@@ -25,14 +25,14 @@ class StainExchange(nn.Module):
         self.mix = mix.requires_grad_(False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Intensities (batch, 3, (z,) y, x) from 0 to I0, with the stains of the reference."""
+        """Return intensities (batch, 3, (z,) y, x) from 0 to I0, with the stains of the reference."""
         shares = torch.clamp(image / self.intensity, 1 / 255, 1.0)
         result: torch.Tensor = self.intensity * torch.clamp(torch.exp(self.mix(torch.log(shares))), max=1.0)
         return result
 
 
 class Linear(nn.Module):
-    """gain * image + offset, each one number or one for each channel."""
+    """Linear map gain * image + offset, each one number or one for each channel."""
 
     gain: torch.Tensor
     offset: torch.Tensor
@@ -44,17 +44,17 @@ class Linear(nn.Module):
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).reshape(shape))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The image (batch, channel, (z,) y, x), mapped."""
+        """Return the mapped image (batch, channel, (z,) y, x)."""
         return image * self.gain + self.offset
 
 
 class Limits(nn.Module):
-    """The image between two numbers."""
+    """Limits of the image's values."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
         self.low, self.high = low, high
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The image, limited."""
+        """Return the image, clipped to the limits."""
         return torch.clamp(image, self.low, self.high)

@@ -1,4 +1,4 @@
-"""The README of a package: what the model does, how to run it, what it was trained on and how well it did. Text only."""
+"""The README of a package: what the model does, how to run it, its training data and its metrics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def write_readme(
     provenance: Mapping[str, object],
     samples: int,
 ) -> str:
-    """The README in Markdown, from the recipe and the RDF (without its file hashes)."""
+    """Return the README in Markdown, from the recipe and the RDF (without its file hashes)."""
     parts = [
         f"# {recipe.name}\n\n{rdf['description']}\n\n![Image and result](cover.png)",
         recipe.package.documentation.strip(),
@@ -100,10 +100,10 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
     return f"""## Input and output
 
 - Input `{recipe.input.id}`: {", ".join(recipe.input.axes)}; channels {channels[0]}; {source["data"]["type"]}; {steps[0]}.
-- Output `{recipe.output.id}`: {_what(recipe)}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.
+- Output `{recipe.output.id}`: {_output_text(recipe)}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.
 - Sizes in voxels: {sizes}.
 - Pixel size of the training images: {scale or "not known"}. Images of another pixel size should be rescaled.
-- Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_error(ours)}
+- Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_halo_error_text(ours)}
 - An output voxel can depend on {reached}."""
 
 
@@ -113,7 +113,7 @@ def _size(size: int | Mapping[str, int]) -> str:
     return f"{size['min']} + n x {size['step']}"
 
 
-def _what(recipe: Recipe) -> str:
+def _output_text(recipe: Recipe) -> str:
     return (
         _TASKS[recipe.output.task]
         if recipe.output.grouping is None
@@ -121,7 +121,7 @@ def _what(recipe: Recipe) -> str:
     )
 
 
-def _error(ours: Mapping[str, Any]) -> str:
+def _halo_error_text(ours: Mapping[str, Any]) -> str:
     error = ours["halo_error"]
     if not isinstance(error, float):
         return ""
@@ -187,7 +187,7 @@ def _validation(
                 "The baseline compares the input image itself (or the simplest rule) with the same targets."
             )
     else:
-        lines.append("No figures were measured: judge the model on your own images before you use it.")
+        lines.append("No metrics were measured: evaluate the model on your own images before you use it.")
     lines += _portable(rdf["config"]["im2im_zoo"].get("portable"))
     differences = rdf["config"]["im2im_zoo"]["weights_errors"]
     table = ", ".join(f"{name} {value:.1g}" for name, value in differences.items())
@@ -201,7 +201,7 @@ def _validation(
 
 
 def _portable(made: Mapping[str, Any] | None) -> list[str]:
-    """What the fixing of operations for consumers without custom ones has cost."""
+    """Return the section on the loss of quality by fixed operations, for programs without custom operations."""
     if made is None:
         return []
     rows = [
@@ -219,7 +219,7 @@ def _portable(made: Mapping[str, Any] | None) -> list[str]:
 
 
 def _columns(figures: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Baselines as columns: `Otsu dice` is the figure dice of the method Otsu, `dice` alone of the method baseline."""
+    """Return baselines as columns: `Otsu dice` is the metric dice of the method Otsu, `dice` alone of the method baseline."""
     columns: dict[str, dict[str, float]] = {}
     for key, value in baselines.items():
         name = next((f for f in figures if key == f or key.endswith(f" {f}")), None)

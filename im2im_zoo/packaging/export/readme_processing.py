@@ -1,4 +1,4 @@
-"""What a package's README says of what the RDF has no place for: in front of the input, and behind the output. Text only."""
+"""README sections on processing that the RDF cannot describe: before the input, and after the output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,13 @@ from im2im_zoo.recipe import Recipe
 
 
 def custom_operations(rdf: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The operations that come before the RDF's."""
+    """Return the operations that come before those of the RDF."""
     entries = rdf["config"]["im2im_zoo"].get("preprocessing") or [{"operations": []}]
     return list(entries[0]["operations"])
 
 
 def before_the_input(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
-    """How to do what the RDF has no place for."""
+    """Return the section on custom operations before the input."""
     operations = custom_operations(rdf)
     if not operations:
         return ""
@@ -41,7 +41,7 @@ image = np.load("image.npy")  # the whole raw image ({image_type}), axes {", ".j
 
 
 def after_the_output(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
-    """How to make labels of the maps."""
+    """Return the section on computing labels from the maps."""
     grouping = rdf["config"]["im2im_zoo"].get("grouping")
     if grouping is None:
         return ""
@@ -71,7 +71,7 @@ def _names(operations: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _python(operation: Mapping[str, Any]) -> str:
-    """An operation as a line of Python."""
+    """Return an operation as a line of Python."""
     if operation["id"] == "custom":
         kwargs = ", ".join(f"{key}={value!r}" for key, value in operation["kwargs"].items())
         return f"image = {operation['callable']}({kwargs})(image)"

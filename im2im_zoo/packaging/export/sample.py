@@ -1,10 +1,9 @@
-"""What happens to an image before and behind a network, in memory: for test tensors, covers and the halo. It predicts nothing.
+"""Pre- and postprocessing of sample images in memory, for test tensors, covers and the halo of a package.
 
-Images are predicted, and packages measured, by the runtime; this is for what a package is made of. Statistics are those of
-the whole image that is given.
+Statistics are of the whole image. Predictions and metrics of packages are left to the runtime.
 
-Custom operations in front of the network come first of all (`past_custom`); everything else is given the images that
-they make, as everything in a package is.
+Custom operations in front of the network come first (`past_custom`); all other steps get their output, as in a
+package.
 """
 
 from collections.abc import Sequence
@@ -25,30 +24,35 @@ from im2im_zoo.recipe import Recipe
 
 
 class Sample(Protocol):
-    """A held-out image and what the network should make of it, both raw; `im2im_zoo.data.Sample` is one.
+    """Held-out image and its target, both raw; `im2im_zoo.data.Sample` is one.
 
     The axes of `input` and `target` are the recipe's without batch.
     """
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Name of the sample."""
 
     @property
     def input(self) -> xr.DataArray:
-        """The raw image."""
+        """Raw image."""
 
     @property
     def target(self) -> xr.DataArray:
-        """The raw target."""
+        """Raw target."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What happens to an image around the network.
+    """Processing of an image before and after the network.
 
-    `axes` are those of the input and output tensors, batch first; `root` is where the files of custom operations lie,
-    which run only with `allow_code` if they are not ours. `custom` is what comes before `preprocessing`.
+    Attributes:
+        input_id: name of the input tensor.
+        axes: axes of the input and output tensors, batch first.
+        custom: custom operations in front of `preprocessing`.
+        preprocessing, postprocessing: operations of the RDF.
+        root: folder of the files of custom operations.
+        allow_code: consent to run those that are not im2im_zoo's.
     """
 
     input_id: str
@@ -61,7 +65,7 @@ class Steps:
 
     @classmethod
     def of(cls, recipe: Recipe, *, root: Path | None = None, allow_code: bool = False) -> "Steps":
-        """The steps that a recipe says."""
+        """Return the steps of a recipe."""
         custom, preprocessing = split_custom(recipe.input.preprocessing)
         return cls(
             recipe.input.id,
@@ -74,7 +78,7 @@ class Steps:
         )
 
     def past_custom(self, image: xr.DataArray) -> xr.DataArray:
-        """The raw image after the custom operations in front of the network: lazy, made when it is first read."""
+        """Return the raw image after the custom operations in front of the network; lazy, computed at the first read."""
         if not self.custom:
             return image
         pipeline = fit(self.custom, image, allow_code=self.allow_code, root=self.root)
@@ -83,13 +87,13 @@ class Steps:
         return made.assign_coords(channel=image["channel"].values) if "channel" in image.coords else made
 
     def prepare(self, image: xr.DataArray, part: dict[str, slice] | None = None) -> xr.DataArray:
-        """The preprocessed tensor of an image past the custom operations, or of a part of it with the statistics of the whole."""
+        """Return the preprocessed tensor of an image past the custom operations, or of a part of it with statistics of the whole."""
         tensor = _tensor(image, self.axes)
         pipeline = fit(self.preprocessing, tensor, allow_code=self.allow_code, root=self.root)
         return pipeline(tensor.isel(part or {})).transpose(*self.axes)
 
     def finish(self, output: NDArray[Any], image: xr.DataArray) -> xr.DataArray:
-        """The result of a network's output for an image (which postprocessing may refer to)."""
+        """Return the postprocessed output of the network for an image, which postprocessing may refer to."""
         tensor = xr.DataArray(output, dims=self.axes, name="output")
         references = {self.input_id: _tensor(image, self.axes)}
         pipeline = fit(
@@ -100,7 +104,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class _Processed:
-    """A sample whose input is past the custom operations."""
+    """Sample whose input is past the custom operations."""
 
     name: str
     input: xr.DataArray
@@ -108,13 +112,13 @@ class _Processed:
 
 
 def past_custom(sample: Sample, steps: Steps) -> Sample:
-    """The sample with its input as `Steps.past_custom` gives it."""
+    """Return the sample with its input past the custom operations, see `Steps.past_custom`."""
     return _Processed(sample.name, steps.past_custom(sample.input), sample.target)
 
 
 @dataclass(frozen=True)
 class _PastCustom:
-    """What the custom operations make of an image, as the source of a lazy one."""
+    """Output of the custom operations for an image, as the source of a lazy image."""
 
     image: xr.DataArray
     pipeline: Pipeline
@@ -150,7 +154,7 @@ class _PastCustom:
 
 
 def _tensor(image: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
-    """A raw image as a tensor: with a batch axis, in the order of the axes, in memory."""
+    """Return a raw image as a tensor in memory, with a batch axis, in the order of the axes."""
     if "batch" not in image.dims:
         image = image.expand_dims("batch")
     return image.transpose(*axes).load()

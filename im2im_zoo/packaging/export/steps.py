@@ -1,4 +1,4 @@
-"""Single steps of an export, each on what all of them need: own files, names of channels, pictures, the tolerance. `export` has their order."""
+"""Steps of an export that `export` calls in order: own files, channel names, pictures, the tolerance."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from im2im_zoo.engines import open_engine
 from im2im_zoo.instances.grouping import Grouping
 from im2im_zoo.networks import Call, Grid, effective_halo
 from im2im_zoo.packaging.export.cover import write_comparison, write_cover
-from im2im_zoo.packaging.export.geometry import Geometry, centre, declare, look_at
+from im2im_zoo.packaging.export.geometry import Geometry, centre, declare, measure_geometry
 from im2im_zoo.packaging.export.image_facts import channel_names_of
 from im2im_zoo.packaging.export.rdf.content import COMPARISON
 from im2im_zoo.packaging.export.rdf.operations import file_name
@@ -36,8 +36,8 @@ _COVER_PART = {2: (1024, 1024), 3: (32, 256, 256)}
 
 
 @dataclass(frozen=True)
-class Work:
-    """What the steps of an export need."""
+class ExportContext:
+    """Inputs that the steps of an export share."""
 
     network: "nn.Module"
     call: Call
@@ -54,31 +54,31 @@ class Work:
 
     @property
     def grouping(self) -> Grouping | None:
-        """That of the recipe, whose file is in the folder."""
+        """Grouping of the recipe, whose file is in the folder."""
         name = grouping_name(self.recipe)
         if name is None:
             return None
         return Grouping(**describe_grouping(self.recipe, sha256(self.folder / name)))
 
 
-def measured_crop(work: Work, grid: Grid, scales: Sequence[float]) -> tuple[Geometry, Crop]:
-    """The sizes and the halo to declare, and the part of the first sample that becomes the test tensors.
+def measure_crop(context: ExportContext, grid: Grid, scales: Sequence[float]) -> tuple[Geometry, Crop]:
+    """Return the sizes and the halo to declare, and the part of the first sample that becomes the test tensors.
 
-    The halo that is needed depends on the image: it is measured on the test tensors, too, which are what others judge it by,
-    and raised to what these ask for.
+    The required halo depends on the image, so it is measured on the test tensors as well, which others check it with, and
+    raised if they require more.
 
     Args:
-        grid: the sizes that the network takes.
+        grid: accepted sizes of the network.
         scales: pixel size per space axis as the RDF will declare it, 1 if it declares none.
     """
-    steps, space = work.steps, work.recipe.space
-    seen = look_at(work.call, work.network, grid, steps, work.samples)
+    steps, space = context.steps, context.recipe.space
+    measured = measure_geometry(context.call, context.network, grid, steps, context.samples)
     least = [0] * len(space)
     while True:
-        geometry = declare(grid, seen, scales, least)
-        crop = choose_crop(work.samples[0], geometry, space)
+        geometry = declare(grid, measured, scales, least)
+        crop = choose_crop(context.samples[0], geometry, space)
         halo = effective_halo(
-            work.call, steps.prepare(crop.input).to_numpy(), Grid(geometry.min, geometry.step)
+            context.call, steps.prepare(crop.input).to_numpy(), Grid(geometry.min, geometry.step)
         )
         more = [
             voxels if shown and voxels > max(have, tried) else tried
@@ -92,11 +92,11 @@ def measured_crop(work: Work, grid: Grid, scales: Sequence[float]) -> tuple[Geom
 
 
 def declared_tolerance(
-    work: Work, weights: Weights, prepared: NDArray[Any], image: Any, expected: NDArray[Any]
+    context: ExportContext, weights: Weights, prepared: NDArray[Any], image: Any, expected: NDArray[Any]
 ) -> dict[str, float] | None:
-    """The RDF's tolerance: ten times what the formats differ by here, within what the spec allows.
+    """Return the RDF's tolerance: ten times the difference between the formats here, within the limits of the spec.
 
-    None if the test output has no positive value: the spec's limit, a hundredth of the largest, has no room then.
+    It is None if the test output has no positive value: the spec's limit, a hundredth of the largest, has no room then.
     """
     largest = float(expected.max())
     if largest <= 0:
@@ -105,8 +105,8 @@ def declared_tolerance(
     for name, path in weights.files.items():
         described = weights.architecture if name == "pytorch_state_dict" else None
         architecture = architecture_of(described) if described else None
-        engine = open_engine(name, path, architecture=architecture, root=work.folder, allow_code=True)
-        result = work.steps.finish(engine([prepared])[0], image).to_numpy()
+        engine = open_engine(name, path, architecture=architecture, root=context.folder, allow_code=True)
+        result = context.steps.finish(engine([prepared])[0], image).to_numpy()
         differences = np.abs(result.astype(np.float64) - expected)
         worst = max(worst, float(differences.max()))
         mismatched = max(mismatched, 1e6 * float((differences > 0.01 * largest).mean()))
@@ -119,15 +119,15 @@ def declared_tolerance(
     }
 
 
-def write_cover_picture(work: Work, shown: "Shown") -> None:
-    """Write the cover."""
-    write_cover(work.folder / "cover.png", shown.input, shown.output, work.recipe.output.task)
+def write_cover_picture(context: ExportContext, shown: "Shown") -> None:
+    """Write the cover of the package."""
+    write_cover(context.folder / "cover.png", shown.input, shown.output, context.recipe.output.task)
 
 
-def write_comparison_picture(work: Work, shown: "Shown") -> None:
-    """Write what the cover shows beside its target."""
-    task = work.recipe.output.task
-    write_comparison(work.folder / COMPARISON, shown.input, shown.output, shown.target, task)
+def write_comparison_picture(context: ExportContext, shown: "Shown") -> None:
+    """Write a picture of the cover's image and result beside its target."""
+    task = context.recipe.output.task
+    write_comparison(context.folder / COMPARISON, shown.input, shown.output, shown.target, task)
 
 
 @dataclass(frozen=True)
@@ -139,46 +139,48 @@ class Shown:
     target: xr.DataArray
 
 
-def crop_to_show(work: Work, grid: Grid, channels: int) -> Shown:
+def crop_to_show(context: ExportContext, grid: Grid, channels: int) -> Shown:
     """Return the middle of the first sample, and the first `channels` of the output for it.
 
     The network runs on the crop at once: one that takes a single size is shown with a crop of that size.
     """
-    sample, space = work.samples[0], work.recipe.space
+    sample, space = context.samples[0], context.recipe.space
     limits = [
         most if step else min(most, size)
         for most, size, step in zip(_COVER_PART[len(space)], grid.min, grid.step, strict=True)
     ]
     part = centre(sample.input, space, limits)
-    raw = _output_of_crop(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
+    raw = _output_of_crop(context.call, context.steps.prepare(sample.input, part).to_numpy(), grid)
     image = sample.input.isel(part)
-    result = work.steps.finish(raw, image).isel(batch=0, channel=slice(channels))
-    if work.grouping is not None:
-        result = labels_of(work.grouping.load(work.folder, allow_code=True), result).expand_dims("channel")
+    result = context.steps.finish(raw, image).isel(batch=0, channel=slice(channels))
+    if context.grouping is not None:
+        result = labels_of(context.grouping.load(context.folder, allow_code=True), result).expand_dims(
+            "channel"
+        )
     return Shown(image, result, sample.target.isel(part))
 
 
 def _output_of_crop(call: Call, array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """The network's output for a crop (batch, channel, *space) that is no larger than it takes, extended by its mirror image."""
+    """Return the network's output for a crop (batch, channel, *space), which is mirrored at its end to an accepted size."""
     space = array.shape[2:]
     missing = [(0, w - n) for w, n in zip(grid.ceil(space), space, strict=True)]
     output = call(np.ascontiguousarray(np.pad(array, [(0, 0), (0, 0), *missing], mode="reflect")))
     return output[(slice(None), slice(None), *(slice(n) for n in space))]
 
 
-def copy_own_files(work: Work) -> None:
+def copy_own_files(context: ExportContext) -> None:
     """Copy the files of custom operations and of the grouping into the package."""
-    grouping = grouping_file(work.recipe, work.packages)
+    grouping = grouping_file(context.recipe, context.packages)
     if grouping is not None:
-        shutil.copyfile(grouping, work.folder / str(grouping_name(work.recipe)))
-    for operation in (*work.recipe.input.preprocessing, *work.recipe.output.postprocessing):
+        shutil.copyfile(grouping, context.folder / str(grouping_name(context.recipe)))
+    for operation in (*context.recipe.input.preprocessing, *context.recipe.output.postprocessing):
         if operation.id != "custom":
             continue
         try:
-            path = source_file(operation, work.steps.root or Path())
+            path = source_file(operation, context.steps.root or Path())
         except ProcessingError as error:
             raise PackageError(str(error)) from error
-        target = work.folder / file_name(str(operation.source))
+        target = context.folder / file_name(str(operation.source))
         if target.exists() and target.read_bytes() != path.read_bytes():
             raise PackageError(
                 f"two custom operations, or one and the grouping, have different files named {target.name}: rename one"
@@ -186,20 +188,25 @@ def copy_own_files(work: Work) -> None:
         shutil.copyfile(path, target)
 
 
-def target_channels(work: Work, target: Any, count: int) -> int:
-    """How many of the output's channels are the target's: all, or the first half, whose variances follow."""
-    if work.grouping is not None:  # they are maps
+def target_channels(context: ExportContext, target: Any, count: int) -> int:
+    """Return how many of the output's channels are compared with the target: all, or the first half if variances follow."""
+    if context.grouping is not None:  # they are maps
         return count
     half: int = target.sizes["channel"]
-    if count == 2 * half and work.recipe.target.preprocessing:  # it may make channels, e.g. one of each class
-        steps = work.steps
-        pipeline = fit(work.recipe.target.preprocessing, target, allow_code=steps.allow_code, root=steps.root)
+    if (
+        count == 2 * half and context.recipe.target.preprocessing
+    ):  # it may make channels, e.g. one of each class
+        steps = context.steps
+        pipeline = fit(
+            context.recipe.target.preprocessing, target, allow_code=steps.allow_code, root=steps.root
+        )
         half = pipeline(target).sizes["channel"]
     return half if count == 2 * half else count
 
 
-def output_channel_names(work: Work, count: int, first: int) -> tuple[str, ...]:
-    given, target = work.recipe.output.channels, work.samples[0].target
+def output_channel_names(context: ExportContext, count: int, first: int) -> tuple[str, ...]:
+    """Return the names of `count` output channels, of which those after `first` are variances."""
+    given, target = context.recipe.output.channels, context.samples[0].target
     if first == count or (given is not None and len(given) == count):
         return channel_names_of(given, target, count, "output")
     names = channel_names_of(given, target, first, "output")

@@ -1,4 +1,4 @@
-"""Test and sample tensors: a real crop, and what the model makes of it. Chooses and writes; runs nothing itself."""
+"""Test and sample tensors of a package: a crop of a real image, and the model's output for it."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from im2im_zoo.packaging.export.geometry import Geometry
 from im2im_zoo.packaging.export.sample import Sample
 
-_LIMIT = {2: (256, 256), 3: (32, 64, 64)}
+_MAX_SIZES = {2: (256, 256), 3: (32, 64, 64)}
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of a sample, as a sample; sizes are on the declared grid."""
+    """Crop of a sample; its sizes are on the declared grid."""
 
     name: str
     input: xr.DataArray
@@ -26,19 +26,19 @@ class Crop:
 
 
 def choose_crop(sample: Sample, geometry: Geometry, space: Sequence[str]) -> Crop:
-    """The part of a sample with the most contrast, of a declared size; y and x differ where they may, so that swapped axes show.
+    """Return the part of a sample with the most contrast, of a declared size; y and x differ if possible, to reveal swapped axes.
 
     An image smaller than the declared minimum is mirrored at its end.
     """
     sizes = {}
     for i, axis in enumerate(space):
         smallest, step = geometry.min[i], geometry.step[i]
-        have = min(_LIMIT[len(space)][i], sample.input.sizes[axis])
+        have = min(_MAX_SIZES[len(space)][i], sample.input.sizes[axis])
         sizes[axis] = smallest + (max(0, have - smallest) // step * step if step else 0)
     last, step = space[-1], geometry.step[-1]
     if step and sizes[last] == sizes[space[-2]] and sizes[last] - step >= geometry.min[-1]:
         sizes[last] -= step
-    image, target = _at_least(sample.input, sizes), _at_least(sample.target, sizes)
+    image, target = _pad_to(sample.input, sizes), _pad_to(sample.target, sizes)
     places = [
         [{axis: slice(s, s + n)} for s in sorted({0, (image.sizes[axis] - n) // 2, image.sizes[axis] - n})]
         for axis, n in sizes.items()
@@ -51,7 +51,7 @@ def choose_crop(sample: Sample, geometry: Geometry, space: Sequence[str]) -> Cro
 
 
 def write_test_tensor(path: Path, tensor: xr.DataArray, dtype: str) -> NDArray[Any]:
-    """Write a tensor (batch, channel, *space) as `.npy` in C order and return what was written."""
+    """Write a tensor (batch, channel, *space) as `.npy` in C order, and return the written array."""
     array = np.ascontiguousarray(tensor.to_numpy(), dtype=dtype)
     np.save(path, array)
     return array
@@ -71,7 +71,7 @@ def write_sample_tensor(path: Path, tensor: NDArray[Any], pixel_size_um: dict[st
     tifffile.imwrite(path, array, ome=True, photometric="minisblack", compression="zlib", metadata=metadata)
 
 
-def _at_least(image: xr.DataArray, sizes: dict[str, int]) -> xr.DataArray:
+def _pad_to(image: xr.DataArray, sizes: dict[str, int]) -> xr.DataArray:
     missing = {a: (0, n - image.sizes[a]) for a, n in sizes.items() if image.sizes[a] < n}
     if not missing:
         return image

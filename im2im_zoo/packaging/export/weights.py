@@ -1,7 +1,7 @@
-"""Weights of a network in the formats that consumers read, each checked against the network. No metadata here.
+"""Weights of a network in the formats that consumers read, each checked against the network.
 
-TorchScript is what Fiji's libtorch and ilastik read, ONNX (opset 17, IR 8: old runtimes read no newer) what runs
-without torch, the state dict what Python users fine-tune.
+TorchScript is for Fiji's libtorch and ilastik, ONNX (opset 17, IR 8: old runtimes read no newer) for programs without
+torch, the state dict for fine-tuning in Python.
 """
 
 import copy
@@ -39,9 +39,15 @@ NEWEST_OPSET = 23  # of torch's exporter
 
 @dataclass(frozen=True)
 class Weights:
-    """What was written: files by format, why a format was left out, and the largest difference to the network.
+    """Written weights, by format.
 
-    `errors` are fractions of the largest output. `architecture` is the RDF's, if there is a state dict.
+    Attributes:
+        files: paths.
+        comments: remarks for the RDF and the README.
+        errors: largest difference to the network, as a fraction of the largest output.
+        left_out: reasons for formats that were not written.
+        architecture: the RDF's entry, if there is a state dict.
+        opset: opset of the ONNX file.
     """
 
     files: Mapping[str, Path]
@@ -86,86 +92,86 @@ def write_weights(
 
     Args:
         network: on the CPU, in evaluation mode; it is not changed.
-        folder: where the files go.
-        formats: of `FORMATS`.
+        folder: folder of the files.
+        formats: some of `FORMATS`.
         grid: the sizes at which it runs.
-        channels: of its input.
+        channels: number of input channels.
         tensors: names of the input and the output tensor.
-        architecture: what the network was built from, for the state dict.
+        architecture: component that built the network, for the state dict.
         allow_code: packages whose code the architecture may use, see `components.resolve`.
-        root: folder of the modules that are the recipe's own; one that the architecture is of goes into the package.
-        opset: of the ONNX file; beyond 17, older runtimes do not read it.
+        root: folder of the recipe's own modules; the architecture's module is copied into the package.
+        opset: opset of the ONNX file; beyond 17, older runtimes do not read it.
     Raises:
-        PackageError: an unknown format, or none could be written; says why each was left out.
+        PackageError: an unknown format, or none could be written.
     """
     unknown = [f for f in formats if f not in FORMATS]
     if unknown or not formats:
         raise PackageError(
             f"weights {', '.join(map(repr, unknown)) or '(none)'}: the formats are {', '.join(FORMATS)}; name at least one"
         )
-    work = _Writing(network, folder, grid, channels, tensors, architecture, allow_code, root, opset)
+    writing = _Writing(network, folder, grid, channels, tensors, architecture, allow_code, root, opset)
     described = None
     for name in formats:
         try:
             if name == "onnx":
-                _write_onnx(work)
+                _write_onnx(writing)
             elif name == "torchscript":
-                _write_torchscript(work)
+                _write_torchscript(writing)
             else:
-                described = _write_state_dict(work)
+                described = _write_state_dict(writing)
         except _LeftOutError as reason:
-            work.left_out[name] = str(reason)
+            writing.left_out[name] = str(reason)
             (folder / FILES[name]).unlink(missing_ok=True)
             if name == "pytorch_state_dict":
                 (folder / ARCHITECTURE).unlink(missing_ok=True)
-            work.files.pop(name, None)
-    if not work.files:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in work.left_out.items())
+            writing.files.pop(name, None)
+    if not writing.files:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in writing.left_out.items())
         raise PackageError(f"the network can be written in none of the formats: {reasons}")
-    return Weights(work.files, work.comments, work.errors, work.left_out, described, opset)
+    return Weights(writing.files, writing.comments, writing.errors, writing.left_out, described, opset)
 
 
 class _LeftOutError(Exception):
-    """Why a format cannot be written truthfully."""
+    """Reason why a format cannot reproduce the network."""
 
 
-def _write_onnx(work: _Writing) -> None:
+def _write_onnx(writing: _Writing) -> None:
     import onnx
 
-    # Into memory first: an exporter that fails leaves its format out, a full disk must not.
-    path = work.folder / FILES["onnx"]
+    # Into memory first: a failing exporter only leaves out its format, a full disk must be an error.
+    path = writing.folder / FILES["onnx"]
     try:
         with _quiet():
             content = onnx_bytes(
-                copy.deepcopy(work.network), work.grid, work.channels, work.tensors, work.opset
+                copy.deepcopy(writing.network), writing.grid, writing.channels, writing.tensors, writing.opset
             )
     except Exception as error:
         raise _LeftOutError(f"torch's ONNX exporter fails on this network: {_short(error)}") from error
     path.write_bytes(content)
     model = onnx.load_from_string(content)
-    if work.opset <= OPSET and model.ir_version > _MAX_IR:
+    if writing.opset <= OPSET and model.ir_version > _MAX_IR:
         raise _LeftOutError(f"the exporter wrote IR {model.ir_version}; consumers read up to {_MAX_IR}")
-    _check(work, "onnx")
-    dynamic = "batch and space axes are dynamic" if any(work.grid.step) else "the batch axis is dynamic"
-    work.comments["onnx"] = f"Opset {work.opset}, IR {model.ir_version}; {dynamic}."
+    _check(writing, "onnx")
+    dynamic = "batch and space axes are dynamic" if any(writing.grid.step) else "the batch axis is dynamic"
+    writing.comments["onnx"] = f"Opset {writing.opset}, IR {model.ir_version}; {dynamic}."
 
 
-def _write_torchscript(work: _Writing) -> None:
-    """Scripted or traced, the first that libtorch 1.13 loads; else the first that loads anywhere."""
+def _write_torchscript(writing: _Writing) -> None:
+    """Write TorchScript, scripted or traced: the first that libtorch 1.13 loads, else the first that any version loads."""
     reasons: list[str] = []
     for oldest in (OLDEST, None):
         for how in ("scripted", "traced"):
             try:
-                _save_torchscript(work, how)
-                needed = needed_torch(work.folder / FILES["torchscript"])
+                _save_torchscript(writing, how)
+                needed = needed_torch(writing.folder / FILES["torchscript"])
                 if oldest is not None and needed > oldest:
                     raise _LeftOutError(f"it needs torch {_version(needed)}")
-                _check(work, "torchscript")
+                _check(writing, "torchscript")
             except _LeftOutError as reason:
                 reasons.append(f"{how}: {reason}")
                 continue
             newer = "" if needed == OLDEST else f" Needs torch {_version(needed)} or newer."
-            work.comments["torchscript"] = f"{how.capitalize()} in evaluation mode.{newer}"
+            writing.comments["torchscript"] = f"{how.capitalize()} in evaluation mode.{newer}"
             return
     raise _LeftOutError("; ".join(dict.fromkeys(reasons)))
 
@@ -174,12 +180,12 @@ def _version(release: tuple[int, int]) -> str:
     return ".".join(map(str, release))
 
 
-def _save_torchscript(work: _Writing, how: str) -> None:
+def _save_torchscript(writing: _Writing, how: str) -> None:
     import torch
 
-    network, content = copy.deepcopy(work.network), io.BytesIO()
+    network, content = copy.deepcopy(writing.network), io.BytesIO()
     example = torch.zeros(
-        1, work.channels, *(m + s for m, s in zip(work.grid.min, work.grid.step, strict=True))
+        1, writing.channels, *(m + s for m, s in zip(writing.grid.min, writing.grid.step, strict=True))
     )
     try:
         with _quiet(), torch.no_grad():
@@ -190,37 +196,37 @@ def _save_torchscript(work: _Writing, how: str) -> None:
             torch.jit.save(module, content)
     except Exception as error:
         raise _LeftOutError(_short(error)) from error
-    (work.folder / FILES["torchscript"]).write_bytes(content.getvalue())
+    (writing.folder / FILES["torchscript"]).write_bytes(content.getvalue())
 
 
-def _write_state_dict(work: _Writing) -> dict[str, Any]:
+def _write_state_dict(writing: _Writing) -> dict[str, Any]:
     import torch
 
-    if work.component is None:
-        raise _LeftOutError("it is not known what the network was built from")
+    if writing.component is None:
+        raise _LeftOutError("the component that built the network is not known")
     try:
-        described = write_architecture(work.component, work.folder, work.root)
+        described = write_architecture(writing.component, writing.folder, writing.root)
     except PackageError as error:
         raise _LeftOutError(str(error)) from error
     try:
-        rebuilt = build(work.component, "network", allow_code=work.allow_code).eval()
-        rebuilt.load_state_dict(work.network.state_dict(), strict=True)
+        rebuilt = build(writing.component, "network", allow_code=writing.allow_code).eval()
+        rebuilt.load_state_dict(writing.network.state_dict(), strict=True)
     except (ComponentError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise _LeftOutError(
-            f"{work.component.callable} built anew does not take these weights: {_short(error)}"
+            f"{writing.component.callable} built again does not accept these weights: {_short(error)}"
         ) from error
     content = io.BytesIO()
-    torch.save(work.network.state_dict(), content)
-    (work.folder / FILES["pytorch_state_dict"]).write_bytes(content.getvalue())
-    _check(work, "pytorch_state_dict", described)
-    work.comments["pytorch_state_dict"] = f"{work.component.callable} of " + (
+    torch.save(writing.network.state_dict(), content)
+    (writing.folder / FILES["pytorch_state_dict"]).write_bytes(content.getvalue())
+    _check(writing, "pytorch_state_dict", described)
+    writing.comments["pytorch_state_dict"] = f"{writing.component.callable} of " + (
         "a file of the package." if "source" in described else "the library in `dependencies`."
     )
     return described
 
 
 def architecture_of(described: Mapping[str, Any]) -> Any:
-    """The spec's object of what the RDF says of an architecture; its file is looked at when it is run."""
+    """Return the spec's object of an RDF's architecture; its file is checked when it is run."""
     from bioimageio.spec import ValidationContext
     from bioimageio.spec.model import v0_5 as spec
 
@@ -229,38 +235,38 @@ def architecture_of(described: Mapping[str, Any]) -> Any:
         return kind.model_validate(described)
 
 
-def _check(work: _Writing, name: str, architecture: Mapping[str, Any] | None = None) -> None:
+def _check(writing: _Writing, name: str, architecture: Mapping[str, Any] | None = None) -> None:
     """Compare the written file with the network.
 
     Raises:
-        _LeftOutError: it fails at a size, or gives something else.
+        _LeftOutError: the file fails at a size, or gives another result.
     """
-    path = work.folder / FILES[name]
+    path = writing.folder / FILES[name]
     try:
         entry = architecture_of(architecture) if architecture else None
-        engine = open_engine(name, path, architecture=entry, root=work.folder, allow_code=True)
+        engine = open_engine(name, path, architecture=entry, root=writing.folder, allow_code=True)
         worst = 0.0
-        for batch, space in check_sizes(work.grid):
-            image = example_input(batch, work.channels, space)
-            worst = max(worst, difference(engine([image])[0], as_call(work.network)(image)))
+        for batch, space in check_sizes(writing.grid):
+            image = example_input(batch, writing.channels, space)
+            worst = max(worst, difference(engine([image])[0], as_call(writing.network)(image)))
     except PackageError as error:
         raise _LeftOutError(str(error)) from error
     if not worst <= TOLERANCE:
         raise _LeftOutError(f"its output differs from the network's by {worst:.2g} of the largest value")
-    work.files[name] = path
-    work.errors[name] = worst
+    writing.files[name] = path
+    writing.errors[name] = worst
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from people what they can do nothing about: that torch's exporters for today's consumers are old."""
+    """Ignore warnings that users cannot act on: torch's exporters for today's programs are deprecated."""
     import torch
 
     with warnings.catch_warnings():
         for pattern in (r".*torch\.jit", r".*legacy TorchScript-based ONNX", r".*dynamo"):
             for category in (DeprecationWarning, FutureWarning, UserWarning):
                 warnings.filterwarnings("ignore", message=pattern, category=category)
-        # Values that depend on the size are looked for by running the result at other sizes.
+        # Values that depend on the size are detected by running the result at other sizes.
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", module=r"torch\.onnx|torch\.jit|monai")
         warnings.filterwarnings("ignore", message=".*(Converting a tensor|Iterating over a tensor)")

@@ -1,6 +1,6 @@
-"""What can be said about a model from its recipe alone: tags, citations of the software, a sentence. And what cannot.
+"""Metadata of a model that follows from its recipe: tags, citations of the software, a description.
 
-Drafted only where it follows from the recipe; `missing_metadata` lists what a person has to add.
+`missing_metadata` lists the metadata that the author has to add.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from im2im_zoo.packaging.citations import works_behind
 from im2im_zoo.packaging.validation.findings import Finding
 from im2im_zoo.recipe import Recipe
 
-# Words of a recipe's texts and the tag of bioimage.io's categories that they stand for; the first that occurs counts.
+# Words in a recipe's texts, and their tags in bioimage.io's categories; the first that occurs counts.
 _MODALITY = {
     "electron": "electron-microscopy",
     "brightfield": "transmission-light-microscopy",
@@ -52,12 +52,12 @@ _RULES = {
 
 
 def missing_metadata(recipe: Recipe) -> tuple[Finding, ...]:
-    """What only a person knows and the recipe does not say: a warning for each field, with what belongs there."""
+    """Return a warning for each metadata field that the author has to add, with its expected content."""
     found = []
     for name, rule in _RULES.items():
         has_user = name == "maintainers" and any(a.github_user for a in recipe.package.authors)
         if not getattr(recipe.package, name) and not has_user:
-            found.append(Finding("warning", "missing_metadata", f"package.{name}", f"say {rule}"))
+            found.append(Finding("warning", "missing_metadata", f"package.{name}", f"add {rule}"))
     for category, tag in _tags_by_category(recipe).items():
         if tag is None:
             found.append(
@@ -72,14 +72,14 @@ def missing_metadata(recipe: Recipe) -> tuple[Finding, ...]:
 
 
 def draft_tags(recipe: Recipe) -> list[str]:
-    """One tag of each of bioimage.io's categories where it follows from the recipe, and the recipe's own."""
+    """Return one tag of each of bioimage.io's categories where it follows from the recipe, and the recipe's own."""
     drafted = [tag for tag in _tags_by_category(recipe).values() if tag is not None]
     consumers = ["ilastik", *(["deepimagej", "fiji"] if _runs_in_deepimagej(recipe) else [])]
     return list(dict.fromkeys([*recipe.package.tags, *drafted, *consumers, "im2im_zoo"]))
 
 
 def draft_citations(recipe: Recipe) -> list[dict[str, str]]:
-    """The recipe's own, and the works of its method, its network and the network's library that are not among them."""
+    """Return the recipe's citations, and the works behind its method, its network and the network's library."""
     cited = [c.model_dump(mode="json", exclude_none=True) for c in recipe.package.cite]
     known = {str(c.get("doi", "")).lower() for c in cited}
     for work in works_behind(recipe):
@@ -90,7 +90,7 @@ def draft_citations(recipe: Recipe) -> list[dict[str, str]]:
 
 
 def draft_description(recipe: Recipe) -> str:
-    """A sentence or two of what the recipe says, at most the 512 characters that the format has room for."""
+    """Return a description from the recipe, at most the 512 characters that the format allows."""
     given, made = (", ".join(section.channels or ()) for section in (recipe.input, recipe.output))
     source = f"images of {given}" if given else "images"
     what = {
@@ -103,7 +103,7 @@ def draft_description(recipe: Recipe) -> str:
 
 
 def _tags_by_category(recipe: Recipe) -> dict[str, str | None]:
-    """Of each category, the tag that the recipe gives, else the one that follows from it, else None."""
+    """Return for each category the recipe's tag, else the tag that follows from the recipe, else None."""
     package = recipe.package
     channels = " ".join((*(recipe.input.channels or ()), *(recipe.output.channels or ())))
     text = f"{recipe.name} {package.description} {channels} {package.documentation}".lower()
@@ -131,7 +131,7 @@ def _task(recipe: Recipe, text: str) -> str:
 
 
 def _runs_in_deepimagej(recipe: Recipe) -> bool:
-    """Whether Fiji's deepImageJ has all the operations."""
+    """Return whether Fiji's deepImageJ has all operations of a recipe."""
     known = {
         "binarize", "clip", "ensure_dtype", "fixed_zero_mean_unit_variance", "scale_linear", "scale_range", "sigmoid",
         "zero_mean_unit_variance",
@@ -140,7 +140,7 @@ def _runs_in_deepimagej(recipe: Recipe) -> bool:
     fancy: list[Mapping[str, Any]] = [
         s.kwargs.model_dump(exclude_none=True) for s in steps if s.id in ("clip", "scale_range")
     ]
-    # It knows no percentiles, and wants both limits.
+    # It lacks percentiles and requires both limits.
     percentiles = any(s.id == "clip" and (s.kwargs.min is None or s.kwargs.max is None) for s in steps)
     return (
         all(s.id in known for s in steps)
@@ -154,7 +154,7 @@ def _first(words: Mapping[str, str], text: str) -> str | None:
 
 
 def tag_categories() -> Mapping[str, list[str]]:
-    """bioimage.io's categories of tags, of each of which a model should have one."""
+    """Return bioimage.io's categories of tags; a model should have one tag of each."""
     import json
 
     text = (files("bioimageio.spec") / "static" / "tag_categories.json").read_text(encoding="utf-8")

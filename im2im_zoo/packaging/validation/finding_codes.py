@@ -1,4 +1,4 @@
-"""The codes of findings: stable words for programs, each with its subject. What to do about each is in docs/validate.md."""
+"""The codes of findings: stable words for programs, each with its subject. docs/validate.md has a remedy for each."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,7 +19,7 @@ Subject = Literal[
     "core",
 ]
 
-# In the order of a page.
+# In the order of the page.
 SUBJECTS: Mapping[Subject, str] = MappingProxyType(
     {
         "files": "Files and hashes",

@@ -1,4 +1,4 @@
-"""What is wrong with a package, or missing from it, in a form that people and programs read. Finds nothing itself."""
+"""Findings and reports of a validation, for users and programs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,10 +15,13 @@ Verdict = Literal["error", "warning", "info", "passed", "not checked"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """Problem of a package, or a remark on it.
 
-    `code` is a stable word for programs, one of `CODES`; `field` is the RDF's field, empty for the whole; `message` says
-    what is the case and what to do about it.
+    Attributes:
+        severity: "error", "warning" or "info".
+        code: stable word for programs, one of `CODES`.
+        field: field of the RDF, empty for the whole package.
+        message: description with a remedy.
     """
 
     severity: Severity
@@ -32,13 +35,13 @@ class Finding:
 
     @property
     def subject(self) -> Subject:
-        """What it is about."""
+        """Subject of the finding."""
         return CODES[self.code]
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that was checked and came out well, or was measured, in a sentence."""
+    """Sentence about a passed check or a measurement."""
 
     subject: Subject
     message: str
@@ -46,7 +49,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class CoreVerdict:
-    """What bioimageio.core says of one weights format, and what we say of the same."""
+    """Results of bioimageio.core and of im2im_zoo for one weights format."""
 
     weights_format: str
     core: Literal["passed", "failed", "not run"]
@@ -56,7 +59,7 @@ class CoreVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture of the package for people: its cover, or a test tensor. `content` are the bytes of the image file."""
+    """Picture of the package: its cover, or a test tensor. `content` are the bytes of the image file."""
 
     title: str
     media_type: str
@@ -65,7 +68,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """Everything that was found in a package. `measured` holds numbers: differences to the test tensors by format."""
+    """Result of a validation. `measured` holds numbers, e.g. differences to the test tensors by format."""
 
     source: str
     findings: tuple[Finding, ...]
@@ -79,15 +82,15 @@ class ValidationReport:
 
     @property
     def sound(self) -> bool:
-        """Whether there is no error: the package can be run, and gives what it says."""
+        """Whether there is no error: the package runs and reproduces its test outputs."""
         return not self.of("error")
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The findings of one severity."""
+        """Return the findings of one severity."""
         return tuple(f for f in self.findings if f.severity == severity)
 
     def verdicts(self) -> dict[Subject, Verdict]:
-        """By subject, the worst that was found."""
+        """Return the worst finding of each subject."""
         found: dict[Subject, Verdict] = {}
         for subject in SUBJECTS:
             severities: list[Verdict] = [f.severity for f in self.findings if f.subject == subject]
@@ -99,7 +102,7 @@ class ValidationReport:
         return found
 
     def to_json(self) -> str:
-        """The report as JSON: source, name, version, sound, verdicts, findings, notes, measured, core, consumers."""
+        """Return the report as JSON: source, name, version, sound, verdicts, findings, notes, measured, core, consumers."""
         content = {
             "source": self.source,
             "name": self.name,
@@ -116,6 +119,6 @@ class ValidationReport:
 
 
 def sort_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Errors first, then warnings, then the rest; without repetitions."""
+    """Sort findings: errors first, then warnings, then the rest; without repetitions."""
     order: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(dict.fromkeys(findings), key=lambda f: order[f.severity]))

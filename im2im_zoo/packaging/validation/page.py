@@ -32,7 +32,7 @@ class _SubjectRow:
 
 
 def validation_page(report: ValidationReport) -> str:
-    """Return the page as text."""
+    """Return the HTML page of a validation."""
     return render(
         "validation.html.j2",
         title=report.name or report.source,

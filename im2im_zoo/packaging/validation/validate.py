@@ -1,7 +1,7 @@
-"""Check a package, whoever made it: files, safety, format, metadata, and what its weights give of its test tensors.
+"""Validation of any package: files, safety, format, metadata, and results of its weights on its test tensors.
 
-Nothing is fetched from the network unless links are asked for, and no code of the package runs without consent. Runs the
-package's test image and crops of it whole; whether a consumer's own tiling is right is not a question about the package.
+Nothing is fetched from the network unless links are to be checked, and no code of the package runs without consent. The test
+image and crops of it are run whole; the tiling of other programs is not checked.
 """
 
 from collections.abc import Collection, Sequence
@@ -51,13 +51,13 @@ def validate_package(
     Args:
         source: a folder, a zip, an `rdf.yaml`, the name of a packaged model, or an address.
         weights: formats to run (default: all that can be run here).
-        allow_code: consent to run the package's Python: its state dict's network, custom operations, a grouping of others.
-        sizes: besides the test tensors, at which sizes to run and compare the formats: `min + n * step` for each n.
-        links: whether to ask the network if the links of the RDF lead anywhere.
-        core: whether to ask bioimageio.core, too; state dicts and custom operations with consent only.
+        allow_code: consent to run the package's Python: its state dict's network, custom operations, and its own grouping code.
+        sizes: further sizes at which to run and compare the formats: `min + n * step` for each n.
+        links: whether to check online that the links of the RDF work.
+        core: whether to test with bioimageio.core as well; state dicts and custom operations with consent only.
         pictures: whether the report gets the cover and the test tensors as pictures.
     Returns:
-        The report. A package that cannot be opened at all is a report with that error.
+        The report. For a package that cannot be opened it has that error only.
     """
     try:
         package = open_package(source)
@@ -73,8 +73,8 @@ def validate_package(
                     consumers = consumer_table(package)
                 if pictures and not checks.has("refused", "unsafe"):
                     checks.pictures += pictures_of(package)
-        except (Im2ImError, MemoryError) as error:  # what no check expects is still about the package
-            reason = str(error) or "it takes more memory than there is"
+        except (Im2ImError, MemoryError) as error:  # errors that no check expects are still findings
+            reason = str(error) or "there is not enough memory"
             checks.add("error", "not_run", "", f"the rest was not checked: {reason}")
         return ValidationReport(
             str(source),
@@ -92,7 +92,7 @@ def validate_package(
 def _check(
     checks: Checks, weights: Sequence[str] | None, sizes: Sequence[int], *, links: bool, core: bool
 ) -> None:
-    """Everything that is checked, in an order in which nothing is read that is not safe, and nothing run that was changed."""
+    """Run all checks, in an order that reads only safe files and runs only unchanged ones."""
     package = checks.package
     checks.findings += check_files(package)
     safe = check_safety(checks)
@@ -107,14 +107,14 @@ def _check(
     # A file that was changed is not run: it may be anything.
     if checks.has("hash"):
         checks.add("warning", "not_run", "weights", "not run, because files were changed")
-    elif _tensors_are_there(checks):
+    elif _has_test_tensors(checks):
         ran = _check_weights(checks, weights, sizes, safe)
         _check_grouping(checks)
         if core:
             check_core(checks, ran)
 
 
-def _tensors_are_there(checks: Checks) -> bool:
+def _has_test_tensors(checks: Checks) -> bool:
     bad = ("missing_file", "unsafe")
     return not any(f.code in bad and f.field.endswith("test_tensor") for f in checks.findings)
 
@@ -122,7 +122,7 @@ def _tensors_are_there(checks: Checks) -> bool:
 def _check_description(checks: Checks) -> None:
     package = checks.package
     metadata = check_metadata(package)
-    # Ours say what to do about a missing field; the format's say that it is missing.
+    # Our findings on a missing field have a remedy; those of the format only report it.
     said = {f.field.split("[")[0] for f in metadata} | {f.field for f in metadata}
     formal = check_format(package, files=not checks.has("missing_file", "hash", "unsafe"))
     formal = [f for f in formal if f.severity == "error" or not (f.field in said or _names(f, said))]
@@ -139,14 +139,14 @@ def _check_description(checks: Checks) -> None:
 
 
 def _names(finding: Finding, fields: Collection[str]) -> bool:
-    """Whether a finding that is listed elsewhere is about one of these fields."""
+    """Return whether the message of a finding names one of these fields."""
     return any(f"`{field}`" in finding.message for field in fields)
 
 
 def _check_weights(
     checks: Checks, weights: Sequence[str] | None, sizes: Sequence[int], safe: Collection[str]
 ) -> tuple[str, ...]:
-    """Run every format on the test tensors, in batches and at other sizes; the formats that were run."""
+    """Run every format on the test tensors, in batches and at other sizes; return the formats that were run."""
     test = prepared_tensors(checks)
     if test is None:
         return ()
@@ -163,7 +163,7 @@ def _check_weights(
 
 
 def _check_grouping(checks: Checks) -> None:
-    """Group the test output, if the package says how."""
+    """Compute labels from the test output, if the package has a grouping."""
     package, grouping = checks.package, checks.package.grouping
     if grouping is None:
         return
@@ -191,7 +191,7 @@ def _check_grouping(checks: Checks) -> None:
 
 
 def _check_library(checks: Checks, grouping: LibraryGrouping) -> None:
-    """Whether the library that groups the maps is here; what it makes is the test output, which is compared above."""
+    """Check that the library of the grouping is installed; its labels are the test output, which is compared above."""
     try:
         grouping.load(checks.package.root, allow_code=checks.allow_code)
     except PackageError as error:

@@ -1,4 +1,4 @@
-"""The `config` of an RDF: what was measured, and what the format has no place for."""
+"""The `config` of an RDF: measurements, and processing that the format cannot describe."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ def describe_config(
     baselines: Mapping[str, float],
     provenance: Mapping[str, object],
 ) -> dict[str, Any]:
-    """The `config` as plain values; arguments as of `description.describe`."""
+    """Return the `config` as plain values; arguments as of `description.describe`."""
     from importlib.metadata import version
 
     geometry = measured.geometry
@@ -56,7 +56,7 @@ def describe_config(
 
 
 def _before_rdf(recipe: Recipe, measured: Measured, content: Content) -> dict[str, Any]:
-    """The custom operations in front of the network, for which the RDF has no place; see `processing.before_rdf`."""
+    """Return the custom operations in front of the network, which the RDF cannot describe elsewhere; see `processing.before_rdf`."""
     custom, _ = split_custom(recipe.input.preprocessing)
     if not custom:
         return {}
@@ -66,6 +66,6 @@ def _before_rdf(recipe: Recipe, measured: Measured, content: Content) -> dict[st
 
 
 def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:
-    """What makes labels of the output, for which the RDF has no place either; see `processing.grouping`."""
+    """Return the entry of the grouping, which the RDF cannot describe elsewhere; see `processing.grouping`."""
     name = grouping_name(recipe)
     return {} if name is None else {"grouping": yaml_value(describe_grouping(recipe, content.hashes[name]))}

@@ -1,4 +1,4 @@
-"""What a description is made of: names and hashes of the files, what was measured, and metrics. It describes nothing."""
+"""Inputs of a description: names and hashes of the files, measurements, and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,10 +23,12 @@ COMPARISON = "validation.png"
 
 @dataclass(frozen=True)
 class Measured:
-    """What the images and the network say: dtypes and channel names of both tensors, sizes, pixel sizes.
+    """Measurements of the images and the network: dtypes and channel names of both tensors, sizes, pixel sizes.
 
-    `raw_dtype` is that of the images, `input_dtype` that of the RDF's tensor, which is past the custom operations.
-    `tolerance` is the RDF's reproducibility tolerance, None if there is none to declare.
+    Attributes:
+        raw_dtype: dtype of the images.
+        input_dtype: dtype of the RDF's input tensor, which is past the custom operations.
+        tolerance: the RDF's reproducibility tolerance, None if there is none to declare.
     """
 
     raw_dtype: str
@@ -45,9 +47,9 @@ class Metrics:
     """Metrics of a package on held-out images.
 
     Attributes:
-        values: of the package itself, by name.
-        baselines: of methods without the model, named `METHOD METRIC`.
-        portable: of a portable model, `portable.Portable.record`.
+        values: metrics of the package itself, by name.
+        baselines: metrics of trivial methods, named `METHOD METRIC`.
+        portable: for a portable model, `portable.Portable.record`.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
@@ -62,5 +64,5 @@ class Content:
     hashes: Mapping[str, str] = field(default_factory=dict)
 
     def file(self, name: str) -> dict[str, str]:
-        """A file as the RDF refers to it."""
+        """Return a file's entry in the RDF."""
         return {"source": name, "sha256": self.hashes[name]}

@@ -1,6 +1,6 @@
-"""The RDF of a package: a recipe and what was measured, as the content of a spec 0.5 model description.
+"""The RDF of a package: a recipe and measurements as a model description of spec 0.5.
 
-Its operations are those of `rdf_operations`, its `config` is that of `rdf_config`. Writes no file.
+`operations` describes its operations, `config` its `config`.
 """
 
 import re
@@ -36,7 +36,7 @@ def describe(
     provenance: Mapping[str, object],
     portable: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """The RDF as plain values, ready for YAML. See `export` for the arguments."""
+    """Return the RDF as plain values, ready for YAML. See `export` for the arguments."""
     package = recipe.package
     rdf: dict[str, Any] = {
         "format_version": OLDEST,
@@ -51,7 +51,7 @@ def describe(
         "license": package.license,
         "tags": draft_tags(recipe),
         "git_repo": package.git_repo,
-        # Names alone: bioimageio.spec before 0.5.11 and QuPath refuse them with hashes.
+        # Names only: bioimageio.spec before 0.5.11 and QuPath refuse them with hashes.
         "documentation": "README.md",
         "covers": ["cover.png"],
         "attachments": _attachments(recipe, content),
@@ -121,7 +121,7 @@ def _weights(weights: Weights, content: Content) -> dict[str, Any]:
     import torch
 
     version = torch.__version__.split("+")[0]
-    # What the others were converted from: the state dict is the training's own.
+    # The format that the others were converted from; the state dict is the training's own.
     first = next(f for f in ("pytorch_state_dict", "torchscript", "onnx") if f in weights.files)
     entries: dict[str, Any] = {}
     for name, path in weights.files.items():
@@ -140,8 +140,8 @@ def _weights(weights: Weights, content: Content) -> dict[str, Any]:
 
 
 def _attachments(recipe: Recipe, content: Content) -> list[dict[str, str]]:
-    """Files that readers have to copy with the package: the recipe, the README's picture, those of custom operations in front of
-    the network, and that of the grouping.
+    """Return the files that readers have to copy with the package: the recipe, the README's picture, and the code of custom
+    operations in front of the network and of the grouping.
     """
     custom, _ = split_custom(recipe.input.preprocessing)
     names = ["recipe.yaml", *(name for name in (COMPARISON,) if name in content.hashes)]
@@ -157,7 +157,7 @@ def _scale(axis: str, measured: Measured) -> dict[str, Any]:
 
 
 def _ascii_name(name: str) -> str:
-    """The name with what the format allows: no letters beyond a to z."""
+    """Return the name in the characters that the format allows."""
     import unicodedata
 
     plain = unicodedata.normalize("NFKD", name)

@@ -1,7 +1,7 @@
-"""The operations of a recipe as the RDF spells them out.
+"""Operations of a recipe in the RDF.
 
-Everything explicit: operations, their axes and arguments are written out, since what the format fills in by itself
-(a cast to the input's dtype, statistics over the batch) is not what was trained.
+Operations, their axes and arguments are explicit, since the defaults of the format (a cast to the input's dtype, statistics
+over the batch) differ from the training.
 """
 
 import copy
@@ -18,9 +18,9 @@ from im2im_zoo.recipe import Recipe
 
 
 def preprocessing_of(recipe: Recipe) -> list[Operation]:
-    """The recipe's preprocessing, past the custom operations, as the RDF spells it out: it starts and ends with a cast.
+    """Return the recipe's preprocessing past the custom operations, as written into the RDF: it starts and ends with a cast.
 
-    Unless told otherwise, readers of the format cast the image to the declared dtype first (a float image given to a
+    By default, readers of the format cast the image to the declared dtype first (a float image given to a
     uint16 model would become zeros), and the preprocessed one to it again at the end.
     """
     steps: list[Operation] = copy.deepcopy(split_custom(recipe.input.preprocessing)[1])
@@ -32,7 +32,7 @@ def preprocessing_of(recipe: Recipe) -> list[Operation]:
 
 
 def postprocessing_of(recipe: Recipe, output_dtype: str) -> list[Operation]:
-    """The recipe's postprocessing as the package spells it out: it ends with a cast."""
+    """Return the recipe's postprocessing as written into the RDF: it ends with a cast."""
     steps: list[Operation] = copy.deepcopy(list(recipe.output.postprocessing))
     if not steps or steps[-1].id not in ("ensure_dtype", "binarize"):
         steps.append(_cast(output_dtype))
@@ -40,6 +40,7 @@ def postprocessing_of(recipe: Recipe, output_dtype: str) -> list[Operation]:
 
 
 def operation_entry(operation: Operation, content: Content) -> dict[str, Any]:
+    """Return an operation's entry in the RDF."""
     if operation.id == "custom":
         name = file_name(str(operation.source))
         kwargs = yaml_value(operation.kwargs)
@@ -52,7 +53,7 @@ def operation_entry(operation: Operation, content: Content) -> dict[str, Any]:
 
 
 def file_name(source: str) -> str:
-    """The name of a custom operation's file inside the package."""
+    """Return the name of a custom operation's file inside the package."""
     return re.split(r"[/\\]", source)[-1]
 
 

@@ -1,4 +1,4 @@
-"""What a validation gathers while it goes, and how large arrays it makes for it. Checks nothing itself."""
+"""State of a validation, and limits of its memory."""
 
 import math
 import sys
@@ -11,13 +11,13 @@ from im2im_zoo.package import Package
 from im2im_zoo.packaging.validation.finding_codes import CODES, Subject
 from im2im_zoo.packaging.validation.findings import CoreVerdict, Finding, Note, Picture, Severity
 
-# An RDF may declare any size; one of more voxels than this is not tried. 512 MiB of float32.
+# An RDF may declare any size; sizes of more voxels than this are not run. 512 MiB of float32.
 MAX_ELEMENTS = 2**27
 
 
 @dataclass
 class Checks:
-    """A validation that is under way."""
+    """State of a running validation."""
 
     package: Package
     allow_code: bool
@@ -30,26 +30,26 @@ class Checks:
     def add(self, severity: Severity, code: str, where: str, message: str) -> None:
         """Add a finding."""
         if code not in CODES:
-            raise ValueError(f"{code!r} is no code of findings")
+            raise ValueError(f"{code!r} is not a code of findings")
         self.findings.append(Finding(severity, code, where, message))
 
     def note(self, subject: Subject, message: str) -> None:
-        """Add what came out well, or was measured."""
+        """Add a note on a passed check or a measurement."""
         self.notes.append(Note(subject, message))
 
     def has(self, *codes: str) -> bool:
-        """Whether there is an error with one of these codes."""
+        """Return whether there is an error with one of these codes."""
         return any(f.severity == "error" and f.code in codes for f in self.findings)
 
 
 def fits(shape: Sequence[int]) -> bool:
-    """Whether an array of this shape is small enough to be tried."""
+    """Return whether an array of this shape is small enough to be run."""
     return math.prod(shape) <= MAX_ELEMENTS
 
 
 @contextmanager
 def bounded_memory() -> Iterator[None]:
-    """Weights that ask for more memory than there is get an error of their library, instead of ending the process. On Linux."""
+    """Limit the memory on Linux, so that oversized weights raise an error instead of killing the process."""
     if sys.platform != "linux":
         yield
         return

@@ -1,4 +1,4 @@
-"""What bioimageio.core, which most programs of the field read packages by, says of one; and where it disagrees with us."""
+"""Test of a package by bioimageio.core, which most programs use, and comparison with our own results."""
 
 import gc
 import warnings
@@ -19,7 +19,7 @@ from im2im_zoo.packaging.validation.findings import (
 )
 
 Outcome = Literal["passed", "failed", "not run"]
-# Of ours, those that say of weights that they are not what the package says.
+# Our codes for weights that do not match the package.
 _WEIGHTS = (
     "weights",
     "test_output",
@@ -33,7 +33,7 @@ _WEIGHTS = (
 
 
 def core_verdict(source: str | Path, weights_format: str | None = None) -> ValidationReport:
-    """What bioimageio.core itself says about a package. It runs the package's Python code, without asking.
+    """Return the report of bioimageio.core on a package. It runs the package's Python code without consent.
 
     Args:
         source: a folder, a zip, or an `rdf.yaml`.
@@ -47,17 +47,17 @@ def check_core(checks: Checks, ran: Collection[str]) -> None:
     """Let bioimageio.core test each format that we ran, and show where it disagrees. Nothing runs without consent.
 
     Args:
-        ran: the formats that were run here, so that they are neither changed nor unsafe.
+        ran: formats that were run here, which are unchanged and safe.
     """
     package = checks.package
     if not checks.allow_code and _has_custom(package):
-        message = "bioimageio.core was not asked: it runs the package's custom operations; allow them with --allow-code"
+        message = "bioimageio.core was not run because it runs the package's custom operations; allow them with --allow-code"
         checks.add("info", "skipped", "inputs", message)
         return
     for name in package.formats():
         ours = _ours(checks, name, ran)
         if name not in ran or (name == "pytorch_state_dict" and not checks.allow_code):
-            checks.core.append(CoreVerdict(name, "not run", ours, "not asked: it was not run here, either"))
+            checks.core.append(CoreVerdict(name, "not run", ours, "not run: we did not run it either"))
             continue
         errors = [f for f in _tested_offline(package, name) if f.severity == "error"]
         core: Outcome = "failed" if errors else "passed"
@@ -66,13 +66,13 @@ def check_core(checks: Checks, ran: Collection[str]) -> None:
         if core == ours:
             checks.note("core", f"bioimageio.core and we agree on {name}: {core}")
         else:
-            message = f"bioimageio.core says that it {core}, we that it {ours}"
+            message = f"bioimageio.core: {core}, im2im_zoo: {ours}"
             where = f"weights.{name}"
             checks.add(
                 "warning",
                 "core_differs",
                 where,
-                f"{message}: {reason or 'see the errors that are listed here'}",
+                f"{message}; {reason or 'see the errors that are listed here'}",
             )
 
 
@@ -95,7 +95,7 @@ def _has_custom(package: Package) -> bool:
 
 
 def _tested_offline(package: Package, weights_format: str) -> list[Finding]:
-    """What it says of a description that it does not look up people and links of."""
+    """Return the findings of bioimageio.core without a look-up of people and links."""
     with warnings.catch_warnings(), temporary_folder():
         warnings.simplefilter("ignore", ResourceWarning)
         try:
@@ -128,5 +128,5 @@ def _findings_of_core(summary: Any) -> list[Finding]:
             severity: Severity = "info" if w.severity <= 20 else "warning"
             findings.append(Finding(severity, "core", ".".join(map(str, w.loc)), w.msg))
     if summary.status == "failed" and not any(f.severity == "error" for f in findings):
-        findings.append(Finding("error", "core", "", "bioimageio.core says that it failed"))
+        findings.append(Finding("error", "core", "", "bioimageio.core reports a failure without an error"))
     return findings

@@ -1,4 +1,4 @@
-"""The sizes that an RDF declares for its tensors, and arrays made of the test tensors in those sizes. Runs nothing."""
+"""Sizes that an RDF declares for its tensors, and arrays made of the test tensors in those sizes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Shape = tuple[int | None, ...]
 
 
 def declared_shape(tensor: Any, n: int) -> Shape | None:
-    """The tensor's shape at `min + n * step`, None where it is the test tensor's; None if sizes refer elsewhere."""
+    """Return the tensor's shape at `min + n * step`, None where it is the test tensor's; None if sizes refer elsewhere."""
     from bioimageio.spec.model import v0_5 as spec
 
     shape: list[int | None] = []
@@ -30,7 +30,7 @@ def declared_shape(tensor: Any, n: int) -> Shape | None:
 
 
 def off_grid_shape(tensor: Any) -> Shape | None:
-    """A shape one voxel above `min + step` wherever the step is larger than 1; None if it is so nowhere."""
+    """Return a shape one voxel above `min + step` along axes with a step larger than 1; None if there are none."""
     from bioimageio.spec.model import v0_5 as spec
 
     shape = declared_shape(tensor, 1)
@@ -47,7 +47,7 @@ def off_grid_shape(tensor: Any) -> Shape | None:
 def wrong_size(
     output: NDArray[Any], tensor: Any, package: Package, inputs: Sequence[NDArray[Any]]
 ) -> str | None:
-    """What is wrong with the size of an output, if its axes refer to those of an input."""
+    """Return a message if an output has another size than its references to an input's axes declare, else None."""
     from bioimageio.spec.model import v0_5 as spec
 
     if output.ndim != len(tensor.axes):
@@ -74,7 +74,7 @@ def wrong_size(
 
 
 def resized(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """The array, cut or mirrored to a shape."""
+    """Return the array, cut or mirrored to a shape."""
     cut = array[tuple(slice(n) for n in shape)]
     widths = [(0, n - have) for n, have in zip(shape, cut.shape, strict=True)]
     return np.ascontiguousarray(np.pad(cut, widths, mode="reflect"))

@@ -1,4 +1,4 @@
-"""Checks of a package's RDF and files against the format: that they are there, unchanged, and as bioimageio.spec wants them."""
+"""Checks of a package's RDF and files: that they exist, are unchanged, and valid by bioimageio.spec."""
 
 import copy
 import gc
@@ -18,14 +18,14 @@ _ABOUT_FILES = ("inputs", "outputs", "weights", "documentation", "attachments")
 
 
 def files_of(package: Package) -> list[tuple[str, str]]:
-    """Every file that the RDF names, as (field, source); those of `config` are left out, which may hold anything."""
+    """Return every file that the RDF names, as (field, source), except in `config`, which may hold anything."""
     return list(_files(package.description.model_dump(mode="json", exclude_none=True), ""))
 
 
 def check_files(package: Package) -> list[Finding]:
-    """A finding for each file that the RDF names and the package does not have, or has no hash of.
+    """Return a finding for each file of the RDF that is missing, or for weights without a hash.
 
-    Files that lie outside the package are a matter of safety, and not said here.
+    Files outside the package are reported by the safety checks.
     """
     found = []
     for where, source in files_of(package):
@@ -41,13 +41,13 @@ def check_files(package: Package) -> list[Finding]:
             continue
     for name in package.formats():
         if package.weights_entry(name).sha256 is None:
-            message = "its SHA-256 is not given, so that a change would not be noticed: add `sha256`"
+            message = "it has no SHA-256, so that a change would not be detected: add `sha256`"
             found.append(Finding("warning", "unhashed", f"weights.{name}", message))
     return found
 
 
 def check_unchanged(package: Package) -> list[Finding]:
-    """An error for each file whose SHA-256 is not the one that the RDF gives."""
+    """Return an error for each file whose SHA-256 is not the one that the RDF gives."""
     fields = {source: where for where, source in reversed(list(_files(dict(package.raw), "", config=True)))}
     fields |= {source: where for where, source in reversed(files_of(package))}
     return [
@@ -63,29 +63,29 @@ def check_unchanged(package: Package) -> list[Finding]:
 
 
 def check_format(package: Package, *, files: bool = True) -> list[Finding]:
-    """What bioimageio.spec finds: the format, test and sample tensors, files. Nothing is asked of the network.
+    """Return the findings of bioimageio.spec: format, test and sample tensors, files. It works offline.
 
     Two readings, since checking files also looks up people at GitHub: one of everything without files, and one of the
     files (unless not `files`) without people.
     """
-    said = _read(package, dict(package.raw), files=False)
+    findings = _read(package, dict(package.raw), files=False)
     if not files:
-        return said
+        return findings
     of_files = _read(package, _anonymous(package), files=True)
-    return said + [f for f in of_files if f.severity == "error" or f.field.startswith(_ABOUT_FILES)]
+    return findings + [f for f in of_files if f.severity == "error" or f.field.startswith(_ABOUT_FILES)]
 
 
 def described_with_files(package: Package) -> Any:
-    """The description as bioimageio.spec makes it when it looks at all files, without people; nothing is asked of the network.
+    """Return the description of bioimageio.spec with checks of all files, without people; it works offline.
 
     Raises:
-        Exception: anything, of broken files.
+        Exception: of any kind, from broken files.
     """
     return _described(package, _anonymous(package), files=True)
 
 
 def _anonymous(package: Package) -> dict[str, Any]:
-    """The RDF without people, whom bioimageio.spec would look up at GitHub."""
+    """Return the RDF without people, whom bioimageio.spec would look up at GitHub."""
     anonymous = copy.deepcopy(dict(package.raw))
     anonymous.pop("maintainers", None)
     for people in (anonymous.get("authors"), anonymous.get("packaged_by")):
@@ -97,7 +97,7 @@ def _anonymous(package: Package) -> dict[str, Any]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for what bioimageio leaves behind, such as a cover that it draws for a package without one; removed at the end."""
+    """Provide a folder for files that bioimageio leaves behind, such as a generated cover; it is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as folder:
         before, tempfile.tempdir = tempfile.tempdir, folder
         try:
@@ -148,7 +148,7 @@ def _findings(description: Any) -> list[Finding]:
 
 
 def _files(value: Any, where: str, *, config: bool = False) -> Iterator[tuple[str, str]]:
-    """Every file that a description names, with its field."""
+    """Yield every file that a description names, with its field."""
     if isinstance(value, Mapping):
         if isinstance(value.get("source"), str):
             yield where, value["source"]

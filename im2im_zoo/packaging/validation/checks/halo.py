@@ -1,6 +1,6 @@
-"""Whether the halo that a package declares is what its network needs: measured by cutting the test tensors, and by probing.
+"""Check of the declared halo against the required one, measured on cuts of the test tensors and by probing.
 
-Packages whose outputs follow one input, without a change of scale, are measured; of others nothing is said here.
+Only packages with one input, and outputs of the same scale, are measured.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from im2im_zoo.package import Package
 from im2im_zoo.package.reference import Reference, tolerance
 from im2im_zoo.packaging.validation.checks.base import Checks, fits
 
-# Seconds that probing may take along one axis: so many that a busy machine does not change what is found.
+# Seconds that probing may take along one axis; enough that a busy machine does not change the result.
 _BUDGET = 60.0
 _LARGEST_STEP = 32
-# Of the output's range: what `export` leaves between tiles and the whole, which nobody sees as a seam.
+# Share of the output's range that `export` allows between tiles and the whole image; it is not visible as a seam.
 _SEAM = 1e-3
-# What is needed depends a little on the image, and on where it is cut: so much above what is declared is but a remark.
+# The required halo depends a little on the image and the cut: below this ratio to the declared one it is only a remark.
 _WORTH = 1.25
 
 
 def check_halo(checks: Checks, engine: Engine, test: Reference) -> None:
-    """Compare the declared halo with what the network needs on the test tensors, and with how far a cut is felt."""
+    """Compare the declared halo with the required halo on the test tensors, and with the receptive field."""
     axes = _axes(checks.package)
     inputs = test.inputs
     if axes is None or len(inputs) != 1 or inputs[0] is None:
@@ -75,7 +75,7 @@ def _compare(
         )
         if enough is None or enough <= declared:
             return
-    # Where the test tensors show nothing, a cut is felt as far as it is.
+    # Where the test tensors show no required halo, the receptive field is used.
     wanted = enough if enough is not None else end
     if wanted is None:
         checks.note("halo", f"along {name} the test tensors are too small to show the halo that is needed")
@@ -110,7 +110,7 @@ def _declared(package: Package, axis: NetworkAxis) -> int:
 
 
 def _axes(package: Package) -> list[NetworkAxis] | None:
-    """The axes along which the package may be cut; None if there are none, or outputs do not follow them simply."""
+    """Return the axes along which the package may be cut; None if there are none, or an output has another scale along them."""
     from bioimageio.spec.model import v0_5 as spec
 
     if len(package.inputs) != 1:
@@ -126,7 +126,7 @@ def _axes(package: Package) -> list[NetworkAxis] | None:
         if any(port is None for port in outputs):
             return None
         fixed = isinstance(size, int)
-        # A network of one size does not say what it is pooled by: tiles are moved by what divides its size.
+        # The pooling of a network of one size is unknown: tiles are moved by a divisor of its size.
         least, step = (size, _fixed_step(size)) if isinstance(size, int) else (size.min, size.step)
         found.append(NetworkAxis(str(axis.id), least, step, fixed, (TensorAxis(dim),), tuple(outputs)))
     return found or None

@@ -1,6 +1,6 @@
-"""Whether the links of an RDF lead anywhere: asked of the network only when a person wants it. Nothing of the answers is kept.
+"""Online check of the links of an RDF, on request only.
 
-A link is dead if its server says that there is nothing (404, 410), or if its host is unknown while others are reached.
+A link is dead if its server answers 404 or 410. Links that cannot be reached are listed as unchecked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ _MOST = 50
 
 
 def check_links(checks: Checks) -> None:
-    """Ask for each link and DOI of the RDF, and add those that lead nowhere to the findings."""
+    """Request each link and DOI of the RDF, and add dead ones to the findings."""
     import httpx
 
     description = checks.package.description.model_dump(mode="json", exclude_none=True)
@@ -33,7 +33,7 @@ def check_links(checks: Checks) -> None:
                 continue
             reached += 1
             if status in _GONE:
-                message = f"{url} leads nowhere, its server says {status}: correct it, or take it out"
+                message = f"{url} is dead, its server answers {status}: correct or remove it"
                 dead.append(Finding("warning", "link", where, message))
     checks.findings += dead
     if unreached:
@@ -41,16 +41,16 @@ def check_links(checks: Checks) -> None:
         message = f"{len(unreached)} links were not reached{network}; check these by hand: {', '.join(unreached[:5])}"
         checks.add("info", "links_unchecked", "", message)
     if reached > len(dead):
-        checks.note("links", f"{reached - len(dead)} of {len(links)} links lead somewhere")
+        checks.note("links", f"{reached - len(dead)} of {len(links)} links work")
 
 
 def _status(client: "httpx.Client", url: str) -> int | None:
-    """What a server says of a link; None if it says nothing."""
+    """Return the HTTP status of a link; None without an answer."""
     import httpx
 
     try:
         answer = client.head(url)
-        if answer.status_code in (403, 405, 501, *_GONE):  # some do not like to be asked for the head alone
+        if answer.status_code in (403, 405, 501, *_GONE):  # some servers refuse HEAD requests
             with client.stream("GET", url) as whole:
                 return whole.status_code
         return answer.status_code

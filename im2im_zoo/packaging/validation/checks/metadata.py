@@ -1,4 +1,4 @@
-"""What a curator of bioimage.io wants of a model's metadata, and the format does not enforce. Runs no weights."""
+"""Checks of metadata that bioimage.io requires of a model and the format does not enforce."""
 
 import re
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from im2im_zoo.packaging.validation.drafts import tag_categories
 from im2im_zoo.packaging.validation.findings import Finding
 
 _COVER_BYTES = 500_000
-# Characters: a description of fewer says neither what goes in nor what comes out.
+# Characters; a shorter description cannot describe input and output.
 _SHORT = 20
 
 
 def check_metadata(package: Package) -> list[Finding]:
-    """Warnings for what bioimage.io asks of a model and the format does not enforce."""
+    """Return warnings for metadata that bioimage.io requires and the format does not enforce."""
     description = package.description
     found = []
 
@@ -31,9 +31,7 @@ def check_metadata(package: Package) -> list[Finding]:
             "nobody can be asked about it: list who looks after the model, {name, github_user}",
         )
     if len(str(description.description or "")) < _SHORT:
-        message = (
-            "it says nearly nothing: one or two sentences on what goes in, what comes out and what it is for"
-        )
+        message = "it is too short: describe input, output and purpose in one or two sentences"
         warn("description", "description", message)
     if not description.cite:
         warn("cite", "cite", "nothing to cite: list {text, doi} of the work that describes the model")
@@ -74,14 +72,14 @@ def _check_cover(package: Package, where: str, cover: object) -> list[Finding]:
         return []
     path, found = package.path(source), []
     if path.stat().st_size > _COVER_BYTES:
-        message = f"{source} has {path.stat().st_size} bytes: bioimage.io wants less than 500 KB"
+        message = f"{source} has {path.stat().st_size} bytes: bioimage.io allows less than 500 KB"
         found.append(Finding("warning", "cover", where, message))
     try:
         width, height = picture_size(path)
     except ImageError as error:
         return [*found, Finding("error", "cover", where, f"{error}; give a png, jpg or gif")]
     if not any(abs(width / height - ratio) < 0.05 for ratio in (1, 2)):
-        message = f"{source} is {width} x {height}: bioimage.io wants a width of once or twice the height"
+        message = f"{source} is {width} x {height}: bioimage.io requires a width of once or twice the height"
         found.append(Finding("warning", "cover", where, message))
     return found
 
@@ -96,8 +94,6 @@ def _check_documentation(package: Package) -> list[Finding]:
         return []
     text = package.path(source).read_text(encoding="utf-8", errors="replace")
     if not re.search(r"#.*[vV]alidation", text):
-        message = (
-            f"{source} has no heading `## Validation`: say how well the model did, on what, measured how"
-        )
+        message = f"{source} has no heading `## Validation`: describe the metrics of the model, the images and the method"
         return [Finding("warning", "documentation", "documentation", message)]
     return []

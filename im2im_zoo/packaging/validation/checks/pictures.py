@@ -1,4 +1,4 @@
-"""Pictures of a package for a page about it: its covers as they are, and its test tensors as grey images. Judges nothing."""
+"""Pictures of a package for its page: its covers, and its test tensors as grey images."""
 
 import io
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _SIDE = 512
 
 
 def pictures_of(package: Package) -> list[Picture]:
-    """The covers and the test tensors that can be shown; what cannot is left out, and the findings say why."""
+    """Return the covers and test tensors that can be shown; findings explain the others."""
     found = []
     covers = package.raw.get("covers")
     for cover in covers if isinstance(covers, list) else ():
@@ -44,7 +44,7 @@ def pictures_of(package: Package) -> list[Picture]:
 
 
 def _png(array: NDArray[Any], kinds: list[str]) -> bytes:
-    """The middle plane of an array, its last two space axes, from its 0.5th to its 99.5th percentile."""
+    """Return a PNG of the middle plane of an array, its last two space axes, from its 0.5th to its 99.5th percentile."""
     from PIL import Image
 
     if len(kinds) != array.ndim or array.size == 0:

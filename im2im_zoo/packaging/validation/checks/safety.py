@@ -1,4 +1,4 @@
-"""Whether the files of a package may be opened: where they lie, and what their headers promise. Loads and runs nothing."""
+"""Checks that the files of a package are safe to open: their location and their headers. No file is loaded or run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ _TEXT_BYTES = 16 * 1024**2
 
 
 def check_safety(checks: Checks) -> frozenset[str]:
-    """Look at every file that the RDF names, and add what is not safe to the findings.
+    """Check every file that the RDF names, and add unsafe ones to the findings.
 
     Returns:
         The weights formats that may be run.
@@ -34,14 +34,14 @@ def check_safety(checks: Checks) -> frozenset[str]:
 
 
 def skips_custom(checks: Checks) -> bool:
-    """Whether the outputs have operations that came with the package and run with consent alone; a finding for each."""
+    """Return whether outputs have operations of the package that need consent; add a finding for each."""
     package, found = checks.package, False
     for i, tensor in enumerate(package.outputs):
         for operation in tensor.postprocessing:
             try:
                 asks = operation.id == "custom" and our_operation(operation, package.root) is None
             except ProcessingError:
-                continue  # its file is not there: it fails, and why is said
+                continue  # its file is missing, which is reported elsewhere
             if asks:
                 message = (
                     f"skipped: {str(operation.callable)!r} of {operation.source} is Python code that came with the package, so the "  # type: ignore[union-attr]
@@ -77,7 +77,7 @@ def _check_headers(checks: Checks) -> None:
             elif where == "documentation" and path.stat().st_size > _TEXT_BYTES:
                 raise ImageError(f"{path.name} has {path.stat().st_size} bytes: refused; shorten it")
         except (Im2ImError, OSError) as error:
-            # A cover that is no picture is a matter of the cover.
+            # A cover that is not a picture is reported by the metadata checks.
             if not (where.startswith("covers") and "is no image" in str(error)):
                 checks.add("error", "unsafe", where, _short(error))
 
@@ -100,7 +100,7 @@ def _check_weights(checks: Checks, name: str) -> bool:
 
 
 def _check_plain(checks: Checks, path: Path) -> None:
-    """A state dict can be read without its network, which does not run here."""
+    """Read a state dict without its network, and note its number of arrays."""
     from im2im_zoo.engines.state_dict import read_state_dict
 
     state = read_state_dict(path)

@@ -21,14 +21,14 @@ from im2im_zoo.packaging.validation.checks.declared_sizes import (
 )
 from im2im_zoo.packaging.validation.checks.safety import skips_custom
 
-# Of the largest output; two calls with the same input may differ by the order in which threads add.
+# Share of the largest output; two calls with the same input may differ by the order in which threads add.
 _REPEATABLE = 1e-5
 
 Engines = Mapping[str, Engine]
 
 
 def prepared_tensors(checks: Checks) -> Reference | None:
-    """The test tensors, prepared for the network; a finding if they cannot be."""
+    """Return the test tensors, preprocessed; add a finding and return None if that fails."""
     try:
         test = Reference.of(checks.package, allow_code=checks.allow_code)
         if all(array is None or array.size for array in test.inputs):
@@ -42,11 +42,11 @@ def prepared_tensors(checks: Checks) -> Reference | None:
 
 
 def open_engines(checks: Checks, weights: Sequence[str] | None, safe: Collection[str]) -> dict[str, Engine]:
-    """The formats that can be run here, and may; a finding for each that is not."""
+    """Open the formats that can and may run here; add a finding for each other one."""
     package, engines = checks.package, dict[str, Engine]()
     absent = [f for f in weights or () if f not in package.weights]
     for name in absent:
-        message = f"there are none; there are {', '.join(package.weights)}"
+        message = f"the package has none; it has {', '.join(package.weights)}"
         checks.add("error", "weights", f"weights.{name}", message)
     for name in package.formats():
         if name not in weights_formats():
@@ -87,14 +87,14 @@ def _opened(checks: Checks, name: str) -> Engine:
 
 
 def check_test_tensors(checks: Checks, engines: dict[str, Engine], test: Reference) -> None:
-    """Compare each format's result with the test output, and with its result of a second call. What fails is taken out."""
+    """Compare each format's result with the test output, and with its result of a second call. Remove formats that fail."""
     for name, engine in list(engines.items()):
         try:
             outputs = engine(test.inputs)
             _check_reproduces(checks, name, outputs, test)
             _check_repeatable(checks, name, outputs, engine(test.inputs))
         except (Im2ImError, MemoryError) as error:
-            checks.add("error", "weights", f"weights.{name}", str(error) or "the memory does not suffice")
+            checks.add("error", "weights", f"weights.{name}", str(error) or "there is not enough memory")
             engines.pop(name)
 
 
@@ -148,7 +148,7 @@ def _check_repeatable(
 
 
 def check_batches(checks: Checks, engines: Engines, test: Reference) -> None:
-    """Two images in a batch have to give what each gives alone, where the RDF does not say that a batch has one."""
+    """Check that two images in a batch give the same as each alone, unless the RDF fixes the batch size to 1."""
     package = checks.package
     if any(array is None for array in test.inputs):
         return
@@ -157,12 +157,12 @@ def check_batches(checks: Checks, engines: Engines, test: Reference) -> None:
     if not all("batch" in kinds for kinds in axes):
         return
     if any(getattr(a, "size", None) == 1 for t in package.inputs for a in t.axes if a.type == "batch"):
-        checks.note("batch", "by the RDF a batch has one image, so that none of two was tried")
+        checks.note("batch", "by the RDF a batch has one image, so batches of two were not run")
         return
     n = len(package.inputs)
     places, out_places = [k.index("batch") for k in axes[:n]], [k.index("batch") for k in axes[n:]]
     first = [a.take([0], axis=p) for a, p in zip(test.inputs, places, strict=True) if a is not None]
-    # The other image is of another brightness, too, since a mirrored one has the same mean.
+    # The second image has another brightness as well, since a mirrored one has the same mean.
     second = [np.ascontiguousarray((np.flip(a, axis=-1) / 2).astype(a.dtype)) for a in first]
     both = [np.concatenate(pair, axis=p) for *pair, p in zip(first, second, places, strict=True)]
     if not all(fits(a.shape) for a in both):
@@ -198,7 +198,7 @@ def check_size(checks: Checks, engines: Engines, test: Reference, n: int) -> Non
     """Run the formats at a declared size, made of the test image, and compare them with each other."""
     shapes = [declared_shape(t, n) for t in checks.package.inputs]
     if n and shapes == [declared_shape(t, 0) for t in checks.package.inputs]:
-        return  # of one size, which was tried
+        return  # a fixed size, which was run before
     inputs = _inputs_of(checks, test, shapes)
     if inputs is None:
         return
@@ -220,7 +220,7 @@ def check_size(checks: Checks, engines: Engines, test: Reference, n: int) -> Non
         for wrong in found:
             checks.add("error", "size", where, f"for input {text} {wrong}")
         if not all(np.isfinite(o).all() for o in results[name]):
-            checks.add("error", "size", where, f"at {text} its output has values that are no numbers")
+            checks.add("error", "size", where, f"at {text} its output has values that are NaN or infinite")
         elif not found:
             checks.note("sizes", f"{name} runs at {text}, a size that the RDF declares")
     for (a, first), (b, second) in itertools.pairwise(results.items()):
@@ -232,7 +232,7 @@ def check_size(checks: Checks, engines: Engines, test: Reference, n: int) -> Non
 
 
 def check_off_grid(checks: Checks, engines: Engines, test: Reference) -> None:
-    """Note what the formats do one voxel beyond a declared size; nothing has to run there, but a person wants to know."""
+    """Note the result of each format one voxel beyond a declared size, where it need not run."""
     shapes = [off_grid_shape(t) for t in checks.package.inputs]
     if not any(shape is not None for shape in shapes):
         return
@@ -262,7 +262,7 @@ def check_off_grid(checks: Checks, engines: Engines, test: Reference) -> None:
 def _inputs_of(
     checks: Checks, test: Reference, shapes: Sequence[tuple[int | None, ...] | None]
 ) -> list[NDArray[Any]] | None:
-    """The test inputs in other shapes; None if these refer elsewhere, an input is not given, or they are too large."""
+    """Return the test inputs in other shapes; None if these refer elsewhere, an input is missing, or they are too large."""
     if any(shape is None for shape in shapes) or any(array is None for array in test.inputs):
         return None
     pairs = [
@@ -276,7 +276,7 @@ def _inputs_of(
             "warning",
             "size",
             "inputs",
-            f"the size {text} that the RDF declares is too large to be tried: lower `min`",
+            f"the size {text} that the RDF declares is too large to be run: lower `min`",
         )
         return None
     return [resized(array, shape) for array, shape in pairs]
