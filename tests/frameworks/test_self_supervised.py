@@ -187,7 +187,7 @@ def test_what_is_clean_is_measured_against_and_changes_nothing_of_the_training(
         away.rename(clean)
     assert differing(weights(once), weights(again)) == []
     assert once.provenance["data"]["sha256"] == again.provenance["data"]["sha256"]
-    assert "No figures were measured" in (tmp_path / "unmeasured" / "README.md").read_text()
+    assert "No metrics were measured" in (tmp_path / "unmeasured" / "README.md").read_text()
 
 
 def test_a_package_gives_the_intensities_of_its_input_and_is_measured_against_what_is_clean(

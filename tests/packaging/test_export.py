@@ -230,7 +230,7 @@ def test_an_existing_package_is_kept_unless_overwritten(
     output.mkdir()
     (output / "rdf.yaml").write_text("mine")
     arguments = (network_of(recipe), recipe, [pair_2d], output)
-    with pytest.raises(PackageError, match="exists: give another name, or overwrite=True"):
+    with pytest.raises(PackageError, match="already exists: choose another name, or overwrite=True"):
         export_package(*arguments, figures={})
     assert (output / "rdf.yaml").read_text() == "mine"
     export_package(*arguments, figures={}, weights=["torchscript"], overwrite=True)
@@ -241,7 +241,7 @@ def test_an_existing_package_is_kept_unless_overwritten(
 def test_a_folder_that_is_no_package_is_never_replaced(pair_2d: Pair, tmp_path: Path) -> None:
     recipe = tiny_recipe(2, "regression")
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(PackageError, match="holds something else than a package"):
+    with pytest.raises(PackageError, match="is not a package"):
         export_package(network_of(recipe), recipe, [pair_2d], tmp_path, figures={}, overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
