@@ -1,6 +1,5 @@
 """What commands print: progress bars, tables and JSON. Progress goes to stderr, results to stdout."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from im2im_zoo.core.finite_json import to_json
 
 if TYPE_CHECKING:
     from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
@@ -77,7 +78,7 @@ def say(message: str = "") -> None:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object on stdout; a number that is not finite becomes null."""
-    sys.stdout.write(json.dumps(_finite(content), indent=2, default=str) + "\n")
+    sys.stdout.write(to_json(content, indent=2, default=str) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
@@ -116,13 +117,3 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
     return "  ".join(
         f"{k} {v:.4g}" for k, v in metrics.items() if k not in ("epoch", "step", "seconds", "learning_rate")
     )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value

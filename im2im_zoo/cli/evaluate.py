@@ -78,19 +78,15 @@ def _pairs(prediction: str, target: str, image: str | None) -> list[tuple[str, s
 
 
 def _is_folder(path: str) -> bool:
-    return Path(path).is_dir() and ".zarr" not in path.lower()
+    from im2im_zoo.images.registry import is_image_folder
+
+    return Path(path).is_dir() and not is_image_folder(Path(path))
 
 
 def _by_name(folder: Path) -> dict[str, str]:
-    from im2im_zoo.images import image_suffixes
+    from im2im_zoo.images import is_image_file, stem_of
 
-    endings = sorted(image_suffixes().readable, key=len, reverse=True)
-    found = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((e for e in endings if path.name.lower().endswith(e)), None)
-        if ending is not None:
-            found[path.name[: -len(ending)]] = str(path)
-    return found
+    return {stem_of(path): str(path) for path in sorted(folder.iterdir()) if is_image_file(path)}
 
 
 def _named(result: "Evaluation", name: str) -> "Evaluation":

@@ -179,12 +179,13 @@ def run(
         )
         if options.objects and done.labels is not None:
             from im2im_zoo.cli.objects import write_all
-            from im2im_zoo.images import open_image
+            from im2im_zoo.images import format_of, open_image
 
-            npy = done.labels.suffix == ".npy"
+            written = format_of(done.labels, "write")
+            unstated = written is not None and "axes" not in written.keeps
             made = open_image(
                 done.labels,
-                axes=axes_letters(done.plan.grouping.axes) if npy and done.plan.grouping else None,
+                axes=axes_letters(done.plan.grouping.axes) if unstated and done.plan.grouping else None,
             )
             write_all(made, options.objects, main, overwrite)
     if as_json:

@@ -131,7 +131,7 @@ def _finishing(recipe: "Recipe") -> "Callable[[NDArray[np.float32]], NDArray[np.
     import xarray as xr
 
     from im2im_zoo.processing import fit
-    from im2im_zoo.processing.requirements import requirements
+    from im2im_zoo.processing.operations import requirements
 
     operations = recipe.output.postprocessing
     if any(operation.id == "custom" or requirements(operation) for operation in operations):

@@ -63,15 +63,13 @@ def _is_there(source: str) -> bool:
 
 
 def _write_page(report: "ValidationReport", path: Path) -> None:
+    from im2im_zoo.core.atomic import write_text
     from im2im_zoo.core.errors import PackageError
     from im2im_zoo.packaging.validation.page import validation_page
 
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(validation_page(report), encoding="utf-8")
-        partial.replace(path)
+        write_text(path, validation_page(report))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise PackageError(f"{path} cannot be written: {error}") from error
     say(f"{path} has the page")
 

@@ -4,7 +4,6 @@ An interrupted download goes on where it stopped, if the server says that the fi
 changed). A file appears in the cache under its name only when it is complete and has the SHA-256 that was asked for.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -18,7 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
+from im2im_zoo.core.atomic import write_json
 from im2im_zoo.core.errors import FULL, PackageError
+from im2im_zoo.core.hashing import sha256, sha256_of
 
 if TYPE_CHECKING:
     import httpx
@@ -92,7 +93,7 @@ def download(
         raise PackageError(f"{address}: {sha256!r} is no SHA-256: give its 64 hexadecimal digits")
     rules = policy or Policy.from_environment()
     _check_address(address, rules)
-    folder = (cache or cache_folder()) / hashlib.sha256(address.encode()).hexdigest()[:32]
+    folder = (cache or cache_folder()) / sha256_of(address)[:32]
     with _locked(folder):
         entry = _Entry(address, folder, sha256 and sha256.lower(), rules, report)
         return entry.fetched()
@@ -163,7 +164,7 @@ class _Entry:
     def fetched(self) -> Path:
         import httpx
 
-        if self.sha256 is not None and self.file.is_file() and _digest(self.file) == self.sha256:
+        if self.sha256 is not None and self.file.is_file() and sha256(self.file) == self.sha256:
             return self.file
         problem: Exception | None = None
         for _ in range(_ATTEMPTS):
@@ -247,7 +248,7 @@ class _Entry:
         same = (
             etag if etag.startswith('"') else response.headers.get("last-modified", "")
         )  # weak ones do not do
-        self.notes.write_text(json.dumps({**self._read_notes(), "partial": same}), encoding="utf-8")
+        write_json(self.notes, {**self._read_notes(), "partial": same})
         with self.partial.open("ab" if have else "wb") as writer:
             for chunk in response.iter_raw():
                 have += len(chunk)
@@ -266,7 +267,7 @@ class _Entry:
 
     def _finished(self, same: str) -> Path:
         """Verify what was received, and give it its name."""
-        actual = _digest(self.partial)
+        actual = sha256(self.partial)
         if self.sha256 is not None and actual != self.sha256:
             self.partial.unlink()
             raise PackageError(
@@ -275,7 +276,7 @@ class _Entry:
             )
         self.file.parent.mkdir(exist_ok=True)
         self.partial.replace(self.file)
-        self.notes.write_text(json.dumps({"file": same}), encoding="utf-8")
+        write_json(self.notes, {"file": same})
         return self.file
 
     def _read_notes(self) -> Mapping[str, Any]:
@@ -300,8 +301,3 @@ def _continues(response: "httpx.Response", have: int) -> bool:
     return response.status_code == 206 and response.headers.get("content-range", "").startswith(
         f"bytes {have}-"
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

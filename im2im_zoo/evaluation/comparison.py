@@ -1,6 +1,5 @@
 """`evaluate`: every figure of one prediction against one target, with their definitions. No files are read here."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import EvaluationError
+from im2im_zoo.core.finite_json import to_json
 from im2im_zoo.evaluation import contingency, instance_evaluation, regression, semantic
 from im2im_zoo.evaluation.alignment import Aligned, align, channel_names, without_variances
 from im2im_zoo.evaluation.instance import THRESHOLDS
@@ -61,15 +61,15 @@ class Evaluation:
         document = {
             "task": self.task,
             "images": self.images,
-            "figures": _finite(self.figures),
-            "channels": {name: _finite(figures) for name, figures in self.channels.items()},
-            "per_image": [{"image": name, "figures": _finite(figures)} for name, figures in self.per_image],
+            "figures": self.figures,
+            "channels": dict(self.channels),
+            "per_image": [{"image": name, "figures": figures} for name, figures in self.per_image],
             "not_finite": {k: str(v) for k, v in flat.items() if not math.isfinite(v)},
             "settings": dict(self.settings),
             "definitions": dict(self.definitions),
             "notes": list(self.notes),
         }
-        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+        return to_json(document, indent=2, ensure_ascii=False)
 
 
 def evaluate(
@@ -334,7 +334,3 @@ def _require_finite(values: NDArray[np.generic], name: str, channel: str) -> Non
             f"{name}, {channel}: {wrong} of {values.size} values are NaN or infinite; "
             "no figure can be taken until they are replaced or cropped away"
         )
-
-
-def _finite(figures: Figures) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

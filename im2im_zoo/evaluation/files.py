@@ -1,32 +1,24 @@
-"""Write a finished file whole or not at all."""
+"""Writing the files of an evaluation, each in one step."""
 
-import os
-import tempfile
 from pathlib import Path
 
+from im2im_zoo.core.atomic import write_bytes
 from im2im_zoo.core.errors import EvaluationError
 
 
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Write to a temporary file beside `path`, then rename: a reader sees the old file or the new one, never a part.
+def write_file(path: Path, data: bytes) -> Path:
+    """Write a file in one step: readers find the old file or the new one, never a part.
+
+    Returns:
+        The path.
 
     Raises:
-        EvaluationError: the folder does not exist or cannot be written.
+        EvaluationError: the folder does not exist, or cannot be written to.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be written ({error.strerror}); check the folder") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        write_bytes(path, data)
     except OSError as error:
         raise EvaluationError(
-            f"{path}: cannot be written ({error.strerror}); check space and rights"
+            f"{path}: cannot be written ({error.strerror}); check the folder, its space and your permissions"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

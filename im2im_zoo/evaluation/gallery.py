@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from im2im_zoo.evaluation.files import write_atomically
+from im2im_zoo.evaluation.files import write_file
 from im2im_zoo.evaluation.panels import Panel, render
 from im2im_zoo.evaluation.plots import png_bytes
 
@@ -78,7 +78,7 @@ def write_gallery(path: str | Path, gallery: Gallery) -> Path:
         f'<div class="cards">{facts}</div><section><h2>Findings</h2>{remarks}</section>'
         f'<section><h2>Images</h2><div class="rows">{rows}</div></section></main></body></html>\n'
     )
-    return write_atomically(Path(path), page.encode("utf-8"))
+    return write_file(Path(path), page.encode("utf-8"))
 
 
 def _remark(remark: Remark) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import EvaluationError
-from im2im_zoo.evaluation.files import write_atomically
+from im2im_zoo.evaluation.files import write_file
 from im2im_zoo.evaluation.panels import RGB, Panel, Rendered, render, scale_bar
 
 
@@ -81,7 +81,7 @@ def panels_png(
                 f"{path}: a picture of {len(panels)} panels cannot be kept under {max_bytes} bytes"
             )
         data = panel_figure(panels, aspect=aspect, titles=titles, height=height)
-    return write_atomically(Path(path), data)
+    return write_file(Path(path), data)
 
 
 def png_bytes(rgb: RGB) -> bytes:

@@ -113,15 +113,21 @@ class PairSums:
         return math.sqrt(self.mse()) / peak if self.count and peak > 0 else math.nan
 
 
-def pair_sums(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> PairSums:
+def pair_sums(
+    prediction: NDArray[np.generic], target: NDArray[np.generic], *, block_voxels: int = _BLOCK_VOXELS
+) -> PairSums:
     """The sums of two arrays of one shape (any dtype of real numbers, any number of axes).
+
+    Args:
+        prediction, target: the arrays.
+        block_voxels: about how many voxels are in memory at once; the sums are the same for any number.
 
     Raises:
         EvaluationError: the shapes differ.
     """
     _same_shape(prediction, target)
     total = PairSums()
-    for rows in _slabs(target.shape):
+    for rows in _slabs(target.shape, block_voxels):
         p = np.asarray(prediction[rows], dtype=np.float64)
         t = np.asarray(target[rows], dtype=np.float64)
         if p.size:
@@ -171,7 +177,11 @@ def nrmse(
 
 
 def ssim(
-    prediction: NDArray[np.generic], target: NDArray[np.generic], *, data_range: float | None = None
+    prediction: NDArray[np.generic],
+    target: NDArray[np.generic],
+    *,
+    data_range: float | None = None,
+    block_voxels: int = _BLOCK_VOXELS,
 ) -> float:
     """Mean structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004), with that paper's settings.
 
@@ -185,6 +195,7 @@ def ssim(
         prediction, target: one channel of one image, space axes only, of one shape. Along axes shorter than 11 voxels
             (a few z planes) no window fits: each plane is taken by itself, and the mean is over planes.
         data_range: L; default max(target) - min(target).
+        block_voxels: about how many voxels are in memory at once.
     Returns:
         In [-1, 1]; NaN when no axis has 11 voxels or L is not above 0.
     """
@@ -198,15 +209,17 @@ def ssim(
     short = [axis for axis in range(target.ndim) if axis not in long]
     p, t = (np.transpose(a, short + long) for a in (prediction, target))
     lead = t.shape[: len(short)]
-    planes = [_ssim_of_planes(p[i], t[i], span) for i in np.ndindex(*lead)]
+    planes = [_ssim_of_planes(p[i], t[i], span, block_voxels) for i in np.ndindex(*lead)]
     return float(np.mean(planes))
 
 
-def _ssim_of_planes(p: NDArray[np.generic], t: NDArray[np.generic], data_range: float) -> float:
+def _ssim_of_planes(
+    p: NDArray[np.generic], t: NDArray[np.generic], data_range: float, block_voxels: int
+) -> float:
     """Mean SSIM of one image whose axes are all long enough, block by block."""
     radius = SSIM_WINDOW // 2
     total, count = 0.0, 0
-    for block in _overlapping_blocks(t.shape, radius):
+    for block in _overlapping_blocks(t.shape, radius, block_voxels):
         similarity = _ssim_map(
             np.asarray(p[block], dtype=np.float64), np.asarray(t[block], dtype=np.float64), data_range
         )
@@ -250,19 +263,21 @@ def _slab_sums(p: NDArray[np.float64], t: NDArray[np.float64]) -> PairSums:
     )
 
 
-def _slabs(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Slices of the first axis, each about `_BLOCK_VOXELS` large."""
+def _slabs(shape: tuple[int, ...], block_voxels: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of the first axis, each about `block_voxels` large."""
     if not shape:
         yield ()
         return
-    rows = max(1, _BLOCK_VOXELS // max(1, math.prod(shape[1:])))
+    rows = max(1, block_voxels // max(1, math.prod(shape[1:])))
     for start in range(0, shape[0], rows):
         yield (slice(start, start + rows),)
 
 
-def _overlapping_blocks(shape: tuple[int, ...], margin: int) -> Iterator[tuple[slice, ...]]:
-    """Blocks of about `_BLOCK_VOXELS` whose parts `margin` inside are disjoint and cover all that lies `margin` inside."""
-    edge = max(4 * margin, round(_BLOCK_VOXELS ** (1 / len(shape))))
+def _overlapping_blocks(
+    shape: tuple[int, ...], margin: int, block_voxels: int
+) -> Iterator[tuple[slice, ...]]:
+    """Blocks of about `block_voxels` whose parts `margin` inside are disjoint and cover all that lies `margin` inside."""
+    edge = max(4 * margin, round(block_voxels ** (1 / len(shape))))
     spans = [
         [
             slice(start - margin, min(start + edge, size - margin) + margin)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.comparison import Evaluation
 from im2im_zoo.evaluation.curves import Curve, curve_svg
-from im2im_zoo.evaluation.files import write_atomically
+from im2im_zoo.evaluation.files import write_file
 from im2im_zoo.evaluation.instance_evaluation import POOLED
 from im2im_zoo.evaluation.panels import Panel, Rendered, render, scale_bar
 from im2im_zoo.evaluation.plots import png_bytes
@@ -144,7 +144,7 @@ def write_report(path: str | Path, report: Report) -> Path:
     Raises:
         EvaluationError: a panel that cannot be drawn, a link that is not relative, a folder that cannot be written.
     """
-    return write_atomically(Path(path), report_html(report).encode("utf-8"))
+    return write_file(Path(path), report_html(report).encode("utf-8"))
 
 
 def report_html(report: Report) -> str:

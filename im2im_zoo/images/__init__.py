@@ -1,13 +1,17 @@
-"""Images as lazy xarray: open and write OME-Zarr, OME-TIFF, TIFF, `.npy`, PNG; the rest is read through bioio, zarrs on the web over https."""
+"""Images as lazy xarray: open and write OME-Zarr, OME-TIFF, TIFF, `.npy`, PNG; others are read through bioio, zarrs on the web over https.
+
+Each file format is a class in `im2im_zoo.images.formats`; see docs/adding-a-format.md.
+"""
 
 from im2im_zoo.images.address import Address, Place, as_place
+from im2im_zoo.images.formats.ome_zarr.plate import plate_images
+from im2im_zoo.images.formats.ome_zarr.read import web_state
 from im2im_zoo.images.joined import join_channels, sources_of
 from im2im_zoo.images.memory import memory_image
 from im2im_zoo.images.metadata import pixel_size_um
 from im2im_zoo.images.names import stem_of
-from im2im_zoo.images.ome_zarr import web_state
-from im2im_zoo.images.open import ImageSuffixes, image_suffixes, open_image, select_channels
-from im2im_zoo.images.plate import plate_images
+from im2im_zoo.images.open import open_image, select_channels
+from im2im_zoo.images.registry import ImageSuffixes, format_of, image_formats, image_suffixes, is_image_file
 from im2im_zoo.images.write import create_image, write_image
 from im2im_zoo.images.writer import ImagePart, ImageWriter
 
@@ -19,7 +23,10 @@ __all__ = [
     "Place",
     "as_place",
     "create_image",
+    "format_of",
+    "image_formats",
     "image_suffixes",
+    "is_image_file",
     "join_channels",
     "memory_image",
     "open_image",

@@ -1,4 +1,4 @@
-"""Where an image is: a path, or the address of an OME-Zarr on the web. Fetches nothing."""
+"""Paths of images, and addresses of OME-Zarrs on the web. Fetches nothing."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Address(PurePosixPath):
-    """The address of a zarr, `https://host/image.ome.zarr`: its name, its parents and what is below it are those of a path."""
+    """Address of a zarr, `https://host/image.ome.zarr`, with the name, parents and joining of a path."""
 
     __slots__ = ()
 
@@ -24,10 +24,10 @@ Place: TypeAlias = Path | Address
 
 
 def as_place(source: str | Path | Address) -> Place:
-    """The path, or the address if it is one.
+    """Return the source as an address if it is one, else as a path.
 
     Raises:
-        ImageError: an address that nothing is read from: neither https nor http of this machine, or with a query.
+        ImageError: the address is neither https nor http of this machine, or has a query.
     """
     if isinstance(source, Path | Address):
         return source
@@ -35,7 +35,7 @@ def as_place(source: str | Path | Address) -> Place:
         return Path(source)
     if not may_be_fetched(source, local_http=True):
         raise ImageError(
-            f"{source}: only https addresses are read (s3:// and gs:// have one, too; http is of this machine alone): give that, or "
+            f"{source}: only https addresses are read (s3:// and gs:// have one, too; http only of this machine): give that, or "
             "download the image"
         )
     if "?" in source or "#" in source:

@@ -1,17 +1,26 @@
-"""Output that appears at its path only when it is complete, and errors of the disk in words. Knows no format."""
+"""Where an image may be written, and errors of the disk as messages with a remedy."""
 
 import errno
-import os
-import secrets
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from im2im_zoo.core.atomic import discard, hidden_sibling, move_into_place, sync_everything
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.labels_group import image_of_label
-from im2im_zoo.images.zarr_contents import is_zarr
+from im2im_zoo.images.registry import is_marked_folder
+
+__all__ = [
+    "KeptError",
+    "check_target",
+    "check_work",
+    "commit",
+    "discard",
+    "hidden_path",
+    "sync_everything",
+    "writing_errors",
+]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -21,22 +30,22 @@ def check_target(path: Path, *, folder: bool, overwrite: bool) -> None:
 
     Args:
         path: where the output is to appear.
-        folder: whether the output is a folder (zarr).
+        folder: whether the output is a folder.
         overwrite: whether something of the same kind may be replaced.
 
     Raises:
-        ImageError: it exists and may not be replaced, or its folder is missing.
+        ImageError: the path exists and may not be replaced, or its folder is missing.
     """
-    # The group of labels is made at the end, and what it is made in was looked at before.
+    # The group of labels is created at the end, and its image was checked before.
     if not path.parent.is_dir() and image_of_label(path) is None:
         raise ImageError(f"{path}: the folder {path.parent} does not exist; create it first")
     if not path.exists():
         return
     if not overwrite:
-        raise ImageError(f"{path}: exists already; choose another path, or say overwrite")
-    # A mistyped path must not cost a person's folder.
-    if path.is_dir() and not is_zarr(path):
-        raise ImageError(f"{path}: is a folder which is no zarr, and is not replaced; choose another path")
+        raise ImageError(f"{path}: exists already; choose another path, or pass overwrite=True")
+    # A mistyped path must not cost a user's folder.
+    if path.is_dir() and not is_marked_folder(path):
+        raise ImageError(f"{path}: is a folder which is no image, and is not replaced; choose another path")
     if path.is_dir() != folder:
         raise ImageError(
             f"{path}: is a {'folder' if path.is_dir() else 'file'} and would become the other; choose another path"
@@ -44,10 +53,10 @@ def check_target(path: Path, *, folder: bool, overwrite: bool) -> None:
 
 
 def check_work(work: Path, path: Path) -> None:
-    """Refuse a place to work in from which the output could not be moved to its path in one step.
+    """Refuse a place for unfinished output from which it could not be moved to its path in one step.
 
     Raises:
-        ImageError: its folder is missing, or on another disk.
+        ImageError: the folder of `work` is missing, or on another disk.
     """
     if not work.parent.is_dir():
         raise ImageError(f"{work}: the folder {work.parent} does not exist; create it first")
@@ -56,100 +65,43 @@ def check_work(work: Path, path: Path) -> None:
 
 
 def hidden_path(path: Path, word: str) -> Path:
-    """A hidden sibling that nobody else uses, on the same file system so that it can be renamed.
+    """Return a hidden sibling of a path that nobody else uses, on the same file system so that it can be renamed.
 
-    That of a label image is beside the whole image, in which nothing may be seen before it is complete.
+    That of a label image is beside the whole image, in which nothing may appear before it is complete.
     """
     image = image_of_label(path)
-    near = path if image is None else image.with_name(f"{image.name}.{path.name}")
-    return near.with_name(f".{near.name}.{word}-{os.getpid()}-{secrets.token_hex(3)}")
-
-
-def make_whole(path: Path, make: Callable[[Path], None]) -> None:
-    """Make a file or folder such that whatever is found at its path, even after a power cut, was made to the end."""
-    partial = hidden_path(path, "begun")
-    try:
-        make(partial)
-        for folder, _, files in os.walk(partial):
-            for file in files:
-                _sync(Path(folder, file))
-            _sync(Path(folder))
-        if partial.is_file():
-            _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
-    except BaseException:
-        discard(partial)
-        raise
+    return hidden_sibling(path if image is None else image.with_name(f"{image.name}.{path.name}"), word)
 
 
 def commit(partial: Path, path: Path, *, folder: bool, overwrite: bool, durable: bool = False) -> None:
-    """Let the finished output appear at its path.
+    """Move a finished output to its path.
 
     Args:
-        partial: where it is.
-        path: where it is to be.
-        folder: whether it is one.
+        partial: the output.
+        path: where it appears.
+        folder: whether it is a folder.
         overwrite: whether something of the same kind may be replaced.
         durable: return only when a power cut cannot undo it. What is in the output must be on the disk before.
 
     Raises:
-        ImageError: what is there by now may not be replaced; the finished output is kept and named.
+        KeptError: what is there by now may not be replaced; the finished output is kept, and named.
     """
     try:
         check_target(path, folder=folder, overwrite=overwrite)
     except ImageError as error:
         raise KeptError(
-            f"{error} (it came there meanwhile); the finished output is kept at {partial}"
+            f"{error} (it appeared there meanwhile); the finished output is kept at {partial}"
         ) from error
-    if not folder or not path.exists():
-        partial.replace(path)
-    else:
-        # A folder cannot be replaced in one step: the old one steps aside, and back if the new one cannot come.
-        aside = hidden_path(path, "replaced")
-        path.replace(aside)
-        try:
-            partial.replace(path)
-        except BaseException:
-            aside.replace(path)
-            raise
-        shutil.rmtree(aside)
-    if durable:
-        _sync(path.parent)
-
-
-def sync_everything() -> None:
-    """Have the system write what it holds to the disks. Windows has no such call."""
-    if hasattr(os, "sync"):
-        os.sync()
-
-
-def _sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk."""
-    if sys.platform == "win32":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    move_into_place(partial, path, durable=durable, aside=hidden_path(path, "replaced"))
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest folder above it that exists."""
     return path if path.exists() else _existing(path.parent)
 
 
 class KeptError(ImageError):
-    """A finished output that could not take its place and must not be removed."""
-
-
-def discard(partial: Path) -> None:
-    """Remove an output that is not finished."""
-    if partial.is_dir():
-        shutil.rmtree(partial, ignore_errors=True)
-    else:
-        partial.unlink(missing_ok=True)
+    """A finished output that could not be moved to its path and must not be removed."""
 
 
 @contextmanager
@@ -174,6 +126,6 @@ def writing_errors(path: Path, needed_bytes: int) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ImageError(
-                f"{path}: may not be written there ({error.strerror}); choose another folder"
+                f"{path}: cannot be written there ({error.strerror}); choose another folder"
             ) from error
         raise ImageError(f"{path}: cannot be written: {error}") from error

@@ -1,4 +1,4 @@
-"""Several images of the same place as one: their channels one after the other, named. Lazy; processes nothing."""
+"""Joining the channels of several images of the same place, lazily."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ PIXEL_TOLERANCE = 0.01
 
 
 def join_channels(images: Sequence[xr.DataArray], names: Sequence[str]) -> xr.DataArray:
-    """One image of all channels, of the type that holds the values of all.
+    """Return one image of all channels, of the type that holds the values of all.
 
     Args:
-        images: lazy, of the same axes but for the channel, in any order; one without that axis is one channel.
+        images: lazy, of the same axes except the channel, in any order; one without that axis is one channel.
         names: of each image, after which channels are called that have no name of their own, or share it.
 
     Returns:
@@ -45,13 +45,13 @@ def join_channels(images: Sequence[xr.DataArray], names: Sequence[str]) -> xr.Da
 
 
 def sources_of(image: xr.DataArray) -> tuple[str, ...]:
-    """The files that an image is of, or addresses: one, several if it was joined, none if it is known from nowhere."""
+    """Return the files or addresses of an image: one, several if it was joined, none for an image in memory."""
     known = image.attrs.get("sources", (image.attrs["source"],) if "source" in image.attrs else ())
     return tuple(map(str, known))
 
 
 def _channel_names(images: Sequence[xr.DataArray], names: Sequence[str]) -> list[str]:
-    """The channels' own names where they have some and share none; else those of the images, numbered if they have several."""
+    """Return the channels' own names where no two share one; else those of the images, numbered if they have several."""
     own = [
         [str(n) for n in image["channel"].values]
         if "channel" in image.coords
@@ -79,14 +79,15 @@ def _check_alike(images: Sequence[xr.DataArray], axes: Sequence[str]) -> None:
     if any(size != sizes[0] for size in sizes):
         lines = [f"{_name(i)}: {size}" for i, size in zip(images, sizes, strict=True)]
         raise ImageError(
-            "images whose channels are to be joined have other sizes; crop or resample one:\n" + _lines(lines)
+            "images whose channels are to be joined have different sizes; crop or resample one:\n"
+            + _lines(lines)
         )
     for axis in axes:
         known = {n: size for n, i in enumerate(images) if (size := pixel_size_um(i).get(axis))}
         if known and max(known.values()) - min(known.values()) > PIXEL_TOLERANCE * max(known.values()):
             lines = [f"{_name(images[n])}: {size:g} µm" for n, size in known.items()]
             raise ImageError(
-                f"images whose channels are to be joined have other pixel sizes along {axis}; register them, or correct the one that "
+                f"images whose channels are to be joined have different pixel sizes along {axis}; register them, or correct the one that "
                 "is wrong:\n" + _lines(lines)
             )
 
@@ -101,7 +102,7 @@ def _lines(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
-    """The voxels of images one behind the other along their first axis; of those that are not asked for, nothing is read."""
+    """Voxels of images one behind the other along their first axis, a `Source`; only the images that are needed are read."""
 
     images: tuple[xr.DataArray, ...]
 

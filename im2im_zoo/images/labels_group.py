@@ -1,27 +1,28 @@
-"""Label images within an OME-Zarr: `cells.ome.zarr/labels/nuclei`. Knows where they are and lists them; writes no voxel."""
+"""Label images within an OME-Zarr: `cells.ome.zarr/labels/nuclei`. Finds and lists them; writes no voxel."""
 
 from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.zarr_contents import is_zarr
-
-# Files beside the label images, which are what their names say.
-_OTHER_SUFFIXES = (".tif", ".tiff", ".npy", ".png")
+from im2im_zoo.images.formats.ome_zarr.contents import is_zarr
+from im2im_zoo.images.registry import format_of, is_folder_path
 
 
 def image_of_label(path: Path) -> Path | None:
-    """The OME-Zarr that a path is a label image of, or None if it is not the path of one."""
+    """Return the OME-Zarr that a path is a label image of; None if it is the path of something else."""
     image = path.parent.parent
-    within = path.parent.name == "labels" and not path.name.lower().endswith(_OTHER_SUFFIXES)
-    return image if within and (is_zarr(image) or image.name.lower().endswith(".zarr")) else None
+    if path.parent.name != "labels" or not (is_zarr(image) or is_folder_path(image)):
+        return None
+    # A file beside the label images is what its name says.
+    own = format_of(path, "write")
+    return image if own is None or own.is_folder else None
 
 
 def version_of_image(image: Path) -> str:
-    """The version of the OME-Zarr that labels are to be put into.
+    """Return the version of the OME-Zarr that labels are to be put into.
 
     Raises:
-        ImageError: it is not there, or no image.
+        ImageError: the OME-Zarr is missing, or no image.
     """
     import zarr
 
@@ -38,7 +39,7 @@ def version_of_image(image: Path) -> str:
 
 
 def make_labels_group(image: Path) -> None:
-    """Make the group of an image's labels, if it is missing. Nothing of the image itself is changed."""
+    """Create the group of an image's labels, if it is missing. Nothing of the image itself is changed."""
     import zarr
 
     if not is_zarr(image / "labels"):
@@ -48,7 +49,7 @@ def make_labels_group(image: Path) -> None:
 
 
 def list_label(path: Path) -> None:
-    """Add a label image that is in its place to the list of its group."""
+    """Add a label image that is at its path to the list of its group."""
     import zarr
 
     group = zarr.open_group(path.parent, mode="r+")
@@ -66,6 +67,6 @@ def _set_names(image: Path, group: Any, names: list[str]) -> None:
 
 
 def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The OME metadata: under "ome" since 0.5, at the top before."""
+    """Return the OME metadata: under "ome" since 0.5, at the top before."""
     inner = attributes.get("ome")
     return inner if isinstance(inner, dict) else attributes

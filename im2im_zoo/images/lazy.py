@@ -25,7 +25,7 @@ Key = tuple[int | slice, ...]
 
 
 class Source(Protocol):
-    """The voxels of one image in a file.
+    """Voxels of one image in a file.
 
     One that can only decode whole chunks has their shape as `chunks`, so that readers keep to them.
     """
@@ -38,7 +38,7 @@ class Source(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
     def read(self, key: Key) -> NDArray[Any]:
-        """The region at a key of integers and slices with positive steps, in memory."""
+        """Return the region at a key of integers and slices with positive steps, in memory."""
         ...
 
 
@@ -46,7 +46,7 @@ class Source(Protocol):
 class MappedSource:
     """Uncompressed voxels that lie in one piece in a file: `.npy`, and most TIFFs that are written by programs.
 
-    The file is mapped for each read anew, so that pages which were read do not stay in the process's memory.
+    The file is mapped anew for each read, so that pages which were read do not stay in the process's memory.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class MappedSource:
 
 @dataclass(frozen=True, slots=True)
 class ExpandedSource:
-    """Another source with axes of length 1 put in. (xarray's own `expand_dims` would read all voxels.)
+    """Another source with axes of length 1 inserted. (xarray's own `expand_dims` would read all voxels.)
 
     Attributes:
         source: what is read.
@@ -108,14 +108,14 @@ class ExpandedSource:
 
 
 class OpenedSource:
-    """Voxels behind something that has to be opened first; it is opened at the first read, once a process.
+    """Voxels of a file that has to be opened; it is opened at the first read, once a process.
 
     Args:
         path: the file, for messages.
         shape, dtype: of the voxels.
         opener: importable function of `arguments` that gives an array which is indexed by a key, and a
             function that closes it.
-        chunks: what is decoded at once.
+        chunks: voxels that are decoded at once.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class OpenedSource:
 
 
 class LazyArray(BackendArray):
-    """A source as xarray wants it: every kind of index is answered with the smallest box around it."""
+    """A source for xarray: every kind of index reads the smallest box around it."""
 
     __slots__ = ("dtype", "shape", "source")
 
@@ -192,12 +192,12 @@ class LazyArray(BackendArray):
         except Exception as error:
             raise ImageError(
                 f"{self.source.path}: cannot read the region {_key_text(plain)}: {type(error).__name__}: {error}; "
-                "the file is damaged, cut short, or was changed or removed while it was open: copy or export it anew"
+                "the file is damaged, cut short, or was changed or removed while it was open: copy or export it again"
             ) from error
 
 
 def lazy_image(source: Source, dims: tuple[str, ...]) -> xr.DataArray:
-    """The voxels as a DataArray that reads nothing until it is asked for a region; its `encoding` tells the chunks."""
+    """Return the voxels as a DataArray that reads nothing until a region is needed; its `encoding` has the chunks."""
     image = xr.DataArray(xr.Variable(dims, indexing.LazilyIndexedArray(LazyArray(source))))
     chunks = getattr(source, "chunks", None)
     if chunks is not None:

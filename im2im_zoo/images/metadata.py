@@ -1,4 +1,4 @@
-"""What an image file says of itself beyond its voxels, and lengths and times in one unit each. Reads no file."""
+"""Metadata of an image file, and conversion of lengths and times to one unit each. Reads no file."""
 
 import json
 import math
@@ -37,10 +37,10 @@ _SECONDS = {
 
 @dataclass(frozen=True, slots=True)
 class ImageMetadata:
-    """What a file states.
+    """Metadata that a file states.
 
     Attributes:
-        axes: names in the file's order; None where the file leaves one unsaid, so that they must be declared.
+        axes: names in the file's order; None where the file does not state them all, so that they must be declared.
         axes_stated_by: what states them, for messages: "its OME-XML".
         pixel_size_um: space axis -> micrometres between voxels; only those that are known.
         translation_um: space axis -> micrometres of the first voxel's centre; only those that are stated.
@@ -61,31 +61,31 @@ class ImageMetadata:
 
 
 def micrometres(value: object, unit: object) -> float | None:
-    """A length in micrometres, or None if it is no length: an unknown unit, not a number."""
+    """Return a length in micrometres, or None if it is no length: an unknown unit, not a number."""
     metres = _factor(_METRES, unit)
     number = as_number(value)
     return None if metres is None or number is None else _tidy(number * (metres / 1e-6))
 
 
 def seconds(value: object, unit: object) -> float | None:
-    """A duration in seconds, or None if it is none: an unknown unit, not a number."""
+    """Return a duration in seconds, or None if it is none: an unknown unit, not a number."""
     factor = _factor(_SECONDS, unit)
     number = as_number(value)
     return None if factor is None or number is None else _tidy(number * factor)
 
 
 def positive(value: float | None) -> float | None:
-    """The value if it can be a spacing (finite, above zero), else None."""
+    """Return the value if it can be a spacing (finite, above zero), else None."""
     return value if value is not None and math.isfinite(value) and value > 0 else None
 
 
 def known(**values: float | None) -> dict[str, float]:
-    """Those of the values that are known."""
+    """Return those of the values that are known."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def as_number(value: object) -> float | None:
-    """A number from a number or its text, or None."""
+    """Return a number from a number or its text, or None."""
     if isinstance(value, str | int | float):
         try:
             number = float(value)
@@ -96,13 +96,13 @@ def as_number(value: object) -> float | None:
 
 
 def names_or_none(names: Sequence[object], count: int) -> tuple[str, ...] | None:
-    """Channel names if there is one for each of `count` channels and none is empty, else None."""
+    """Return channel names if there is one for each of `count` channels and none is empty, else None."""
     words = tuple("" if name is None else str(name).strip() for name in names)
     return words if len(words) == count and all(words) else None
 
 
 def provenance(text: object) -> dict[str, Any]:
-    """What im2im_zoo wrote into a text field of a file as JSON, or nothing if the text is something else."""
+    """Return the provenance that im2im_zoo wrote into a text field of a file as JSON; {} if the text is something else."""
     if not isinstance(text, str) or ATTRIBUTES_KEY not in text:
         return {}
     try:
@@ -114,7 +114,7 @@ def provenance(text: object) -> dict[str, Any]:
 
 
 def pixel_size_um(image: xr.DataArray) -> dict[str, float]:
-    """Micrometres between voxels for the image's space axes, only those that are known.
+    """Return the micrometres between voxels for the image's space axes, only those that are known.
 
     Args:
         image: any image of `open_image`, or any array whose `attrs` carry `pixel_size_um`.
@@ -124,7 +124,7 @@ def pixel_size_um(image: xr.DataArray) -> dict[str, float]:
 
 
 def _factor(table: Mapping[str, float], unit: object) -> float | None:
-    """The unit's factor, however it is spelt: "Micrometre", "microns", ImageJ's escaped micro sign."""
+    """Return the unit's factor, however it is spelt: "Micrometre", "microns", ImageJ's escaped micro sign."""
     word = (
         str(unit or "")
         .strip()
@@ -138,5 +138,5 @@ def _factor(table: Mapping[str, float], unit: object) -> float | None:
 
 
 def _tidy(value: float) -> float:
-    """Without the noise of a unit's conversion: 0.1 mm is 100 µm, not 100.00000000000001."""
+    """Round off the noise of a unit's conversion: 0.1 mm is 100 µm, not 100.00000000000001."""
     return float(f"{value:.12g}")

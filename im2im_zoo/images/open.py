@@ -1,10 +1,10 @@
-"""Opening an image: which reader, which axes, which channels. Reads no voxel."""
+"""Opening an image: its format, axes and channels. Reads no voxel."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,23 +14,7 @@ from im2im_zoo.core.errors import AxesError, Im2ImError, ImageError
 from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.lazy import ExpandedSource, Source, lazy_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
-
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
-ZARR_SUFFIXES = (".ome.zarr", ".zarr")
-RASTER_SUFFIXES = (".png", ".jpg", ".jpeg")
-
-
-class ImageSuffixes(NamedTuple):
-    """Endings of file names, for messages and for finding files."""
-
-    readable: tuple[str, ...]
-    writable: tuple[str, ...]
-
-
-def image_suffixes() -> ImageSuffixes:
-    """Which endings are read and written. Any other is tried with bioio, if it is installed."""
-    written = (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", ".png")
-    return ImageSuffixes((*written, ".btf", ".tf8", ".jpg", ".jpeg"), written)
+from im2im_zoo.images.registry import format_of, format_to_open
 
 
 def open_image(
@@ -68,12 +52,13 @@ def open_image(
 
 
 def is_zarr_path(path: Path) -> bool:
-    """Whether a path is, or is to become, a zarr folder, by its name."""
-    return path.name.lower().endswith(ZARR_SUFFIXES)
+    """Return whether a path is, or becomes, an image that label images can be put into, by its name."""
+    found = format_of(path, "write")
+    return found is not None and found.holds_labels
 
 
 def _split(source: str | Place) -> tuple[Place, int | None]:
-    """The place, and the number of the image within it."""
+    """Return the place, and the number of the image within it."""
     path = as_place(source)
     if isinstance(path, Address):
         return path, None
@@ -85,24 +70,21 @@ def _split(source: str | Place) -> tuple[Place, int | None]:
 
 
 def _read(path: Place, index: int | None) -> tuple[Source, ImageMetadata]:
-    """What the reader for this file gives, every failure as an ImageError that names the file."""
+    """Return what the format's `open` does, every failure as an ImageError that names the file."""
     try:
-        if isinstance(path, Address):
-            from im2im_zoo.images.ome_zarr import read_ome_zarr
-
-            return read_ome_zarr(path)
-        _check_file(path)
-        return _dispatch(path, index)
+        if not isinstance(path, Address):
+            _check_file(path)
+        return _open(path, index)
     except Im2ImError:
         raise
     except PermissionError as error:
         raise ImageError(
-            f"{path}: may not be read: ask for the right to read it ({error.strerror})"
+            f"{path}: cannot be read ({error.strerror}): ask for the permission to read it"
         ) from error
     except Exception as error:
         raise ImageError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); it may be damaged, cut short, or of another "
-            "format than its name says: copy or export it anew"
+            "format than its name says: copy or export it again"
         ) from error
 
 
@@ -111,30 +93,16 @@ def _check_file(path: Path) -> None:
         near = "" if path.parent.exists() else f" (nor is its folder {path.parent})"
         raise ImageError(f"{path}: there is no such file{near}; check the path")
     if path.is_file() and path.stat().st_size == 0:
-        raise ImageError(f"{path}: is empty (0 bytes): copy or export it anew")
+        raise ImageError(f"{path}: is empty (0 bytes): copy or export it again")
 
 
-def _dispatch(path: Path, index: int | None) -> tuple[Source, ImageMetadata]:
-    from im2im_zoo.images.bioio import read_with_bioio
-    from im2im_zoo.images.ome_zarr import read_ome_zarr
-    from im2im_zoo.images.raster import read_npy, read_raster
-    from im2im_zoo.images.tiff import read_tiff
-    from im2im_zoo.images.zarr_contents import is_zarr
-
-    name = path.name.lower()
-    if path.is_dir():
-        if not is_zarr(path) and not is_zarr_path(path):
-            raise ImageError(f"{path}: is a folder and no OME-Zarr; name one image file in it")
-        return read_ome_zarr(path)
-    if name in ("zarr.json", ".zgroup", ".zarray", ".zattrs"):
-        raise ImageError(f"{path}: is a part of a zarr; give its folder {path.parent}")
-    if name.endswith(TIFF_SUFFIXES):
-        return read_tiff(path, index)
-    if index is not None and name.endswith((*RASTER_SUFFIXES, ".npy")):
-        raise ImageError(f"{path}: holds one image; leave out '#{index}'")
-    if name.endswith(RASTER_SUFFIXES):
-        return read_raster(path)
-    return read_npy(path) if name.endswith(".npy") else read_with_bioio(path, index)
+def _open(path: Place, number: int | None) -> tuple[Source, ImageMetadata]:
+    image_format = format_to_open(path)
+    if isinstance(path, Address):
+        return image_format.open_address(path)
+    if number is not None and not image_format.several:
+        raise ImageError(f"{path}: holds one image; leave out '#{number}'")
+    return image_format.open(path, number)
 
 
 def _axes(
@@ -165,7 +133,7 @@ def _axes(
 
 
 def _with_named_channel(stated: tuple[AxisName, ...], metadata: ImageMetadata) -> tuple[AxisName, ...]:
-    """The axes, with that of a single channel that the shape leaves out but the file names: its name is not lost."""
+    """Return the axes, with that of a single channel that the shape leaves out but the file names, so that its name is kept."""
     if "channel" not in metadata.singletons or metadata.channel_names is None:
         return stated
     at = 1 if stated[:1] == ("time",) else 0
@@ -175,7 +143,7 @@ def _with_named_channel(stated: tuple[AxisName, ...], metadata: ImageMetadata) -
 def _with_singletons(
     voxels: Source, metadata: ImageMetadata, dims: tuple[AxisName, ...]
 ) -> tuple[Source, ImageMetadata]:
-    """Put in those axes of length 1 that the file states, its shape leaves out and `dims` has."""
+    """Insert those axes of length 1 that the file states, its shape leaves out and `dims` has."""
     if metadata.axes is None or len(dims) == len(voxels.shape):
         return voxels, metadata
     inserted = tuple(at for at, axis in enumerate(dims) if axis in metadata.singletons)
@@ -189,7 +157,7 @@ def _example(ndim: int) -> str:
 
 
 def _unchanged(dims: Sequence[AxisName], metadata: ImageMetadata, axis: str) -> bool:
-    """Whether an axis is the one that the file meant by this name, or the file did not say."""
+    """Return whether an axis is the one that the file means by this name, or the file does not say."""
     if axis not in dims:
         return False
     return metadata.axes is None or metadata.axes[list(dims).index(axis)] == axis  # type: ignore[arg-type]
@@ -215,7 +183,7 @@ def _names(dims: Sequence[AxisName], metadata: ImageMetadata) -> tuple[str, ...]
 
 
 def select_channels(path: Place, image: xr.DataArray, channels: Sequence[int | str]) -> xr.DataArray:
-    """Some channels of an image, in the given order, by name or by index from 0.
+    """Return some channels of an image, in the given order, by name or by index from 0.
 
     Raises:
         AxesError: it has no channels.

@@ -1,4 +1,4 @@
-"""Regions of an image that is written: what may be written where. Writes nothing."""
+"""Checks of the regions and blocks of an image that is written. Writes nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from im2im_zoo.core.errors import AxesError, ImageError
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What blocks must fit into; plain data that can be sent to other processes.
+    """Axes, shape and type that blocks must fit into; plain data that can be sent to other processes.
 
     Attributes:
         path: where the image appears, for messages.
@@ -34,11 +34,11 @@ class Frame:
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
     def key(self, region: Mapping[str, slice]) -> tuple[slice, ...]:
-        """The region as slices with start and stop in the order of `axes`; an axis that is left out is whole.
+        """Return the region as slices with start and stop in the order of `axes`; an axis that is left out is whole.
 
         Raises:
             AxesError: an axis that the image does not have.
-            ImageError: a region that is not within the image.
+            ImageError: the region is not within the image.
         """
         if unknown := sorted(set(region) - set(self.axes)):
             raise AxesError(
@@ -50,7 +50,7 @@ class Frame:
         )
 
     def block(self, block: NDArray[Any], key: tuple[slice, ...]) -> NDArray[Any]:
-        """A block that fits its region, in the image's dtype.
+        """Return a block that fits its region, in the image's dtype.
 
         Raises:
             ImageError: another shape, or values that the image cannot hold.
@@ -69,7 +69,7 @@ class Frame:
         return block.astype(self.dtype, copy=False)
 
     def in_file(self, key: tuple[slice, ...]) -> tuple[slice, ...]:
-        """A key in the file's order of axes."""
+        """Return a key in the file's order of axes."""
         return tuple(key[i] for i in self.order)
 
     def _span(self, axis: str, span: slice, size: int) -> slice:

@@ -1,4 +1,4 @@
-"""The protocol of an output image that is written region by region."""
+"""Protocol of an output image that is written region by region."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

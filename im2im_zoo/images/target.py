@@ -1,6 +1,6 @@
-"""What is to be written (`NewImage`) and how a format takes it (`Target`). Writes nothing itself."""
+"""Description of an image to be written (`NewImage`, `Storage`) and the protocols of its writers (`Target`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -47,12 +47,31 @@ class NewImage:
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
     def size(self, axis: str) -> int:
-        """Voxels along an axis, 1 if the image does not have it."""
+        """Return the voxels along an axis, 1 if the image does not have it."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
 
     def in_order(self, order: tuple[AxisName, ...]) -> tuple[AxisName, ...]:
-        """The image's axes, in the order of a format."""
+        """Return the image's axes, in the order of a format."""
         return tuple(axis for axis in order if axis in self.axes)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How voxels are stored; None is the format's default.
+
+    Attributes:
+        chunks: voxels that are stored together, in the order of the image's axes; they may exceed the image.
+        shards: voxels in one file, in the same order.
+        ome_zarr_version: "0.4" or "0.5".
+        reduced: blocks of the pyramid that an earlier run has written: level, number.
+        on_reduced: called with level and number after each block of the pyramid that is written.
+    """
+
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+    ome_zarr_version: str = "0.5"
+    reduced: Iterable[tuple[int, int]] = ()
+    on_reduced: Callable[[int, int], None] | None = None
 
 
 class RegionWriter(Protocol):
@@ -63,12 +82,12 @@ class RegionWriter(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
 class RegionPlace(Protocol):
-    """Where the voxels of a file in the making are: plain data that can be sent to other processes."""
+    """Location of the voxels of an unfinished file: plain data that can be sent to other processes."""
 
     def open(self) -> RegionWriter:
         """Open them for writing."""
@@ -76,7 +95,7 @@ class RegionPlace(Protocol):
 
 
 class Target(RegionWriter, Protocol):
-    """A file in the making: `create`, then `open`, any number of regions, `finish`; `close` at any time.
+    """An unfinished file: `create`, then `open`, any number of regions, `finish`; `close` at any time.
 
     Attributes:
         axes: in the format's order, in which keys and blocks are given.
@@ -87,19 +106,19 @@ class Target(RegionWriter, Protocol):
     chunks: tuple[int, ...]
 
     def create(self, partial: Path) -> None:
-        """Make the file, its voxels zero."""
+        """Create the file, its voxels zero."""
         ...
 
     def open(self, partial: Path) -> None:
-        """Open a file that `create` has made, now or in an earlier run.
+        """Open a file that `create` has created, now or in an earlier run.
 
         Raises:
-            ImageError: it is damaged, or of another image.
+            ImageError: the file is damaged, or of another image.
         """
         ...
 
     def place(self) -> RegionPlace:
-        """Where other processes may write to, once it is open."""
+        """Return the location for writers in other processes, once the file is open."""
         ...
 
     def mark(self, key: tuple[slice, ...]) -> None:
@@ -112,23 +131,23 @@ class Target(RegionWriter, Protocol):
 
 
 def check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to go on with a file that is not the one wanted.
+    """Refuse to resume writing into a file of another image.
 
     Raises:
-        ImageError: naming what differs.
+        ImageError: some values differ; the message lists them.
     """
     differing = [f"{k} {found.get(k)}, not {v}" for k, v in wanted.items() if found.get(k) != v]
     if differing:
         raise ImageError(
-            f"{path}: cannot be gone on with: it has {'; '.join(differing)}; remove it to start over, or write "
-            "what it was begun with"
+            f"{path}: cannot be resumed because it has {'; '.join(differing)}; remove it to start over, or use the "
+            "original settings"
         )
 
 
 def blocks(
     shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int, limit: int = 32 * 2**20
 ) -> Iterator[tuple[slice, ...]]:
-    """Regions that cover an image once, each of whole chunks and of at most `limit` bytes (or one chunk).
+    """Yield regions that cover an image once, each of whole chunks and of at most `limit` bytes (or one chunk).
 
     Args:
         shape, chunks: of the image, in voxels.

@@ -1,4 +1,4 @@
-"""The writer of an image that grows region by region, and its parts for other processes. Knows no format."""
+"""Writer of an image that grows region by region, and its parts for other processes. Knows no format."""
 
 import os
 import threading
@@ -11,13 +11,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.atomic import (
     KeptError,
     commit,
     discard,
     hidden_path,
-    make_whole,
     sync_everything,
     writing_errors,
 )
@@ -27,15 +27,15 @@ from im2im_zoo.images.target import NewImage, RegionPlace, RegionWriter, Target
 
 
 class ImageWriter:
-    """An image that is being written; made by `create_image`, used with `with`.
+    """Writer of an image, returned by `create_image` and used with `with`.
 
-    Leaving the `with` block normally completes the output and lets it appear at its path. Leaving it by an exception
-    removes what was written, or keeps it for a later run if `create_image` was told a place to work in. Regions may come
+    Leaving the `with` block normally completes the output and moves it to its path. Leaving it by an exception
+    removes what was written, or keeps it for a later run if `create_image` got `work`. Regions may come
     in any order, but must be disjoint; two threads or processes must not write to the same chunk at once. Voxels that are
     never written are zero.
 
-    What a kill or a power cut leaves. The place to work in is made whole under another name and renamed, so what is there
-    is a good start. A chunk (or shard) of an OME-Zarr is written under another name and renamed too: after a kill it is
+    After a kill or a power cut. The output at `work` is created under another name and renamed, so what is there
+    can be resumed. A chunk (or shard) of an OME-Zarr is written under another name and renamed too: after a kill it is
     whole, or as it was before. Voxels of TIFF and `.npy` are written in place: after a kill a region that was being
     written may be there in part. After a power cut, whatever was written since the last `os.sync()` may be missing, or
     cut short; all that was written before is there whole. So: record a region as done only after `write` has returned and
@@ -67,16 +67,16 @@ class ImageWriter:
         self.chunks = tuple(chunk_of[axis] for axis in image.axes)
 
     def write(self, region: Mapping[str, slice], block: NDArray[Any]) -> None:
-        """Write one region, and the blocks of the pyramid that are complete with it.
+        """Write one region, and the blocks of the pyramid that can be computed with it.
 
-        Threads may write at the same time, but wait for each other where the pyramid is made.
+        Threads may write at the same time, but wait for each other where the pyramid is computed.
 
         Args:
             region: axis -> slice; an axis that is left out is written from end to end.
             block: its voxels, in the writer's order of axes and of its dtype.
 
         Raises:
-            ImageError: a region out of the image, a block of another shape or dtype, or a disk that is full.
+            ImageError: the region is not within the image, the block has another shape or dtype, or the disk is full.
         """
         self._check_open()
         key = _write(self._frame, self._target, region, block)
@@ -85,13 +85,13 @@ class ImageWriter:
     def mark(self, region: Mapping[str, slice]) -> None:
         """Count a region as written: by another process (see `part`), or by an earlier run.
 
-        It is what the pyramid is made of on the way. What is never marked gets its pyramid at the end.
+        The pyramid is computed from marked regions as they come, and from the others at the end.
         """
         self._check_open()
         self._mark(self._frame.in_file(self._frame.key(region)))
 
     def part(self) -> "ImagePart":
-        """What another process needs to write regions of this image; it can be pickled. Tell the writer by `mark`."""
+        """Return a writer of regions for another process; it can be pickled. Report its regions by `mark`."""
         self._check_open()
         return ImagePart(self._frame, self._target.place())
 
@@ -101,7 +101,8 @@ class ImageWriter:
                 if not self._keep:
                     self._target.create(self._partial)
                 elif not self._partial.exists():
-                    make_whole(self._partial, self._target.create)
+                    with atomic_output(self._partial, durable=True) as begun:
+                        self._target.create(begun)
                 self._target.open(self._partial)
         except BaseException:
             self._abandon()
@@ -154,9 +155,9 @@ class ImageWriter:
 
 
 class ImagePart:
-    """Writes regions of an image that an `ImageWriter` of another process has open; made by `ImageWriter.part`.
+    """Writer of regions of an image that an `ImageWriter` of another process has open; see `ImageWriter.part`.
 
-    It can be pickled, and opens the image where and when it is first used. It makes nothing of the pyramid.
+    It can be pickled, and opens the image where and when it is first used. It writes nothing of the pyramid.
     """
 
     def __init__(self, frame: Frame, place: RegionPlace) -> None:
@@ -186,7 +187,7 @@ class ImagePart:
 def _write(
     frame: Frame, writer: RegionWriter, region: Mapping[str, slice], block: NDArray[Any]
 ) -> tuple[slice, ...]:
-    """Check and write a block; its key in the file's order."""
+    """Check and write a block; return its key in the file's order."""
     key = frame.key(region)
     values = frame.block(np.asarray(block), key)
     inner = frame.in_file(key)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.core.errors import EvaluationError
-from im2im_zoo.images.atomic import make_whole
 from im2im_zoo.objects.geojson import outlines
 from im2im_zoo.objects.table import object_table
 
@@ -59,7 +59,8 @@ def write_objects(
     check_objects_path(target, overwrite=overwrite)
     table = object_table(labels, image)
     try:
-        make_whole(target, lambda partial: _write(table, labels, partial, target.suffix.lower()))
+        with atomic_output(target, durable=True) as partial:
+            _write(table, labels, partial, target.suffix.lower())
     except OSError as error:
         raise EvaluationError(f"{target}: cannot be written: {error.strerror or error}") from error
     return len(table)

@@ -23,12 +23,13 @@ _CELL = 1024
 Ring = list[list[float]]
 
 
-def outlines(labels: xr.DataArray, table: "pd.DataFrame") -> Iterator[dict[str, Any]]:
-    """A GeoJSON feature an object and plane; what is in memory is a window of at most twice 1024 voxels, or one larger object.
+def outlines(labels: xr.DataArray, table: "pd.DataFrame", *, cell: int = _CELL) -> Iterator[dict[str, Any]]:
+    """A GeoJSON feature an object and plane; what is in memory is a window of at most twice `cell` voxels, or one larger object.
 
     Args:
         labels: as the table was made of, lazy or not.
         table: of `object_table`.
+        cell: voxels along y and x within which objects are read together; the features are the same for any number.
 
     Yields:
         Features with a Polygon, or a MultiPolygon of objects in several parts, with holes, in pixels: (0, 0) is the corner of the first
@@ -40,7 +41,7 @@ def outlines(labels: xr.DataArray, table: "pd.DataFrame") -> Iterator[dict[str, 
         where = dict(zip(outer, map(int, place), strict=True))
         one = labels.isel(where).transpose(*space)
         measured = {int(row["id"]): _measurements(row) for row in rows.to_dict("records")}
-        for region, ids in _windows(rows, space):
+        for region, ids in _windows(rows, space, cell):
             window = as_labels(one.isel(dict(zip(space, region, strict=True))).to_numpy(), "labels")
             corner = [r.start for r in region]
             if len(space) == 2:
@@ -133,10 +134,10 @@ def _area(ring: NDArray[np.float64]) -> float:
 
 
 def _windows(
-    rows: "pd.DataFrame", space: tuple[str, ...]
+    rows: "pd.DataFrame", space: tuple[str, ...], side: int
 ) -> Iterator[tuple[tuple[slice, ...], NDArray[np.int64]]]:
     """Regions that hold their objects whole, and the ids of these, sorted; objects that begin in one cell are read together."""
-    cell = tuple(_CELL if a != "z" else 64 for a in space)
+    cell = tuple(side if a != "z" else 64 for a in space)
     together: dict[tuple[int, ...], list[tuple[int, tuple[slice, ...]]]] = {}
     for label, box in boxes(rows, space):
         large = any(b.stop - b.start > c for b, c in zip(box, cell, strict=True))

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.resources import packaged_models
 from im2im_zoo.core.unzip import ZipLimits, extract_zip
+from im2im_zoo.engines import engines_of, is_runnable, weights_formats
 from im2im_zoo.package.rdf import describe_rdf, has_rdf, rdf_in, read_rdf
 from im2im_zoo.package.remote import fetch_package, is_address
-from im2im_zoo.package.weights_formats import WEIGHTS_FORMATS, library_of, why_none_runs
 
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
@@ -113,7 +113,7 @@ class Package:
     @property
     def weights(self) -> tuple[str, ...]:
         """The weight formats that can be run here and whose file is present, the preferred first."""
-        return tuple(f for f in WEIGHTS_FORMATS if self._is_present(f) and library_of(f) is not None)
+        return tuple(f for f in weights_formats() if self._is_present(f) and is_runnable(f))
 
     def weights_entry(self, weights_format: str) -> Any:
         """The spec's description of one weight format.
@@ -255,5 +255,32 @@ def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
     _ = package.before_rdf, package.outputs, package.grouping  # which are refused here if they are not valid
     if not package.weights:
         files = {name: str(package.weights_entry(name).source) for name in package.formats()}
-        raise PackageError(why_none_runs(source, files))
+        raise PackageError(_explain_no_weights(source, files))
     return package
+
+
+def _explain_no_weights(source: str, files: Mapping[str, str]) -> str:
+    """Return what a package lacks to be run here, in a sentence.
+
+    Args:
+        source: where the package is.
+        files: of its weights, by format; none of those that can be run here is there.
+    """
+    runnable = weights_formats()
+    missing = [file for name, file in files.items() if name in runnable and is_runnable(name)]
+    if missing:
+        return (
+            f"{source}: files are missing: {', '.join(missing)}; nothing is fetched from the network, so "
+            "download the complete package"
+        )
+    needed = [name for name in files if name in runnable]
+    if needed:
+        engine = engines_of(needed[0])[0]
+        return (
+            f"{source}: needs {engine.backend}, which runs its {', '.join(needed)} weights: pip install "
+            f"'im2im_zoo[{engine.extra}]'; ONNX or TorchScript weights would need nothing"
+        )
+    return (
+        f"{source}: its weights are of the format {', '.join(n for n in files if n not in runnable)}; "
+        f"this program runs {', '.join(runnable)}"
+    )

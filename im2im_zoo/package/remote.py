@@ -4,7 +4,6 @@ Files of which the RDF gives the SHA-256 are verified by it; a zip, if its addre
 cache afterwards, where a package is found again without its server.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from im2im_zoo.core.download import Policy, cache_folder, download
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.hashing import sha256_of
 
 _ZOO = "bioimage.io/"
 _SITE = re.compile(r"https://bioimage\.io/(?:#/)?(?:artifacts/|r/|.*[?&]id=)([\w-]+)/?$")
@@ -82,7 +82,7 @@ def _rdf_url(address: str, collection: str | None) -> str:
 def _assembled(url: str, rdf: Path, rules: Policy, cache: Path | None) -> Path:
     """The RDF in a folder with the files that it names, which are fetched from beside it."""
     content = rdf.read_bytes()
-    name = hashlib.sha256(url.encode() + b"\0" + content).hexdigest()[:32]
+    name = sha256_of(url.encode() + b"\0" + content)[:32]
     folder = (cache or cache_folder()) / "packages" / name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

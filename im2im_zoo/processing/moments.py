@@ -25,7 +25,12 @@ _AT_ONCE = 2**16
 
 
 def mean_and_std(
-    sources: Sequence[Source], reduced: Sequence[str], *, block_bytes: int, checkpoint: Checkpoint = NOT_KEPT
+    sources: Sequence[Source],
+    reduced: Sequence[str],
+    *,
+    block_bytes: int,
+    checkpoint: Checkpoint = NOT_KEPT,
+    max_bricks: int = _MAX_BRICKS,
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean and population standard deviation over the `reduced` axes of all sources together, in float64.
 
@@ -33,6 +38,7 @@ def mean_and_std(
         sources, reduced: see above.
         block_bytes: bound on the memory.
         checkpoint: where the walk over the one source is kept; that over several is not.
+        max_bricks: times values along the axes that stay, how many bricks an image is cut into at most; part of what the last bit is.
 
     Returns:
         Two arrays over the axes that are not reduced, with their positions as integer coordinates.
@@ -42,7 +48,7 @@ def mean_and_std(
     """
     kept = kept_sizes(sources, reduced)
     kept_at = checkpoint if len(sources) == 1 else NOT_KEPT
-    parts = [_brick_moments(source, kept, reduced, block_bytes, kept_at) for source in sources]
+    parts = [_brick_moments(source, kept, reduced, block_bytes, kept_at, max_bricks) for source in sources]
     n = np.concatenate([part[0] for part in parts])
     means = np.concatenate([part[1] for part in parts], axis=-1)
     squares = np.concatenate([part[2] for part in parts], axis=-1)
@@ -53,14 +59,14 @@ def mean_and_std(
     return over_kept(kept, sources, mean), over_kept(kept, sources, np.sqrt(variance))
 
 
-def _brick_shape(sizes: Mapping[str, int], values: int) -> dict[str, int]:
+def _brick_shape(sizes: Mapping[str, int], max_bricks: int) -> dict[str, int]:
     """Bricks along the reduced axes. Of the image's shape alone: never of its chunks or the block size."""
     shape = {a: min(size, _BRICK) if a in SPACE else 1 for a, size in sizes.items()}
 
     def count(axis: str) -> int:
         return -(-sizes[axis] // shape[axis])
 
-    while math.prod(count(a) for a in sizes) > max(1, _MAX_BRICKS // values):
+    while math.prod(count(a) for a in sizes) > max(1, max_bricks):
         widest = max(sizes, key=count)
         shape[widest] = min(sizes[widest], 2 * shape[widest])
     return shape
@@ -72,10 +78,11 @@ def _brick_moments(
     reduced: Sequence[str],
     block_bytes: int,
     checkpoint: Checkpoint,
+    max_bricks: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Of each brick: n (bricks,), mean and summed squared deviation (kept axes ..., bricks)."""
     sizes = {a: source.image.sizes[a] for a in reduced}
-    brick = _brick_shape(sizes, math.prod(kept.values()))
+    brick = _brick_shape(sizes, max_bricks // math.prod(kept.values()))
     grid = tuple(-(-sizes[a] // brick[a]) for a in reduced)
     n = np.ones(())
     for a in reduced:

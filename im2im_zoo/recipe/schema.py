@@ -11,7 +11,7 @@ from bioimageio.spec.model import v0_5 as spec
 from pydantic import Field, model_validator
 
 from im2im_zoo.core.axes import AxisName, space_axes
-from im2im_zoo.recipe.components import Component
+from im2im_zoo.recipe.components import Component, with_current_names
 from im2im_zoo.recipe.data import Data as Data
 from im2im_zoo.recipe.section import Axes, Section
 
@@ -158,6 +158,12 @@ class Recipe(Section):
     )
     seed: int = Field(default=0, ge=0, description="Seed of all that is random.")
     package: Package = Package()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_as_today(cls, content: Any) -> Any:
+        """Take the dotted paths of earlier releases for today's."""
+        return with_current_names(content)
 
     @model_validator(mode="after")
     def _sizes_match_the_axes(self) -> Self:

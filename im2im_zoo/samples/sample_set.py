@@ -1,6 +1,5 @@
 """A pair of registered images as train/ and val/ folders: where it is cut, and how it is written. No image of its own."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.images import write_image
 
 Array = NDArray[np.generic]
@@ -35,9 +35,12 @@ class SampleSet:
 
 
 def write_set(sample: SampleSet, name: str, folder: Path) -> None:
-    """Write `train/` and `val/`, each with the `images/`, `targets/` and `costs/` that it has, in one step: `folder` is whole or is not there."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    """Write `train/` and `val/`, each with the `images/`, `targets/` and `costs/` that it has, in one step."""
+    with atomic_output(folder) as partial:
+        _write_parts(sample, name, partial)
+
+
+def _write_parts(sample: SampleSet, name: str, partial: Path) -> None:
     axis, first = sample.held_out
     for number, (kind, array) in enumerate(zip(("images", "targets"), sample.pair(), strict=True)):
         image = xr.DataArray(array, dims=sample.axes[number])
@@ -55,7 +58,6 @@ def write_set(sample: SampleSet, name: str, folder: Path) -> None:
             for part, labels in (("train", train), ("val", held_out)):
                 counted = ~labels.isin(cut[cut > 0])
                 _write(counted.astype(np.uint8), partial / part / "costs" / f"{name}.ome.tif")
-    partial.rename(folder)
 
 
 def _write(image: xr.DataArray, path: Path) -> None:

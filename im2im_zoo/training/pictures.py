@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
+from im2im_zoo.core.atomic import atomic_output
+
 _SHOWN = 4
 _LOOKED_AT = 64
 
@@ -72,10 +74,8 @@ class Pictures(pl.Callback):
         arrays = {name: _shown(tensor) for name, tensor in (*self._patches.items(), ("output", output))}
         self._folder.mkdir(exist_ok=True)
         file = self._file(trainer.current_epoch if epoch is None else epoch)
-        partial = file.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with atomic_output(file) as partial, partial.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
-        partial.replace(file)
 
     def _file(self, epoch: int) -> Path:
         return self._folder / f"epoch_{epoch:05}.npz"

@@ -13,7 +13,6 @@ RUN/
 """
 
 import csv
-import hashlib
 import json
 import os
 import pickle
@@ -28,6 +27,7 @@ from typing import Any, Literal
 import torch
 
 from im2im_zoo.core.errors import TrainingError
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe
@@ -137,25 +137,11 @@ def network_weights(run: Run, allow_code: Collection[str] = ()) -> dict[str, tor
 
 def parent_of(run: Run) -> dict[str, str]:
     """What says which weights a run that starts from this one has started from: recipe, data and checkpoint."""
-    with run.checkpoint("best").open("rb") as file:
-        checkpoint = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "recipe": run.recipe.name,
         "data_sha256": run.provenance["data"]["sha256"],
-        "checkpoint_sha256": checkpoint,
+        "checkpoint_sha256": sha256(run.checkpoint("best")),
     }
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file as `write_text` does."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a file at once: it is the old one or the new one, never a part, also to another process."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
 
 
 def environment() -> list[str]:

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from im2im_zoo.core.atomic import write_json, write_text
 from im2im_zoo.core.errors import InterruptionError, TrainingError
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.cache.content_hashes import remembered
@@ -35,8 +36,6 @@ from im2im_zoo.training.run import (
     network_weights,
     open_run,
     parent_of,
-    write_json,
-    write_text,
 )
 from im2im_zoo.training.speed import Faster
 
@@ -110,7 +109,7 @@ def train(
         finally:
             data.teardown("fit")
             if first:
-                write_json(output / "provenance.json", provenance | state)
+                write_json(output / "provenance.json", provenance | state, indent=2)
     return open_run(output)
 
 
@@ -223,7 +222,7 @@ def _start(
     }
     if parent is not None:
         provenance["parent"] = dict(parent)
-    write_json(output / "provenance.json", provenance)
+    write_json(output / "provenance.json", provenance, indent=2)
     return provenance
 
 

@@ -59,7 +59,7 @@ def trained(
                 ]
             },
             "output": {"task": "regression"},
-            "trainer": {"max_epochs": 4, "accelerator": "cpu"},
+            "trainer": {"max_epochs": 24, "accelerator": "cpu"},
             "package": {"authors": [{"name": "Somebody"}]},
         },
         "a test",

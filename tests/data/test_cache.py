@@ -92,7 +92,8 @@ def test_statistics_are_taken_once(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("im2im_zoo.processing.pipeline._measure", refuse)
+    for measuring in ("mean_and_std", "quantiles"):
+        monkeypatch.setattr(f"im2im_zoo.processing.pipeline.{measuring}", refuse)
     assert torch.equal(epoch(data_of(folder, preprocessing=OF_IMAGE, cache="none")), first)
     with pytest.raises(AssertionError, match="measured again"):
         data_of(folder, preprocessing=WHOLE, cache="none")

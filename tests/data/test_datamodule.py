@@ -15,6 +15,7 @@ import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 
 from im2im_zoo.core.errors import ComponentError, DataError
+from im2im_zoo.data.cache.stored import Reader
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.dataset import EpochSampler
 from im2im_zoo.data.patches.patches import draw_patch
@@ -272,12 +273,12 @@ def test_a_cache_is_kept_and_filled_once(folder: Path, tmp_path: Path, recipe_fo
 
 
 def test_more_images_than_may_be_open_at_once_are_served(
-    folder: Path, data_of: Callable[..., ImagePairs], monkeypatch: pytest.MonkeyPatch
+    folder: Path, data_of: Callable[..., ImagePairs]
 ) -> None:
     data = data_of(folder)
     expected = joined(epochs(data, 1)[0])
-    monkeypatch.setattr("im2im_zoo.data.cache.stored._OPEN_MAPS", 2)
     loader = data.train_dataloader()
+    loader.dataset._reader = pickle.loads(pickle.dumps(Reader(open_maps=2)))
     assert torch.equal(joined(list(loader)), expected)
     assert len(loader.dataset._reader._maps) == 2
 

@@ -122,7 +122,9 @@ def test_files_that_do_not_fit_are_refused_with_their_names(folder: Path, recipe
     small = tifffile.imread(folder / "second" / "a.tif")[:50]
     tifffile.imwrite(folder / "second" / "a.tif", small, metadata={"axes": "YX"})
     recipe = recipe_for(folder, input=["images", "second"])
-    with pytest.raises(DataError, match=r"channels are to be joined have other sizes(.|\n)*second/a\.tif"):
+    with pytest.raises(
+        DataError, match=r"channels are to be joined have different sizes(.|\n)*second/a\.tif"
+    ):
         first(recipe)
     [wrong] = [f for f in examine(recipe).findings if f.severity == "error"]
     assert wrong.code == "unreadable-image"

@@ -10,7 +10,6 @@ import torch
 
 from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.patches import objects
 from im2im_zoo.data.patches.augmentation import build_augmentation
 from im2im_zoo.data.patches.objects import boxes_of
 from im2im_zoo.data.patches.patches import Objects, draw_patch
@@ -70,17 +69,14 @@ def write_labels(folder: Path, labels: np.ndarray) -> Path:
     return file
 
 
-def test_each_object_has_a_box_however_many_parts_it_has_and_however_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_object_has_a_box_however_many_parts_it_has_and_however_it_is_read(tmp_path: Path) -> None:
     labels = np.zeros((6, 8, 9), int)
     labels[1, 2:4, 3], labels[5, 7, 8] = 9, 9
     labels[2:4, 0:5, 1] = 70000
     expected = [[[1, 2, 3], [6, 8, 9]], [[2, 0, 1], [4, 5, 2]]]
     assert boxes_of(write_labels(tmp_path, labels), labels.shape).tolist() == expected
-    monkeypatch.setattr(objects, "_BLOCK_BYTES", 1)
-    assert boxes_of(write_labels(tmp_path, labels), labels.shape).tolist() == expected
-    assert boxes_of(write_labels(tmp_path, labels * 0), labels.shape).shape == (0, 2, 3)
+    assert boxes_of(write_labels(tmp_path, labels), labels.shape, block_bytes=1).tolist() == expected
+    assert boxes_of(write_labels(tmp_path, labels * 0), labels.shape, block_bytes=1).shape == (0, 2, 3)
 
 
 def test_patches_around_objects_are_centred_in_a_box_or_lie_at_the_border() -> None:

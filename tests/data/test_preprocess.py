@@ -10,7 +10,7 @@ import tifffile
 import im2im_zoo.data.cache.cached_image as module
 from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.data.cache.preprocess import PreparedPairs, preprocess
+from im2im_zoo.data.cache.preprocess import PreparedPairs, plan_all, preprocess
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]
@@ -84,7 +84,6 @@ def test_volumes_in_blocks_equal_volumes_at_once(
     nuclei_3d: tuple[np.ndarray, np.ndarray],
     recipe_for: Make,
     write_ome_zarr: Write,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in "ab":
         write_ome_zarr(tmp_path / f"{name}.zarr", np.stack(nuclei_3d), "czyx")
@@ -98,8 +97,9 @@ def test_volumes_in_blocks_equal_volumes_at_once(
         target_channels=[1],
     )
     whole = [np.load(one.input) for one in run(recipe, tmp_path / "whole").train]
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 2**16)
-    blocks = [np.load(one.input) for one in run(recipe, tmp_path / "blocks").train]
+    parts = plan_all(find_pairs(recipe.data, recipe.seed), recipe, tmp_path / "blocks", block_bytes=2**16)
+    parts.write(range(len(parts.names)))
+    blocks = [np.load(one.input) for one in parts.prepared.train]
     assert whole[0].shape == (2, 31, 61, 57)
     np.testing.assert_array_equal(blocks, whole)
 

@@ -12,7 +12,6 @@ from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import find_pairs, hash_pairs
 from im2im_zoo.data.check.examine import examine
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.images import web_store
 from im2im_zoo.recipe import Recipe
 
 NAMES = "abcd"
@@ -28,8 +27,7 @@ def root(tmp_path: Path, tiles: list[Any], write_ome_zarr: Callable[..., Path]) 
 
 
 @pytest.fixture
-def site(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(web_store, "_PAUSES_S", ())
+def site(root: Path) -> Iterator[Site]:
     files = {f"/{p.relative_to(root).as_posix()}": p.read_bytes() for p in root.rglob("*") if p.is_file()}
     with serving(files) as state:
         yield state

@@ -167,4 +167,5 @@ def test_pools_are_in_the_checkpoint() -> None:
     other.on_load_checkpoint(checkpoint)
     for side in ("input", "target"):
         assert len(other.pools[side].images) == 6
-        assert all(map(torch.equal, made.pools[side].images, other.pools[side].images))
+        for kept, loaded in zip(made.pools[side].images, other.pools[side].images, strict=True):
+            assert torch.equal(kept, loaded)

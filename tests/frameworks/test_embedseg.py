@@ -1,5 +1,7 @@
 """EmbedSeg: what it learns and exports, and that what it exports is what the grouping takes."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,15 +87,18 @@ def test_the_maps_are_in_voxels_and_probabilities(shape: tuple[int, ...], option
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "options"),
+    ("make", "shape", "options"),
     [
-        (BranchedERFNet(2, 1, (4, 1), (4, 8, 12), (0.0, 0.0)), (24, 32), SPACES[0][1]),
-        (AnisotropicUNet(1, 7, (8, 12)), (5, 24, 32), SPACES[2][1]),
+        (partial(BranchedERFNet, 2, 1, (4, 1), (4, 8, 12), (0.0, 0.0)), (24, 32), SPACES[0][1]),
+        (partial(AnisotropicUNet, 1, 7, (8, 12)), (5, 24, 32), SPACES[2][1]),
     ],
+    ids=["2d", "3d"],
 )
 def test_networks_of_2d_and_3d_learn_a_batch_by_heart(
-    network: nn.Module, shape: tuple[int, ...], options: dict[str, Any]
+    make: Callable[[], nn.Module], shape: tuple[int, ...], options: dict[str, Any]
 ) -> None:
+    torch.manual_seed(0)
+    network = make()
     labels, unit = blocks(*shape), min(options["voxel_size"])
     random = torch.Generator().manual_seed(0)
     image = (labels > 0) + 0.1 * torch.randn(labels.shape, generator=random)

@@ -1,6 +1,7 @@
 """pix2pix against its steps done by hand, and who learns from what."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -79,14 +80,16 @@ def test_what_is_logged_adds_up() -> None:
 
 
 def test_the_generator_learns_to_reconstruct_and_the_discriminator_to_tell() -> None:
-    made, data = framework(discriminator_optimizer=still), batches(2)
+    # A rate of 0.01 is a step of 1 where the reconstruction weighs 100: it jumps to and fro.
+    gently = partial(torch.optim.SGD, lr=0.001)
+    made, data = framework(optimizer=gently, discriminator_optimizer=still), batches(2)
     first = fit(made, data).callback_metrics["train_reconstruction"]
     last = fit(made, data, max_epochs=10).callback_metrics["train_reconstruction"]
-    assert last < 0.8 * first
+    assert last < 0.5 * first, "of ten seeds 0.19 to 0.28 times"
     made = framework(optimizer=still)
     first = fit(made, data).callback_metrics["d_loss"]
     last = fit(made, data, max_epochs=10).callback_metrics["d_loss"]
-    assert last < first
+    assert last < 0.7 * first, "of ten seeds 0.37 to 0.45 times"
 
 
 def test_voxels_without_cost_do_not_count_in_the_reconstruction() -> None:

@@ -79,31 +79,41 @@ def ambiguous(count: int = 8) -> dict[str, Tensor]:
 
 
 def trained(beta: float, local: bool) -> tuple[Probabilistic, float]:
-    """Trained on what is ambiguous, and how much the latents of an image then say, in nats."""
+    """Trained on what is ambiguous, and how much the latents of an image then say, in nats.
+
+    The rate falls to 0: at a constant one the divergence still jumps from step to step, and where it stands in the end hangs on
+    rounding.
+    """
+    batches, epochs = 20, 8
     made = framework(
         beta=beta,
         local=local,
         activation="sigmoid",
         loss=nn.BCEWithLogitsLoss(reduction="none"),
-        optimizer=partial(torch.optim.Adam, lr=1e-2),
+        optimizer=partial(torch.optim.Adam, lr=1e-2 if local else 5e-3),
+        scheduler=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=batches * epochs),
+        scheduler_interval="step",
     )
-    # Each of many local latents has to find out for itself that it is worth its divergence.
-    epochs = 12 if local else 4
-    metrics = fit(made, [ambiguous() for _ in range(20)], max_epochs=epochs).callback_metrics
+    data = [ambiguous() for _ in range(batches)]
+    options = {"max_epochs": epochs, "check_val_every_n_epoch": epochs, "limit_val_batches": 1}
+    metrics = fit(made, data, **options).callback_metrics
     return made.eval(), float(metrics["val_kl"]) * (64 if local else 1)
 
 
 @LOCAL
 def test_the_variance_is_where_people_do_not_agree(local: bool) -> None:
-    made, kl = trained(1.0, local)
-    assert kl > 0.5, "the latent says who draws, or what is drawn here"
+    # Each of many local latents has to find out for itself that it is worth its divergence: with a beta of 1, two seeds of four do not.
+    made, kl = trained(0.3 if local else 1.0, local)
+    # Of ten seeds, with the instructions of AVX2 and with none: 2.0 nats or more, variances of 0.140 to 0.242 in the margin and
+    # more than 230 times those elsewhere, means of 0.37 to 0.64.
+    assert kl > 1, "the latent says who draws, or what is drawn here"
     with torch.inference_mode():
         mean, variance = made.exported_network()(ambiguous(1)["input"])[0]
     margin = torch.zeros(16, 16, dtype=torch.bool)
     margin[2:14, 2:14] = True
     margin[4:12, 4:12] = False
-    assert variance[margin].mean() > 5 * variance[~margin].mean()
-    assert variance[margin].mean() > 0.05
+    assert variance[margin].mean() > 20 * variance[~margin].mean()
+    assert variance[margin].mean() > 0.08
     torch.testing.assert_close(mean[margin].mean(), torch.tensor(0.5), atol=0.2, rtol=0)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from im2im_zoo.images import create_image, open_image, write_image
-from im2im_zoo.images.pyramid import default_chunks, halve, levels
+from im2im_zoo.images.formats.ome_zarr.pyramid import default_chunks, halve, levels
 
 
 def block_mean(array: np.ndarray, step: tuple[int, ...]) -> np.ndarray:

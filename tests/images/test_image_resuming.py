@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import ImageWriter, create_image, open_image
-from im2im_zoo.images.pyramid import halve
+from im2im_zoo.images.formats.ome_zarr.pyramid import halve
 
 SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".npy")
 SHAPE = (3, 600, 700)
@@ -223,7 +223,7 @@ def test_a_start_that_failed_leaves_nothing_that_looks_begun(tmp_path: Path, suf
     assert done.returncode == (-signal.SIGKILL if end == "kill" else 1)
     assert ("disk is full" in done.stderr) == (end == "full")
     left = list((tmp_path / "work").iterdir())
-    assert [p.name.startswith(f".a{suffix}.begun-") for p in left] == [True] * (end == "kill")
+    assert [p.name.startswith(f".a{suffix}.partial-") for p in left] == [True] * (end == "kill")
     assert [p.name for p in tmp_path.iterdir()] == ["work"]
 
 

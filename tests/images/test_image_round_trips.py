@@ -48,13 +48,18 @@ def test_voxels_and_dtype_return(tmp_path: Path, five_axes: xr.DataArray, suffix
     np.testing.assert_array_equal(opened.transpose(*image.dims).values, image.values)
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "float64", "int64"])
-@pytest.mark.parametrize("suffix", [".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff"])
+@pytest.mark.parametrize(
+    ("suffix", "dtype"),
+    [
+        (suffix, dtype)
+        for suffix in (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
+        for dtype in ("uint16", "float64", "int64")
+        if not (".ome.tif" in suffix and dtype == "int64")  # which OME-TIFF has not
+    ],
+)
 def test_sizes_names_times_and_provenance_return(
     tmp_path: Path, five_axes: xr.DataArray, suffix: str, dtype: str
 ) -> None:
-    if ".ome.tif" in suffix and dtype == "int64":
-        pytest.skip("OME-TIFF has no int64")
     opened = open_image(write_image(five_axes.astype(dtype), tmp_path / f"image{suffix}"))
     assert pixel_size_um(opened) == pytest.approx(SIZES, rel=1e-6)
     assert opened.attrs["time_step_s"] == 2.5

@@ -11,7 +11,7 @@ from ome_zarr_models import open_ome_zarr
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import create_image, open_image, pixel_size_um, write_image
-from im2im_zoo.images.pyramid import halve
+from im2im_zoo.images.formats.ome_zarr.pyramid import halve
 
 
 def test_shards_hold_the_chunks_of_each_level_and_read_back(tmp_path: Path) -> None:

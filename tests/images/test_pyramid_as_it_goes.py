@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import create_image, open_image
-from im2im_zoo.images.finished import FinishedBlocks
-from im2im_zoo.images.pyramid import halve, levels
+from im2im_zoo.images.formats.ome_zarr.finished import FinishedBlocks
+from im2im_zoo.images.formats.ome_zarr.pyramid import halve, levels
 
 ONE = {"z": 1.0, "y": 1.0, "x": 1.0}
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
+from im2im_zoo.images.web_store import WebStore
 from site_for_tests import Site, serving
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images import Address, as_place, create_image, open_image, web_state, web_store
+from im2im_zoo.images import Address, as_place, create_image, open_image, web_state
 
 SHAPE = (2, 300, 530)
 
@@ -49,8 +51,7 @@ def files(image: xr.DataArray, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.fixture
-def site(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(web_store, "_PAUSES_S", (0.0, 0.0))
+def site(files: dict[str, bytes]) -> Iterator[Site]:
     with serving(files) as state:
         yield state
 
@@ -80,15 +81,20 @@ def test_it_is_what_it_is_on_the_disk_and_only_what_is_needed_is_fetched(
 
 def test_a_server_that_is_busy_or_breaks_off_is_asked_again(site: Site, image: xr.DataArray) -> None:
     opened = open_image(site.at("/v0.5.ome.zarr"))
-    site.busy = 2
+    site.busy = 1
     np.testing.assert_array_equal(opened[0, :10, :10].values, image[0, :10, :10].values)
+    assert site.busy == 0
+    store = WebStore(Address(site.at("/v0.5.ome.zarr")), pauses_s=(0.0, 0.0))
+    array = zarr.open_array(store, path="0", mode="r")
+    site.busy = 2
+    np.testing.assert_array_equal(array[0, :10, :10], image[0, :10, :10].values)
     site.cut_after = 100
-    np.testing.assert_array_equal(opened[1, :10, :10].values, image[1, :10, :10].values)
+    np.testing.assert_array_equal(array[1, :10, :10], image[1, :10, :10].values)
     site.busy = 3
     with pytest.raises(
-        ImageError, match=r"/0/c/0/0/0: could not be fetched in 3 attempts: the server says 503"
+        ImageError, match=r"/0/c/0/0/0: could not be fetched in 3 attempts: the server answers 503"
     ):
-        opened[0, :10, :10].load()
+        array[0, :10, :10]
 
 
 def test_a_chunk_that_is_cut_short_on_the_server_is_found(site: Site) -> None:
@@ -110,7 +116,7 @@ def test_what_is_not_there_or_no_image_is_said_with_its_address(site: Site) -> N
         open_image(site.at("/page"))
     site.files["/group/.zgroup"] = b'{"zarr_format": 2}'
     with pytest.raises(
-        ImageError, match=r"/group: is a zarr group without image metadata .* the web does not list"
+        ImageError, match=r"/group: is a zarr group without image metadata .* a web server does not list"
     ):
         open_image(site.at("/group"))
 
@@ -123,20 +129,19 @@ def test_only_https_is_read_also_where_the_server_leads(site: Site) -> None:
         open_image("https://example.com/a.zarr?token=1")
     site.redirects["/moved/zarr.json"] = "http://example.com/a.zarr/zarr.json"
     with pytest.raises(
-        ImageError, match=r"http://example\.com/a\.zarr/zarr\.json: is where the server leads"
+        ImageError, match=r"http://example\.com/a\.zarr/zarr\.json: the server redirects to this address"
     ):
         open_image(site.at("/moved"))
 
 
-def test_without_a_network_the_error_says_so(
-    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web_store, "_PAUSES_S", ())
+def test_without_a_network_the_error_says_so(files: dict[str, bytes]) -> None:
     with serving(files) as gone:
         address = gone.at("/v0.5.ome.zarr")
     with pytest.raises(
         ImageError, match=r"could not be fetched in 1 attempts: ConnectError.*check the network"
     ):
+        zarr.open_array(WebStore(Address(address), pauses_s=()), path="0", mode="r")
+    with pytest.raises(ImageError, match=r"could not be fetched in 3 attempts: ConnectError"):
         open_image(address)
 
 
@@ -161,7 +166,7 @@ def test_an_address_is_like_a_path() -> None:
     assert isinstance(as_place("a/b.zarr"), Path)
 
 
-def test_an_answer_without_end_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_store, "_MOST_BYTES", 100)
-    with pytest.raises(ImageError, match="larger than any chunk"):
-        open_image(site.at("/v0.5.ome.zarr"))
+def test_an_answer_without_end_is_refused(site: Site) -> None:
+    store = WebStore(Address(site.at("/v0.5.ome.zarr")), most_bytes=100)
+    with pytest.raises(ImageError, match=r"larger than any chunk of an image \(100 bytes\)"):
+        zarr.open_array(store, path="0", mode="r")

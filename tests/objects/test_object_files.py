@@ -1,6 +1,6 @@
 """Tables of objects in files, and from the command line."""
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +27,15 @@ def test_a_csv_holds_the_table_to_the_last_digit(labels: xr.DataArray, tmp_path:
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "o.csv"), object_table(labels))
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("pyarrow") is None,
-    reason="pyarrow is not installed: pip install 'im2im_zoo[parquet]'",
-)
 def test_parquet_holds_the_table_with_its_types(labels: xr.DataArray, tmp_path: Path) -> None:
     write_objects(labels, tmp_path / "o.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "o.parquet"), object_table(labels))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed")
-def test_parquet_without_its_library_names_the_extra(labels: xr.DataArray, tmp_path: Path) -> None:
+def test_parquet_without_its_library_names_the_extra(
+    labels: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as where it is not installed
     with pytest.raises(EvaluationError, match=r"pip install 'im2im_zoo\[parquet\]', or write a \.csv"):
         write_objects(labels, tmp_path / "o.parquet")
 

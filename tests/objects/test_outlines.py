@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from label_scenes import components, disc, scenes
 from matplotlib.path import Path as Outline
 
-import im2im_zoo.objects.geojson as module
 from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.objects import object_table, outlines, write_objects
 from im2im_zoo.objects.geojson import polygons
@@ -34,9 +33,9 @@ def drawn(features: list[dict], shape: tuple[int, ...]) -> np.ndarray:
     return labels
 
 
-def features_of(labels: np.ndarray) -> list[dict]:
+def features_of(labels: np.ndarray, **options: int) -> list[dict]:
     image = xr.DataArray(labels, dims=("z", "y", "x")[-labels.ndim :])
-    return list(outlines(image, object_table(image)))
+    return list(outlines(image, object_table(image), **options))
 
 
 @settings(max_examples=40)
@@ -53,11 +52,10 @@ def test_outlines_of_planes_give_a_volume_back(labels: np.ndarray) -> None:
 
 @pytest.mark.parametrize("cell", [16, 100])
 def test_real_nuclei_are_given_back_whatever_the_windows(
-    nuclei_2d: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, cell: int
+    nuclei_2d: tuple[np.ndarray, np.ndarray], cell: int
 ) -> None:
-    monkeypatch.setattr(module, "_CELL", cell)
     labels = nuclei_2d[1][:160, :200]
-    np.testing.assert_array_equal(drawn(features_of(labels), labels.shape), labels)
+    np.testing.assert_array_equal(drawn(features_of(labels, cell=cell), labels.shape), labels)
 
 
 def test_a_ring_around_a_dot_of_its_own_is_a_multipolygon_with_a_hole() -> None:

@@ -107,10 +107,9 @@ def test_the_spread_far_from_zero_survives() -> None:
     np.testing.assert_allclose(mean, values.mean(), rtol=1e-15)
 
 
-def test_bricks_grow_where_an_image_has_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("im2im_zoo.processing.moments._MAX_BRICKS", 4)
+def test_bricks_grow_where_an_image_has_too_many() -> None:
     values = np.random.default_rng(5).normal(5, 2, (3, 150, 170))
-    mean, std = mean_and_std([source(values)], DIMS, block_bytes=1000)
+    mean, std = mean_and_std([source(values)], DIMS, block_bytes=1000, max_bricks=4)
     np.testing.assert_allclose([mean, std], [values.mean(), values.std()], rtol=1e-12)
 
 
@@ -153,12 +152,11 @@ def test_the_memory_that_statistics_take_stays_below_the_bound(lazy: Any, dtype:
         assert peak <= block_bytes < values.nbytes
 
 
-def test_statistics_without_a_space_axis_are_refused_when_they_are_as_large_as_the_image(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("im2im_zoo.processing.sources.MAX_VALUES", 100)
-    with pytest.raises(ProcessingError, match=r"121 values, more than 100: add space axes"):
-        mean_and_std([source(np.ones((2, 11, 11)))], ("channel",), block_bytes=1000)
+def test_statistics_without_a_space_axis_are_refused_when_they_are_as_large_as_the_image() -> None:
+    # One value in memory, seen at every place: 4097 x 4097 are more than 2**24.
+    large = source(np.broadcast_to(np.ones(()), (2, 4097, 4097)))
+    with pytest.raises(ProcessingError, match=r"16785409 values, more than 16777216: add space axes"):
+        mean_and_std([large], ("channel",), block_bytes=1000)
 
 
 def test_images_of_a_dataset_must_agree_on_the_axes_that_stay() -> None:

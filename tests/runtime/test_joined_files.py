@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_and_no_input_is_overwritten(
     _, dna, other = files
     narrow = write_image(image_of(1, 2, x=40), tmp_path / "narrow.ome.zarr")
     with pytest.raises(
-        ImageError, match=r"joined have other sizes[\s\S]*dna\.ome\.tif[\s\S]*narrow\.ome\.zarr"
+        ImageError, match=r"joined have different sizes[\s\S]*dna\.ome\.tif[\s\S]*narrow\.ome\.zarr"
     ):
         predict(unet_3d, dna, tmp_path / "out.ome.zarr", join=[narrow])
     coarse = image_of(1, 2)

@@ -1,6 +1,7 @@
 """Packages whose output StarDist or Cellpose groups: maps in tiles, then the library's labels, as it makes them of the whole."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -323,9 +324,10 @@ def test_volumes_of_flows_lead_to_the_objects(tmp_path: Path) -> None:
     assert average_precision(labels.to_numpy(), truth, [0.8])[0.8] == 1
 
 
-def test_the_extra_that_is_missing_is_named_and_the_maps_can_be_had(tmp_path: Path) -> None:
-    if importlib.util.find_spec("stardist") is not None:
-        pytest.skip("stardist is installed")
+def test_the_extra_that_is_missing_is_named_and_the_maps_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "stardist", None)  # as where it is not installed
     opened = package(tmp_path, RAYS + 1, [star(grid=2)], grid=2)
     image = image_of(np.zeros((RAYS + 1, 21, 24), np.float32))
     with pytest.raises(PackageError, match=r"pip install 'im2im_zoo\[stardist\]', or stop at the maps"):

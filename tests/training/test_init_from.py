@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensors_for_tests import differing
 
 from im2im_zoo.cli.train import parse_overrides
 from im2im_zoo.core.errors import TrainingError
@@ -33,9 +34,7 @@ def test_a_run_starts_from_the_best_weights_of_another_and_says_which(
 ) -> None:
     child = train(tiny(network__init_from=str(parent.path), seed=5, **STILL), tmp_path / "child")
     before, after = parameters(parent), parameters(child)
-    assert before.keys() == after.keys()
-    for name in before:
-        assert torch.equal(before[name], after[name]), name
+    assert differing(before, after) == []
     assert child.provenance["parent"] == {
         "recipe": parent.recipe.name,
         "data_sha256": parent.provenance["data"]["sha256"],
@@ -53,7 +52,7 @@ def test_only_the_network_is_taken_not_what_the_framework_puts_around_it(
     assert next(iter(load_framework(around).exported_network().state_dict())).startswith("0.")
     child = train(tiny(network__init_from=str(around.path), seed=5, **STILL), tmp_path / "child")
     before, after = parameters(around), parameters(child)
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert differing(before, after) == []
 
 
 def test_a_resumed_run_does_not_look_for_its_parent_again(tiny: Tiny, parent: Run, tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_a_resumed_run_does_not_look_for_its_parent_again(tiny: Tiny, parent: Ru
     shutil.rmtree(parent.path)
     resumed = train(tiny(network__init_from=start, trainer__max_epochs=2), tmp_path / "resumed", resume=True)
     expected, found = parameters(unbroken), parameters(resumed)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert differing(expected, found) == []
     assert resumed.provenance["parent"] == unbroken.provenance["parent"]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensors_for_tests import differing
 
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
@@ -31,7 +32,7 @@ def test_an_average_of_the_weights_is_what_is_exported_and_is_resumed_exactly(
     )
     expected, found = checkpoint(unbroken), checkpoint(resumed)
     for kind in ("state_dict", "current_model_state"):
-        assert all(torch.equal(expected[kind][key], found[kind][key]) for key in expected[kind])
+        assert differing(expected[kind], found[kind]) == []
     plain = train(tiny(trainer__max_epochs=3), tmp_path / "plain")
     key = next(k for k in expected["state_dict"] if k.endswith("conv.weight"))
     exported = load_framework(unbroken, "last").state_dict()[key]
@@ -136,7 +137,6 @@ def test_a_share_of_the_images_at_a_time_is_resumed_exactly(
     train(tiny(**few, trainer__max_epochs=1), tmp_path / "resumed")
     kept = tiny(**few, trainer__max_epochs=4, data__cache=str(tmp_path / "cache"))
     resumed = train(kept, tmp_path / "resumed", resume=True)
-    expected, found = checkpoint(unbroken)["state_dict"], checkpoint(resumed)["state_dict"]
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert differing(checkpoint(unbroken)["state_dict"], checkpoint(resumed)["state_dict"]) == []
     without = train(tiny(**(few | {"data__loaded": 1}), trainer__max_epochs=4), tmp_path / "without")
     assert [row["train_loss"] for row in without.metrics] != [row["train_loss"] for row in unbroken.metrics]

@@ -1,6 +1,5 @@
 """One image preprocessed into one file of the cache, under a name that says what its values depend on. Knows no pairs."""
 
-import hashlib
 import json
 import os
 import sys
@@ -14,21 +13,22 @@ import numpy as np
 import xarray as xr
 
 from im2im_zoo.core.errors import FULL, DataError, ProcessingError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.data.cache.cache_folder import locked_file
 from im2im_zoo.data.cache.statistics import read_statistics, write_statistics
 from im2im_zoo.data.cache.stored import RawImage
 from im2im_zoo.data.cache.values import checked_float32
 from im2im_zoo.data.pairing.matching import Side
-from im2im_zoo.images.region_file import RegionFile
+from im2im_zoo.images.flat_file import RegionFile
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.blocks import walk
 from im2im_zoo.processing.custom_code import code_sha256
-from im2im_zoo.processing.requirements import requirements
+from im2im_zoo.processing.operations import requirements
 from im2im_zoo.recipe import Recipe
 
 # Bump when the same image, axes and operations give other values.
 _FORMAT = 1
-_BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +101,7 @@ def plan_file(
         parts["code"] = code
     if image.side == "cost":  # else a file that was cached as another side would go unchecked
         parts["side"] = "cost"
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    key = sha256_of(json.dumps(parts, sort_keys=True))
     return Plan(image, operations, folder / f"{key}.npy")
 
 
@@ -113,11 +113,24 @@ def _version() -> str:
 
 
 class Fitter:
-    """Fits operations to images; once for all if every statistic is of the dataset."""
+    """Fits operations to images; once for all if every statistic is of the dataset.
+
+    Args:
+        dataset: the images that statistics of the dataset are taken of.
+        reference_id: of the input, which statistics of another tensor are taken of.
+        allow_code, root: of `custom` operations, as in `fit`.
+        block_bytes: about how much of an image is in memory at once; what is written is the same for any size.
+    """
 
     def __init__(
-        self, dataset: Sequence[xr.DataArray], reference_id: str, allow_code: bool, root: Path | None
+        self,
+        dataset: Sequence[xr.DataArray],
+        reference_id: str,
+        allow_code: bool,
+        root: Path | None,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
+        self.block_bytes = block_bytes
         self._dataset = dataset
         self._reference_id = reference_id
         self._allow_code = allow_code
@@ -139,7 +152,7 @@ class Fitter:
             dataset=self._dataset,
             allow_code=self._allow_code,
             root=self._root,
-            block_bytes=_BLOCK_BYTES,
+            block_bytes=self.block_bytes,
             measured=measured,
         )
         if len(measured) > before:
@@ -157,7 +170,7 @@ def write(plan: Plan, fitter: Fitter) -> None:
         pipeline = fitter(plan)
         # Locked, so that it can be told from what a killed process has left.
         handle = locked_file(partial)
-        _write_blocks(plan.image.array, pipeline, partial, plan.image.side)
+        _write_blocks(plan.image, pipeline, partial, fitter.block_bytes)
         if sys.platform == "win32":  # an open file cannot be renamed
             os.close(handle)
             handle = None
@@ -203,11 +216,12 @@ def _where(plan: Plan) -> str:
     return f"{plan.image.side}.preprocessing of {plan.image.array.attrs.get('source')}"
 
 
-def _write_blocks(image: xr.DataArray, pipeline: Pipeline, file: Path, side: Side) -> None:
+def _write_blocks(whole_image: Image, pipeline: Pipeline, file: Path, block_bytes: int) -> None:
+    image, side = whole_image.array, whole_image.side
     axes = [str(axis) for axis in image.dims]
     whole = {axis: image.sizes[axis] for axis in pipeline.whole_axes if axis in axes}
     written: RegionFile | None = None
-    for start, block in walk(image, block_bytes=_BLOCK_BYTES, grain=whole):
+    for start, block in walk(image, block_bytes=block_bytes, grain=whole):
         made = pipeline(block)
         values = checked_float32(made.transpose(*axes).to_numpy(), str(image.attrs.get("source")), side)
         if written is None:

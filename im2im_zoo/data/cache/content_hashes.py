@@ -1,11 +1,11 @@
 """Hashes of the contents of files, remembered beside a kept cache until a file is changed. Computes none itself."""
 
 import json
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from im2im_zoo.core.atomic import write_json
 from im2im_zoo.data.pairing.files import hash_content, identify
 from im2im_zoo.images import Place
 
@@ -45,11 +45,7 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _write(file: Path, known: dict[str, str]) -> None:
-    """At once or not at all; what another process adds meanwhile may be lost, and is then computed again."""
-    partial = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.partial")
-    try:
+    """Write in one step; what another process adds meanwhile may be lost, and is then computed again."""
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(known), encoding="utf-8")
-        partial.replace(file)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        write_json(file, known)

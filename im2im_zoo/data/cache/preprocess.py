@@ -12,7 +12,7 @@ from pathlib import Path
 import xarray as xr
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data.cache.cached_image import Fitter, Image, Plan, plan_file, raw_image, write
+from im2im_zoo.data.cache.cached_image import BLOCK_BYTES, Fitter, Image, Plan, plan_file, raw_image, write
 from im2im_zoo.data.cache.stored import Stored
 from im2im_zoo.data.pairing.files import identify
 from im2im_zoo.data.pairing.matching import Side
@@ -119,6 +119,7 @@ def plan_all(
     *,
     allow_code: Collection[str] = (),
     root: Path | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Preparation:
     """Open and check all images; write nothing.
 
@@ -131,6 +132,7 @@ def plan_all(
         folder: where to; made if needed.
         allow_code: `custom` among them allows the Python of `custom` operations.
         root: folder of the sources of `custom` operations.
+        block_bytes: about how much of an image is in memory at once; what is written is the same for any size.
 
     Raises:
         DataError: images that do not fit together or to the recipe; a folder that cannot be made.
@@ -149,7 +151,9 @@ def plan_all(
         for _, images in entries
     )
     fitters = {
-        side: Fitter([image.array for image in images], recipe.input.id, "custom" in allow_code, root)
+        side: Fitter(
+            [image.array for image in images], recipe.input.id, "custom" in allow_code, root, block_bytes
+        )
         for side, images in training.items()
     }
     names = tuple(name for name, _ in entries)

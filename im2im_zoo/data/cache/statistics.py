@@ -1,10 +1,12 @@
 """The statistics of an image, taken once and kept as a small JSON file beside where its preprocessed file is, or would be."""
 
 import json
-import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from im2im_zoo.core.atomic import write_text
 
 
 def read_statistics(file: Path) -> dict[str, Any]:
@@ -17,11 +19,6 @@ def read_statistics(file: Path) -> dict[str, Any]:
 
 
 def write_statistics(file: Path, measured: Mapping[str, Any]) -> None:
-    """Keep what was measured, at once or not at all; without space it is measured again the next time."""
-    kept = file.with_suffix(".json")
-    partial = kept.with_name(f"{kept.stem}.{uuid.uuid4().hex}.partial")
-    try:
-        partial.write_text(json.dumps(measured), encoding="utf-8")
-        partial.replace(kept)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    """Write what was measured, in one step; without space, or if it is not finite, it is measured again the next time."""
+    with suppress(OSError, ValueError):
+        write_text(file.with_suffix(".json"), json.dumps(measured, allow_nan=False))

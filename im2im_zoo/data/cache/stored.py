@@ -49,9 +49,14 @@ Stored: TypeAlias = Path | RawImage
 
 
 class Reader:
-    """Regions of stored images; the maps of the latest used files are kept open. Pickled, it is empty."""
+    """Regions of stored images; the maps of the latest used files are kept open. Pickled, it is empty.
 
-    def __init__(self) -> None:
+    Args:
+        open_maps: how many files at most.
+    """
+
+    def __init__(self, open_maps: int = _OPEN_MAPS) -> None:
+        self._open_maps = open_maps
         self._maps: OrderedDict[Path, NDArray[np.float32]] = OrderedDict()
 
     def read(self, image: Stored, corner: Sequence[int], size: Sequence[int]) -> NDArray[np.float32]:
@@ -69,14 +74,14 @@ class Reader:
         array = self._maps.get(file)
         if array is None:
             array = self._maps[file] = _mapped(file)
-            if len(self._maps) > _OPEN_MAPS:
+            if len(self._maps) > self._open_maps:
                 self._maps.popitem(last=False)
         else:
             self._maps.move_to_end(file)
         return array
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_maps": OrderedDict()}  # a pickled map would be the whole image
+        return vars(self) | {"_maps": OrderedDict()}  # a pickled map would be the whole image
 
 
 def _mapped(file: Path) -> NDArray[np.float32]:

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from im2im_zoo.data.check.finding import Finding, Look, finding_of
 from im2im_zoo.data.pairing.matching import Side
-from im2im_zoo.images import pixel_size_um
-from im2im_zoo.images.open import RASTER_SUFFIXES
+from im2im_zoo.images import format_of, pixel_size_um
+from im2im_zoo.images.image_format import ImageFormat
 from im2im_zoo.recipe import Recipe
 
 # Relative difference of pixel sizes from which objects look larger or smaller than in the other images.
@@ -61,15 +62,19 @@ def pictures(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:
         (
             (look, f"{look.image.sizes['channel']} channels")
             for look in targets
-            if look.source.lower().endswith(RASTER_SUFFIXES) and look.image.sizes["channel"] in (3, 4)
+            if (f := _format(look)) and f.is_picture and look.image.sizes["channel"] in (3, 4)
         ),
     )
     yield from finding_of(
         "lossy-labels",
         "warning",
         "targets are JPEG files, which change the numbers at the borders of objects; save masks and labels as PNG or TIFF",
-        ((look, "") for look in targets if look.source.lower().endswith((".jpg", ".jpeg"))),
+        ((look, "") for look in targets if (f := _format(look)) and f.is_lossy),
     )
+
+
+def _format(look: Look) -> ImageFormat | None:
+    return format_of(Path(look.source))
 
 
 def types(looks: Sequence[Look], recipe: Recipe) -> Iterator[Finding]:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.images import Address, Place, plate_images, stem_of, web_state
-from im2im_zoo.images.names import known_suffixes, outer_zarr, suffix_of
+from im2im_zoo.core.hashing import sha256
+from im2im_zoo.images import Address, Place, is_image_file, plate_images, stem_of, web_state
+from im2im_zoo.images.names import outer_zarr
+from im2im_zoo.images.registry import known_suffixes
 
 _SHOWN = 10
-_ZARR_ENTRIES = ("zarr.json", ".zattrs", ".zgroup")
 
 
 def list_files(names: Iterable[object], *, indent: str = "  ") -> str:
@@ -23,15 +24,6 @@ def list_files(names: Iterable[object], *, indent: str = "  ") -> str:
     if len(words) > _SHOWN:
         lines.append(f"{indent}and {len(words) - _SHOWN} more")
     return "\n".join(lines)
-
-
-def is_image_file(path: Path) -> bool:
-    """Whether a path is, by its name, an image that can be opened: a file, or an OME-Zarr folder."""
-    if path.name.startswith("."):
-        return False
-    if path.is_dir():
-        return path.suffix == ".zarr" or any((path / entry).is_file() for entry in _ZARR_ENTRIES)
-    return suffix_of(path) != ""
 
 
 def image_files(folder: Path, what: str) -> list[Path]:
@@ -122,9 +114,7 @@ def hash_content(path: Place) -> str:
         return identify(path)
     digest = hashlib.sha256()
     for part in _parts(path):
-        with part.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{part.relative_to(path).as_posix()}|{content}\n".encode())
+        digest.update(f"{part.relative_to(path).as_posix()}|{sha256(part)}\n".encode())
     return digest.hexdigest()
 
 

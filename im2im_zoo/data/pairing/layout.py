@@ -5,9 +5,9 @@ from typing import Any
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data.pairing.files import image_files, is_image_file
+from im2im_zoo.data.pairing.files import image_files
 from im2im_zoo.data.pairing.pairing import find_pairs
-from im2im_zoo.images import open_image
+from im2im_zoo.images import is_image_file, open_image
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Data, Recipe
 from im2im_zoo.recipe.load import make_recipe

@@ -3,14 +3,14 @@
 Everything is decided by names, so the same files give the same pairs in the same order on every machine.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data.pairing.files import by_stem, fields_of, image_files, is_image_file, list_files, well_of
+from im2im_zoo.core.hashing import sha256_of
+from im2im_zoo.data.pairing.files import by_stem, fields_of, image_files, list_files, well_of
 from im2im_zoo.data.pairing.keys import check_keys
 from im2im_zoo.data.pairing.matching import Matched, Side, in_subfolder, match_folders, match_suffixes
 from im2im_zoo.data.pairing.pairs import PARTS, Pair, Pairs, refuse_shared
@@ -19,6 +19,7 @@ from im2im_zoo.data.pairing.table import given_table, read_table, rows_of
 from im2im_zoo.data.pairing.time_points import time_points
 from im2im_zoo.images import Place
 from im2im_zoo.images.names import stem_of
+from im2im_zoo.images.registry import is_image_file
 from im2im_zoo.recipe import Data
 
 
@@ -182,7 +183,7 @@ def _unpaired(data: Data, seed: int) -> Pairs:
             "two images of some pairs the same name; or put the pairs into val/, all others into train/, and set "
             "data.split: folders"
         )
-    ranked = sorted(common, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    ranked = sorted(common, key=lambda name: sha256_of(f"{seed}/{name}"))
     chosen = set(ranked[: min(max(1, round(data.validation * len(common))), most)])
     validation = tuple(Pair(name, inputs.pop(name), targets.pop(name)) for name in common if name in chosen)
     return Pairs((), validation, _by_name(inputs), _by_name(targets))

@@ -1,11 +1,11 @@
 """Pairs of images, those that train and those that validate; what identifies them, and that none is on both sides. Finds none."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from im2im_zoo.core.errors import DataError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.data.pairing.files import hash_content, list_files
 from im2im_zoo.images import Place
 from im2im_zoo.images.names import stem_of
@@ -67,7 +67,7 @@ def hash_pairs(pairs: Pairs, content: Callable[[Place], str] = hash_content) -> 
             lines.append("|".join([part, pair.name, *(known[path] for path in files)]))
     for side, paths in (("input", pairs.inputs), ("target", pairs.targets)):
         lines += [f"train {side}|{stem_of(path)}|{content(path)}" for path in paths]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return sha256_of("\n".join(lines))
 
 
 def refuse_shared(pairs: Pairs) -> None:

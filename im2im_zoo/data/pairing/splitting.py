@@ -1,11 +1,11 @@
 """Which images validate: a random part or a fold of them, and never a part of a group. Knows names alone."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from im2im_zoo.core.errors import DataError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.recipe import Data
 
 # What programs append to a name for a plane, a time point, a field of a well or a cut-out, with its number.
@@ -40,7 +40,7 @@ def validating(names: Sequence[str], groups: Sequence[str], data: Data, seed: in
                 else "add images, or let data.group tell more of them apart"
             )
         )
-    ranked = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
+    ranked = sorted(sizes, key=lambda group: sha256_of(f"{seed}/{group}"))
     if data.folds is not None:
         chosen = ranked[data.fold :: data.folds]
     else:

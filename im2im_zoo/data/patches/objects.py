@@ -12,16 +12,17 @@ from im2im_zoo.data.cache.stored import Reader, Stored
 _BLOCK_BYTES = 64 * 2**20
 
 
-def boxes_of(image: Stored, shape: Sequence[int]) -> NDArray[np.int64]:
+def boxes_of(image: Stored, shape: Sequence[int], *, block_bytes: int = _BLOCK_BYTES) -> NDArray[np.int64]:
     """The box around each object, (object, 2, axis): its first voxel along each space axis, and the one behind its last.
 
     Args:
         image: labels, of which the first channel is read, in parts. An object is what has one number above 0, in however many
             pieces.
         shape: its voxels along (z,) y, x.
+        block_bytes: about how large a part is, at least one row; the boxes are the same for any size.
     """
     reader = Reader()
-    step = max(_BLOCK_BYTES // max(4 * math.prod(shape[1:]), 1), 1)
+    step = max(block_bytes // max(4 * math.prod(shape[1:]), 1), 1)
     boxes: dict[float, NDArray[np.int64]] = {}
     for start in range(0, shape[0], step):
         size = min(step, shape[0] - start)

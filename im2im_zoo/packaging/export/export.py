@@ -5,7 +5,6 @@ those of that folder: it is a package, without metrics yet, when `measure` is ca
 """
 
 import copy
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import move_into_place
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.networks import Grid, as_call
 from im2im_zoo.packaging.export.architecture import libraries
 from im2im_zoo.packaging.export.environment import conda_environment
 from im2im_zoo.packaging.export.geometry import exact_scale, network_grid
 from im2im_zoo.packaging.export.image_facts import channel_names_of, common_dtype, pixel_size_of, result_dtype
 from im2im_zoo.packaging.export.in_graph import InGraph, softmax_in_graph
-from im2im_zoo.packaging.export.output_folder import check_free, give_name, write_zip
+from im2im_zoo.packaging.export.output_folder import check_free, write_zip
 from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics
 from im2im_zoo.packaging.export.rdf.description import describe
 from im2im_zoo.packaging.export.rdf.operations import postprocessing_of, preprocessing_of
@@ -157,7 +158,7 @@ def export_package(
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
         if zip_path is not None:
             write_zip(folder, zip_path, overwrite=overwrite)
-        give_name(folder, output)
+        move_into_place(folder, output)
     except OSError as error:
         raise PackageError(
             f"{output} cannot be written: {error}; is the disk full? Nothing was left there"
@@ -314,7 +315,7 @@ def _without_folders(recipe: Recipe) -> Recipe:
 
 
 def _content(folder: Path) -> Content:
-    return Content({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())})
+    return Content({p.name: sha256(p) for p in sorted(folder.iterdir())})
 
 
 def _check_sound(folder: Path, *, allow_code: bool) -> None:

@@ -1,10 +1,10 @@
-"""Where a package goes: a folder that is free or a package's, which takes its name at the end, and a zip. It makes no package."""
+"""Where a package may be written, and its zip. Builds no package."""
 
 import re
-import shutil
 import zipfile
 from pathlib import Path
 
+from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.core.errors import PackageError
 
 
@@ -25,32 +25,11 @@ def check_free(output: Path, zip_path: Path | None, overwrite: bool) -> None:
 
 
 def write_zip(folder: Path, path: Path, *, overwrite: bool) -> None:
-    """Write the folder as a zip whose bytes depend on its files alone: sorted, and all of one time."""
+    """Write the folder as a zip whose bytes depend on its files only: sorted, and all of one time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(folder.iterdir()):
-                entry = zipfile.ZipInfo(file.name, (1980, 1, 1, 0, 0, 0))
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o100644 << 16
-                archive.writestr(entry, file.read_bytes())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def give_name(folder: Path, output: Path) -> None:
-    """Give the finished folder its name; what was there is removed only after that has succeeded."""
-    if not output.exists():
-        folder.rename(output)
-        return
-    old = output.with_name(f".{output.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    output.rename(old)
-    try:
-        folder.rename(output)
-    except OSError:
-        old.rename(output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_output(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(file.name, (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, file.read_bytes())

@@ -1,10 +1,10 @@
 """What is wrong with a package, or missing from it, in a form that people and programs read. Finds nothing itself."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from im2im_zoo.core.finite_json import to_json
 from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
 from im2im_zoo.packaging.validation.finding_codes import CODES, SUBJECTS, Subject
 
@@ -112,17 +112,7 @@ class ValidationReport:
             "core": [asdict(v) for v in self.core],
             "consumers": [v.plain() for v in self.consumers],
         }
-        return json.dumps(_finite(content), indent=2)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no numbers that are infinite or none."""
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    unreal = isinstance(value, float) and (value != value or value in (float("inf"), float("-inf")))
-    return None if unreal else value
+        return to_json(content, indent=2)
 
 
 def sort_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -1,0 +1,123 @@
+"""Files and folders that appear at their path only when they are complete."""
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from im2im_zoo.core.finite_json import to_json
+
+
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file in one step: readers find the old content or the new, never a part of it.
+
+    Args:
+        path: the file; its folder must exist.
+        content: all of it.
+        durable: return only when a power cut cannot undo it.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is kept.
+    """
+    with atomic_output(path, durable=durable) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a text as UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode(), durable=durable)
+
+
+def write_json(path: Path, content: object, *, durable: bool = False, **options: Any) -> None:
+    """Write JSON without NaN and Infinity and a line end, as `write_bytes` does; `options` are those of `to_json`."""
+    write_text(path, to_json(content, **options) + "\n", durable=durable)
+
+
+@contextmanager
+def atomic_output(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a hidden sibling of `path` for a new file or folder, and move it to `path` if the block succeeds.
+
+    Args:
+        path: where the output appears; what is there is replaced.
+        durable: whatever is found at `path`, even after a power cut, is complete.
+    """
+    partial = hidden_sibling(path, "partial")
+    try:
+        yield partial
+        if durable:
+            _sync_tree(partial)
+        move_into_place(partial, path, durable=durable)
+    except BaseException:
+        discard(partial)
+        raise
+
+
+def move_into_place(partial: Path, path: Path, *, durable: bool = False, aside: Path | None = None) -> None:
+    """Move a complete file or folder to its path, in place of what is there.
+
+    Args:
+        partial: the output, on the same file system as `path`.
+        path: where it appears.
+        durable: return only when a power cut cannot undo the move. The output itself must be on the disk before.
+        aside: where a replaced folder waits until the new one is there; default a hidden sibling.
+
+    Raises:
+        OSError: the output cannot be moved; what was at `path` is kept.
+    """
+    if not partial.is_dir() or not path.exists():
+        partial.replace(path)
+    else:
+        # A folder cannot be replaced in one step: the old one steps aside, and back if the new one cannot come.
+        old = aside or hidden_sibling(path, "replaced")
+        path.replace(old)
+        try:
+            partial.replace(path)
+        except BaseException:
+            old.replace(path)
+            raise
+        shutil.rmtree(old)
+    if durable:
+        _sync(path.parent)
+
+
+def hidden_sibling(path: Path, word: str) -> Path:
+    """Return a hidden path beside `path` that nobody else uses, on the same file system so that it can be renamed."""
+    return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(3)}")
+
+
+def discard(partial: Path) -> None:
+    """Remove a file or folder that is not complete."""
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
+
+
+def sync_everything() -> None:
+    """Flush all that the system holds to the disks. Windows has no such call."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
+def _sync_tree(path: Path) -> None:
+    for folder, _, files in os.walk(path):
+        for file in files:
+            _sync(Path(folder, file))
+        _sync(Path(folder))
+    if path.is_file():
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
