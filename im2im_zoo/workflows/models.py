@@ -46,7 +46,7 @@ def open_model(
         >>> import numpy as np, im2im_zoo as zoo
         >>> model = zoo.open_model("nuclei_2d")
         >>> model.predict_array(np.zeros((64, 96), "float32"), axes="yx").shape
-        (1, 64, 96)
+        (64, 96)
     """
     if isinstance(source, str | Path | Package):
         if recipe is not None or samples is not None:

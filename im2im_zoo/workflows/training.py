@@ -41,10 +41,11 @@ def train(
 
     Example:
         >>> import im2im_zoo as zoo
-        >>> zoo.train("nuclei_2d", output="run", overrides={"data.path": "nowhere"})
-        Traceback (most recent call last):
-        ...
-        im2im_zoo.core.errors.DataError: ...
+        >>> try:
+        ...     zoo.train("nuclei_2d", output="run", overrides={"data.path": "nowhere"})
+        ... except zoo.core.errors.DataError as error:
+        ...     print("does not exist" in str(error))
+        True
     """
     from im2im_zoo.training.train import train as run_training
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from im2im_zoo.images.web_store import WebStore
+from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 from site_for_tests import Site, serving
 
 from im2im_zoo.core.errors import ImageError

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packages_for_tests import build_package, small_unet
 
-from im2im_zoo import package as package_module
+from im2im_zoo.package import open as package_module
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.unzip import ZipLimits
 from im2im_zoo.package import open_package
