@@ -94,7 +94,7 @@ def test_noise2void_takes_another_loss_if_it_can_leave_voxels_out() -> None:
     loss = loss_of(method, data)
     hidden = method.network.seen != data["input"]
     torch.testing.assert_close(loss, (method.network.seen - data["target"]).abs()[hidden].mean())
-    with pytest.raises(TrainingError, match="MSELoss cannot count some voxels more than others"):
+    with pytest.raises(TrainingError, match="MSELoss cannot weight voxels"):
         Noise2Void(Seeing(), nn.MSELoss())
 
 
@@ -141,12 +141,12 @@ def test_it_runs_in_half_precision(kind: str) -> None:
 
 
 def test_self2self_without_its_network_is_refused() -> None:
-    with pytest.raises(ComponentError, match=r"Self2SelfUNet; it is Conv2d"):
+    with pytest.raises(ComponentError, match=r"cannot train Conv2d, .*; use .*Self2SelfUNet"):
         Self2Self(nn.Conv2d(1, 1, 1))
 
 
 def test_a_method_and_a_pairing_that_do_not_go_together_are_refused(noisy_nuclei: Path) -> None:
-    with pytest.raises(RecipeError, match=r"pairing: folders: Noise2Void .* say data\.pairing: self"):
+    with pytest.raises(RecipeError, match=r"pairing: folders: Noise2Void .* set data\.pairing: self"):
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, data__pairing="folders"))
     fcn = {"callable": "im2im_zoo.frameworks.fcn.FCN", "kwargs": {}}
     with pytest.raises(
