@@ -12,9 +12,9 @@ import pytest
 import yaml
 from packages_for_tests import build_package, small_unet
 
-from im2im_zoo.package import open as package_module
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.unzip import ZipLimits
+from im2im_zoo.package import open as package_module
 from im2im_zoo.package import open_package
 from im2im_zoo.package.hashes import check_hashes
 
