@@ -13,6 +13,7 @@ import yaml
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.unzip import ZipLimits
 from im2im_zoo.package import open as package_module
 from im2im_zoo.package import open_package
@@ -112,7 +113,7 @@ def test_a_file_that_was_changed_is_found_by_its_hash(folder):
     path.write_bytes(path.read_bytes() + b"x")
     (mismatch,) = check_hashes(open_package(folder))
     assert mismatch.file == "weights.onnx"
-    assert mismatch.expected != mismatch.actual == package_module.sha256(path)
+    assert mismatch.expected != mismatch.actual == sha256(path)
 
 
 def test_an_invalid_field_is_named_with_its_path_and_reason(folder):
