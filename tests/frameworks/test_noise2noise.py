@@ -33,7 +33,7 @@ def error_after_training(ndim: int, own: bool) -> float:
     torch.manual_seed(0)
     framework = FCN(network(ndim), nn.MSELoss())
     optimizer = torch.optim.Adam(framework.parameters(), lr=5e-3)
-    for _ in range(150):
+    for _ in range(250):
         clean = clean_images(ndim)
         first, second = (clean + 0.7 * torch.randn_like(clean) for _ in range(2))
         loss = framework.training_step({"input": first, "target": first if own else second}, 0)
