@@ -50,5 +50,6 @@ def error_after_training(ndim: int, own: bool) -> float:
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_two_noisy_images_of_a_place_teach_what_is_clean(ndim: int) -> None:
+    # Of ten seeds 0.08 to 0.10 in 2D and 0.14 to 0.21 in 3D, after 150 steps; their own noise 0.96 or more.
     assert error_after_training(ndim, own=False) < 0.25
     assert error_after_training(ndim, own=True) > 0.8, "its own noise is what it learns then"
