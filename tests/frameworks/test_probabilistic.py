@@ -119,7 +119,7 @@ def test_the_variance_is_where_people_do_not_agree(local: bool) -> None:
 
 def test_a_divergence_that_counts_too_much_makes_the_latent_collapse_which_the_log_tells() -> None:
     made, kl = trained(1000.0, local=False)
-    # Of four seeds 0.0002 nats at most, and variances of 0.002 to 0.007 at most, where those above have 0.16 or more.
+    # Of five seeds 0.0002 nats at most, and variances of 0.002 to 0.007 at most, where those above have 0.16 or more.
     assert kl < 0.01
     with torch.inference_mode():
         assert made.exported_network()(ambiguous(1)["input"])[0, 1].max() < 0.03
