@@ -63,7 +63,7 @@ def test_the_loss_falls_on_a_batch(kind: str, ndim: int) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert max(losses[-3:]) < 0.5 * losses[0]
+    assert max(losses[-3:]) < 0.5 * losses[0], "of four seeds 0.10 to 0.26 times"
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
 
 
