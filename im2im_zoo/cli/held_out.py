@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class OwnCode:
     """Where the sources of custom operations are, and whether a person has allowed to run those that are not ours.
 
-    `packages`: whose code a grouping may import, see `components.resolve`.
+    `packages`: whose code a grouping may import, see `components.resolve_component`.
     """
 
     root: Path | None = None

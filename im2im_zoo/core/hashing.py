@@ -1,4 +1,4 @@
-"""SHA-256 of files."""
+"""Hashes of files."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sizes in bytes as text."""
+"""Text of sizes in bytes."""
 
 
 def bytes_text(count: float) -> str:

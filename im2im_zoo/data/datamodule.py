@@ -66,7 +66,7 @@ class ImagePairs(pl.LightningDataModule):
             recipe: its data, input, target and seed are used.
             cache: folder that keeps the preprocessed images for the next time; None: as the recipe's `data.cache` says. A
                 temporary folder is removed by `teardown`, or when the object or the process ends.
-            allow_code: packages whose augmentations may be used; see `components.resolve`. `custom` among them
+            allow_code: packages whose augmentations may be used; see `components.resolve_component`. `custom` among them
                 allows the Python of `custom` operations.
             root: folder of the sources of `custom` operations.
             progress: called after each pair is preprocessed before training.

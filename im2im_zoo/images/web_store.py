@@ -20,7 +20,7 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 
-from im2im_zoo.core.download import is_local, may_be_fetched
+from im2im_zoo.core.download import is_fetchable, is_local
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address
 from im2im_zoo.images.checked_store import check_length, is_metadata
@@ -154,7 +154,7 @@ def _client(process: int, local: bool) -> httpx.Client:
 
     def check(request: httpx.Request) -> None:
         # Called for each redirection, too.
-        if not may_be_fetched(str(request.url), local_http=local):
+        if not is_fetchable(str(request.url), local_http=local):
             raise ImageError(f"{request.url}: is where the server leads, and not read: only https is")
 
     return httpx.Client(

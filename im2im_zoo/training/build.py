@@ -15,7 +15,15 @@ from im2im_zoo.data.pairing.files import list_files
 from im2im_zoo.data.patches.augmentation import check_augmentations
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.components import Component, as_component, build, check, is_component, nearest, resolve
+from im2im_zoo.recipe.components import (
+    Component,
+    build_component,
+    check_component,
+    is_component,
+    parse_component,
+    resolve_component,
+    suggest_nearest,
+)
 from im2im_zoo.training.memory import is_out_of_memory, what_needs_less
 
 # What training sets itself: the run folder, its checkpoints, its logs and its progress bar.
@@ -28,11 +36,11 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
     Raises:
         ComponentError, RecipeError: with the full key of what is wrong.
     """
-    check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
-    check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
+    check_component(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
+    check_component(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
     check_augmentations(recipe.data, allow_code)
     if recipe.output.grouping is not None:
-        check(recipe.output.grouping, "output.grouping", allow_code=allow_code, given=("maps",))
+        check_component(recipe.output.grouping, "output.grouping", allow_code=allow_code, given=("maps",))
     _check_uses(recipe, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
@@ -40,10 +48,10 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
             raise RecipeError(f"trainer.{key}: training sets this itself; remove it")
         if key not in options:
             raise RecipeError(
-                f"unknown key 'trainer.{key}'{nearest(key, [o for o in options if o not in _OURS])}"
+                f"unknown key 'trainer.{key}'{suggest_nearest(key, [o for o in options if o not in _OURS])}"
             )
         for where, component in _components(value, f"trainer.{key}"):
-            check(component, where, allow_code=allow_code)
+            check_component(component, where, allow_code=allow_code)
     every, epochs = (recipe.trainer.get(key) for key in ("check_val_every_n_epoch", "max_epochs"))
     validates = not (isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0)
     if recipe.monitor.startswith("val_") and not validates:
@@ -55,7 +63,7 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
 
 def _check_uses(recipe: Recipe, allow_code: Collection[str]) -> None:
     """Refuse data that the framework would pass over in silence, or learn nonsense from."""
-    method = resolve(recipe.framework.callable, "framework.callable", allow_code)
+    method = resolve_component(recipe.framework.callable, "framework.callable", allow_code)
     name = recipe.framework.callable.rpartition(".")[2]
     if recipe.data.has_cost and not getattr(method, "uses_cost", False):
         raise RecipeError(f"data.cost: {name} does not heed cost maps; leave them out, or use FCN or Pix2Pix")
@@ -86,17 +94,19 @@ def build_framework(
 
     Args:
         recipe: what to build.
-        allow_code: see `components.resolve`.
+        allow_code: see `components.resolve_component`.
         weights: for the network to start from, a state dict of its own.
 
     Raises:
         ComponentError: what cannot be built.
         TrainingError: weights that do not fit the network; the message lists them.
     """
-    network = build(recipe.network, "network", allow_code=allow_code)
+    network = build_component(recipe.network, "network", allow_code=allow_code)
     if weights is not None:
         _load(network, weights, str(recipe.network.init_from))
-    framework: Framework = build(recipe.framework, "framework", network=network, allow_code=allow_code)
+    framework: Framework = build_component(
+        recipe.framework, "framework", network=network, allow_code=allow_code
+    )
     return framework
 
 
@@ -188,7 +198,7 @@ def _load(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) 
 
 def _components(value: object, where: str) -> list[tuple[str, Component]]:
     if is_component(value):
-        return [(where, as_component(value, where))]
+        return [(where, parse_component(value, where))]
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [found for i, v in enumerate(value) for found in _components(v, f"{where}.{i}")]
     return []
@@ -196,7 +206,7 @@ def _components(value: object, where: str) -> list[tuple[str, Component]]:
 
 def _built(value: object, where: str, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return build(as_component(value, where), where, allow_code=allow_code)
+        return build_component(parse_component(value, where), where, allow_code=allow_code)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_built(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
     return value

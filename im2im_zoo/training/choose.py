@@ -55,7 +55,7 @@ def with_patches(recipe: Recipe, allow_code: Collection[str] = (), run: Recipe |
 
     Args:
         recipe: one that was checked.
-        allow_code: see `components.resolve`.
+        allow_code: see `components.resolve_component`.
         run: the recipe of the run that is resumed; what it says is taken, and nothing chosen.
 
     Raises:
@@ -90,7 +90,7 @@ def choices(
         recipe: one that was checked.
         extents: of the images.
         channels: of the images.
-        allow_code: see `components.resolve`.
+        allow_code: see `components.resolve_component`.
 
     Raises:
         ComponentError: a network that cannot be built.

@@ -58,7 +58,7 @@ def train(
         output: the run folder; see `training.run` for what it holds.
         resume: go on from `checkpoints/last.ckpt`, to the same end as an unbroken run; from the start if there
             is none yet.
-        allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve`. `custom` among
+        allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve_component`. `custom` among
             them allows the sources of its custom operations.
         root: folder of the recipe, in which its own Python files are; the run folder keeps copies of those that it uses.
         report: called with the progress, after batches and at the end of each epoch.

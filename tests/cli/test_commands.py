@@ -89,7 +89,7 @@ def test_a_copied_recipe_is_the_recipe_and_is_not_overwritten(
         (("evaluate", "a.tif", "b.tif", "--task", "semantic"), 1, "a.tif"),
         (("show", "nowhere"), 1, "no package, run or recipe"),
         (("recipe",), 2, "--list, --schema or --copy"),
-        (("samples", "nowhere"), 1, "there are some for"),
+        (("samples", "nowhere"), 1, "choose one of"),
         (("fly",), 2, "fly"),
     ],
 )

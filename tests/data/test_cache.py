@@ -247,8 +247,8 @@ def test_a_cache_that_cannot_be_made_is_named(folder: Path, recipe_for: Make, tm
 
 def test_keys_of_data_that_do_not_go_together_are_refused(folder: Path, recipe_for: Make) -> None:
     for fields, message in (
-        ({"loaded": 0.5, "cache": "none"}, "leave one out"),
-        ({"foreground_patches": 0.5, "object_patches": 0.5}, "cannot both say"),
+        ({"loaded": 0.5, "cache": "none"}, "remove one of them"),
+        ({"foreground_patches": 0.5, "object_patches": 0.5}, "cannot be combined"),
         ({"cost_patches": 0.5}, "needs cost maps"),
     ):
         with pytest.raises(Exception, match=message):

@@ -10,9 +10,9 @@ import torch
 
 from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.patches import objects
 from im2im_zoo.data.patches.augmentation import build_augmentation
 from im2im_zoo.data.patches.objects import boxes_of
-from im2im_zoo.data.patches import objects
 from im2im_zoo.data.patches.patches import Objects, draw_patch
 from im2im_zoo.recipe import Data
 from im2im_zoo.recipe.components import Component

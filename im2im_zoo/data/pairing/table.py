@@ -9,7 +9,7 @@ from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data.pairing.files import list_files
 from im2im_zoo.data.pairing.pairs import resolved
 from im2im_zoo.images import Place, as_place
-from im2im_zoo.recipe.components import nearest
+from im2im_zoo.recipe.components import suggest_nearest
 
 _SPLIT = "split"
 
@@ -109,7 +109,9 @@ def rows_of(
     keyed += [("data.split: column", _SPLIT if with_split else "")]
     for key, column in keyed:
         if column and column not in table.columns:
-            raise DataError(f"{key}: {table.name} has no column {column!r}{nearest(column, table.columns)}")
+            raise DataError(
+                f"{key}: {table.name} has no column {column!r}{suggest_nearest(column, table.columns)}"
+            )
     wanted = [column for _, column in keyed if column]
     rows = []
     for number, cells in table.lines:

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from im2im_zoo.core.errors import ComponentError, DataError
 from im2im_zoo.recipe import Data
-from im2im_zoo.recipe.components import Component, as_component, build, check, is_component, resolve
+from im2im_zoo.recipe.components import (
+    Component,
+    build_component,
+    check_component,
+    is_component,
+    parse_component,
+    resolve_component,
+)
 
 Which = Literal["augmentations", "device_augmentations"]
 
@@ -76,7 +83,7 @@ def check_augmentations(data: Data, allow_code: Collection[str] = ()) -> None:
     """Check the recipe's augmentations, those on the device too, without building any.
 
     Raises:
-        ComponentError: see `components.check`; or a MONAI transform of single arrays.
+        ComponentError: see `components.check_component`; or a MONAI transform of single arrays.
     """
     for which in get_args(Which):
         _checked(data, which, allow_code)
@@ -90,7 +97,7 @@ def build_augmentation(
     Args:
         data: of the recipe.
         which: those in a batch's making, or those on the device.
-        allow_code: see `components.resolve`.
+        allow_code: see `components.resolve_component`.
         labels: the target are instance labels: a transform whose `mode` interpolates by default, and is not given, takes
             the nearest voxel of target and cost.
 
@@ -100,7 +107,9 @@ def build_augmentation(
     components = _checked(data, which, allow_code)
     if labels:
         components = {where: _keeping_labels(c, where, allow_code) for where, c in components.items()}
-    built = [build(component, where, allow_code=allow_code) for where, component in components.items()]
+    built = [
+        build_component(component, where, allow_code=allow_code) for where, component in components.items()
+    ]
     return Augmentation(built, f"data.{which}") if built else None
 
 
@@ -110,14 +119,14 @@ def _checked(data: Data, which: Which, allow_code: Collection[str]) -> dict[str,
     for number, component in enumerate(getattr(data, which)):
         where = f"data.{which}.{number}"
         filled[where] = _filled(component, where, data, allow_code)
-        check(filled[where], where, allow_code=allow_code)
+        check_component(filled[where], where, allow_code=allow_code)
         _check_takes_dictionary(component, where, allow_code)
     return filled
 
 
 def _filled(component: Component, where: str, data: Data, allow_code: Collection[str]) -> Component:
     """The component, and those within it (of `OneOf`), with `keys` where they take them and have none."""
-    found = resolve(component.callable, f"{where}.callable", allow_code)
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
     kwargs = {k: _within(v, f"{where}.kwargs.{k}", data, allow_code) for k, v in component.kwargs.items()}
     takes = _parameters(found)
     if "keys" in takes:
@@ -131,7 +140,7 @@ def _filled(component: Component, where: str, data: Data, allow_code: Collection
 
 def _keeping_labels(component: Component, where: str, allow_code: Collection[str]) -> Component:
     """The component, and those within it, so that nothing is interpolated but the input."""
-    found = resolve(component.callable, f"{where}.callable", allow_code)
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
     kwargs = {
         k: _labels_kept_within(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()
     }
@@ -146,7 +155,7 @@ def _keeping_labels(component: Component, where: str, allow_code: Collection[str
 
 def _labels_kept_within(value: object, where: str, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return _keeping_labels(as_component(value, where), where, allow_code)
+        return _keeping_labels(parse_component(value, where), where, allow_code)
     if isinstance(value, list | tuple):
         return [_labels_kept_within(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
     return value
@@ -160,7 +169,7 @@ def _check_some_key(keys: object, where: str) -> None:
 
 def _within(value: object, where: str, data: Data, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return _filled(as_component(value, where), where, data, allow_code)
+        return _filled(parse_component(value, where), where, data, allow_code)
     if isinstance(value, list | tuple):
         return [_within(v, f"{where}.{i}", data, allow_code) for i, v in enumerate(value)]
     return value
@@ -174,7 +183,7 @@ def _parameters(found: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _check_takes_dictionary(component: Component, where: str, allow_code: Collection[str]) -> None:
-    found = resolve(component.callable, f"{where}.callable", allow_code)
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
     if not inspect.isclass(found) or not issubclass(found, Transform):
         return
     if not issubclass(found, MapTransform | Compose):
