@@ -109,10 +109,10 @@ def _of_network(
     """What suits the recipe's network too; () if it cannot be built here, of which training tells."""
     unsaid = recipe.data.model_copy(update={"patch_size": None, "batch_size": None})
     try:
-        from im2im_zoo.training.choose import Channels, choices
+        from im2im_zoo.training.auto_configure import ChannelCounts, select_settings
 
-        channels = Channels(image.sizes["channel"], target.sizes["channel"])
-        return choices(recipe.model_copy(update={"data": unsaid}), extents, channels)
+        channels = ChannelCounts(image.sizes["channel"], target.sizes["channel"])
+        return select_settings(recipe.model_copy(update={"data": unsaid}), extents, channels)
     except (ImportError, Im2ImError):
         return ()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from im2im_zoo.evaluation import Evaluation
     from im2im_zoo.packaging import ValidationReport
-    from im2im_zoo.training.run import Run
+    from im2im_zoo.training.run import TrainingRun
 
 RECIPE = "nuclei_2d"
 TILE = 256
@@ -75,7 +75,7 @@ def _samples(output: Path) -> Path:
     return write_samples(RECIPE, output / "images")
 
 
-def _train(images: Path, output: Path) -> "Run":
+def _train(images: Path, output: Path) -> "TrainingRun":
     from im2im_zoo.cli.train import train_with_progress
     from im2im_zoo.recipe.load import load_recipe
 
@@ -83,7 +83,7 @@ def _train(images: Path, output: Path) -> "Run":
     return train_with_progress(recipe, output / "run", resume=False, allow_code=())
 
 
-def _export(trained: "Run", output: Path) -> Path:
+def _export(trained: "TrainingRun", output: Path) -> Path:
     from im2im_zoo.cli.export import export_run
 
     export_run(trained, output / "package")
@@ -146,7 +146,7 @@ def _report(
     images: Path,
     prediction: Path,
     evaluations: "Mapping[str, Evaluation]",
-    trained: "Run",
+    trained: "TrainingRun",
     facts: Mapping[str, Mapping[str, str]],
 ) -> Path:
     from im2im_zoo.evaluation import (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from im2im_zoo.networks import Grid
     from im2im_zoo.packaging import Exported, Portable, PortableLoss
     from im2im_zoo.recipe import Recipe
-    from im2im_zoo.training.run import Run
+    from im2im_zoo.training.run import TrainingRun
 
 
 def run(
@@ -97,7 +97,7 @@ class _Options(TypedDict, total=False):
 
 
 def export_run(
-    trained: "Run",
+    trained: "TrainingRun",
     output: Path,
     zip_file: Path | None = None,
     weights: Sequence[str] | None = None,

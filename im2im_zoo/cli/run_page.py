@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from im2im_zoo.evaluation import Curve, Headline, Panel, Sample
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.pictures import Snapshot
-    from im2im_zoo.training.run import Run
+    from im2im_zoo.training.run import TrainingRun
 
 _EPOCHS_SHOWN = 6
 
 
-def write_run_page(run: "Run") -> Path:
+def write_run_page(run: "TrainingRun") -> Path:
     """Write `RUN/run.html`, whole or not at all.
 
     Raises:
@@ -57,7 +57,7 @@ def write_run_page(run: "Run") -> Path:
     return write_report(run.path / "run.html", report)
 
 
-def _headlines(run: "Run") -> "tuple[Headline, ...]":
+def _headlines(run: "TrainingRun") -> "tuple[Headline, ...]":
     """The best epoch's held-out figures, the one that says which epoch is best first."""
     from im2im_zoo.evaluation import Headline
 
@@ -74,7 +74,7 @@ def _headlines(run: "Run") -> "tuple[Headline, ...]":
     )
 
 
-def _curves(run: "Run") -> "tuple[Curve, ...]":
+def _curves(run: "TrainingRun") -> "tuple[Curve, ...]":
     from im2im_zoo.evaluation import curve_from_rows
 
     rows = run.metrics

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from im2im_zoo.data.patches.advice import Choice
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.callbacks import TrainingProgress
-    from im2im_zoo.training.run import Run
+    from im2im_zoo.training.run import TrainingRun
 
 # The page takes under a second to write.
 _PAGE_SECONDS = 120.0
@@ -70,7 +70,7 @@ def find_rate(recipe: str, arguments: Sequence[str], allow_code: Sequence[str]) 
 
 def train_with_progress(
     recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
-) -> "Run":
+) -> "TrainingRun":
     """Train with a progress bar over all epochs; the run's page is written on the way and at the end, however it ends."""
     from im2im_zoo.cli.run_page import write_run_page
     from im2im_zoo.training.run import is_run, open_run
@@ -108,7 +108,7 @@ def say_choice(choice: "Choice") -> None:
     say(f"--{choice.key}={str(choice.value).replace(' ', '')} is chosen: {choice.reason}")
 
 
-def best_row(run: "Run") -> dict[str, float] | None:
+def best_row(run: "TrainingRun") -> dict[str, float] | None:
     """The row of metrics of the epoch that the best checkpoint was made in."""
     rows = [dict(row) for row in run.metrics if run.recipe.monitor in row]
     choose = min if run.recipe.monitor_mode == "min" else max

@@ -322,7 +322,7 @@ def test_an_rdf_that_grows_without_bound_is_refused_at_once(folder, shape):
     added = {"aliases": "\n".join(lines), "itself": "a: &a [*a]", "deep": "a: " + "[" * 5000 + "]" * 5000}
     rdf = folder / "rdf.yaml"
     rdf.write_text(rdf.read_text() + "\n" + added[shape] + "\n")
-    with pytest.raises(PackageError, match="(not|to be) an RDF"):
+    with pytest.raises(PackageError, match=r"(not|to be) an RDF"):
         open_package(folder)
 
 

@@ -115,5 +115,5 @@ def test_two_processes_train_one_run_with_one_cache_and_learn_what_is_hard_as_on
 def test_a_method_that_cannot_tell_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     method = {"callable": "im2im_zoo.frameworks.noise2void.Noise2Void"}
     recipe = tiny(data__hard_patches=0.5, data__pairing="self", framework=method, target__preprocessing=[])
-    with pytest.raises(RecipeError, match=r"data\.hard_patches: Noise2Void does not tell the loss"):
+    with pytest.raises(RecipeError, match=r"data\.hard_patches: Noise2Void does not report the loss"):
         train(recipe, tmp_path / "run")

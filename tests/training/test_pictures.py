@@ -11,7 +11,7 @@ from im2im_zoo.cli.run_page import write_run_page
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.training.pictures import Pictures, read_snapshots
+from im2im_zoo.training.pictures import SnapshotRecorder, read_snapshots
 from im2im_zoo.training.run import load_framework, open_run
 from im2im_zoo.training.train import train
 
@@ -36,7 +36,7 @@ def test_pictures_change_nothing_of_what_is_learnt(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = train(tiny(), tmp_path / "one")
-    monkeypatch.setattr(Pictures, "_keep", lambda *_: None)
+    monkeypatch.setattr(SnapshotRecorder, "_keep", lambda *_: None)
     other = train(tiny(), tmp_path / "other")
     assert not (other.path / "pictures").exists()
     assert [row["val_loss"] for row in one.metrics] == [row["val_loss"] for row in other.metrics]
@@ -58,7 +58,7 @@ def test_a_run_that_failed_has_a_page_that_says_why(tiny: Tiny, tmp_path: Path) 
         train_with_progress(recipe, tmp_path / "run", False, ())
     assert "Training is failed: monitor: &#x27;val_dise&#x27;" in (tmp_path / "run" / "run.html").read_text()
     before = (tmp_path / "run" / "run.html").stat().st_mtime_ns
-    with pytest.raises(TrainingError, match="exists already"):
+    with pytest.raises(TrainingError, match="already exists"):
         train_with_progress(recipe, tmp_path / "run", False, ())
     assert (tmp_path / "run" / "run.html").stat().st_mtime_ns == before
 
