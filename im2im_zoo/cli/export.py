@@ -18,7 +18,7 @@ from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
 if TYPE_CHECKING:
     from torch import nn
 
-    from im2im_zoo.data import Sample
+    from im2im_zoo.data import ImagePair
     from im2im_zoo.networks import Grid
     from im2im_zoo.packaging import Exported, Portable, PortableLoss
     from im2im_zoo.recipe import Recipe
@@ -108,14 +108,14 @@ def export_run(
     opset: int = OPSET,
 ) -> "Exported":
     """Measure a trained network on the validation images of its run and write the package."""
-    from im2im_zoo.data import validation_samples
+    from im2im_zoo.data import open_validation_pairs
     from im2im_zoo.packaging import export_package, network_grid
     from im2im_zoo.training.run import load_framework
 
     recipe = trained.recipe
     framework = load_framework(trained, checkpoint, allow_code)
     network = framework.exported_network().eval()
-    samples = validation_samples(recipe)
+    samples = open_validation_pairs(recipe)
     formats = tuple(weights or FORMATS)
     grid = network_grid(network, recipe, samples, formats)
     code = OwnCode(trained.path, "custom" in allow_code, allow_code)
@@ -173,7 +173,7 @@ def _say_warnings(warnings: Sequence[str], recipe: Path) -> None:
 
 
 def _measured(
-    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid", code: OwnCode
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[ImagePair]", grid: "Grid", code: OwnCode
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """The figures of a network and, each named with its method, those of trivial ones; none without samples."""
     if not samples:
@@ -189,7 +189,7 @@ def _measured(
 def _made_portable(
     network: "nn.Module",
     recipe: "Recipe",
-    samples: "Sequence[Sample]",
+    samples: "Sequence[ImagePair]",
     grid: "Grid",
     figures: Mapping[str, float],
     code: OwnCode,
@@ -200,12 +200,12 @@ def _made_portable(
         PackageError: it is not, or it cannot be made.
     """
     from im2im_zoo.data import find_pairs
-    from im2im_zoo.data.pairing.samples import open_side
+    from im2im_zoo.data.pairing.image_pair import open_side_image
     from im2im_zoo.packaging import PortableLoss, make_portable
 
     pairs = find_pairs(recipe.data, recipe.seed)
-    images = [open_side(path, recipe, "input") for path in pairs.inputs]
-    images += [open_side(pair.input, recipe, "input", pair.time, pair.more) for pair in pairs.train]
+    images = [open_side_image(path, recipe, "input") for path in pairs.inputs]
+    images += [open_side_image(pair.input, recipe, "input", pair.time, pair.more) for pair in pairs.train]
     made = make_portable(network, recipe, images)
     if not made.fixed:
         return made, PortableLoss(figures, figures, 0.0)

@@ -11,7 +11,7 @@ import xarray as xr
 if TYPE_CHECKING:
     from torch import nn
 
-    from im2im_zoo.data import Sample
+    from im2im_zoo.data import ImagePair
     from im2im_zoo.evaluation import Evaluation
     from im2im_zoo.networks import Grid
     from im2im_zoo.recipe import Recipe
@@ -30,14 +30,14 @@ class OwnCode:
 
 
 def held_out_evaluation(
-    network: "nn.Module", recipe: "Recipe", samples: "Sequence[Sample]", grid: "Grid", code: OwnCode
+    network: "nn.Module", recipe: "Recipe", samples: "Sequence[ImagePair]", grid: "Grid", code: OwnCode
 ) -> "Evaluation":
     """The mean figures of whole-image predictions, against the targets that training used."""
     from im2im_zoo.packaging import group_function, labels_of, predict_sample
 
     group = group_function(recipe, code.packages)
 
-    def predict(sample: "Sample", target: xr.DataArray) -> xr.DataArray:
+    def predict(sample: "ImagePair", target: xr.DataArray) -> xr.DataArray:
         whole = predict_sample(network, recipe, sample, grid=grid, root=code.root, allow_code=code.allow_code)
         if group is not None:
             return labels_of(group, whole)
@@ -48,7 +48,7 @@ def held_out_evaluation(
 
 
 def baseline_evaluations(
-    recipe: "Recipe", samples: "Sequence[Sample]", code: OwnCode
+    recipe: "Recipe", samples: "Sequence[ImagePair]", code: OwnCode
 ) -> "dict[str, Evaluation]":
     """The mean figures of the trivial methods that make sense for the recipe's task, by their names."""
     from im2im_zoo.evaluation import baselines
@@ -67,14 +67,14 @@ def baseline_evaluations(
 
 def _on_input(
     method: Callable[[xr.DataArray, xr.DataArray], xr.DataArray],
-) -> "Callable[[Sample, xr.DataArray], xr.DataArray]":
+) -> "Callable[[ImagePair, xr.DataArray], xr.DataArray]":
     return lambda sample, target: method(_like_channels(sample.input, target), target)
 
 
 def prediction_difference(
     first: "tuple[nn.Module, Recipe]",
     second: "tuple[nn.Module, Recipe]",
-    samples: "Sequence[Sample]",
+    samples: "Sequence[ImagePair]",
     grid: "Grid",
 ) -> float:
     """The mean absolute difference of what two models predict, as a fraction of the standard deviation of the first's."""
@@ -91,7 +91,7 @@ def prediction_difference(
     return float(sum(shares) / len(shares))
 
 
-def _processed_target(recipe: "Recipe", sample: "Sample", code: OwnCode) -> xr.DataArray:
+def _processed_target(recipe: "Recipe", sample: "ImagePair", code: OwnCode) -> xr.DataArray:
     """The target image as training saw it, whole; labels that are grouped, as they are, whatever is learnt of them."""
     if recipe.output.grouping is not None:
         return sample.target
@@ -103,9 +103,9 @@ def _processed_target(recipe: "Recipe", sample: "Sample", code: OwnCode) -> xr.D
 
 def _mean(
     recipe: "Recipe",
-    samples: "Sequence[Sample]",
+    samples: "Sequence[ImagePair]",
     code: OwnCode,
-    method: "Callable[[Sample, xr.DataArray], xr.DataArray]",
+    method: "Callable[[ImagePair, xr.DataArray], xr.DataArray]",
 ) -> "Evaluation":
     from im2im_zoo.evaluation import evaluate, mean_evaluation
 

@@ -15,10 +15,10 @@ import psutil
 import torch
 
 from im2im_zoo.core.errors import TrainingError
+from im2im_zoo.data.pairing.image_pair import open_image_pair, open_side_image
 from im2im_zoo.data.pairing.pairing import find_pairs
-from im2im_zoo.data.pairing.samples import open_sample, open_side
 from im2im_zoo.data.patches.advice import Choice, StepMemory, choose_batch, choose_patch
-from im2im_zoo.data.patches.extents import Extents, extents_of
+from im2im_zoo.data.patches.extents import ImageExtents, measure_extents
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.build import build_framework
@@ -72,11 +72,14 @@ def configure_patches(
             _update_data(recipe, {k: v for k, v in known.items() if getattr(data, k) is None}), ()
         )
     pairs = find_pairs(data, recipe.seed)
-    samples = [open_sample(pair, recipe) for pair in (*pairs.train, *pairs.validation)]
-    inputs = [*(open_side(path, recipe, "input") for path in pairs.inputs), *(s.input for s in samples)]
-    targets = [*(open_side(path, recipe, "target") for path in pairs.targets), *(s.target for s in samples)]
+    samples = [open_image_pair(pair, recipe) for pair in (*pairs.train, *pairs.validation)]
+    inputs = [*(open_side_image(path, recipe, "input") for path in pairs.inputs), *(s.input for s in samples)]
+    targets = [
+        *(open_side_image(path, recipe, "target") for path in pairs.targets),
+        *(s.target for s in samples),
+    ]
     labels = targets if recipe.output.task == "instance" and data.pairing != "self" else []
-    extents = extents_of([*inputs, *targets], labels)
+    extents = measure_extents([*inputs, *targets], labels)
     channels = ChannelCounts(inputs[0].sizes["channel"], targets[0].sizes["channel"])
     made = select_settings(recipe, extents, channels, allow_code)
     fields = {choice.key.removeprefix("data."): choice.value for choice in made}
@@ -86,7 +89,7 @@ def configure_patches(
 
 
 def select_settings(
-    recipe: Recipe, extents: Extents, channels: ChannelCounts, allow_code: Collection[str] = ()
+    recipe: Recipe, extents: ImageExtents, channels: ChannelCounts, allow_code: Collection[str] = ()
 ) -> tuple[Choice, ...]:
     """Select the open settings of a recipe that suit its images, its network and this machine.
 
@@ -113,7 +116,7 @@ def select_settings(
 
 
 def _select_patch(
-    framework: Framework, extents: Extents, channels: ChannelCounts, limit: int, *, gpu: bool
+    framework: Framework, extents: ImageExtents, channels: ChannelCounts, limit: int, *, gpu: bool
 ) -> tuple[Choice, StepMemory]:
     """Select the largest patch that the network accepts and that fits the memory; the smallest that was tried if none fits."""
     tried: dict[tuple[int, ...], StepMemory | None] = {}

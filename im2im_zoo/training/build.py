@@ -11,7 +11,7 @@ from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from im2im_zoo.core.errors import RecipeError, TrainingError
-from im2im_zoo.data.pairing.files import list_files
+from im2im_zoo.data.pairing.files import format_file_list
 from im2im_zoo.data.patches.augmentation import check_augmentations
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
@@ -200,7 +200,7 @@ def _load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], sourc
     if lines:
         raise TrainingError(
             f"network.init_from: the weights of {source} do not fit the network; use the network.kwargs of "
-            f"that run:\n{list_files(sorted(lines))}"
+            f"that run:\n{format_file_list(sorted(lines))}"
         )
     network.load_state_dict(weights, strict=True)
 

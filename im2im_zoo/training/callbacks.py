@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.patches.dataset import PLACES
+from im2im_zoo.data.patches.dataset import PATCH_POSITIONS
 from im2im_zoo.frameworks.base import Framework
 
 _SECONDS_BETWEEN_REPORTS = 0.1
@@ -194,16 +194,16 @@ class PatchLossRecorder(pl.Callback):
     ) -> None:
         """Record the losses of a batch on their device, without waiting for it."""
         if isinstance(pl_module, Framework) and pl_module.patch_losses is not None:
-            self._recorded.append((batch[PLACES], pl_module.patch_losses))
+            self._recorded.append((batch[PATCH_POSITIONS], pl_module.patch_losses))
             pl_module.patch_losses = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Update the loss map with the losses of all processes."""
-        loss_map = self._data.hard_places
+        loss_map = self._data.loss_map
         if loss_map is None or not self._recorded:
             return
         places, losses = (torch.cat(column).cpu().numpy() for column in zip(*self._recorded, strict=True))
-        sums = torch.from_numpy(np.stack(loss_map.sums(places, losses.astype(np.float64))))
+        sums = torch.from_numpy(np.stack(loss_map.sum_by_cell(places, losses.astype(np.float64))))
         shared = trainer.strategy.reduce(sums.to(pl_module.device, torch.float32), reduce_op="sum")
-        loss_map.learn(*shared.cpu().numpy())
+        loss_map.update(*shared.cpu().numpy())
         self._recorded.clear()

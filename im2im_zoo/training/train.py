@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from im2im_zoo.core.errors import InterruptionError, TrainingError
 from im2im_zoo.data import hash_pairs
-from im2im_zoo.data.cache.content_hashes import remembered
+from im2im_zoo.data.cache.content_hashes import remember_hashes
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.advice import Choice
 from im2im_zoo.images.names import stem_of
@@ -92,7 +92,7 @@ def train(
     if first and explain is not None:
         for choice in made:
             explain(choice)
-    with remembered(data.kept_folder) as content:
+    with remember_hashes(data.kept_folder) as content:
         data_hash = hash_pairs(data.pairs, content)
     if first and earlier is not None:
         _check_unchanged(earlier, recipe, data_hash)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im2im_zoo.data.patches.patches import draw_lone_patch, draw_patch, grid, order_of_epoch
+from im2im_zoo.data.patches.placement import grid, sample_patch, sample_unpaired_patch, shuffle_epoch
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=3).map(
     lambda axes: ([max(size, patch) for size, patch in axes], [patch for _, patch in axes])
@@ -32,16 +32,16 @@ def test_a_random_patch_lies_inside_the_image(
     axes: tuple[list[int], list[int]], seed: int, epoch: int, index: int
 ) -> None:
     sizes, patch = axes
-    draw = draw_patch(sizes, patch, seed, epoch, index)
+    draw = sample_patch(sizes, patch, seed, epoch, index)
     assert all(0 <= c <= s - p for c, s, p in zip(draw.corner, sizes, patch, strict=True))
     assert 0 <= draw.seed < 2**32
     assert 0 <= draw.device_seed < 2**32
     assert draw.seed != draw.device_seed
-    assert draw == draw_patch(sizes, patch, seed, epoch, index)
+    assert draw == sample_patch(sizes, patch, seed, epoch, index)
 
 
 def test_random_patches_reach_every_corner_alike_often() -> None:
-    corners = [draw_patch((12,), (8,), 0, 0, i).corner[0] for i in range(5000)]
+    corners = [sample_patch((12,), (8,), 0, 0, i).corner[0] for i in range(5000)]
     counts = np.bincount(corners, minlength=5)
     assert len(counts) == 5
     assert counts.min() > 900
@@ -49,7 +49,7 @@ def test_random_patches_reach_every_corner_alike_often() -> None:
 
 def test_seed_epoch_and_index_each_change_the_patch_and_its_seed() -> None:
     draws = [
-        draw_patch((1000, 1000), (8, 8), *arguments)
+        sample_patch((1000, 1000), (8, 8), *arguments)
         for arguments in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
     ]
     assert len({d.corner for d in draws}) == 4
@@ -57,15 +57,15 @@ def test_seed_epoch_and_index_each_change_the_patch_and_its_seed() -> None:
 
 
 def test_the_order_of_an_epoch_is_a_permutation_of_its_own() -> None:
-    orders = [tuple(order_of_epoch(100, *arguments)) for arguments in ((0, 0), (0, 1), (1, 0))]
+    orders = [tuple(shuffle_epoch(100, *arguments)) for arguments in ((0, 0), (0, 1), (1, 0))]
     assert all(sorted(order) == list(range(100)) for order in orders)
     assert len(set(orders)) == 3
-    assert tuple(order_of_epoch(100, 0, 1)) == orders[1]
+    assert tuple(shuffle_epoch(100, 0, 1)) == orders[1]
 
 
 def test_a_lone_patch_is_of_each_image_alike_often_and_inside_it() -> None:
     images = [(20, 30), (8, 8), (50, 9)]
-    drawn = [draw_lone_patch(images, (8, 8), 0, 0, 0, i) for i in range(3000)]
+    drawn = [sample_unpaired_patch(images, (8, 8), 0, 0, 0, i) for i in range(3000)]
     assert min(np.bincount([number for number, _ in drawn])) > 900
     for number, draw in drawn:
         assert all(0 <= c <= s - 8 for c, s in zip(draw.corner, images[number], strict=True))
@@ -74,7 +74,7 @@ def test_a_lone_patch_is_of_each_image_alike_often_and_inside_it() -> None:
 def test_streams_of_lone_patches_are_independent() -> None:
     images = [(1000, 1000)] * 1000
     one, same, other = (
-        [draw_lone_patch(images, (8, 8), stream, 0, 0, i) for i in range(200)] for stream in (0, 0, 1)
+        [sample_unpaired_patch(images, (8, 8), stream, 0, 0, i) for i in range(200)] for stream in (0, 0, 1)
     )
     assert one == same
     assert abs(np.corrcoef([n for n, _ in one], [n for n, _ in other])[0, 1]) < 0.25
