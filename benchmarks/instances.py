@@ -74,10 +74,12 @@ def ours(folder: Path, method: str, memory: int, workers: int) -> int:
     from im2im_zoo.instances.blockwise import group_in_blocks
     from im2im_zoo.instances.blockwise.grid import BlockGrid
     from im2im_zoo.instances.blockwise.sample import Code, Sample
-    from im2im_zoo.instances.blockwise.steps import Walker
+    from im2im_zoo.instances.blockwise.steps import StepRunner
     from im2im_zoo.instances.grouping import Grouping
     from im2im_zoo.instances.label_image import LabelImage
     from im2im_zoo.instances.methods import components, embedseg
+    from im2im_zoo.runtime.execute.executors import executor_for
+    from im2im_zoo.runtime.settings import Resources
 
     set_up_memory()
     name, module = {"components": ("inside", components), "embedseg": ("embedding", embedseg)}[method]
@@ -100,7 +102,7 @@ def ours(folder: Path, method: str, memory: int, workers: int) -> int:
     ) as writer:
         sink = writer.part() if workers > 1 else writer
         target = LabelImage(sink, axes, shape, "uint32", axes, {}, "the benchmark")
-        objects, _ = group_in_blocks(sample, target, Walker((), lambda step, block: None, workers))
+        objects, _ = group_in_blocks(sample, target, StepRunner(executor_for(Resources(workers=workers))))
     shutil.rmtree(work)
     return objects
 

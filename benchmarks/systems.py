@@ -117,7 +117,7 @@ def im2im_zoo(job: Job) -> dict[str, Any]:
     import torch  # noqa: F401
     import zarr  # noqa: F401
 
-    from im2im_zoo.runtime.prediction import predict
+    from im2im_zoo.runtime import predict
 
     clock = Clock()
     with clock.running():

@@ -22,7 +22,7 @@ _CONTEXT.set_forkserver_preload(
         "im2im_zoo.cli.train",
         "im2im_zoo.evaluation",
         "im2im_zoo.packaging.export.export",
-        "im2im_zoo.runtime.prediction",
+        "im2im_zoo.runtime.predictor",
         "monai.networks.nets",
         "monai.transforms",
         "bioimageio.core",

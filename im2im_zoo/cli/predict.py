@@ -23,7 +23,8 @@ _STAGES = {
     "statistics": "Statistics",
     "tiles": "Predicting",
     "finish": "Finishing",
-    "grouping": "Grouping",
+    "instances": "Finding objects",
+    "resampling": "Resampling",
 }
 
 
@@ -156,9 +157,12 @@ def run(
         main, inputs = _open_images(image, options)
         _check_objects(opened, options, overwrite)
         if plan_only:
-            from im2im_zoo.runtime.prediction import plan_with_engine
+            from im2im_zoo.runtime.by_name import split_options
+            from im2im_zoo.runtime.predictor import Model
 
-            show_plan(plan_with_engine(opened, main, inputs, **chosen, **shared), as_json=as_json)
+            settings, resources, others = split_options(chosen | shared)
+            plan = Model(opened, **others).plan(main, inputs=inputs, settings=settings, resources=resources)
+            show_plan(plan, as_json=as_json)
             return
         done = predict_with_progress(
             opened,
@@ -223,7 +227,7 @@ def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
 def predict_with_progress(package: Any, image: Any, output: Path, **options: Any) -> "PredictionResult":
     """Predict with a progress bar; options are those of `runtime.predict`."""
     from im2im_zoo.runtime import predict
-    from im2im_zoo.runtime.execute.resume import unfinished
+    from im2im_zoo.runtime.execute.work_folder import unfinished
 
     output_bytes = 0
 

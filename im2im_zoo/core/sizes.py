@@ -1,4 +1,25 @@
-"""Text of sizes in bytes."""
+"""Sizes in bytes, from text and as text."""
+
+import re
+
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+_BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as 4GB, 500 MB, 2GiB or 1000000.
+
+    Raises:
+        ValueError: not a size.
+
+    Example:
+        >>> parse_size("4GB")
+        4000000000
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    if not found:
+        raise ValueError(f"{text!r} is not a size; give one such as 4GB or 500MB")
+    return int(float(found[1]) * (_UNITS | _BINARY_UNITS)[found[2] or ""])
 
 
 def bytes_text(count: float) -> str:

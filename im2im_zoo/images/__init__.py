@@ -2,6 +2,7 @@
 
 from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.joined import join_channels, sources_of
+from im2im_zoo.images.memory import memory_image
 from im2im_zoo.images.metadata import pixel_size_um
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.ome_zarr import web_state
@@ -20,6 +21,7 @@ __all__ = [
     "create_image",
     "image_suffixes",
     "join_channels",
+    "memory_image",
     "open_image",
     "pixel_size_um",
     "plate_images",

@@ -1,59 +1,66 @@
-"""The runtime: run a package on an image of any size, within a memory budget. Plan first, then run.
-
-`plan_prediction` says what will be done, `predict` does it, `predict_array` does it in memory.
-"""
+"""The runtime: run a package on an image of any size, within a memory budget. Plan first, then run."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from im2im_zoo.runtime.execute.run import Figures, run_plan
-    from im2im_zoo.runtime.in_memory import predict_array, predict_arrays
+    from im2im_zoo.runtime.by_name import predict, predict_array, predict_arrays
+    from im2im_zoo.runtime.execute.tile_stages import Counts, run_plan
     from im2im_zoo.runtime.layout.mapping import map_axes
     from im2im_zoo.runtime.measure.cost import measure_cost
     from im2im_zoo.runtime.measure.select_engine import open_network
     from im2im_zoo.runtime.plan.memory import Cost, Projection, project
     from im2im_zoo.runtime.plan.plan import AxisPlan, Plan, Tile
     from im2im_zoo.runtime.plan.planning import plan_prediction
-    from im2im_zoo.runtime.prediction import PredictionResult, predict
-    from im2im_zoo.runtime.prepare import Prepared, prepare
-    from im2im_zoo.runtime.settings import Settings
+    from im2im_zoo.runtime.predictor import Model, PredictionResult, open_package_model
+    from im2im_zoo.runtime.prepare import Networks, Prepared, prepare
+    from im2im_zoo.runtime.settings import Format, Resources, Settings
 
 _HOMES = {
-    "open_network": "measure.select_engine",
-    "measure_cost": "measure.cost",
-    "map_axes": "layout.mapping",
-    "Cost": "plan.memory",
-    "Projection": "plan.memory",
-    "project": "plan.memory",
     "AxisPlan": "plan.plan",
+    "Cost": "plan.memory",
+    "Counts": "execute.tile_stages",
+    "Format": "settings",
+    "Model": "predictor",
+    "Networks": "prepare",
     "Plan": "plan.plan",
-    "Tile": "plan.plan",
-    "plan_prediction": "plan.planning",
-    "PredictionResult": "prediction",
-    "predict": "prediction",
-    "predict_array": "in_memory",
-    "predict_arrays": "in_memory",
+    "PredictionResult": "predictor",
     "Prepared": "prepare",
+    "Projection": "plan.memory",
+    "Resources": "settings",
     "Settings": "settings",
+    "Tile": "plan.plan",
+    "map_axes": "layout.mapping",
+    "measure_cost": "measure.cost",
+    "open_network": "measure.select_engine",
+    "open_package_model": "predictor",
+    "plan_prediction": "plan.planning",
+    "predict": "by_name",
+    "predict_array": "by_name",
+    "predict_arrays": "by_name",
     "prepare": "prepare",
-    "Figures": "execute.run",
-    "run_plan": "execute.run",
+    "project": "plan.memory",
+    "run_plan": "execute.tile_stages",
 }
 
 __all__ = [
     "AxisPlan",
     "Cost",
-    "Figures",
+    "Counts",
+    "Format",
+    "Model",
+    "Networks",
     "Plan",
     "PredictionResult",
     "Prepared",
     "Projection",
+    "Resources",
     "Settings",
     "Tile",
     "map_axes",
     "measure_cost",
     "open_network",
+    "open_package_model",
     "plan_prediction",
     "predict",
     "predict_array",

@@ -1,14 +1,10 @@
-"""From a package, images and a person's wishes to a plan and an open network: what has to be measured is measured here.
-
-Measured are which engine is the fastest (`choice`), how far the network reaches (`overlap`), and what memory it takes (`cost`).
-"""
+"""From a package, images and settings to a plan and an open network, with everything measured that the plan needs."""
 
 import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +15,14 @@ from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
-from im2im_zoo.runtime.layout.mapping import map_axes
 from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
 from im2im_zoo.runtime.measure.overlap import measure_overlap
-from im2im_zoo.runtime.measure.select_engine import open_network
+from im2im_zoo.runtime.measure.select_engine import Opened, open_network
 from im2im_zoo.runtime.plan.memory import Cost, default_budget
 from im2im_zoo.runtime.plan.plan import HaloSource, Plan
 from im2im_zoo.runtime.plan.planning import plan_prediction
-from im2im_zoo.runtime.settings import Settings
+from im2im_zoo.runtime.settings import Resources, Settings
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -38,76 +33,116 @@ _FAR = 8
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan, and the network that it is of."""
+    """A plan, the open network that runs it, and why that was chosen."""
 
     plan: Plan
     engine: Engine
     reason: str = ""
 
 
+@dataclass
+class Networks:
+    """The open networks of a package, and what was measured of them: opened and measured once for any number of images.
+
+    Attributes:
+        package: the model.
+        allow_code: whether Python of the package may run.
+        given: an open network, to be used instead of opening one.
+        cost: its measured cost, if it is known.
+    """
+
+    package: "Package"
+    allow_code: bool = False
+    given: Engine | None = None
+    cost: Cost | None = None
+    _opened: dict[tuple[Any, ...], Opened] = field(default_factory=dict)
+    _halos: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    costs: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    def open(
+        self, settings: Settings, resources: Resources, decisions: Mapping[str, Any] | None = None
+    ) -> tuple[Engine, str]:
+        """Return the network for some settings, and why it was chosen.
+
+        Args:
+            decisions: of an earlier plan, which are taken again.
+        """
+        if self.given is not None:
+            return self.given, ""
+        taken = decisions or {
+            "weights": settings.weights,
+            "backend": settings.backend,
+            "device": resources.device,
+        }
+        key = (
+            taken["weights"],
+            taken["backend"],
+            taken["device"],
+            settings.precision,
+            resources.threads,
+            decisions is None,
+        )
+        if key not in self._opened:
+            self._opened[key] = open_network(
+                self.package,
+                weights=taken["weights"],
+                backend=taken["backend"],
+                precision=settings.precision,
+                device=taken["device"],
+                threads=resources.threads,
+                allow_code=self.allow_code,
+                measure=decisions is None,
+            )
+        opened = self._opened[key]
+        return opened.engine, opened.reason
+
+    def halo(self, engine: Engine, layout: Layout, settings: Settings) -> dict[str, Any]:
+        """Return the arguments of `plan_prediction` for the halo, measured once for a network and a layout."""
+        key = (id(engine), repr(settings.halo), settings.blend, repr(layout.network_axes))
+        if key not in self._halos:
+            self._halos[key] = _overlap_options(self.package, engine, layout, settings, self.allow_code)
+        return self._halos[key]
+
+
 def prepare(
-    package: "Package",
+    networks: Networks,
     images: Mapping[str, xr.DataArray],
+    layout: Layout,
     settings: Settings,
+    resources: Resources,
     *,
-    memory: int | None = None,
-    workers: int = 1,
-    threads: int | None = None,
-    allow_code: bool = False,
-    engine: Engine | None = None,
-    cost: Cost | None = None,
     decisions: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> Prepared:
     """Open the network of a package and plan its prediction on images.
 
     Args:
+        networks: of the package.
         images: by input.
-        memory: bytes that all processes together may take (default: half of what is available).
-        workers: processes that run tiles; `threads` is of each.
-        allow_code: whether Python of the package may run.
-        engine, cost: of an earlier prediction with this package, so that many images pay for them once.
+        layout: of these images (`map_axes`): images that do not fit cost nothing.
         decisions: of an earlier plan (`decisions_of`), which are taken again instead of measuring anything.
         warnings: to be kept in the plan.
 
     Raises:
-        PackageError, PlanError: what cannot be, before any voxel of the images is read.
+        PackageError, PlanError: whatever is impossible, before any voxel of the images is read.
     """
-    if workers < 1:
-        raise PlanError(f"workers is {workers}; give at least 1")
     set_up_memory()
-    # Before the weights are loaded: images that do not fit cost nothing.
-    layout = map_axes(package, images)
-    reason = ""
-    if engine is None:
-        taken = decisions or {
-            "weights": settings.weights,
-            "backend": settings.backend,
-            "device": settings.device,
-        }
-        opened = open_network(
-            package,
-            weights=taken["weights"],
-            backend=taken["backend"],
-            precision=settings.precision,
-            device=taken["device"],
-            threads=threads,
-            allow_code=allow_code,
-            measure=decisions is None,
-        )
-        engine, reason = opened.engine, opened.reason
-    budget = default_budget() if memory is None else memory
+    package = networks.package
+    engine, reason = networks.open(settings, resources, decisions)
+    budget = default_budget() if resources.memory_bytes is None else resources.memory_bytes
+    cost = networks.cost
     if decisions is not None and cost is None:
         # A process is a little larger another time; the tiles were chosen for what was measured then.
         cost = Cost(**decisions["cost"])
     options: dict[str, Any] = {
+        "layout": layout,
         "memory": budget,
         "tile": settings.tile,
         "weights": engine.weights_format,
         "backend": engine.backend,
         "precision": engine.precision,
         "dtype": settings.dtype,
-        "workers": workers,
+        "workers": resources.processes,
         "group": settings.group,
         "warnings": tuple(warnings),
     }
@@ -116,21 +151,18 @@ def prepare(
         again["group_blocks"] = decisions.get("group_blocks")
         return Prepared(plan_prediction(package, images, **options, **again, cost=cost), engine, reason)
 
-    @cache
-    def overlap() -> dict[str, Any]:
-        found = _overlap_options(package, engine, layout, settings, allow_code)
-        return found | {"warnings": (*warnings, *found.get("warnings", ()))}
-
     def planned(cost: Cost) -> Plan:
         if settings.tile is None and settings.blend is not True:
             single = _at_once(package, images, options | {"cost": cost})
             if single is not None:
                 return single
-        return plan_prediction(package, images, **options | overlap() | {"cost": cost})
+        found = networks.halo(engine, layout, settings)
+        found = found | {"warnings": (*warnings, *found.get("warnings", ()))}
+        return plan_prediction(package, images, **options | found | {"cost": cost})
 
     if cost is not None:
         return Prepared(planned(cost), engine, reason)
-    measured = _Measured(package, engine, layout, budget, threads)
+    measured = _Measured(package, engine, layout, budget, resources.threads, networks.costs)
     plan = planned(measured.cost())
     while plan.tile_voxels > _FAR * plan.cost.voxels:
         plan = planned(measured.cost(plan.tile_voxels // _FAR))
@@ -138,7 +170,7 @@ def prepare(
 
 
 def decisions_of(prepared: Prepared) -> dict[str, Any]:
-    """What `prepare` has decided, as plain values, so that a later run does the same."""
+    """Return the decisions of `prepare` as plain values, so that a later run takes the same."""
     plan = prepared.plan
     return {
         "weights": plan.weights_format,
@@ -174,10 +206,11 @@ class _Measured:
     layout: Layout
     budget: int
     threads: int | None
+    costs: dict[Path, dict[str, Any]]
 
     def cost(self, voxels: int = 0) -> Cost:
         """What it takes, measured with tiles of that many voxels too."""
-        known = read_cache(self._file)
+        known = self.costs.get(self._file) or read_cache(self._file)
         if known is None or set(known) != {"kept", "call", "per_voxel", "voxels"}:
             before = resident_bytes()
             found = measure_cost(self.engine, self.layout, budget=self.budget)
@@ -198,6 +231,7 @@ class _Measured:
     def _keep(self, cost: Cost, kept: int) -> dict[str, Any]:
         content = {"kept": kept, "call": cost.call, "per_voxel": cost.per_voxel, "voxels": cost.voxels}
         write_cache(self._file, content)
+        self.costs[self._file] = content
         return content
 
     @property

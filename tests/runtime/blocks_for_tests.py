@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from im2im_zoo.instances.blockwise import group_in_blocks
 from im2im_zoo.instances.blockwise.grid import BlockGrid
 from im2im_zoo.instances.blockwise.sample import Code, Sample
-from im2im_zoo.instances.blockwise.steps import Walker
+from im2im_zoo.instances.blockwise.steps import StepRunner
 from im2im_zoo.instances.grouping import Grouping
 from im2im_zoo.instances.label_image import LabelImage
+from im2im_zoo.runtime.execute.executors.in_process import InProcess
 
 PLENTY = 2**40
 
@@ -75,7 +76,7 @@ def in_blocks(
     """The labels, how many objects there are, and the warnings."""
     told = told or Told(np.zeros(sample.grid.shape, dtype))
     target = LabelImage(told, sample.space, sample.grid.shape, dtype, sample.space, {}, "a model")
-    objects, warnings = group_in_blocks(sample, target, Walker(done, told))
+    objects, warnings = group_in_blocks(sample, target, StepRunner(InProcess(), done, told))
     return told.labels, objects, warnings
 
 

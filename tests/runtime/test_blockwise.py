@@ -16,9 +16,10 @@ from im2im_zoo.core.errors import PackageError, PlanError
 from im2im_zoo.images import create_image, open_image
 from im2im_zoo.instances.blockwise import group_in_blocks
 from im2im_zoo.instances.blockwise.numbers import Numbers, number_objects
-from im2im_zoo.instances.blockwise.steps import Walker
+from im2im_zoo.instances.blockwise.steps import StepRunner
 from im2im_zoo.instances.label_image import LabelImage
 from im2im_zoo.instances.methods import components, embedseg, watershed
+from im2im_zoo.runtime.execute.executors.process_pool import LocalProcesses
 
 SEEDS = st.integers(0, 2**32 - 1)
 SHAPES = st.one_of(
@@ -306,7 +307,7 @@ def test_four_workers_give_what_one_gives(
     with create_image(path, axes=axes, shape=shape, dtype="uint32", chunks=block, labels=True) as writer:
         target = LabelImage(writer.part(), axes, shape, "uint32", axes, {}, "a model")
         told: list[tuple[str, int]] = []
-        walker = Walker((), lambda step, block: told.append((step, block)), workers=4)
+        walker = StepRunner(LocalProcesses(4), record=lambda step, block: told.append((step, block)))
         objects, _ = group_in_blocks(sample, target, walker)
     np.testing.assert_array_equal(open_image(path), expected)
     assert objects == count > 1

@@ -9,7 +9,7 @@ from groupings_for_tests import COLUMNS, COMPONENTS, MakeGrouped, with_grouping
 
 from im2im_zoo.core.errors import ImageError, PackageError
 from im2im_zoo.runtime import predict, predict_array
-from im2im_zoo.runtime.execute.resume import work_folder
+from im2im_zoo.runtime.execute.work_folder import work_folder
 
 
 def test_code_of_others_needs_consent_before_anything_is_computed(

@@ -12,7 +12,7 @@ from test_resume import bytes_of, run
 from im2im_zoo.core.errors import ImageError, PackageError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.runtime import plan_prediction, predict
-from im2im_zoo.runtime.execute.resume import unfinished, work_folder
+from im2im_zoo.runtime.execute.work_folder import unfinished, work_folder
 
 TILE = {"y": 60, "x": 60}
 

@@ -21,7 +21,7 @@ from im2im_zoo.instances.blockwise.grid import BlockGrid
 from im2im_zoo.instances.methods import components
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import plan_prediction, predict_array
-from im2im_zoo.runtime.execute.resume import work_folder
+from im2im_zoo.runtime.execute.work_folder import work_folder
 
 SHAPES = {2: (270, 530), 3: (36, 44, 70)}
 # Those of which the serpent reaches over five along x, or four.
@@ -76,7 +76,7 @@ SCRIPT = textwrap.dedent(
 
     def progress(stage, done, total):
         global seen
-        seen += stage == "grouping"
+        seen += stage == "instances"
         if stop_after is not None and seen > stop_after:
             os.kill(os.getpid(), signal.SIGKILL)
 

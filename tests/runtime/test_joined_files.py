@@ -13,7 +13,7 @@ from im2im_zoo.core.errors import AxesError, ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import predict
-from im2im_zoo.runtime.execute.resume import unfinished
+from im2im_zoo.runtime.execute.work_folder import unfinished
 from im2im_zoo.runtime.inputs import open_joined
 
 SIZES = {"z": 30, "y": 60, "x": 52}

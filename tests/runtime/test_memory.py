@@ -16,8 +16,8 @@ from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.images import write_image
 from im2im_zoo.runtime.measure.cost import peak_of, resident_bytes
-from im2im_zoo.runtime.prepare import prepare
-from im2im_zoo.runtime.settings import Settings
+from im2im_zoo.runtime.predictor import Model
+from im2im_zoo.runtime.settings import Resources, Settings
 
 MIB = 1024**2
 
@@ -124,7 +124,9 @@ def test_a_tile_far_larger_than_was_measured_is_measured_before_it_is_planned(un
     image = {"raw": xr.DataArray(np.zeros((4096, 4096), np.uint16), dims=("y", "x"))}
     memory = resident_bytes() + 1792 * MIB
     for _ in ("measured", "from the cache"):
-        plan = prepare(unet_2d, image, Settings(halo="declared"), memory=memory, engine=Hungry()).plan
+        plan = Model(unet_2d, engine=Hungry()).plan(
+            image["raw"], settings=Settings(halo="declared"), resources=Resources(memory=memory)
+        )
         assert plan.tile_voxels > 2**20
         assert plan.cost.voxels * 8 >= plan.tile_voxels
         assert plan.memory.network > 64 * 4 * plan.tile_voxels

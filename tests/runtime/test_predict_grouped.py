@@ -14,7 +14,7 @@ from test_resume import bytes_of
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.runtime import predict, predict_array, predict_arrays
-from im2im_zoo.runtime.execute.resume import work_folder
+from im2im_zoo.runtime.execute.work_folder import work_folder
 
 TILE = {"y": 60, "x": 60}
 

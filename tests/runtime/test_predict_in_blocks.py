@@ -11,7 +11,7 @@ from groupings_for_tests import COMPONENTS, LITTLE, TINY, MakeGrouped, expected_
 
 from im2im_zoo.images import open_image
 from im2im_zoo.runtime import predict, predict_array
-from im2im_zoo.runtime.execute.resume import work_folder
+from im2im_zoo.runtime.execute.work_folder import work_folder
 
 
 @pytest.mark.slow

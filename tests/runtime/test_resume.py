@@ -22,7 +22,7 @@ from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime import plan_prediction, predict
-from im2im_zoo.runtime.execute.resume import unfinished, work_folder
+from im2im_zoo.runtime.execute.work_folder import unfinished, work_folder
 from im2im_zoo.runtime.plan.memory import Cost
 
 TILE = {"y": 60, "x": 60}
@@ -144,7 +144,7 @@ def test_what_is_done_is_not_done_again(unet_2d, image, tmp_path):
     stopped = run(**common, stop_after=31, by="SIGTERM")
     assert stopped.returncode != 0
     # The records of the last two seconds may be lost by SIGTERM, which this script does not handle.
-    log = work_folder(tmp_path / "out.tif") / "done.log"
+    log = work_folder(tmp_path / "out.tif") / "done.jsonl"
     written = log.read_text().count("tiles")
     again = json.loads(run(**common).stdout)
     assert again["resumed"] == written
@@ -157,7 +157,7 @@ def test_ctrl_c_keeps_what_is_done_and_shows_nothing_that_looks_finished(unet_2d
     stopped = run(**common, stop_after=20, by="SIGINT")
     assert stopped.returncode != 0
     assert not output.exists()
-    assert (work_folder(output) / "done.log").read_text().count("tiles") >= 15
+    assert (work_folder(output) / "done.jsonl").read_text().count("tiles") >= 15
     again = json.loads(run(**common).stdout)
     assert again["resumed"] >= 15
 

@@ -12,7 +12,7 @@ import numpy as np
 from im2im_zoo.instances.blockwise import components, greedy, overlap, watershed
 from im2im_zoo.instances.blockwise.numbers import Numbers
 from im2im_zoo.instances.blockwise.sample import Sample
-from im2im_zoo.instances.blockwise.steps import Step, Walker
+from im2im_zoo.instances.blockwise.steps import Step, StepRunner
 from im2im_zoo.instances.label_image import LabelImage
 
 Steps = Callable[[Sample], Iterator[Step]]
@@ -37,7 +37,7 @@ def passes(method: str | None) -> int:
     return _EXACT.get(method or "", _ANY)[1]
 
 
-def group_in_blocks(sample: Sample, target: LabelImage, walker: Walker) -> tuple[int, list[str]]:
+def group_in_blocks(sample: Sample, target: LabelImage, runner: StepRunner) -> tuple[int, list[str]]:
     """Write the labels of a sample.
 
     Returns:
@@ -52,7 +52,7 @@ def group_in_blocks(sample: Sample, target: LabelImage, walker: Walker) -> tuple
     if method in _EXACT:
         _try(sample)
     sample.begin()
-    with walker.at_work(sample) as run:
+    with runner.start(sample) as run:
         for step in _EXACT.get(method or "", _ANY)[0](sample):
             run(step)
         objects = Numbers.of(sample).objects

@@ -1,4 +1,4 @@
-"""Steps of a grouping, each a function of one block, and who runs them. A step may use what those before it have left."""
+"""Steps of instance segmentation in blocks: each a function of one block, run through an executor."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,18 +7,20 @@ from functools import partial
 from typing import Any
 
 from im2im_zoo.core.allocator import set_up_memory
+from im2im_zoo.core.jobs import Executor, Session, Stage
 from im2im_zoo.instances.blockwise.sample import Sample
-from im2im_zoo.runtime.execute.executors.process_pool import Crew
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The same thing for many blocks, in any order, and again if need be.
+    """A function of a block, for many blocks: in any order, and again after a crash.
+
+    A step may read the results of the steps before it.
 
     Attributes:
-        name: one word; no two steps of a grouping share it.
-        units: the numbers of the blocks.
-        do: of the sample and a number; a function of a module, as it is sent to other processes.
+        name: one word; no two steps of a method share it.
+        units: numbers of the blocks.
+        do: called with the sample and a number; a module's function, as it is pickled.
     """
 
     name: str
@@ -27,38 +29,38 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Walker:
-    """Runs steps, and leaves out what is done.
+class StepRunner:
+    """Run steps through an executor, except for blocks that are finished.
 
     Attributes:
-        done: name and number of what an earlier run has done.
-        tell: called with both for what is done now, in this thread.
-        workers: processes; `threads` is of each.
+        executor: runs the blocks.
+        finished: name and number of the steps' blocks that an earlier run has done.
+        record: called with both for each block that is done, in the calling thread.
     """
 
-    done: Collection[tuple[str, int]]
-    tell: Callable[[str, int], None]
-    workers: int = 1
-    threads: int | None = None
+    executor: Executor
+    finished: Collection[tuple[str, int]] = ()
+    record: Callable[[str, int], None] = lambda step, block: None
 
     @contextmanager
-    def at_work(self, sample: Sample) -> Iterator[Callable[[Step], None]]:
-        """A function that runs what is left of a step of a sample, and raises what a block raises. Processes stay for all steps."""
-        with Crew(_JobMaker(sample), self.workers, self.threads) as crew:
-            yield partial(self._run, sample, crew)
+    def start(self, sample: Sample) -> Iterator[Callable[[Step], None]]:
+        """Give a function that runs a step of a sample. Workers stay for all steps."""
+        make_job = _JobMaker(sample)
+        with self.executor.start(make_job) as session:
+            yield partial(self._run, make_job, session)
 
-    def _run(self, sample: Sample, crew: Crew, step: Step) -> None:
-        left = [_Unit(step.do, n) for n in step.units if (step.name, n) not in self.done]
-
-        def done(unit: _Unit, report: object) -> None:
-            self.tell(step.name, unit.number)
-
-        if self.workers > 1 and len(left) > 1:
-            crew.run(left, done)
-        else:
-            for unit in left:
-                unit.do(sample, unit.number)
-                done(unit, None)
+    def _run(self, make_job: "_JobMaker", session: Session, step: Step) -> None:
+        finished = {number for name, number in self.finished if name == step.name}
+        stage = Stage(
+            step.name,
+            step.units,
+            lambda number, report: self.record(step.name, number),
+            finished,
+            partial(_Unit, step.do),
+        )
+        # One block is not worth starting processes.
+        alone = len(step.units) - len(finished.intersection(step.units)) < 2
+        stage.run(_Inline(make_job()) if alone else session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """All of a block in one stage, so that no more than one is in memory."""
+    """All work on a block at once, so that only one block is in memory."""
 
     sample: Sample
 
@@ -86,6 +88,18 @@ class _Job:
 
     def write(self, unit: _Unit, data: None) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Inline:
+    """A session in the calling thread."""
+
+    job: _Job
+
+    def run(self, units: Any, done: Callable[[Any, Any], None]) -> None:
+        for unit in units:
+            self.job.compute(unit, None)
+            done(unit, None)
 
 
 @dataclass(frozen=True, slots=True)

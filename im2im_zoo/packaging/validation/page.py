@@ -22,7 +22,9 @@ _CONSUMERS = ("Program", "Weights", "Verdict", "Why", "What to change")
 
 def validation_page(report: ValidationReport) -> str:
     """The page, as text."""
-    style = files("im2im_zoo.packaging.validation").joinpath("validation_page.css").read_text(encoding="utf-8")
+    style = (
+        files("im2im_zoo.packaging.validation").joinpath("validation_page.css").read_text(encoding="utf-8")
+    )
     title = report.name or report.source
     parts = [_head(report, title), _pictures(report.pictures), _findings(report.findings)]
     parts += [_subjects(report), _consumers(report), _core(report)]

@@ -1,14 +1,14 @@
-"""What an unfinished prediction has done, kept beside its output: a run that was stopped goes on from it.
+"""The ledger of an unfinished prediction, kept beside its output, from which an interrupted run resumes.
 
-    ledger.json   what is predicted (`identity`), and what was decided at the start (`decisions`)
-    notes.json    what was found out on the way and need not be found out again (statistics)
-    done.log      one line for each finished record, in the order in which they were finished
+    ledger.json   the prediction (`identity`) and the decisions at its start (`decisions`)
+    notes.json    results that need not be computed again (statistics)
+    done.jsonl    one record (`records.Record`) a line, in the order of finishing
     lock          held by the run that is under way
 
 A record may only be on the disk after the voxels that it stands for, or a power cut would lose them for good. So records are
-kept in memory at first, and written in batches: the system is told to write all that it still holds to the disk (`os.sync`),
-and then the lines are appended, in one piece. A kill loses the last batch, which is then computed again: some seconds' work.
-A line that was cut short is not counted.
+kept in memory at first and written in batches: the system writes all that it still holds to the disk (`os.sync`), and then the
+lines are appended in one piece. A kill loses the last batch, some seconds' work, which is computed again. A line that was cut
+short does not count.
 """
 
 import json
@@ -23,9 +23,10 @@ from typing import IO, Any, Self
 
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images.atomic import writing_errors
+from im2im_zoo.runtime.execute.records import Record
 
-_FORMAT = 1
-_FILE, _NOTES, _LOG, _LOCK = "ledger.json", "notes.json", "done.log", "lock"
+_FORMAT = 2
+_FILE, _NOTES, _LOG, _LOCK = "ledger.json", "notes.json", "done.jsonl", "lock"
 # Seconds between batches; writing may take this part of the time.
 _INTERVAL, _PART = 2.0, 0.05
 
@@ -44,10 +45,10 @@ class Ledger:
     folder: Path
     identity: Mapping[str, Any]
     decisions: Mapping[str, Any]
-    done: set[str] = field(default_factory=set)
+    done: set[Record] = field(default_factory=set)
     notes: dict[str, Any] = field(default_factory=dict)
     _lock: IO[bytes] | None = None
-    _waiting: list[str] = field(default_factory=list)
+    _waiting: list[Record] = field(default_factory=list)
     _due: float = 0.0
 
     @classmethod
@@ -106,16 +107,10 @@ class Ledger:
             _due=time.monotonic() + _INTERVAL,
         )
 
-    def record(self, key: str) -> None:
-        """Count something as done. It is on the disk after the next batch.
-
-        Args:
-            key: a short text of one line.
-        """
-        if "\n" in key:
-            raise ValueError(f"a record has one line: {key!r}")
-        self.done.add(key)
-        self._waiting.append(key)
+    def record(self, record: Record) -> None:
+        """Count a unit as finished. The record is on the disk after the next batch."""
+        self.done.add(record)
+        self._waiting.append(record)
         if time.monotonic() >= self._due:
             self.flush()
 
@@ -132,7 +127,7 @@ class Ledger:
         start = time.monotonic()
         with writing_errors(self.folder, 0):
             _sync()
-            _append(self.folder / _LOG, "".join(f"{key}\n" for key in self._waiting).encode())
+            _append(self.folder / _LOG, "".join(f"{record.to_line()}\n" for record in self._waiting).encode())
         self._waiting.clear()
         now = time.monotonic()
         self._due = now + max(_INTERVAL, (now - start) / _PART)
@@ -195,13 +190,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _read_log(path: Path) -> set[str]:
-    """The finished records; the rest of a line that was cut short is removed, or the next would be appended to it."""
+def _read_log(path: Path) -> set[Record]:
+    """Read the records; remove a line that was cut short, or the next would be appended to it.
+
+    Raises:
+        PlanError: a line that is not a record.
+    """
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         os.truncate(path, len(whole))
-    return set(whole.decode(errors="replace").splitlines())
+    try:
+        return {Record.from_line(line) for line in whole.decode(errors="replace").splitlines()}
+    except (ValueError, TypeError) as error:
+        raise PlanError(f"{path}: damaged ({error}); start over with --restart") from error
 
 
 def _plain(value: Any) -> Any:

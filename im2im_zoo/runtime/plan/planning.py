@@ -35,6 +35,7 @@ def plan_prediction(
     package: "Package",
     images: Images,
     *,
+    layout: Layout | None = None,
     memory: int | None = None,
     tile: Mapping[str, int] | None = None,
     cuts: Mapping[str, Mapping[str, int]] | None = None,
@@ -58,6 +59,7 @@ def plan_prediction(
     Args:
         package: the model.
         images: lazy; the main input's, or all by input. Sizes, axes and dtypes are looked at, voxels are not.
+        layout: of these images (default: that of `map_axes`).
         memory: bytes that all processes together may take (default: half of what is available).
         tile: voxels of a tile by axis, halo included (default: those that compute the least within `memory`).
         cuts: `tile`, `cut` and `halo` by axis, as an earlier plan had them (`Plan.cuts`), instead of both.
@@ -79,7 +81,7 @@ def plan_prediction(
             what is the least.
     """
     given = images_by_input(package, images)
-    layout = map_axes(package, given)
+    layout = layout or map_axes(package, given)
     grouping = GroupPlan.of(package, layout, dtype) if group else None
     if grouping is None:
         layout = _with_dtype(layout, dtype)

@@ -1,55 +1,69 @@
-"""Walk units of work in this process, with reading, computing and writing overlapped; `crew` does in several processes.
-
-What is done with a unit is the job's matter (`Job`). Units are disjoint: none needs what another has made, they may be run in
-any order and, after a crash, again.
-"""
+"""The executor of this process: reading, computing and writing overlap in three threads."""
 
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C", covariant=True)
-
-TICK = 0.2
-"""Seconds after which who waits looks about, so that Ctrl-C is heard."""
+from im2im_zoo.core.jobs import TICK, A, B, C, Job, Session
 
 
-class Job(Protocol[A, B, C]):
-    """What is done with a unit, in three stages, which may each run in a thread of its own; a stage never runs twice at once."""
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """Run units in this process.
 
-    def read(self, unit: int) -> A:
-        """Get what is computed with."""
-        ...
+    Attributes:
+        ahead: units that are read before they are computed; 0: everything happens in the calling thread.
 
-    def compute(self, unit: int, data: A) -> B:
-        """Run the network."""
-        ...
+    Example:
+        >>> from im2im_zoo.runtime.execute.executors.in_process import InProcess
+        >>> InProcess().processes
+        1
+    """
 
-    def write(self, unit: int, data: B) -> C:
-        """Put the result where it belongs; returns a small report that can be pickled."""
-        ...
+    ahead: int = 1
+
+    @property
+    def processes(self) -> int:
+        """One: this process."""
+        return 1
+
+    @property
+    def shares_memory(self) -> bool:
+        """True: jobs run in this process."""
+        return True
+
+    def start(self, make_job: Callable[[], Job[Any, Any, Any]]) -> AbstractContextManager[Session]:
+        """Make the job; nothing has to be closed."""
+        return nullcontext(_InProcessSession(make_job(), self.ahead))
+
+
+@dataclass(frozen=True, slots=True)
+class _InProcessSession:
+    job: Job[Any, Any, Any]
+    ahead: int
+
+    def run(self, units: Iterable[Any], done: Callable[[Any, Any], None]) -> None:
+        run_here(self.job, units, done, ahead=self.ahead)
 
 
 def run_here(
-    job: Job[A, B, C], units: Iterable[int], done: Callable[[int, C], None], *, ahead: int = 1
+    job: Job[A, B, C], units: Iterable[Any], done: Callable[[Any, C], None], *, ahead: int = 1
 ) -> None:
     """Run units in this process. One is read while another is computed and a third is written.
 
     Args:
-        job: whose units.
-        units: their numbers, in the order in which they are run.
+        job: what is done with a unit.
+        units: in the order in which they run.
         done: called in the calling thread for each unit that is written, in that order; also for those that were written
-            before something went wrong.
+            before an error.
         ahead: units that are read before they are computed; 0: everything happens in the calling thread.
 
     Raises:
-        Whatever a stage or `done` raises first, after the threads have ended.
+        Whatever the job or `done` raises first, after the threads have ended.
     """
     if ahead < 1:
         for unit in units:
@@ -60,20 +74,20 @@ def run_here(
 
 @dataclass
 class _Overlap:
-    """The threads of `run_here`: all that happens is told to the calling thread through one queue."""
+    """The threads of `run_here`; every event reaches the calling thread through one queue."""
 
     job: Job[Any, Any, Any]
-    units: Iterator[int]
-    done: Callable[[int, Any], None]
+    units: Iterator[Any]
+    done: Callable[[Any, Any], None]
     ahead: int
-    events: "queue.SimpleQueue[tuple[str, int, Any]]" = field(default_factory=queue.SimpleQueue)
-    results: "queue.SimpleQueue[tuple[int, Any] | None]" = field(default_factory=queue.SimpleQueue)
+    events: "queue.SimpleQueue[tuple[str, Any, Any]]" = field(default_factory=queue.SimpleQueue)
+    results: "queue.SimpleQueue[tuple[Any, Any] | None]" = field(default_factory=queue.SimpleQueue)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.may_read = threading.Semaphore(self.ahead)
         self.may_write = threading.Semaphore(1)
-        self.waiting: deque[tuple[int, Any]] = deque()
+        self.waiting: deque[tuple[Any, Any]] = deque()
         self.writing, self.more = 0, True
         self.waits_for_a_unit = False
 
@@ -115,7 +129,7 @@ class _Overlap:
         while not self.events.empty():
             self._handle(*self.events.get())
 
-    def _handle(self, kind: str, unit: int, content: Any) -> None:
+    def _handle(self, kind: str, unit: Any, content: Any) -> None:
         if kind == "read":
             self.waiting.append((unit, content))
         elif kind == "written":
@@ -127,7 +141,7 @@ class _Overlap:
             raise content
 
     def _report_the_rest(self) -> None:
-        """Units that were written while something else went wrong are done all the same."""
+        """Report units that were written before the error."""
         while not self.events.empty():
             kind, unit, content = self.events.get()
             if kind == "written":

@@ -1,6 +1,6 @@
-"""Walk units of work in several processes, each of which overlaps as `executors` does.
+"""The executor of several processes on this host; within each, reading, computing and writing overlap.
 
-A job is made in each process by a function that is pickled; nothing else is shared. An executor for a cluster needs no more.
+The job is made in each process by a function that is pickled; nothing else is shared.
 """
 
 import multiprocessing
@@ -9,51 +9,53 @@ import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from im2im_zoo.core.errors import PlanError
-from im2im_zoo.runtime.execute.executors.in_process import TICK, C, Job, run_here
+from im2im_zoo.core.jobs import TICK, Job, Session
+from im2im_zoo.runtime.execute.executors.in_process import run_here
 
-# A unit that was in the hands of this many workers that died is not handed out again.
-_DEATHS = 3
-# Units that a worker has at a time: one that it computes, and one that it reads meanwhile.
-_IN_HAND = 2
+# A unit whose worker has died this many times is given up.
+_MAX_CRASHES = 3
+# Units that a worker holds: one that it computes, and one that it reads meanwhile.
+_UNITS_IN_HAND = 2
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Seconds that a process has to end by itself.
-_FAREWELL = 10
+_SHUTDOWN_TIMEOUT_S = 10
 
 
-def run_in_processes(
-    make_job: Callable[[], Job[Any, Any, C]],
-    units: Iterable[int],
-    workers: int,
-    done: Callable[[int, C], None],
-    *,
-    threads: int | None = None,
-) -> None:
-    """Run units in several processes. One that dies costs only its units: they are run again by another.
+@dataclass(frozen=True, slots=True)
+class LocalProcesses:
+    """Run units in several processes of this host.
 
-    Args:
-        make_job: called once in each process; it is pickled.
-        units: their numbers.
-        workers: processes.
-        done: called in this process for each unit that is written, in any order.
-        threads: of the numerical libraries in each process (default: the processors, divided by the workers).
+    Attributes:
+        processes: how many.
+        threads: of the numerical libraries in each (default: the processors, divided by the processes).
 
-    Raises:
-        PlanError: units whose workers die again and again.
-        What a worker raises, as it was raised there if it can be pickled.
+    Example:
+        >>> from im2im_zoo.runtime.execute.executors.process_pool import LocalProcesses
+        >>> LocalProcesses(4).shares_memory
+        False
     """
-    with Crew(make_job, workers, threads) as crew:
-        crew.run(units, done)
+
+    processes: int
+    threads: int | None = None
+
+    @property
+    def shares_memory(self) -> bool:
+        """False: each process makes its own job."""
+        return False
+
+    def start(self, make_job: Callable[[], Job[Any, Any, Any]]) -> AbstractContextManager[Session]:
+        """Return a pool whose processes start with the first units, and end with the `with` block."""
+        return ProcessPool(make_job, self.processes, self.threads)
 
 
 @dataclass
 class _Worker:
-    """A process, the end of its pipe, and the units that it has."""
+    """A process, this end of its pipe, and the units that it holds."""
 
     process: Any
     pipe: Connection
@@ -62,11 +64,11 @@ class _Worker:
 
 
 @dataclass
-class Crew:
-    """Processes that stay from one call of `run` to the next, and end with the `with` block. They are started when there is work.
+class ProcessPool:
+    """Worker processes that stay from one call of `run` to the next. One that dies costs only its units: another runs them again.
 
     Attributes:
-        make_job: gives a `Job`, whose units may be anything that can be pickled; called once in each process, and pickled.
+        make_job: called once in each process, and pickled; units are anything that can be pickled.
         most: processes.
         threads: of the numerical libraries in each (default: the processors, divided by the processes).
     """
@@ -76,10 +78,10 @@ class Crew:
     threads: int | None = None
     workers: list[_Worker] = field(default_factory=list, init=False)
     left: deque[Any] = field(default_factory=deque, init=False)
-    deaths: dict[Any, int] = field(default_factory=dict, init=False)
-    stillborn: int = field(default=0, init=False)
+    crashes: dict[Any, int] = field(default_factory=dict, init=False)
+    failed_starts: int = field(default=0, init=False)
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "ProcessPool":
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -88,23 +90,28 @@ class Crew:
                 with suppress(OSError):
                     worker.pipe.send(None)
             for worker in self.workers:
-                worker.process.join(_FAREWELL)
+                worker.process.join(_SHUTDOWN_TIMEOUT_S)
         for worker in self.workers:
             worker.process.kill()
             worker.process.join()
             worker.pipe.close()
 
     def run(self, units: Iterable[Any], done: Callable[[Any, Any], None]) -> None:
-        """Run units; see `run_in_processes`."""
-        self.left, self.deaths = deque(units), {}
+        """Run units in any order; see `Session`.
+
+        Raises:
+            PlanError: units whose workers die again and again.
+            What a worker raises, as it was raised there if it can be pickled.
+        """
+        self.left, self.crashes = deque(units), {}
         count = min(self.most, len(self.left))
         for worker in self.workers:
-            self._hand_out(worker, _IN_HAND)
+            self._assign(worker, _UNITS_IN_HAND)
         while self.left or any(w.units for w in self.workers):
             while len(self.workers) < count and self.left:
                 self._start()
             for pipe in wait([w.pipe for w in self.workers], timeout=TICK):
-                self._hear(next(w for w in self.workers if w.pipe is pipe), done)
+                self._receive(next(w for w in self.workers if w.pipe is pipe), done)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -116,47 +123,47 @@ class Crew:
         theirs.close()
         worker = _Worker(process, mine)
         self.workers.append(worker)
-        self._hand_out(worker, _IN_HAND)
+        self._assign(worker, _UNITS_IN_HAND)
 
-    def _hand_out(self, worker: _Worker, count: int = 1) -> None:
+    def _assign(self, worker: _Worker, count: int = 1) -> None:
         for _ in range(min(count, len(self.left))):
             unit = self.left.popleft()
             worker.units.append(unit)
-            with suppress(OSError):  # it has died: `_hear` finds out
+            with suppress(OSError):  # it has died: `_receive` notices
                 worker.pipe.send(unit)
 
-    def _hear(self, worker: _Worker, done: Callable[[Any, Any], None]) -> None:
+    def _receive(self, worker: _Worker, done: Callable[[Any, Any], None]) -> None:
         try:
             kind, unit, content = worker.pipe.recv()
         except (EOFError, OSError):
-            self._bury(worker)
+            self._remove_dead_worker(worker)
             return
         if kind == "ready":
-            worker.ready, self.stillborn = True, 0
+            worker.ready, self.failed_starts = True, 0
         elif kind == "done":
             worker.units.remove(unit)
-            self._hand_out(worker)
+            self._assign(worker)
             done(unit, content)
         else:
             raise _raised(content)
 
-    def _bury(self, worker: _Worker) -> None:
-        worker.process.join(_FAREWELL)
-        worker.process.kill()  # it hears nothing any more
+    def _remove_dead_worker(self, worker: _Worker) -> None:
+        worker.process.join(_SHUTDOWN_TIMEOUT_S)
+        worker.process.kill()
         worker.process.join()
         worker.pipe.close()
         self.workers.remove(worker)
-        self.stillborn += not worker.ready
-        if self.stillborn >= _DEATHS:
+        self.failed_starts += not worker.ready
+        if self.failed_starts >= _MAX_CRASHES:
             raise PlanError(
-                f"the worker processes end before they begin (exit code {worker.process.exitcode}): a script that uses workers has "
-                "to do so under `if __name__ == '__main__':`; or the memory does not suffice: use fewer --workers"
+                f"the worker processes end before they start work (exit code {worker.process.exitcode}). A script that uses workers has "
+                "to do so under `if __name__ == '__main__':`; if it does, memory is not enough: use fewer --workers"
             )
         for unit in worker.units:
-            self.deaths[unit] = self.deaths.get(unit, 0) + worker.ready
-            if self.deaths[unit] >= _DEATHS:
+            self.crashes[unit] = self.crashes.get(unit, 0) + worker.ready
+            if self.crashes[unit] >= _MAX_CRASHES:
                 raise PlanError(
-                    f"tile {unit}: {_DEATHS} processes that had it in hand died (exit code {worker.process.exitcode}); perhaps the system "
+                    f"tile {unit}: {_MAX_CRASHES} processes died while they computed it (exit code {worker.process.exitcode}). The system may have "
                     "killed them for their memory: use fewer --workers, or less --memory"
                 )
         self.left.extendleft(reversed(worker.units))
@@ -164,7 +171,7 @@ class Crew:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables that a process takes over when it is started."""
+    """Set variables that a process inherits when it starts."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -178,8 +185,8 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _work(pipe: Connection, make_job: Callable[[], Job[Any, Any, Any]]) -> None:
-    """The life of a worker. It ends when it is told to, or when the pipe is closed because its parent has died."""
-    # Ctrl-C reaches all processes of a terminal; what becomes of the workers is the parent's matter.
+    """Run units from the pipe until it sends None, or is closed because the parent has died."""
+    # Ctrl-C reaches all processes of a terminal; the parent ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         job = make_job()

@@ -10,7 +10,7 @@ from blocks_for_tests import sample_of
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.instances.methods import components
-from im2im_zoo.runtime.execute.executors.process_pool import run_in_processes
+from im2im_zoo.runtime.execute.executors.process_pool import LocalProcesses
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class FailsAt:
 
 @pytest.mark.parametrize("stage", ["reading", "computing", "writing"])
 def test_what_a_worker_raises_is_raised_though_it_would_get_no_more_units(stage: str) -> None:
-    with pytest.raises(ImageError, match=f"the {stage} failed"):
-        run_in_processes(FailsAt(stage), [0], 1, lambda unit, report: None, threads=1)
+    pool = LocalProcesses(1, threads=1).start(FailsAt(stage))
+    with pytest.raises(ImageError, match=f"the {stage} failed"), pool as session:
+        session.run([0], lambda unit, report: None)
 
 
 def test_a_table_that_is_replaced_meanwhile_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:

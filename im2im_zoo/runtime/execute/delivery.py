@@ -1,0 +1,432 @@
+"""From the outputs of the tiles to the outputs that were asked for: label images, resampling back, the final place.
+
+    result.ome.zarr.incomplete/
+        model_scale/                 ledger and intermediate files of the run (see `prediction_run`)
+        result.ome.zarr              the maps when their tiles are done, and within it the labels
+        out.ome.zarr                 the same, where the output is no image of its own, or is resampled
+        image_scale/                 both, resampled back
+        model_scale/grouping_N       intermediate results of sample N in blocks (see `instances.blockwise`)
+
+Maps are kept where labels are a part of them: in an OME-Zarr. Any other output, a TIFF or a label image within another
+OME-Zarr, holds the labels only.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import xarray as xr
+
+from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.jobs import Stage
+from im2im_zoo.images import create_image, open_image, write_image
+from im2im_zoo.images.atomic import commit, discard, sync_everything
+from im2im_zoo.images.labels_group import image_of_label, version_of_image
+from im2im_zoo.images.open import is_zarr_path
+from im2im_zoo.images.write import ImageWriter
+from im2im_zoo.instances.blockwise.grid import BlockGrid
+from im2im_zoo.instances.blockwise.run import LABELS
+from im2im_zoo.instances.blockwise.sample import Code
+from im2im_zoo.instances.grouping import INSTANCES
+from im2im_zoo.instances.label_image import LabelImage
+from im2im_zoo.package import Package
+from im2im_zoo.runtime.execute.executors.in_process import InProcess
+from im2im_zoo.runtime.execute.instances import InstanceLog, segment_instances
+from im2im_zoo.runtime.execute.outputs import (
+    OF_LABELS,
+    label_storage,
+    output_pixel_size,
+    output_scales,
+    output_translation,
+)
+from im2im_zoo.runtime.execute.prediction_run import PredictionRun
+from im2im_zoo.runtime.execute.records import Record
+from im2im_zoo.runtime.execute.tile_stages import Progress
+from im2im_zoo.runtime.execute.work_folder import IMAGE_SCALE, MODEL_SCALE
+from im2im_zoo.runtime.layout.image_layout import Layout
+from im2im_zoo.runtime.plan.grouping import GroupPlan
+from im2im_zoo.runtime.plan.plan import Plan
+from im2im_zoo.runtime.rescale import resampled_to
+from im2im_zoo.runtime.settings import Settings
+
+# Formats that are written region by region, as label images are.
+_ENDINGS = (".zarr", ".tif", ".tiff", ".npy")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What came of the outputs: the label image and its objects, if there is one, and warnings about it."""
+
+    labels: Path | None = None
+    objects: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Delivery(Protocol):
+    """How the outputs of the tiles become those that were asked for."""
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Where the tiles write, one path an output."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its ledger."""
+        ...
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the tiles replace what is at `sources`."""
+        ...
+
+    @property
+    def are_sources_complete(self) -> bool:
+        """Whether the tiles of all outputs are done, and only later stages are left."""
+        ...
+
+    def check_work(self) -> None:
+        """Raise `ImageError` if the work folder holds something else than this prediction."""
+        ...
+
+    def discard(self) -> None:
+        """Remove the results of an earlier run that does not resume."""
+        ...
+
+    def run(
+        self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
+    ) -> Delivered:
+        """Run the later stages and let the outputs appear.
+
+        Args:
+            run: of the tiles, with an open ledger.
+            original: the main image, before it was resampled.
+            progress: called with `instances` or `resampling`, the finished voxels, and all of them.
+
+        Raises:
+            PackageError, PlanError, ImageError: whatever fails; the sources are kept, and the same run resumes.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DirectDelivery:
+    """The tiles write the outputs themselves; there are no later stages."""
+
+    sources: tuple[Path, ...]
+    folder: Path
+    replaces: bool
+
+    @property
+    def are_sources_complete(self) -> bool:
+        """False: the run has ended when they are."""
+        return False
+
+    def check_work(self) -> None:
+        """Do nothing: `PredictionRun.open` checks the folder."""
+
+    def discard(self) -> None:
+        """Do nothing: there are no results outside the folder of the run."""
+
+    def run(
+        self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
+    ) -> Delivered:
+        """Return at once: the outputs have appeared with their last tile."""
+        return Delivered()
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDelivery:
+    """The tiles write OME-Zarrs in the work folder, from which later stages make the outputs.
+
+    Attributes:
+        sources: of the tiles, one an output.
+        paths: of the outputs.
+        work: the work folder.
+        settings: of the prediction.
+        code: the function for instance segmentation, if there is one.
+        overwrite: replace what is at the paths.
+    """
+
+    sources: tuple[Path, ...]
+    paths: tuple[Path, ...]
+    work: Path
+    settings: Settings
+    code: Code | None
+    overwrite: bool
+
+    @property
+    def folder(self) -> Path:
+        """A folder of the work folder."""
+        return self.work / MODEL_SCALE
+
+    @property
+    def replaces(self) -> bool:
+        """True: the sources are this prediction's own."""
+        return True
+
+    @property
+    def are_sources_complete(self) -> bool:
+        """Whether all sources have appeared."""
+        return all(source.exists() for source in self.sources)
+
+    def check_work(self) -> None:
+        """Raise `ImageError` if the work folder holds something else than this prediction."""
+        ours = {MODEL_SCALE, IMAGE_SCALE, *(source.name for source in self.sources)}
+        others = (
+            sorted(p.name for p in self.work.iterdir() if p.name not in ours) if self.work.is_dir() else []
+        )
+        if others:
+            raise ImageError(
+                f"{self.work} already exists and holds something else than this prediction ({', '.join(others[:5])}); resume what "
+                "created it, move it, or remove it with --restart"
+            )
+
+    def discard(self) -> None:
+        """Remove sources of an earlier run that does not resume."""
+        for source in self.sources:
+            discard(source)
+
+    @property
+    def labels(self) -> Path | None:
+        """The final path of the labels, if there are any."""
+        if self.code is None:
+            return None
+        return self.paths[0] / "labels" / INSTANCES if _holds_labels(self.paths[0]) else self.paths[0]
+
+    def run(
+        self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
+    ) -> Delivered:
+        """Segment instances, resample back, and move the outputs to their paths; see `Delivery.run`."""
+        delivered = Delivered()
+        if self.code is not None:
+            stage = _InstanceStage(run, plan, self.code, self.sources[0], progress)
+            objects, warnings = stage.run()
+            delivered = Delivered(self.labels, objects, tuple(warnings))
+        steps = list(self._steps(plan, original))
+        finished = run.finished().resampled if self._keeps_resampled else frozenset()
+
+        def done(number: int, report: object) -> None:
+            if self._keeps_resampled and number < len(steps) - 1:
+                run.record(Record("resampling", number))
+                run.flush()
+            if progress is not None and self.settings.rescale:
+                progress("resampling", plan.voxels * (number + 1) // len(steps), plan.voxels)
+
+        with InProcess(ahead=0).start(lambda: _StepJob(steps)) as session:
+            Stage("delivery", range(len(steps)), done, finished).run(session)
+        return delivered
+
+    @property
+    def _keeps_resampled(self) -> bool:
+        """Whether resampled images grow in the work folder, and so are there after an interruption."""
+        return self.settings.rescale and self.code is not None and _holds_labels(self.paths[0])
+
+    def _steps(self, plan: Plan, original: xr.DataArray) -> Iterable[Callable[[], None]]:
+        """Yield the steps of resampling and delivery; the last makes the output appear."""
+        if self.code is None:
+            for number, path in enumerate(self.paths):
+                yield _call(self._back, plan, number, self.sources[number], path, original)
+            return
+        [source], [path] = self.sources, self.paths
+        labels = source / "labels" / INSTANCES
+        if self._keeps_resampled:
+            whole = source.parent / IMAGE_SCALE / path.name
+            yield _call(self._back_afresh, plan, source, whole, original)
+            yield _call(self._back, plan, OF_LABELS, labels, whole / "labels" / INSTANCES, original)
+            yield _call(self._appear, whole, path)
+        elif self.settings.rescale:
+            yield _call(self._back, plan, OF_LABELS, labels, path, original)
+        elif _holds_labels(path):
+            yield _call(self._appear, source, path)
+        else:
+            yield lambda: self._write(open_image(labels), path, labels=True)
+
+    def _appear(self, whole: Path, path: Path) -> None:
+        sync_everything()
+        commit(whole, path, folder=True, overwrite=self.overwrite, durable=True)
+
+    def _back_afresh(self, plan: Plan, source: Path, whole: Path, original: xr.DataArray) -> None:
+        whole.parent.mkdir(exist_ok=True)
+        discard(whole)
+        self._back(plan, 0, source, whole, original)
+
+    def _back(self, plan: Plan, number: int, source: Path, path: Path, original: xr.DataArray) -> None:
+        """Write an image of the model's pixel size on the grid of the original image."""
+        target = plan.outputs[number]
+        labels = target.labels or number == OF_LABELS
+        sizes = {
+            a: max(1, round(original.sizes[a] * scale))
+            for a, scale in output_scales(plan, number).items()
+            if a in target.image_axes and a in original.dims
+        }
+        self._write(resampled_to(open_image(source), sizes, labels=labels), path, labels=labels)
+
+    def _write(self, image: xr.DataArray, path: Path, *, labels: bool) -> None:
+        version = self.settings.format.ome_zarr_version
+        options = {} if version is None else {"ome_zarr_version": version}
+        write_image(image, path, overwrite=self.overwrite, labels=labels, **options)
+
+
+def choose_delivery(
+    package: Package,
+    layout: Layout,
+    paths: Sequence[Path],
+    work: Path,
+    settings: Settings,
+    *,
+    overwrite: bool,
+    allow_code: bool,
+) -> Delivery:
+    """Return how the outputs are delivered: directly, or through stages for instances and resampling.
+
+    Args:
+        layout: of the prediction.
+        paths: of the outputs.
+        work: the work folder.
+
+    Raises:
+        PackageError: a function for instance segmentation that cannot run, or is not allowed to.
+        ImageError: a path that labels cannot be written to.
+    """
+    grouping = package.grouping if settings.group else None
+    if grouping is None and not settings.rescale:
+        return DirectDelivery(tuple(paths), work, overwrite)
+    code = None if grouping is None else Code(grouping, package.root, allow_code)
+    sources = [work / f"{target.id}.ome.zarr" for target in layout.outputs]
+    if code is not None:
+        code.load()
+        _check_labels_path(paths[0], settings)
+        if _holds_labels(paths[0]) and not settings.rescale:
+            sources = [work / paths[0].name]
+    return StagedDelivery(tuple(sources), tuple(paths), work, settings, code, overwrite)
+
+
+def _call(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+    return lambda: function(*arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class _StepJob:
+    """Calls the step of a number."""
+
+    steps: Sequence[Callable[[], None]]
+
+    def read(self, unit: int) -> None:
+        return None
+
+    def compute(self, unit: int, data: None) -> None:
+        self.steps[unit]()
+
+    def write(self, unit: int, data: None) -> None:
+        return None
+
+
+def _holds_labels(path: Path) -> bool:
+    """Return whether a path is of an OME-Zarr image, and not of a label image within one."""
+    return is_zarr_path(path) and image_of_label(path) is None
+
+
+def _check_labels_path(path: Path, settings: Settings) -> None:
+    """Raise `ImageError`, before anything is computed, for a path that labels cannot be written to."""
+    image = image_of_label(path)
+    if image is not None:
+        version, asked = version_of_image(image), settings.format.ome_zarr_version
+        if asked not in (None, version):
+            raise ImageError(f"{path}: {image.name} is OME-Zarr {version}; leave out --ome-zarr {asked}")
+    elif not path.name.lower().endswith(_ENDINGS):
+        raise ImageError(f"{path}: labels cannot be written to it; use one of {', '.join(_ENDINGS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _InstanceStage:
+    """Writes the labels of an OME-Zarr of maps into it."""
+
+    prediction: PredictionRun
+    plan: Plan
+    code: Code
+    source: Path
+    progress: Progress | None
+
+    def run(self) -> tuple[int, list[str]]:
+        """Return the number of objects, and warnings about the labels."""
+        run, plan, path = self.prediction, self.plan, self.source / "labels" / INSTANCES
+        before = run.finished()
+        counts = dict(before.objects)
+        if path.exists():
+            return sum(counts.values()), []
+        executor = run.executor
+        blocks = {block for block in before.blocks if block[0] not in counts}
+        self._report(len(counts))
+        with self._writer(path, before.pyramids.get(OF_LABELS, [])) as writer:
+            for sample in counts:
+                writer.mark({a: slice(p, p + 1) for a, p in plan.position(sample).items()})
+            for sample, step, block in blocks:
+                if step == LABELS:
+                    writer.mark(self._region(writer, sample, block))
+
+            def done(sample: int, objects: int) -> None:
+                counts[sample] = objects
+                run.record(Record("instances", sample, objects=objects))
+                if plan.grouping is not None and plan.grouping.block is not None:
+                    run.flush()
+                self._report(len(counts))
+
+            def block_done(sample: int, step: str, block: int, part: float) -> None:
+                if step == LABELS and not executor.shares_memory:
+                    writer.mark(self._region(writer, sample, block))
+                run.record(Record("blocks", block, sample=sample, step=step))
+                self._report(len(counts) + part)
+
+            warnings = segment_instances(
+                plan,
+                self.code,
+                open_image(self.source),
+                writer if executor.shares_memory else writer.part(),
+                run.folder,
+                executor=executor,
+                log=InstanceLog(tuple(counts), done, blocks, block_done),
+            )
+            run.flush()
+        return sum(counts.values()), warnings
+
+    def _report(self, samples: float) -> None:
+        if self.progress is not None:
+            each = self.plan.voxels // self.plan.samples
+            self.progress("instances", int(each * samples), self.plan.voxels)
+
+    @property
+    def _grouping(self) -> GroupPlan:
+        if self.plan.grouping is None:
+            raise ValueError("a plan without instance segmentation")
+        return self.plan.grouping
+
+    def _region(self, writer: ImageWriter, sample: int, block: int) -> dict[str, slice]:
+        """Return the region of the label image that a block of a sample covers."""
+        ours, position = self._grouping, self.plan.position(sample)
+        target = LabelImage(writer, ours.axes, ours.shape, ours.dtype, ours.space, position, self.plan.model)
+        return target.region(BlockGrid(ours.sizes, ours.block or ours.sizes).region(block))
+
+    def _writer(self, path: Path, reduced: Sequence[tuple[int, int]]) -> ImageWriter:
+        run, plan, ours = self.prediction, self.plan, self._grouping
+        image = run.main_image(plan)
+        chunks, shards = label_storage(plan, run.settings.format)
+        attributes: Mapping[str, Any] = {**run.provenance(plan), "grouping": ours.grouping.to_json()}
+        return create_image(
+            path,
+            axes=ours.axes,
+            shape=ours.shape,
+            dtype=ours.dtype,
+            pixel_size_um=output_pixel_size(plan, OF_LABELS, image),
+            translation_um=output_translation(plan, OF_LABELS, image),
+            time_step_s=image.attrs.get("time_step_s") if "time" in ours.axes else None,
+            chunks=chunks,
+            shards=shards,
+            attributes=attributes,
+            labels=True,
+            overwrite=True,
+            work=run.folder / f"{INSTANCES}.ome.zarr",
+            reduced=reduced,
+            on_reduced=lambda level, block: run.record_pyramid(OF_LABELS, level, block),
+        )

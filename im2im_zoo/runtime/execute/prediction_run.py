@@ -1,0 +1,327 @@
+"""A prediction that survives interruption: its folder, its ledger, and its tile stages.
+
+result.ome.zarr.incomplete/      marks the output as incomplete; removed when the output appears
+    ledger.json, done.jsonl      the decisions and the finished units (see `ledger`)
+    result.ome.zarr              the output as it grows
+    scratch_0.zarr               outputs of the network whose postprocessing needs all of them
+    0_raw.npy                    inputs that are processed whole
+    statistics_....npz           intermediate statistics of a large image
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from im2im_zoo.core.allocator import set_up_memory
+from im2im_zoo.core.errors import ImageError, PackageError, ProcessingError
+from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.jobs import Executor
+from im2im_zoo.engines import Engine, open_engine
+from im2im_zoo.images.sink import Sink
+from im2im_zoo.package import Package, open_package
+from im2im_zoo.runtime.execute.checkpoint import any_checkpoint
+from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
+from im2im_zoo.runtime.execute.ledger import Ledger
+from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
+from im2im_zoo.runtime.execute.records import Finished, Record
+from im2im_zoo.runtime.execute.sample_maker import SampleMaker
+from im2im_zoo.runtime.execute.tile_job import Report, Scratch, TileJob
+from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, TileStageName, TileStages, new_scratch
+from im2im_zoo.runtime.plan.plan import Plan
+from im2im_zoo.runtime.prepare import Prepared, decisions_of
+from im2im_zoo.runtime.settings import Settings
+
+
+@dataclass(slots=True)
+class PredictionRun:
+    """One prediction with its folder: `open` it, then `run_tiles`.
+
+    Attributes:
+        package: the model.
+        images: by input.
+        paths: of the outputs of the tiles.
+        settings: what the user chose.
+        folder: where the outputs grow.
+        executor: runs tiles and blocks.
+        threads: of the network in each process.
+        overwrite: replace what is at the paths.
+        allow_code: whether Python of the package may run.
+        ledger: once a run has started, or resumes.
+    """
+
+    package: Package
+    images: Mapping[str, xr.DataArray]
+    paths: Sequence[Path]
+    settings: Settings
+    folder: Path
+    executor: Executor
+    threads: int | None = None
+    overwrite: bool = False
+    allow_code: bool = False
+    ledger: Ledger | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return the inputs that must match to resume a run."""
+        return {
+            "package": package_fingerprint(self.package),
+            "images": {name: image_fingerprint(image) for name, image in self.images.items()},
+            "settings": self.settings.to_json(),
+            "outputs": [p.name for p in self.paths],
+            "im2im_zoo": version("im2im_zoo"),
+        }
+
+    @contextmanager
+    def open(self, *, restart: bool = False) -> Iterator[Ledger | None]:
+        """Give the ledger of an earlier run that resumes, or None. After an error, a folder with no finished unit is removed.
+
+        Raises:
+            PlanError: the earlier run was of something else, or is still running.
+            ImageError: the folder is not that of a prediction.
+        """
+        try:
+            if Ledger.exists(self.folder) and not restart:
+                self.ledger = Ledger.resume(self.folder, self.identity())
+            elif self.folder.exists() and not restart and any(self.folder.iterdir()):
+                raise ImageError(
+                    f"{self.folder} already exists and is not a resumable prediction; move it, or remove it with --restart"
+                )
+            yield self.ledger
+        except BaseException as error:
+            wrong = isinstance(error, ProcessingError | PackageError)
+            self._close(keep=self._has_finished_units() or (not wrong and any_checkpoint(self.folder)))
+            raise
+        self._close(keep=False)
+
+    def run_tiles(
+        self,
+        prepared: Prepared,
+        *,
+        progress: Progress | None = None,
+        planned: Callable[[Plan, int], None] | None = None,
+    ) -> tuple[Counts, int]:
+        """Run the unfinished tiles of a plan and let their outputs appear.
+
+        Returns:
+            The counts, and how many tiles an earlier run had finished.
+        """
+        plan = prepared.plan
+        if self.ledger is None:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.ledger = Ledger.start(self.folder, self.identity(), decisions_of(prepared))
+        before = self.finished()
+        if planned is not None:
+            planned(plan, len(before.tiles))
+        outputs = Outputs(
+            plan,
+            self.images,
+            self.paths,
+            self.folder,
+            overwrite=self.overwrite,
+            kind=self.settings.format,
+            attributes=self.provenance(plan),
+            reduced=before.pyramids,
+            on_reduced=self.record_pyramid,
+        )
+        with outputs:
+            counts = self._tile_stages(prepared, outputs, before, progress).run()
+            self.flush()
+        return Counts(counts.tiles, counts.voxels, counts.not_finite + before.not_finite), len(before.tiles)
+
+    def finished(self) -> Finished:
+        """Return the finished units, sorted by stage."""
+        return Finished.of(self._open_ledger().done)
+
+    def record(self, record: Record) -> None:
+        """Count a unit as finished."""
+        self._open_ledger().record(record)
+
+    def record_pyramid(self, output: int, level: int, block: int) -> None:
+        """Count a block of a pyramid as finished."""
+        self.record(Record("pyramid", block, output=output, level=level))
+
+    def flush(self) -> None:
+        """Write the records that wait to the disk."""
+        self._open_ledger().flush()
+
+    def main_image(self, plan: Plan) -> xr.DataArray:
+        """Return the image whose voxels are the reference of the outputs."""
+        return main_image(plan, self.images)
+
+    def provenance(self, plan: Plan) -> dict[str, Any]:
+        """Return the provenance that an output states."""
+        return _provenance(plan, self.package)
+
+    def _has_finished_units(self) -> bool:
+        return self.ledger is not None and bool(self.ledger.done)
+
+    def _open_ledger(self) -> Ledger:
+        if self.ledger is None:
+            raise RuntimeError("there is a ledger once a run has started or resumes")
+        return self.ledger
+
+    def _tile_stages(
+        self, prepared: Prepared, outputs: Outputs, before: Finished, progress: Progress | None
+    ) -> TileStages:
+        plan, ledger, local = prepared.plan, self._open_ledger(), self.executor.shares_memory
+        samples = SampleMaker(
+            plan,
+            self.package,
+            self.images,
+            allow_code=self.allow_code,
+            measured=_known_statistics(ledger),
+            folder=None if local else self.folder,
+            checkpoints=self.folder,
+            progress=None if progress is None else lambda n, of: progress("statistics", n, of),
+        )
+        finished: dict[TileStageName, frozenset[int]] = {"tiles": before.tiles, "finish": before.finish}
+        scratch = new_scratch(plan, _ScratchFolder(plan, self.folder, fresh=not before.tiles))
+        last: TileStageName = "finish" if scratch else "tiles"
+        for unit in sorted(finished[last]):
+            outputs.mark(unit)
+
+        def done(stage: TileStageName, unit: int, report: Report) -> None:
+            if not local and stage == last == "tiles":
+                outputs.mark(unit)
+            _note_statistics(ledger, samples, unit // plan.tiles_per_sample)
+            ledger.record(Record(stage, unit, not_finite=report.not_finite))
+
+        make_job: Callable[[], TileJob]
+        if local:
+            make_job = partial(TileJob, samples, prepared.engine, outputs.sinks, scratch)
+        else:
+            left = set(range(len(plan))) - before.tiles
+            for number in sorted({unit // plan.tiles_per_sample for unit in left}):
+                samples(number)
+                _note_statistics(ledger, samples, number)
+            make_job = _JobMaker.of(self, prepared, outputs, scratch, samples.measured)
+        return TileStages(samples, outputs.sinks, scratch, self.executor, make_job, finished, done, progress)
+
+    def _close(self, *, keep: bool) -> None:
+        if self.ledger is None:
+            return
+        self.ledger.close()
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _JobMaker:
+    """Makes the tile job of a worker from plain data, in another process or on another machine."""
+
+    plan: Plan
+    root: str
+    images: Mapping[str, xr.DataArray]
+    sinks: Sequence[Sink]
+    scratch: Sequence[int]
+    folder: Path
+    measured: Mapping[str, Any]
+    device: str
+    threads: int | None
+    allow_code: bool
+
+    @classmethod
+    def of(
+        cls,
+        run: PredictionRun,
+        prepared: Prepared,
+        outputs: Outputs,
+        scratch: Mapping[int, Scratch],
+        measured: Mapping[str, Any],
+    ) -> "_JobMaker":
+        return cls(
+            prepared.plan,
+            str(run.package.root),
+            dict(run.images),
+            outputs.parts(),
+            sorted(scratch),
+            run.folder,
+            dict(measured),
+            prepared.engine.device,
+            run.threads,
+            run.allow_code,
+        )
+
+    def __call__(self) -> TileJob:
+        set_up_memory()
+        package = open_package(self.root)
+        samples = SampleMaker(
+            self.plan,
+            package,
+            self.images,
+            allow_code=self.allow_code,
+            measured=dict(self.measured),
+            folder=self.folder,
+        )
+        open_scratch = _ScratchFolder(self.plan, self.folder, fresh=False)
+        scratch: dict[int, Scratch] = {n: open_scratch(n, (), "") for n in self.scratch}
+        return TileJob(samples, self._engine(package), self.sinks, scratch)
+
+    def _engine(self, package: Package) -> Engine:
+        entry = package.weights_entry(self.plan.weights_format)
+        return open_engine(
+            self.plan.weights_format,
+            package.path(entry),
+            architecture=getattr(entry, "architecture", None),
+            root=package.root,
+            allow_code=self.allow_code,
+            device=self.device,
+            threads=self.threads,
+            backend=self.plan.backend,
+            description=package.description,
+            precision=self.plan.precision,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _ScratchFolder:
+    """Creates or opens scratch arrays in the folder of a run; no two tiles share a chunk."""
+
+    plan: Plan
+    folder: Path
+    fresh: bool
+
+    def __call__(self, number: int, shape: tuple[int, ...], dtype: str) -> Any:
+        import zarr
+
+        path = self.folder / f"scratch_{number}.zarr"
+        if not self.fresh:
+            return zarr.open_array(path, mode="r+")
+        chunks = scratch_chunks(self.plan, number, shape)
+        return zarr.create_array(
+            store=str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=None, overwrite=True
+        )
+
+
+def _known_statistics(ledger: Ledger) -> dict[str, Any]:
+    prefix = "statistics "
+    return {k.removeprefix(prefix): v for k, v in ledger.notes.items() if k.startswith(prefix)}
+
+
+def _note_statistics(ledger: Ledger, samples: SampleMaker, sample: int) -> None:
+    """Keep the statistics of a sample in the ledger."""
+    for key, found in list(samples.measured.items()):
+        name = f"statistics {key}"
+        if key.startswith(f"{sample}/") and found and ledger.notes.get(name) != found:
+            ledger.note(name, dict(found))
+
+
+def _provenance(plan: Plan, package: Package) -> dict[str, Any]:
+    weights = package.path(package.weights_entry(plan.weights_format))
+    identity = package.description.id
+    return {
+        "model": package.name,
+        "model_id": None if identity is None else str(identity),
+        "model_version": package.version,
+        "weights": plan.weights_format,
+        "weights_sha256": sha256(weights),
+        "im2im_zoo": version("im2im_zoo"),
+        "plan": plan.to_json(),
+    }

@@ -1,0 +1,94 @@
+"""Records of finished units, as a ledger keeps them: one JSON object a line."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Literal, get_args
+
+StageName = Literal["tiles", "finish", "pyramid", "instances", "blocks", "resampling", "delivery"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A finished unit. Two records are equal if they are of the same unit, whatever was counted.
+
+    Attributes:
+        stage: what was done.
+        unit: its number: a tile; a block of a pyramid level or of a sample; a sample; an output.
+        output: of a block of a pyramid: the number of the output, `plan.grouping.LABELS` for the label image.
+        level: of a block of a pyramid.
+        sample: of a block of instance segmentation.
+        step: of a block of instance segmentation.
+        not_finite: values of a tile that are NaN or infinite.
+        objects: objects of a sample.
+    """
+
+    stage: StageName
+    unit: int
+    output: int | None = None
+    level: int | None = None
+    sample: int | None = None
+    step: str | None = None
+    not_finite: int = field(default=0, compare=False)
+    objects: int = field(default=0, compare=False)
+
+    def to_line(self) -> str:
+        """Return the record as JSON on one line, without the fields that have their default."""
+        stated = {f.name: getattr(self, f.name) for f in fields(self)}
+        return json.dumps({f.name: stated[f.name] for f in fields(self) if stated[f.name] != f.default})
+
+    @classmethod
+    def from_line(cls, line: str) -> "Record":
+        """Read a record from its line.
+
+        Raises:
+            ValueError: not a record of this version.
+        """
+        stated = json.loads(line)
+        known = {f.name for f in fields(cls)}
+        if not isinstance(stated, dict) or not {"stage", "unit"} <= set(stated) <= known:
+            raise ValueError(f"not a record: {line[:80]!r}")
+        if stated["stage"] not in get_args(StageName):
+            raise ValueError(f"unknown stage {stated['stage']!r}")
+        return cls(**stated)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The finished units of a prediction, sorted by what asks for them.
+
+    Attributes:
+        tiles, finish: tiles of both stages.
+        pyramids: blocks (level, block) by output.
+        not_finite: values of all tiles.
+        objects: of each finished sample.
+        blocks: sample, step and block of instance segmentation in blocks.
+        resampled: outputs that are resampled back.
+    """
+
+    tiles: frozenset[int]
+    finish: frozenset[int]
+    pyramids: dict[int, list[tuple[int, int]]]
+    not_finite: int
+    objects: dict[int, int]
+    blocks: frozenset[tuple[int, str, int]]
+    resampled: frozenset[int]
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "Finished":
+        """Sort records."""
+        by_stage: dict[str, list[Record]] = {name: [] for name in get_args(StageName)}
+        for record in records:
+            by_stage[record.stage].append(record)
+        pyramids: dict[int, list[tuple[int, int]]] = {}
+        for r in by_stage["pyramid"]:
+            pyramids.setdefault(int(r.output or 0), []).append((int(r.level or 0), r.unit))
+        return cls(
+            frozenset(r.unit for r in by_stage["tiles"]),
+            frozenset(r.unit for r in by_stage["finish"]),
+            pyramids,
+            sum(r.not_finite for r in (*by_stage["tiles"], *by_stage["finish"])),
+            {r.unit: r.objects for r in by_stage["instances"]},
+            frozenset((int(r.sample or 0), str(r.step), r.unit) for r in by_stage["blocks"]),
+            frozenset(r.unit for r in by_stage["resampling"]),
+        )
