@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class Data(Section):
-    """Where the image pairs are, how they pair, how they are split, and how patches are drawn from them."""
+    """The image pairs, their split, and the sampling of patches from them."""
 
     path: Path = Field(description="Folder of the images; a CSV file or one image, depending on `pairing`.")
     pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired", "self"] = Field(

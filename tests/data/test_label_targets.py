@@ -12,8 +12,8 @@ from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches import center_samplers
 from im2im_zoo.data.patches.augmentation import build_augmentation
-from im2im_zoo.data.patches.center_samplers import find_object_boxes
-from im2im_zoo.data.patches.placement import ObjectSampler, sample_patch
+from im2im_zoo.data.patches.center_samplers import ObjectSampler, find_object_boxes
+from im2im_zoo.data.patches.placement import sample_patch
 from im2im_zoo.recipe import Data
 from im2im_zoo.recipe.components import Component
 from im2im_zoo.recipe.load import dump_recipe, load_recipe

@@ -2,7 +2,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im2im_zoo.data.patches.placement import grid, sample_patch, sample_unpaired_patch, shuffle_epoch
+from im2im_zoo.data.patches.placement import (
+    list_grid_corners,
+    sample_patch,
+    sample_unpaired_patch,
+    shuffle_epoch,
+)
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=3).map(
     lambda axes: ([max(size, patch) for size, patch in axes], [patch for _, patch in axes])
@@ -14,17 +19,19 @@ SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), min_size=1, 
 def test_a_grid_covers_every_voxel_with_patches_inside_the_image(axes: tuple[list[int], list[int]]) -> None:
     sizes, patch = axes
     seen = np.zeros(sizes, int)
-    for corner in grid(sizes, patch):
+    for corner in list_grid_corners(sizes, patch):
         region = tuple(slice(c, c + p) for c, p in zip(corner, patch, strict=True))
         assert all(0 <= c <= s - p for c, s, p in zip(corner, sizes, patch, strict=True))
         seen[region] += 1
     assert seen.min() == 1
-    assert len(grid(sizes, patch)) == np.prod([-(-s // p) for s, p in zip(sizes, patch, strict=True)])
+    assert len(list_grid_corners(sizes, patch)) == np.prod(
+        [-(-s // p) for s, p in zip(sizes, patch, strict=True)]
+    )
 
 
 def test_only_the_last_patch_of_an_axis_is_shifted_inward() -> None:
-    assert grid((10,), (4,)) == [(0,), (4,), (6,)]
-    assert grid((8, 4), (4, 4)) == [(0, 0), (4, 0)]
+    assert list_grid_corners((10,), (4,)) == [(0,), (4,), (6,)]
+    assert list_grid_corners((8, 4), (4, 4)) == [(0, 0), (4, 0)]
 
 
 @given(SIZES, st.integers(0, 2**31), st.integers(0, 1000), st.integers(0, 10**6))
