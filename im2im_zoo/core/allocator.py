@@ -17,7 +17,7 @@ _KEPT_BYTES = 16 * 1024**2
 _SECONDS_BETWEEN = 1.0
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Return freed memory to the system."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -45,7 +45,7 @@ def set_up_memory() -> None:
             mallopt(_M_ARENA_MAX, 1)
 
 
-class NowAndThen:
+class PeriodicTrim:
     """Trim of freed memory at most once a second, however often it is called.
 
     glibc keeps free memory between blocks in use; over hundreds of tiles this was measured to grow to 60 MiB.
@@ -54,9 +54,9 @@ class NowAndThen:
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    def give_back(self) -> None:
+    def trim(self) -> None:
         """Return freed memory to the system, unless the last trim was less than a second ago."""
         now = time.monotonic()
         if now - self._last > _SECONDS_BETWEEN:
-            give_back()
+            trim_memory()
             self._last = now
