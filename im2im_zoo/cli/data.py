@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from im2im_zoo.data.check.examine import Examination
-    from im2im_zoo.data.check.finding import ExaminedImage, Finding
+    from im2im_zoo.data.check.finding import DataFinding, ExaminedImage
     from im2im_zoo.data.patches.advice import Choice
     from im2im_zoo.data.patches.extents import ImageExtents
     from im2im_zoo.evaluation.gallery import Remark, Row
@@ -193,7 +193,7 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination", advice: "Seq
     write_gallery(page, Gallery("Data check", summary, facts, tuple(remarks), tuple(rows)))
 
 
-def _remark(finding: "Finding") -> "Remark":
+def _remark(finding: "DataFinding") -> "Remark":
     from im2im_zoo.evaluation.gallery import Remark
 
     return Remark(finding.severity, finding.code, finding.message, finding.files)

@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from im2im_zoo.core.errors import DataError, Im2ImError
-from im2im_zoo.data.check.finding import ExaminedImage, Finding, Part
+from im2im_zoo.data.check.finding import DataFinding, ExaminedImage, Part
 from im2im_zoo.data.check.image_rules import apply_rules
 from im2im_zoo.data.check.voxels import measure_voxels
 from im2im_zoo.data.pairing.image_pair import check_channels, check_image_pair, check_room, open_side_image
@@ -26,7 +26,7 @@ class Examination:
     """All images that could be opened, and the findings, errors first."""
 
     examined: tuple[ExaminedImage, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFinding, ...]
 
     @property
     def is_sound(self) -> bool:
@@ -47,7 +47,7 @@ def examine(recipe: Recipe, *, voxels: bool = True, progress: Progress | None = 
     except Im2ImError as error:  # also for a movie or a plate that cannot be opened
         return Examination((), (_finding_from_error("pairing", error),))
     examined: list[ExaminedImage] = []
-    found: list[Finding] = []
+    found: list[DataFinding] = []
     for name, part, sides, time in _list_entries(pairs):
         opened, wrong = _open(name, part, sides, time, recipe)
         examined += opened
@@ -80,7 +80,7 @@ def _list_entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, tuple[Pl
 
 def _open(
     name: str, part: Part, sides: dict[Side, tuple[Place, ...]], time: int | None, recipe: Recipe
-) -> tuple[list[ExaminedImage], list[Finding]]:
+) -> tuple[list[ExaminedImage], list[DataFinding]]:
     """Open the images of a pair as far as possible, and check that they match."""
     opened: dict[Side, xr.DataArray] = {}
     found = []
@@ -100,7 +100,7 @@ def _open(
     return [ExaminedImage(name, part, side, image) for side, image in opened.items()], found
 
 
-def _check_whole_set(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _check_whole_set(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     """Check all images together for problems that training would refuse."""
     sides: tuple[Side, ...] = ("input", "target")
     for side in sides:
@@ -119,7 +119,7 @@ def _check_whole_set(examined: Sequence[ExaminedImage], recipe: Recipe) -> Itera
         yield _finding_of_set("small-image", error, examined)
 
 
-def _finding_of_set(code: str, error: Im2ImError, examined: Sequence[ExaminedImage]) -> Finding:
+def _finding_of_set(code: str, error: Im2ImError, examined: Sequence[ExaminedImage]) -> DataFinding:
     """Make a finding with the names of the images whose files it lists."""
     found = _finding_from_error(code, error)
     files = [line.rpartition(": ")[0] for line in found.files]
@@ -139,8 +139,8 @@ def _measure_all(examined: Sequence[ExaminedImage], progress: Progress | None) -
 
 def _finding_from_error(
     code: str, error: Im2ImError, files: tuple[str, ...] = (), names: tuple[str, ...] = ()
-) -> Finding:
+) -> DataFinding:
     """Make a finding from the error that training would raise; the files listed in its message, one a line, become its files."""
     message, _, listed = str(error).partition("\n")
     lines = tuple(line.strip() for line in listed.splitlines())
-    return Finding(code, "error", message.removesuffix(":"), lines or files, names)
+    return DataFinding(code, "error", message.removesuffix(":"), lines or files, names)

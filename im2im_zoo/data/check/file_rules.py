@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from im2im_zoo.data.check.finding import ExaminedImage, Finding, make_finding
+from im2im_zoo.data.check.finding import DataFinding, ExaminedImage, make_finding
 from im2im_zoo.data.pairing.matching import Side
 from im2im_zoo.images import pixel_size_um
 from im2im_zoo.images.open import RASTER_SUFFIXES
@@ -16,7 +16,7 @@ from im2im_zoo.recipe import Recipe
 _PIXEL_TOLERANCE = 0.05
 
 
-def find_pixel_sizes(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def find_pixel_sizes(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     """Find inputs whose pixel size differs from most others, or is not in the file."""
     inputs = [(entry, pixel_size_um(entry.image)) for entry in examined if entry.side == "input"]
     known = {axis: sorted(s for _, size in inputs if (s := size.get(axis))) for axis in recipe.space}
@@ -48,7 +48,7 @@ def _sizes_text(sizes: Mapping[Any, float]) -> str:
     return ", ".join(f"{axis} {size:g} µm" for axis, size in sizes.items())
 
 
-def find_picture_formats(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def find_picture_formats(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     """Find masks and labels that were saved as colour pictures, or with lossy compression."""
     if recipe.output.task == "regression":
         return
@@ -72,7 +72,7 @@ def find_picture_formats(examined: Sequence[ExaminedImage], recipe: Recipe) -> I
     )
 
 
-def find_mixed_types(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def find_mixed_types(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     """Find inputs, or targets that are intensities, with another data type than most."""
     sides: tuple[Side, ...] = ("input", "target") if recipe.output.task == "regression" else ("input",)
     for side in sides:

@@ -14,7 +14,7 @@ Part = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DataFinding:
     """One problem (an error: training fails, or its metrics are meaningless) or possible problem (a warning).
 
     Attributes:
@@ -50,9 +50,11 @@ class ExaminedImage:
 
 def make_finding(
     code: str, severity: Severity, message: str, examined: Iterable[tuple[ExaminedImage, str]]
-) -> Iterator[Finding]:
+) -> Iterator[DataFinding]:
     """Yield a finding if there are images, each with a remark."""
     listed = list(examined)
     if listed:
         files = tuple(f"{entry.source}: {remark}" if remark else entry.source for entry, remark in listed)
-        yield Finding(code, severity, message, files, tuple(dict.fromkeys(entry.name for entry, _ in listed)))
+        yield DataFinding(
+            code, severity, message, files, tuple(dict.fromkeys(entry.name for entry, _ in listed))
+        )

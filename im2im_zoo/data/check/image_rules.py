@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from im2im_zoo.data.check.file_rules import find_mixed_types, find_picture_formats, find_pixel_sizes
-from im2im_zoo.data.check.finding import ExaminedImage, Finding, Part, make_finding
+from im2im_zoo.data.check.finding import DataFinding, ExaminedImage, Part, make_finding
 from im2im_zoo.data.check.voxels import VoxelStatistics
 from im2im_zoo.data.pairing.matching import Side
 from im2im_zoo.data.pairing.splitting import guess_group
@@ -15,9 +15,9 @@ _FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 _SATURATED = 0.01
 
 
-def apply_rules(examined: Sequence[ExaminedImage], recipe: Recipe) -> list[Finding]:
+def apply_rules(examined: Sequence[ExaminedImage], recipe: Recipe) -> list[DataFinding]:
     """Apply all rules to the images of a data set; return the findings, errors first."""
-    rules: tuple[Callable[[Sequence[ExaminedImage], Recipe], Iterator[Finding]], ...] = (
+    rules: tuple[Callable[[Sequence[ExaminedImage], Recipe], Iterator[DataFinding]], ...] = (
         _find_copies,
         _find_related,
         _find_not_finite,
@@ -39,7 +39,7 @@ def _select_measured(
     return ((entry, entry.voxels) for entry in examined if entry.voxels is not None and entry.side in sides)
 
 
-def _find_copies(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _find_copies(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     """Find inputs with the same voxels, on both sides of the split or on one."""
     same: dict[str, list[ExaminedImage]] = defaultdict(list)
     targets = {entry.name: voxels.fingerprint for entry, voxels in _select_measured(examined, "target")}
@@ -74,7 +74,7 @@ def _find_copies(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[
     )
 
 
-def _find_related(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _find_related(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     """Find names that look like planes, time points or fields of one object, on both sides of the split."""
     if recipe.data.group is not None:  # the split already keeps groups together
         return
@@ -97,7 +97,7 @@ def _find_related(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator
     )
 
 
-def _find_not_finite(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _find_not_finite(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     yield from make_finding(
         "not-finite",
         "error",
@@ -110,7 +110,7 @@ def _find_not_finite(examined: Sequence[ExaminedImage], recipe: Recipe) -> Itera
     )
 
 
-def _find_empty_targets(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _find_empty_targets(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     if recipe.output.task == "regression":
         return
     targets = list(_select_measured(examined, "target"))
@@ -133,7 +133,7 @@ def _find_empty_targets(examined: Sequence[ExaminedImage], recipe: Recipe) -> It
     )
 
 
-def _find_bad_labels(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _find_bad_labels(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     if recipe.output.task != "instance":
         return
     targets = list(_select_measured(examined, "target"))
@@ -152,7 +152,7 @@ def _find_bad_labels(examined: Sequence[ExaminedImage], recipe: Recipe) -> Itera
     )
 
 
-def _find_constant(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _find_constant(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     sides: tuple[Side, ...] = ("input", "target") if recipe.output.task == "regression" else ("input",)
     yield from make_finding(
         "constant-image",
@@ -162,7 +162,7 @@ def _find_constant(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterato
     )
 
 
-def _find_saturated(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[Finding]:
+def _find_saturated(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
     sides: tuple[Side, ...] = ("input", "target") if recipe.output.task == "regression" else ("input",)
     yield from make_finding(
         "saturated-image",

@@ -43,8 +43,10 @@ def measure_extents(images: Sequence[xr.DataArray], labels: Sequence[xr.DataArra
     """
     space = [str(axis) for axis in images[0].dims if axis != "channel"]
     known = [[pixel_size_um(image).get(axis) for axis in space] for image in images]
-    told = [[size for size in sizes if size] for sizes in known if all(sizes)]
-    pixel_size = tuple(statistics.median(sizes) for sizes in zip(*told, strict=True)) if told else None
+    complete = [[size for size in sizes if size] for sizes in known if all(sizes)]
+    pixel_size = (
+        tuple(statistics.median(sizes) for sizes in zip(*complete, strict=True)) if complete else None
+    )
     chosen = sorted({int(i) for i in np.linspace(0, len(labels) - 1, min(len(labels), _LABELS_READ))})
     boxes = [box for i in chosen for box in _measure_objects(_read_middle(labels[i]))]
     objects = np.ceil(np.quantile(boxes, _MOST_OBJECTS, axis=0)).astype(int).tolist() if boxes else None

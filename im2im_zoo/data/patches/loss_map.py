@@ -33,7 +33,7 @@ class LossMap:
         patch_size: voxels of a patch.
         share: of hard patches.
         seed: the recipe's.
-        rounds: which images are at hand when.
+        rotation: the images of each round.
     """
 
     def __init__(
