@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 from im2im_zoo.cli.console import say
-from im2im_zoo.cli.export import export_run
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.evaluation import panels_png, segmentation_panels
 from im2im_zoo.images import open_image
@@ -20,6 +19,7 @@ from im2im_zoo.packaging import validate_package
 from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime import predict_array
 from im2im_zoo.samples import write_samples
+from im2im_zoo.workflows.export_run import export_run
 
 MODELS = ("nuclei_2d",)
 LARGEST = 2_500_000
@@ -34,7 +34,7 @@ def rebuild(name: str, models: Path) -> None:
         say(f"Training {name}")
         run = train_with_progress(recipe, work / "run", resume=False, allow_code=())
         output = models / name / recipe.package.version
-        export_run(run, output, weights=("onnx", "torchscript"), overwrite=True)
+        export_run(run, output, weights=("onnx", "torchscript"), overwrite=True, report=say)
         draw(output, images, models.parent / "docs" / f"{name}.png")
     report = validate_package(output)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())

@@ -18,7 +18,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "im2im_zoo.training.train",
-        "im2im_zoo.cli.held_out",
+        "im2im_zoo.workflows.export_run",
         "im2im_zoo.cli.train",
         "im2im_zoo.evaluation",
         "im2im_zoo.packaging.export.export",

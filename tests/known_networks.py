@@ -15,7 +15,7 @@ from torch import nn
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Run
-from im2im_zoo.networks.ports import NetworkAxis, Port
+from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ class Stack:
     def axis(self, name: str, dim: int, ndims_before: int = 0) -> NetworkAxis:
         minimum = next(n for n in range(1, 4000) if (self.size(n) or 0) >= 2)
         offset = (self.size(minimum) or 0) - int(minimum * self.scale)
-        return NetworkAxis(name, minimum, self.step, False, (Port(dim),), (Port(dim, self.scale, offset),))
+        return NetworkAxis(
+            name, minimum, self.step, False, (TensorAxis(dim),), (TensorAxis(dim, self.scale, offset),)
+        )
 
     def reach(self, axis: NetworkAxis) -> int:
         """How far a cut is felt: where a tile begins, or ends, somewhere in a large image."""
@@ -228,7 +230,10 @@ RUNS: dict[str, Callable[[bytes], Run]] = {"onnxruntime": onnx_run, "openvino": 
 
 def same_axes(names: str, minimum: int, step: int, fixed: bool = False) -> list[NetworkAxis]:
     """Axes of (batch, channel, *names), along which the output is as large as the input."""
-    return [NetworkAxis(a, minimum, step, fixed, (Port(2 + i),), (Port(2 + i),)) for i, a in enumerate(names)]
+    return [
+        NetworkAxis(a, minimum, step, fixed, (TensorAxis(2 + i),), (TensorAxis(2 + i),))
+        for i, a in enumerate(names)
+    ]
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.float32]:

@@ -1,30 +1,20 @@
-"""The public names are what people write code against: a change here is a change for them."""
+"""The public names, their examples, and the names of earlier versions."""
 
+import doctest
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import im2im_zoo
 
 NAMES = [
-    "Framework",
-    "Recipe",
-    "create_image",
-    "evaluate",
-    "export_package",
-    "load_framework",
-    "load_recipe",
-    "open_image",
-    "open_package",
-    "open_run",
-    "plan_prediction",
-    "predict",
-    "predict_array",
-    "train",
-    "validate_package",
-    "write_image",
-]
+    "Format", "Framework", "Model", "Plan", "PredictionResult", "Recipe", "Resources", "Settings", "create_image", "evaluate",
+    "export_package", "export_run", "load_framework", "load_recipe", "memory_image", "open_image", "open_model", "open_package",
+    "open_run", "train", "validate", "write_image",
+]  # fmt: skip
 
 
 def test_the_public_names_are_these() -> None:
@@ -41,3 +31,30 @@ def test_each_is_there_whatever_was_imported_before() -> None:
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'fly'"):
         im2im_zoo.fly  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["plan_prediction", "predict", "predict_array", "validate_package"])
+def test_earlier_names_work_and_name_their_successor(name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"im2im_zoo.{name} is deprecated; use im2im_zoo"):
+        assert callable(getattr(im2im_zoo, name))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "core.sizes",
+        "images.memory",
+        "runtime.execute.executors.in_process",
+        "runtime.execute.executors.process_pool",
+        "runtime.predictor",
+        "runtime.settings",
+        "workflows.models",
+        "workflows.training",
+    ],
+)
+def test_the_examples_of_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = importlib.import_module(f"im2im_zoo.{module}")
+    result = doctest.testmod(found, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed

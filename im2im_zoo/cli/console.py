@@ -111,6 +111,13 @@ def quantity(number: float) -> str:
     return f"{number:.3g} "
 
 
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Losses and metrics in one line: `train_loss 0.12  val_dice 0.93`."""
+    return "  ".join(
+        f"{k} {v:.4g}" for k, v in metrics.items() if k not in ("epoch", "step", "seconds", "learning_rate")
+    )
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from im2im_zoo.cli.show import facts_of_recipe, text_of
-from im2im_zoo.cli.train import best_row
+from im2im_zoo.training.run import best_row
+from im2im_zoo.workflows.describe import facts_of_recipe, text_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,7 +131,7 @@ def _finishing(recipe: "Recipe") -> "Callable[[NDArray[np.float32]], NDArray[np.
     import xarray as xr
 
     from im2im_zoo.processing import fit
-    from im2im_zoo.processing.requirements import requirements
+    from im2im_zoo.processing.operations import requirements
 
     operations = recipe.output.postprocessing
     if any(operation.id == "custom" or requirements(operation) for operation in operations):

@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from im2im_zoo.cli.console import print_table, progress, say
+from im2im_zoo.cli.console import metrics_text, print_table, progress, say
 from im2im_zoo.recipe.load import find_recipe, load_recipe, parse_value
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, object]]:
 def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow_code: Sequence[str]) -> None:
     """Train and say where the run is and how well it did."""
     loaded, root = load_recipe(recipe, parse_overrides(arguments)), find_recipe(recipe).parent
+    from im2im_zoo.training.run import best_row
     from im2im_zoo.training.train import train  # what is not installed is said before anything else
 
     # Lightning, or a cluster, starts the other processes of a distributed training by this same command: they are silent.
@@ -106,17 +107,3 @@ def train_with_progress(
 def say_choice(choice: "Choice") -> None:
     """A line for what was chosen, in the form in which it would be given, and why."""
     say(f"--{choice.key}={str(choice.value).replace(' ', '')} is chosen: {choice.reason}")
-
-
-def best_row(run: "TrainingRun") -> dict[str, float] | None:
-    """The row of metrics of the epoch that the best checkpoint was made in."""
-    rows = [dict(row) for row in run.metrics if run.recipe.monitor in row]
-    choose = min if run.recipe.monitor_mode == "min" else max
-    return choose(rows, key=lambda row: row[run.recipe.monitor]) if rows else None
-
-
-def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Losses and metrics in one line: `train_loss 0.12  val_dice 0.93`."""
-    return "  ".join(
-        f"{k} {v:.4g}" for k, v in metrics.items() if k not in ("epoch", "step", "seconds", "learning_rate")
-    )

@@ -1,5 +1,31 @@
-"""Engines: run the weights of a package, one file a format. They know arrays, not packages or images."""
+"""Engines run the weights of a package, one file each, found by a registry. They know arrays, not packages or images."""
 
-from im2im_zoo.engines.base import BACKENDS, PRECISIONS, Engine, backends, library_version, open_engine
+from im2im_zoo.engines.base import PRECISIONS, BaseEngine, Engine, RunOptions, Weights
+from im2im_zoo.engines.registry import (
+    available_engines,
+    backends,
+    engines_of,
+    is_runnable,
+    library_version,
+    open_engine,
+    runs_code,
+    vet_weights,
+    weights_formats,
+)
 
-__all__ = ["BACKENDS", "PRECISIONS", "Engine", "backends", "library_version", "open_engine"]
+__all__ = [
+    "PRECISIONS",
+    "BaseEngine",
+    "Engine",
+    "RunOptions",
+    "Weights",
+    "available_engines",
+    "backends",
+    "engines_of",
+    "is_runnable",
+    "library_version",
+    "open_engine",
+    "runs_code",
+    "vet_weights",
+    "weights_formats",
+]

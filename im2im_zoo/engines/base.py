@@ -1,25 +1,20 @@
-"""What an engine is, and opening the one that a weight format needs. Arrays in, arrays out: no axes, no images."""
+"""The base of all engines: what one states about itself, what it opens, and how it is called.
+
+Arrays in, arrays out: an engine knows neither axes nor images. `docs/adding-an-engine.md` shows a complete one.
+"""
 
 import importlib.util
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.vetting import vet_weights
 
-# Which libraries run a format, the preferred first where nothing is measured.
-BACKENDS = {
-    "onnx": ("onnxruntime", "openvino", "tensorrt"),
-    "torchscript": ("torch", "openvino"),
-    "pytorch_state_dict": ("torch",),
-    "keras_v3": ("keras",),
-    "keras_hdf5": ("keras",),
-    "tensorflow_saved_model_bundle": ("tensorflow",),
-}
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -30,7 +25,7 @@ class Engine(Protocol):
     Attributes:
         weights_format: of the weights.
         backend: the library that runs them.
-        precision: of the numbers within the network; what goes in and comes out is not touched.
+        precision: of the numbers within the network; inputs and outputs keep their own dtype.
         device: where it runs.
     """
 
@@ -55,147 +50,127 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(
-    weights_format: str,
-    weights: Path,
-    *,
-    architecture: Any = None,
-    root: Path | None = None,
-    allow_code: bool = False,
-    device: str = "cpu",
-    threads: int | None = None,
-    backend: str | None = None,
-    precision: str = "float32",
-    description: Any = None,
-) -> Engine:
-    """Load a network from its weights.
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """The weights of a package in one format.
 
-    Args:
-        weights_format: one of `BACKENDS`.
-        weights: the file.
+    Attributes:
+        format: the spec's name of the format.
+        path: the file.
+        root: folder of the package; the files that the weights name lie in it.
         architecture: the spec's description of the network's source, for `pytorch_state_dict`.
-        root: folder of the package, in which the architecture's file lies and all that weights may name (default: that of the
-            weights).
-        allow_code: whether Python code of the package, or of a library that it names, may run.
-        device: `cpu`, `cuda`, `cuda:<number>` or `mps`.
-        threads: threads within one call (default: as the library chooses).
-        backend: the library (default: the first that is installed, see `backends`).
-        precision: of the network's numbers, one of `PRECISIONS`.
         description: the spec's whole description of the model, for Keras and TensorFlow.
-
-    Raises:
-        PackageError: a format that cannot be run, a file that cannot be loaded or would do more than compute (`vetting`), a
-            device that is not there, or code that would have to run without consent.
+        allow_code: consent to run Python code of the package, or of a library that it names.
     """
-    if not weights.is_file():
-        raise PackageError(
-            f"the {weights_format} weights {weights} are missing; download the complete package"
-        )
-    if threads is not None and threads < 1:
-        raise PackageError(f"threads is {threads}; give at least 1")
-    if precision not in PRECISIONS:
-        raise PackageError(f"precision {precision!r}: use one of {', '.join(PRECISIONS)}")
-    chosen = _backend(weights_format, weights, backend, device)
-    vet_weights(weights_format, weights, root=root, allow_code=allow_code)
-    if chosen == "openvino":
-        from im2im_zoo.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(weights, weights_format, threads=threads, precision=precision)
-    if chosen in ("onnxruntime", "tensorrt"):
-        from im2im_zoo.engines.onnx import OnnxEngine
+    format: str
+    path: Path
+    root: Path
+    architecture: Any = None
+    description: Any = None
+    allow_code: bool = False
 
-        return OnnxEngine(
-            weights, device=device, threads=threads, precision=precision, tensorrt=chosen == "tensorrt"
-        )
-    if chosen in ("keras", "tensorflow"):
-        from im2im_zoo.engines.core_adapter import CoreEngine
-
-        return CoreEngine(
-            weights, weights_format, description=description, backend=chosen, precision=precision
-        )
-    if weights_format == "torchscript":
-        from im2im_zoo.engines.torchscript import TorchScriptEngine
-
-        return TorchScriptEngine(weights, device=device, threads=threads, precision=precision)
-    from im2im_zoo.engines.state_dict import StateDictEngine
-
-    return StateDictEngine(
-        weights,
-        architecture=architecture,
-        root=root or weights.parent,
-        allow_code=allow_code,
-        device=device,
-        threads=threads,
-        precision=precision,
-    )
+    def __str__(self) -> str:
+        """Return the name of the weights in messages."""
+        return f"{self.path} ({self.format})"
 
 
-def backends(weights_format: str, device: str = "cpu") -> tuple[str, ...]:
-    """The libraries that are installed here and run a format on a device, the preferred first."""
-    return tuple(b for b in BACKENDS.get(weights_format, ()) if _runs_on(b, device))
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How an engine runs a network.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:<number>` or `mps`.
+        threads: threads within one call (None: as the library chooses).
+        precision: of the numbers within the network, one of `PRECISIONS`.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    precision: str = "float32"
 
 
-def library_version(backend: str) -> str:
-    """The version of the library that stands for a backend here; empty if it does not say."""
-    # Its builds for other devices are distributions of other names.
-    names = ("onnxruntime", "onnxruntime-gpu") if backend in ("onnxruntime", "tensorrt") else (backend,)
-    for name in names:
-        try:
-            return f"{name} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return ""
+SafetyCheck: TypeAlias = Callable[[Weights], None]
+"""Raises a PackageError for a file that would do more than compute. Loads and runs nothing of it."""
 
 
-def _runs_on(backend: str, device: str) -> bool:
-    if backend == "tensorrt":  # by way of ONNX Runtime
-        return device.startswith("cuda") and "TensorrtExecutionProvider" in _onnx_providers()
-    if importlib.util.find_spec(backend) is None:
-        return False
-    if backend == "onnxruntime" and device != "cpu":  # it has its own build for GPUs
-        return device.startswith("cuda") and "CUDAExecutionProvider" in _onnx_providers()
-    return backend != "openvino" or device == "cpu"
+class BaseEngine(ABC):
+    """An engine that the registry finds: a class in a module of this folder.
+
+    A module of an engine imports its library where it uses it, never at its top.
+
+    Class attributes:
+        backend: the library, as `--backend` names it.
+        formats: the weights formats that it runs, each with the safety check that a file has to pass before it is opened.
+        devices: the kinds of devices that it runs on (`cpu`, `cuda`, `mps`).
+        precisions: the numbers that it can compute in, of `PRECISIONS`.
+        rank: its place where nothing is measured; the lowest is preferred.
+        runs_code: whether opening the weights runs Python code that the package names.
+        distributions: what is installed for it, by the names of their distributions, any of which will do.
+        extra: the extra of im2im_zoo that installs it.
+    """
+
+    backend: str
+    formats: ClassVar[Mapping[str, SafetyCheck]]
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    rank: ClassVar[int] = 100
+    runs_code: ClassVar[bool] = False
+    distributions: ClassVar[tuple[str, ...]]
+    extra: ClassVar[str]
+
+    def __init__(self, weights: Weights, options: RunOptions) -> None:
+        """Open the weights, which passed the safety check of their format.
+
+        Raises:
+            PackageError: a file that cannot be loaded, a device that is not there, or code without consent.
+        """
+        self.weights_format, self.weights = weights.format, weights
+        self.device, self.precision = options.device, options.precision
+
+    @abstractmethod
+    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
+        """See `Engine`."""
+
+    @classmethod
+    def is_available(cls, weights_format: str, device: str = "cpu") -> bool:
+        """Return whether it is installed here and runs a format on a device."""
+        kind = device.partition(":")[0]
+        return weights_format in cls.formats and cls.is_installed(weights_format) and kind in cls.devices
+
+    @classmethod
+    def is_installed(cls, weights_format: str) -> bool:
+        """Return whether what it needs to run a format is installed, on whatever device. Imports nothing."""
+        return weights_format in cls.formats and has_module(cls.backend)
+
+    @classmethod
+    def version(cls) -> str:
+        """Return the installed distribution and its version; empty if there is none."""
+        for name in cls.distributions:
+            try:
+                return f"{name} {metadata.version(name)}"
+            except metadata.PackageNotFoundError:
+                continue
+        return ""
 
 
-def _onnx_providers() -> list[str]:
-    if importlib.util.find_spec("onnxruntime") is None:
-        return []
-    import onnxruntime
-
-    found: list[str] = onnxruntime.get_available_providers()
-    return found
+def has_module(name: str) -> bool:
+    """Return whether a module can be imported, without importing it."""
+    return importlib.util.find_spec(name) is not None
 
 
-def _backend(weights_format: str, weights: Path, backend: str | None, device: str) -> str:
-    if weights_format not in BACKENDS:
-        raise PackageError(
-            f"{weights}: weights of the format {weights_format!r} cannot be run here; "
-            f"there are engines for {', '.join(BACKENDS)}"
-        )
-    can = BACKENDS[weights_format]
-    if backend is not None and backend not in can:
-        raise PackageError(f"{weights_format} weights are run by {' or '.join(can)}, not by {backend!r}")
-    installed = backends(weights_format, device)
-    if backend is None and installed:
-        return installed[0]
-    if backend is not None and backend in installed:
-        return backend
-    wanted = backend or can[0]
-    if wanted == "tensorrt" or importlib.util.find_spec(wanted) is not None:
-        raise PackageError(f"{wanted} does not run on the device {device!r} here; use device cpu")
-    extra = {"keras": "tensorflow"}.get(wanted, wanted)
-    raise PackageError(f"{weights}: needs {wanted}: pip install 'im2im_zoo[{extra}]'")
+def one_line(error: object, limit: int = 600) -> str:
+    """Return the start of a library's message, in one line."""
+    return " ".join(str(error).split())[:limit]
 
 
-def call_error(
-    weights: Path, weights_format: str, inputs: Sequence[NDArray[Any] | None], error: Exception
-) -> PackageError:
-    """The error for a network that refuses its inputs, or runs out of memory on them."""
+def call_error(weights: Weights, inputs: Sequence[NDArray[Any] | None], error: Exception) -> PackageError:
+    """Return the error for a network that refuses its inputs, or runs out of memory on them."""
     shapes = ", ".join("nothing" if a is None else f"{a.shape} {a.dtype}" for a in inputs)
     # The cause is at the start or at the end of a long trace, depending on the library.
     text = " ".join(str(error).split())
     short = text if len(text) <= 600 else f"{text[:300]} ... {text[-300:]}"
     return PackageError(
-        f"{weights} ({weights_format}): the network failed on input of shape {shapes}: {short}; the sizes that the "
+        f"{weights}: the network failed on input of shape {shapes}: {short}; the sizes that the "
         "RDF declares may not be those that the network takes, or the memory did not suffice (use a smaller tile)"
     )

@@ -1,8 +1,8 @@
-"""Run Keras and TensorFlow weights through bioimageio.core's adapters. Runs no Python of the package."""
+"""Run weights through bioimageio.core's adapters. Shared by the engines of Keras and TensorFlow; runs no Python of the package."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import chdir
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -10,62 +10,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.base import call_error
+from im2im_zoo.engines.base import BaseEngine, RunOptions, Weights, call_error, one_line
 
 
-class CoreEngine:
+class CoreEngine(BaseEngine):
     """An adapter of bioimageio.core, which takes the whole description of the model."""
 
-    precision = "float32"
-    device = "cpu"
+    # The libraries choose the device themselves.
+    devices = ("cpu", "cuda", "mps", "xpu")
+    extra = "tensorflow"
 
-    def __init__(
-        self,
-        weights: Path,
-        weights_format: str,
-        *,
-        description: Any,
-        backend: str,
-        precision: str = "float32",
-    ) -> None:
-        if precision != "float32":
+    def __init__(self, weights: Weights, options: RunOptions) -> None:
+        super().__init__(weights, options)
+        self.device = "cpu"
+        if weights.description is None:
             raise PackageError(
-                f"{weights} ({weights_format}): {backend} runs in float32 here, not in {precision}"
+                f"{weights}: opening it takes the whole description of the model, which is not given"
             )
-        if description is None:
-            raise PackageError(
-                f"{weights} ({weights_format}): is run by way of its whole description, which is not given"
-            )
-        self.weights_format, self.backend, self._weights = weights_format, backend, weights
-        # Its adapter of TensorFlow unzips into the working folder, which is a person's.
+        # Its adapter of TensorFlow unzips into the working folder, which is the user's.
         self._unzipped = TemporaryDirectory(prefix="im2im_zoo_")
         try:
             from bioimageio.core.backends import create_model_adapter
 
-            wanted: Any = [weights_format]
+            wanted: Any = [weights.format]
             with chdir(self._unzipped.name):
-                self._adapter: Any = create_model_adapter(description, weight_format_priority_order=wanted)
+                self._adapter: Any = create_model_adapter(
+                    weights.description, weight_format_priority_order=wanted
+                )
         except Exception as error:  # the libraries' loaders may raise anything
             raise PackageError(
-                f"{weights}: the {weights_format} weights cannot be loaded: {' '.join(str(error).split())[:600]}; they may be of "
+                f"{weights.path}: the {weights.format} weights cannot be loaded: {one_line(error)}; they may be of "
                 "another version of the library"
             ) from error
 
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""
         try:
-            found = self._run([None if a is None else np.ascontiguousarray(a) for a in inputs])
+            outputs = self.run([None if a is None else np.ascontiguousarray(a) for a in inputs])
         except Exception as error:  # as above
-            raise call_error(self._weights, self.weights_format, inputs, error) from error
-        return [np.ascontiguousarray(np.asarray(o)) for o in found]
+            raise call_error(self.weights, inputs, error) from error
+        return [np.ascontiguousarray(np.asarray(o)) for o in outputs]
 
-    def _run(self, arrays: list[NDArray[Any] | None]) -> Sequence[Any]:
-        if self.backend == "keras" and len(arrays) > 1:
-            # Its adapter hands the second input on as the batch size.
-            return _listed(self._model().predict(arrays, verbose=0))
-        if self.backend == "tensorflow":
-            # Its adapter takes named outputs only, which Keras 3 does not write.
-            return _listed(self._model()(*arrays))
+    @abstractmethod
+    def run(self, arrays: list[NDArray[Any] | None]) -> Sequence[Any]:
+        """Run the adapter once."""
         from bioimageio.core import Tensor
 
         members = zip(self._adapter._input_ids, self._adapter._input_axes, arrays, strict=True)
@@ -76,14 +64,15 @@ class CoreEngine:
             for name, axes in zip(self._adapter._output_ids, self._adapter._output_axes, strict=True)
         ]
 
-    def _model(self) -> Any:
+    def model(self) -> Any:
+        """Return the library's own model."""
         device, model = self._adapter._model_queue.get()
         self._adapter._model_queue.put((device, model))
         return model
 
 
-def _listed(found: Any) -> list[Any]:
-    """Outputs that a library gives by name, in a list, or alone."""
-    if isinstance(found, dict):
-        return list(found.values())
-    return list(found) if isinstance(found, list | tuple) else [found]
+def as_list(outputs: Any) -> list[Any]:
+    """Return outputs that a library gives by name, in a list, or as a single array, as a list."""
+    if isinstance(outputs, dict):
+        return list(outputs.values())
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

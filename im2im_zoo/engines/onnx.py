@@ -1,14 +1,23 @@
 """Run ONNX weights with ONNX Runtime. Needs no torch and runs no code of the package."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.base import PRECISIONS, call_error
+from im2im_zoo.engines.base import (
+    BaseEngine,
+    RunOptions,
+    SafetyCheck,
+    Weights,
+    call_error,
+    has_module,
+    one_line,
+)
+from im2im_zoo.engines.onnx_file import scan_onnx
+from im2im_zoo.engines.zip_file import refusal, safety_check
 
 # ONNX's names of tensor types and the dtypes that a session takes for them.
 _DTYPES = {
@@ -27,28 +36,36 @@ _DTYPES = {
 }
 
 
-class OnnxEngine:
-    """An ONNX Runtime session; with `tensorrt`, of which TensorRT runs what it can, and CUDA the rest."""
-
-    weights_format = "onnx"
-
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        device: str = "cpu",
-        threads: int | None = None,
-        precision: str = "float32",
-        tensorrt: bool = False,
-    ) -> None:
-        if precision not in (PRECISIONS if tensorrt else ("float32",)):
-            raise PackageError(
-                f"{weights} (onnx): ONNX Runtime runs the graph as it is, in float32; not in {precision}"
+@safety_check
+def check_onnx(weights: Weights) -> None:
+    """Refuse ONNX that takes weights from outside the package, or holds more than any memory would."""
+    found = scan_onnx(weights.path)
+    for name in found.external:
+        target = (weights.path.parent / name).resolve()
+        if not name or not target.is_relative_to(weights.root.resolve()):
+            raise refusal(
+                weights, f"it takes weights from {name!r}, which is outside the package; save it as one file"
             )
-        self.backend = "tensorrt" if tensorrt else "onnxruntime"
-        self.device, self.precision = device, precision
-        self._weights = weights
-        self._session = _open_session(weights, device, threads, precision if tensorrt else None)
+        if not target.is_file():
+            raise refusal(weights, f"it takes weights from {name!r}, which is missing; save it as one file")
+    if found.huge:
+        raise refusal(weights, f"{found.huge[0]}, more than any memory would hold")
+
+
+class OnnxEngine(BaseEngine):
+    """An ONNX Runtime session. It runs the graph in the numbers that it was written in."""
+
+    backend = "onnxruntime"
+    formats: ClassVar[Mapping[str, SafetyCheck]] = {"onnx": check_onnx}
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
+    rank = 0
+    # Its builds for other devices are distributions of other names.
+    distributions = ("onnxruntime", "onnxruntime-gpu")
+    extra = "onnxruntime"
+
+    def __init__(self, weights: Weights, options: RunOptions) -> None:
+        super().__init__(weights, options)
+        self._session = self._open_session(options)
         self._names = [i.name for i in self._session.get_inputs()]
         self._types = [i.type for i in self._session.get_inputs()]
 
@@ -56,7 +73,7 @@ class OnnxEngine:
         """See `Engine`. Arrays are cast to the dtype that the graph declares."""
         if len(inputs) != len(self._names):
             raise PackageError(
-                f"{self._weights} (onnx) takes {len(self._names)} inputs ({', '.join(self._names)}), "
+                f"{self.weights} takes {len(self._names)} inputs ({', '.join(self._names)}), "
                 f"but the RDF describes {len(inputs)}"
             )
         feed = {
@@ -67,54 +84,55 @@ class OnnxEngine:
         try:
             outputs = self._session.run(None, feed)
         except Exception as error:  # onnxruntime's exceptions have no public base but Exception
-            raise call_error(self._weights, "onnx", inputs, error) from error
+            raise call_error(self.weights, inputs, error) from error
         return [np.ascontiguousarray(o) for o in outputs]
 
+    @classmethod
+    def is_available(cls, weights_format: str, device: str = "cpu") -> bool:
+        """Return whether it is installed, in the build for the device."""
+        if not super().is_available(weights_format, device):
+            return False
+        return device == "cpu" or "CUDAExecutionProvider" in installed_providers()
 
-def _open_session(weights: Path, device: str, threads: int | None, tensorrt: str | None) -> Any:
-    """A session; `tensorrt` is the precision in which TensorRT runs it, None for no TensorRT."""
+    def providers(self) -> list[Any]:
+        """Return ONNX Runtime's execution providers for the device, the preferred first, with their options."""
+        if self.device == "cpu":
+            return ["CPUExecutionProvider"]
+        # Numbers of 10 bits of TF32 are no float32, and what runs again after a crash has to give the same bits.
+        cuda = {"device_id": device_index(self.device), "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
+        return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
+
+    def _open_session(self, run: RunOptions) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # Failures are raised; the caller reports them.
+        options.log_severity_level = 4
+        # The arena keeps the peak of every size that it saw; without it the memory goes back after each tile, and
+        # the patterns of one size would be planned for again and again as border tiles differ.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        if run.threads is not None:
+            options.intra_op_num_threads = run.threads
+        try:
+            return onnxruntime.InferenceSession(str(self.weights.path), options, providers=self.providers())
+        except Exception as error:  # onnxruntime's exceptions have no public base but Exception
+            raise PackageError(
+                f"{self.weights.path}: the onnx weights cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
+                f"{one_line(error)}; the file may be damaged or newer than this ONNX Runtime"
+            ) from error
+
+
+def device_index(device: str) -> int:
+    """Return the number of a GPU: 1 of `cuda:1`, 0 of `cuda`."""
+    return int(device.partition(":")[2] or 0)
+
+
+def installed_providers() -> list[str]:
+    """Return the execution providers of the ONNX Runtime that is installed, if any."""
+    if not has_module("onnxruntime"):
+        return []
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    # What fails is raised, and said by who called.
-    options.log_severity_level = 4
-    # The arena keeps the peak of every size that it saw; without it the memory goes back after each tile, and
-    # the patterns of one size would be planned for again and again as border tiles differ.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(
-            str(weights), options, providers=_providers(weights, device, tensorrt)
-        )
-    except PackageError:
-        raise
-    except Exception as error:  # onnxruntime's exceptions have no public base but Exception
-        raise PackageError(
-            f"{weights}: the onnx weights cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
-            f"{' '.join(str(error).split())[:600]}; the file may be damaged or newer than this ONNX Runtime"
-        ) from error
-
-
-def _providers(weights: Path, device: str, tensorrt: str | None) -> list[Any]:
-    """ONNX Runtime's execution providers for a device, the preferred first, with their options."""
-    import onnxruntime
-
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    available = onnxruntime.get_available_providers()
-    wanted = "CUDAExecutionProvider" if tensorrt is None else "TensorrtExecutionProvider"
-    if not device.startswith("cuda") or wanted not in available:
-        raise PackageError(
-            f"{weights} (onnx): device {device!r} is not available to ONNX Runtime, which has "
-            f"{', '.join(available)}; install onnxruntime-gpu, use the torchscript weights, or device cpu"
-        )
-    index = int(device.partition(":")[2] or 0)
-    # Numbers of 10 bits of TF32 are no float32, and what runs again after a crash has to give the same bits.
-    cuda = {"device_id": index, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}
-    found: list[Any] = [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
-    if tensorrt is None:
-        return found
-    numbers = {"trt_fp16_enable": tensorrt == "float16", "trt_bf16_enable": tensorrt == "bfloat16"}
-    return [("TensorrtExecutionProvider", {"device_id": index, **numbers}), *found]
+    found: list[str] = onnxruntime.get_available_providers()
+    return found

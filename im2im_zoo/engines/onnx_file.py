@@ -1,6 +1,6 @@
-"""What an ONNX file asks of its reader, found without loading it: files beside it, and constants that are huge.
+"""Scan an ONNX file, without loading it, for the files beside it that it needs and for huge constants.
 
-Reads protocol buffers by hand, since what runs packages does not need the library onnx. Numbers of fields are those of onnx.proto.
+Reads protocol buffers by hand, since running packages does not need the library onnx. Numbers of fields are those of onnx.proto.
 """
 
 import math
@@ -21,37 +21,42 @@ Span = tuple[int, int]
 
 
 @dataclass
-class OnnxAsks:
-    """What was found. `external`: paths of files with weights; `huge`: operators or tensors with the size they ask for."""
+class OnnxRequirements:
+    """What loading an ONNX file takes.
+
+    Attributes:
+        external: paths of other files with weights.
+        huge: operators or tensors of more than `MAX_ELEMENTS` values, with their shapes.
+    """
 
     external: list[str] = field(default_factory=list)
     huge: list[str] = field(default_factory=list)
 
 
-def read_asks(path: Path) -> OnnxAsks:
-    """Look through an ONNX file.
+def scan_onnx(path: Path) -> OnnxRequirements:
+    """Scan an ONNX file.
 
     Raises:
         ValueError: it is no protocol buffer as ONNX writes it.
     """
-    asks = OnnxAsks()
+    found = OnnxRequirements()
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise ValueError("it is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            reader = _Reader(data, asks)
+            reader = _Reader(data, found)
             for number, span in _messages(data, (0, len(data))):
                 if number == 7:
                     reader.graph(span, 0)
                 elif number == 25:  # functions
                     reader.nodes(span, 7, {}, 0)
-    return asks
+    return found
 
 
 @dataclass
 class _Reader:
     data: mmap.mmap
-    asks: OnnxAsks
+    found: OnnxRequirements
 
     def graph(self, span: Span, depth: int) -> None:
         """A GraphProto: its initializers, then its nodes, which refer to them."""
@@ -69,8 +74,8 @@ class _Reader:
         """The NodeProtos of a graph or function."""
         if depth > _MAX_DEPTH:
             raise ValueError("its graphs are nested too deeply")
-        for found, node in _messages(self.data, span):
-            if found == number:
+        for field_number, node in _messages(self.data, span):
+            if field_number == number:
                 self._node(node, shapes, depth)
 
     def _node(self, span: Span, shapes: dict[str, list[int]], depth: int) -> None:
@@ -141,11 +146,11 @@ class _Reader:
     def _external(self, span: Span) -> None:
         entry = {number: self._text(inner) for number, inner in _messages(self.data, span)}
         if entry.get(1) == "location":
-            self.asks.external.append(entry.get(2, ""))
+            self.found.external.append(entry.get(2, ""))
 
     def _count(self, what: str, shape: list[int]) -> None:
         if math.prod(abs(n) for n in shape) > MAX_ELEMENTS:
-            self.asks.huge.append(f"{what} has the shape {'x'.join(map(str, shape))}")
+            self.found.huge.append(f"{what} has the shape {'x'.join(map(str, shape))}")
 
     def _text(self, span: Span) -> str:
         return self.data[span[0] : span[1]].decode("utf-8", errors="replace")

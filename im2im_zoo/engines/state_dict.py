@@ -7,116 +7,130 @@ is verified before it is run). The weights themselves are read without unpicklin
 import functools
 import hashlib
 import importlib
-import importlib.util
 import re
 import types
 import warnings
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.torch_call import TorchCaller, channels_last, torch_device
+from im2im_zoo.core.moved_names import current_name
+from im2im_zoo.engines.base import (
+    PRECISIONS,
+    BaseEngine,
+    RunOptions,
+    SafetyCheck,
+    Weights,
+    has_module,
+    one_line,
+)
+from im2im_zoo.engines.torch_module import TORCH_DEVICES, TorchModule, channels_last, torch_device
+from im2im_zoo.engines.zip_file import open_zip, safety_check
 
 if TYPE_CHECKING:
     import torch
 
 
-class StateDictEngine:
+@safety_check
+def check_state_dict(weights: Weights) -> None:
+    """Refuse a zip that two readers read differently; the file is read without unpickling objects."""
+    if zipfile.is_zipfile(weights.path):
+        open_zip(weights.path).close()
+
+
+class StateDictEngine(BaseEngine):
     """A network built from its Python source, with the package's weights, in evaluation mode."""
 
-    weights_format = "pytorch_state_dict"
     backend = "torch"
+    formats: ClassVar[Mapping[str, SafetyCheck]] = {"pytorch_state_dict": check_state_dict}
+    devices = TORCH_DEVICES
+    precisions = PRECISIONS
+    rank = 60
+    runs_code = True
+    distributions = ("torch",)
+    extra = "torch"
 
-    def __init__(
-        self,
-        weights: Path,
-        *,
-        architecture: Any,
-        root: Path,
-        allow_code: bool = False,
-        device: str = "cpu",
-        threads: int | None = None,
-        precision: str = "float32",
-    ) -> None:
-        self.device, self.precision = device, precision
-        if architecture is None:
-            raise PackageError(
-                f"{weights} (pytorch_state_dict): the RDF gives no `architecture` to load it into"
-            )
-        _check_library(architecture)
-        if not allow_code:
-            raise PackageError(_consent(weights, architecture))
-        place = torch_device(weights, self.weights_format, device)
+    def __init__(self, weights: Weights, options: RunOptions) -> None:
+        super().__init__(weights, options)
+        if weights.architecture is None:
+            raise PackageError(f"{weights}: the RDF gives no `architecture` to load it into")
+        _check_library(weights.architecture)
+        if not weights.allow_code:
+            raise PackageError(_missing_consent(weights))
+        place = torch_device(weights, options.device)
 
         def load(last: bool) -> Any:
-            network = _build(weights, architecture, root)
-            _load_weights(network, weights)
+            network = _build_network(weights)
+            _load_weights(network, weights.path)
             network = network.to(place).eval()
             return channels_last(network) if last else network
 
-        self._caller = TorchCaller(load, weights, self.weights_format, place, threads, precision)
+        self._module = TorchModule(load, weights, place, options)
 
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""
-        return self._caller(inputs)
+        return self._module(inputs)
 
 
 def _check_library(architecture: Any) -> None:
-    """What is not installed is said first: no consent would help. Looks the library up, imports nothing."""
+    """Refuse a network of a library that is not installed, before asking for consent. Imports nothing."""
     name = str(getattr(architecture, "import_from", "")).split(".")[0]
-    if name and importlib.util.find_spec(name) is None:
-        raise PackageError(_needs(architecture, "is not installed"))
+    if name and not has_module(name):
+        raise PackageError(_missing_library(architecture, "is not installed"))
 
 
-def _needs(architecture: Any, why: object) -> str:
+def _missing_library(architecture: Any, why: object) -> str:
     path = f"{architecture.import_from}.{architecture.callable}"
     return f"needs {path.split('.')[0]}: its architecture is `{path}` ({why}); ONNX or TorchScript weights would need nothing"
 
 
-def _consent(weights: Path, architecture: Any) -> str:
+def _missing_consent(weights: Weights) -> str:
+    architecture = weights.architecture
     where = getattr(architecture, "source", None) or getattr(architecture, "import_from", "?")
     kind = "its own file" if hasattr(architecture, "source") else "the installed library"
     return (
-        f"{weights} (pytorch_state_dict): running these weights runs Python code that the package names, "
-        f"{architecture.callable!r} from {kind} {str(where)!r}; if you trust it, say so with --allow-code "
+        f"{weights}: running these weights runs Python code that the package names, "
+        f"{architecture.callable!r} from {kind} {str(where)!r}; if you trust it, allow it with --allow-code "
         "(allow_code=True), or use its onnx or torchscript weights, if it has them: they need no consent"
     )
 
 
-def _build(weights: Path, architecture: Any, root: Path) -> "torch.nn.Module":
+def _build_network(weights: Weights) -> "torch.nn.Module":
     import torch
 
+    architecture = weights.architecture
     if hasattr(architecture, "source"):
-        factory = _from_file(architecture, root)
+        factory = _import_from_file(architecture, weights.root)
     else:
-        factory = _from_library(architecture)
+        factory = _import_from_library(architecture)
     name = f"{architecture.callable}({', '.join(f'{k}={v!r}' for k, v in architecture.kwargs.items())})"
     try:
         network = factory(**architecture.kwargs)
     except Exception as error:  # the package's own code may raise anything
         raise PackageError(
-            f"{weights} (pytorch_state_dict): the architecture {name} cannot be built: {type(error).__name__}: {error}"
+            f"{weights}: the architecture {name} cannot be built: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(network, torch.nn.Module):
-        raise PackageError(
-            f"{weights} (pytorch_state_dict): the architecture {name} is {type(network).__name__}, no torch module"
-        )
+        raise PackageError(f"{weights}: the architecture {name} is {type(network).__name__}, no torch module")
     return network
 
 
-def _from_library(architecture: Any) -> Callable[..., Any]:
+def _import_from_library(architecture: Any) -> Callable[..., Any]:
+    name = str(architecture.callable)
+    path = current_name(f"{architecture.import_from}.{name}")
+    module, *names = path.rsplit(".", 1 + name.count("."))
     try:
-        module = importlib.import_module(str(architecture.import_from))
-        found = functools.reduce(getattr, str(architecture.callable).split("."), module)
+        found = functools.reduce(getattr, names, importlib.import_module(module))
     except (ImportError, AttributeError) as error:
-        raise PackageError(_needs(architecture, error)) from error
+        raise PackageError(_missing_library(architecture, error)) from error
     return found  # type: ignore[return-value]
 
 
-def _from_file(architecture: Any, root: Path) -> Callable[..., Any]:
+def _import_from_file(architecture: Any, root: Path) -> Callable[..., Any]:
     text = str(architecture.source)
     path = (root / text).resolve()
     if "://" in text or not path.is_relative_to(root.resolve()) or not path.is_file():
@@ -135,7 +149,7 @@ def _from_file(architecture: Any, root: Path) -> Callable[..., Any]:
     module = types.ModuleType(f"im2im_zoo_architecture_{actual[:16]}")
     module.__file__ = str(path)
     try:
-        exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102 with the person's consent
+        exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102 with the user's consent
         return functools.reduce(getattr, str(architecture.callable).split("."), module)  # type: ignore[return-value]
     except Exception as error:  # the package's own code may raise anything
         raise PackageError(
@@ -145,10 +159,10 @@ def _from_file(architecture: Any, root: Path) -> Callable[..., Any]:
 
 
 def read_state_dict(weights: Path) -> dict[str, Any]:
-    """The numbers of a state dict by their names; runs nothing that the file holds.
+    """Return the arrays of a state dict by their names; runs nothing that the file holds.
 
     Raises:
-        PackageError: it holds anything else, or is damaged.
+        PackageError: the file holds anything else, or is damaged.
     """
     import torch
 
@@ -167,7 +181,7 @@ def read_state_dict(weights: Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """What torch says of a file, without its advice how to load it anyway."""
+    """Return torch's message about a file, without its advice how to load it anyway."""
     text = " ".join(str(error).split())
     named = re.search(r"GLOBAL (\S+)", text)
     if named is not None:
@@ -182,5 +196,5 @@ def _load_weights(network: "torch.nn.Module", weights: Path) -> None:
     except RuntimeError as error:
         raise PackageError(
             f"{weights}: the state dict does not fit the network {type(network).__name__}: "
-            f"{' '.join(str(error).split())[:600]}; the package's architecture and weights disagree"
+            f"{one_line(error)}; the package's architecture and weights disagree"
         ) from error

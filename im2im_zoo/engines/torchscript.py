@@ -1,51 +1,91 @@
 """Run TorchScript weights with torch. Runs no Python of the package."""
 
+import re
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.torch_call import TorchCaller, channels_last, torch_device
+from im2im_zoo.engines.base import PRECISIONS, BaseEngine, RunOptions, SafetyCheck, Weights, one_line
+from im2im_zoo.engines.torch_module import TORCH_DEVICES, TorchModule, channels_last, torch_device
+from im2im_zoo.engines.zip_file import open_zip, refusal, safety_check
+
+# Operators of TorchScript that write and read files.
+_TORCH_OPERATORS = ("save", "from_file")
+_BETWEEN = r"(?:[\s\\]|\#[^\n]*\n)*"
+_TORCH_CALL = re.compile(rf"\.{_BETWEEN}({'|'.join(_TORCH_OPERATORS)})\b")
+_TORCH_NAMESPACE = re.compile(rf"\bops{_BETWEEN}\.{_BETWEEN}(\w+)")
+_NAMESPACES = frozenset({"aten", "prim", "prims", "quantized", "_quantized", "onnx", "torchvision"})
+_TORCH_CLASS = re.compile(rf"\btorch{_BETWEEN}\.{_BETWEEN}classes{_BETWEEN}\.{_BETWEEN}(\w+)")
+_CLASSES = frozenset({"quantized", "rnn"})
+_MAX_CODE = 64 * 1024**2
 
 
-class TorchScriptEngine:
+@safety_check
+def check_torchscript(weights: Weights) -> None:
+    """Refuse TorchScript whose code reads or writes files, or uses operators that no network needs."""
+    if not zipfile.is_zipfile(weights.path):
+        raise PackageError(
+            f"{weights.path}: the torchscript weights cannot be loaded: the file is no TorchScript"
+        )
+    with open_zip(weights.path) as archive:
+        code = [e for e in archive.infolist() if "/code/" in f"/{e.filename}" and e.filename.endswith(".py")]
+        if sum(e.file_size for e in code) > _MAX_CODE:
+            raise refusal(weights, f"its code has more than {_MAX_CODE} bytes")
+        for entry in code:
+            text = archive.read(entry).decode("utf-8", errors="replace")
+            if found := _TORCH_CALL.search(text):
+                raise refusal(
+                    weights, f"its code uses {found[1]!r}, which reads or writes files; export it again"
+                )
+            others = set(_TORCH_NAMESPACE.findall(text)) - _NAMESPACES
+            others |= {f"classes.{n}" for n in set(_TORCH_CLASS.findall(text)) - _CLASSES}
+            if others:
+                names = ", ".join(sorted(others))
+                raise refusal(
+                    weights, f"its code uses operators of {names}, which no network needs; export it again"
+                )
+
+
+class TorchScriptEngine(BaseEngine):
     """A loaded TorchScript module in evaluation mode."""
 
-    weights_format = "torchscript"
     backend = "torch"
+    formats: ClassVar[Mapping[str, SafetyCheck]] = {"torchscript": check_torchscript}
+    devices = TORCH_DEVICES
+    precisions = PRECISIONS
+    rank = 10
+    distributions = ("torch",)
+    extra = "torch"
 
-    def __init__(
-        self, weights: Path, *, device: str = "cpu", threads: int | None = None, precision: str = "float32"
-    ) -> None:
-        self.device, self.precision = device, precision
-        self._weights = weights
-        place = torch_device(weights, self.weights_format, device)
-        self._caller = TorchCaller(
-            lambda last: self._loaded(place, last), weights, self.weights_format, place, threads, precision
-        )
+    def __init__(self, weights: Weights, options: RunOptions) -> None:
+        super().__init__(weights, options)
+        place = torch_device(weights, options.device)
+        self._module = TorchModule(lambda last: self._load(place, last), weights, place, options)
 
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""
-        return self._caller(inputs)
+        return self._module(inputs)
 
-    def _loaded(self, device: Any, last: bool) -> Any:
+    def _load(self, device: Any, last: bool) -> Any:
         import torch
 
+        path = self.weights.path
         try:
-            module = torch.jit.load(str(self._weights), map_location=device)  # type: ignore[no-untyped-call]
+            module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError, OSError, EOFError) as error:
             raise PackageError(
-                f"{self._weights}: the torchscript weights cannot be loaded by torch {torch.__version__}: "
-                f"{' '.join(str(error).split())[:600]}; the file may be damaged or no TorchScript"
+                f"{path}: the torchscript weights cannot be loaded by torch {torch.__version__}: "
+                f"{one_line(error)}; the file may be damaged or no TorchScript"
             ) from error
-        return folded(channels_last(module.eval()) if last else module.eval())
+        return freeze(channels_last(module.eval()) if last else module.eval())
 
 
-def folded(module: Any) -> Any:
-    """The module with its weights as constants and batch norms folded into the convolutions before them, if it can be."""
+def freeze(module: Any) -> Any:
+    """Make weights constants and fold batch norms into the convolutions before them, if the module permits it."""
     import torch
 
     with warnings.catch_warnings():

@@ -1,10 +1,10 @@
-"""What the adversarial frameworks share: discriminators that fit a network, and optimizers that step in turn.
+"""Adversarial training: its base class, discriminators that fit a network, and optimizers that step in turn.
 
-No method of its own: what is lost, and who steps when, is in each framework.
+The losses, and which network steps first, are in `pix2pix`, `pix2pixhd` and `cyclegan`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -21,126 +21,105 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from im2im_zoo.core.errors import ComponentError, TrainingError
-from im2im_zoo.frameworks.base import Framework, OptimizerFactory, SchedulerFactory
+from im2im_zoo.frameworks.base import (
+    Framework,
+    Interval,
+    OptimizerFactory,
+    SchedulerFactory,
+    TrainingOptions,
+)
 
 DiscriminatorFactory = Callable[..., nn.Module]
-Interval = Literal["epoch", "step"]
 
-# The PatchGAN of 70x70 of pix2pix, and the optimizer of all three papers.
+# Numbers of the optimizers in `configure_optimizers`.
+GENERATOR, DISCRIMINATOR = 0, 1
+
+# The 70x70 PatchGAN of pix2pix, and the optimizer of all three papers.
 patch_gan: DiscriminatorFactory = partial(PatchDiscriminator, channels=64)
 paper_adam: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
 
 
-def ports(network: nn.Module) -> tuple[int, int, int]:
-    """Space dimensions, input and output channels of a network, read off its first and its last convolution.
+class AdversarialOptions(TrainingOptions, total=False):
+    """Arguments of every adversarial framework, besides its own; its schedule is that of each optimizer.
 
-    Raises:
-        ComponentError: it has no convolution.
+    Attributes:
+        discriminator_optimizer: builds the optimizer of all discriminators; `optimizer` is of the generators. By
+            default both are `paper_adam`.
     """
-    convolutions = [module for module in network.modules() if isinstance(module, _ConvNd)]
-    if not convolutions:
-        raise ComponentError(
-            f"network: {type(network).__name__} has no convolution to tell its channels by; give "
-            "framework.kwargs.discriminator built, with `in_channels`, not as `call: false`"
-        )
-    first, last = convolutions[0], convolutions[-1]
-    return len(first.kernel_size), first.in_channels, last.out_channels
+
+    discriminator_optimizer: OptimizerFactory
 
 
-def fitting(
-    discriminator: nn.Module | DiscriminatorFactory,
-    network: nn.Module,
-    judged: Literal["input", "output", "both"],
-) -> nn.Module:
-    """The discriminator itself if it is built already, else one made for the images of a network that it judges.
+class AdversarialFramework(Framework):
+    """A framework whose generators and discriminators step in turn.
 
-    Raises:
-        ComponentError: see `ports`.
-    """
-    if isinstance(discriminator, nn.Module):
-        return discriminator
-    spatial_dims, inputs, outputs = ports(network)
-    channels = {"input": inputs, "output": outputs, "both": inputs + outputs}[judged]
-    return discriminator(spatial_dims=spatial_dims, in_channels=channels)
-
-
-def judge(discriminator: nn.Module, images: Tensor) -> list[list[Tensor]]:
-    """For each scale of a discriminator, the outputs of its layers, the last of them its judgement.
+    A subclass writes its training step with `alternate`. The schedule of the papers is `linear_decay`.
 
     Args:
-        discriminator: gives a tensor, a list of its layers' outputs, or a list of such lists, one a scale.
-        images: (batch, channel, (z,) y, x).
-
-    Raises:
-        TrainingError: the images are too small for it, or have other channels than it takes.
+        metrics, optimizer, discriminator_optimizer, scheduler, scheduler_interval: see `AdversarialOptions`.
     """
-    try:
-        output = discriminator(images)
-    except (RuntimeError, ValueError) as error:
-        if not any(
-            known in str(error) for known in ("Kernel size", "more than 1 value", "channels", "output size")
-        ):
-            raise
-        raise TrainingError(
-            f"the discriminator cannot judge patches of {list(images.shape)} (batch, channel, space): {error}; make "
-            "data.patch_size larger, or give framework.kwargs.discriminator fewer layers or scales, or these channels"
-        ) from error
-    if isinstance(output, Tensor):
-        return [[output]]
-    return output if isinstance(output[0], list | tuple) else [output]
+
+    def __init__(
+        self,
+        *,
+        metrics: Mapping[str, Metric] | None = None,
+        optimizer: OptimizerFactory = paper_adam,
+        discriminator_optimizer: OptimizerFactory = paper_adam,
+        scheduler: SchedulerFactory | None = None,
+        scheduler_interval: Interval = "epoch",
+    ) -> None:
+        super().__init__(
+            metrics=metrics,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scheduler_interval=scheduler_interval,
+        )
+        self.automatic_optimization = False
+        self._discriminator_optimizer = discriminator_optimizer
+        self._optimizers = AlternatingOptimizers(None, None, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the output of the exported generator for (batch, channel, (z,) y, x)."""
+        output: Tensor = self.exported_network()(image)
+        return output
+
+    def generators(self) -> nn.Module:
+        """Return the networks that `optimizer` changes, as one module."""
+        return self.network
+
+    def all_discriminators(self) -> nn.Module:
+        """Return the networks that `discriminator_optimizer` changes, as one module."""
+        return cast(nn.Module, self.discriminator)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizers of generators and discriminators, and their schedules."""
+        optimizers = [
+            self._optimizer(self.generators().parameters()),
+            self._discriminator_optimizer(self.all_discriminators().parameters()),
+        ]
+        scheduler = self._scheduler
+        if scheduler is None:
+            return [{"optimizer": optimizer} for optimizer in optimizers]
+        return [
+            {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler(optimizer), "interval": self._scheduler_interval},
+            }
+            for optimizer in optimizers
+        ]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Return the alternating optimizers, with the trainer's options."""
+        self._optimizers = AlternatingOptimizers.from_trainer(self.trainer)
+        return [self._optimizers]
+
+    def alternate(self, which: int, batch_idx: int) -> AbstractContextManager[Callable[[Tensor], None]]:
+        """Let one optimizer step; see `AlternatingOptimizers.alternate`."""
+        return self._optimizers.alternate(self, which, batch_idx)
 
 
-def judgements(scales: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """The judgement of each scale."""
-    return [layers[-1] for layers in scales]
-
-
-def log_validation(
-    framework: Framework, metrics: nn.ModuleDict, prediction: Tensor, target: Tensor, loss: Tensor
-) -> None:
-    """Log the loss of a batch as `val_loss` and its metrics as `val_<name>`, accumulated over the epoch."""
-    size = len(target)
-    framework.log("val_loss", framework.finite(loss, "val_loss"), batch_size=size, sync_dist=True)
-    for name, metric in metrics.items():
-        metric(prediction.float(), target)
-        framework.log(f"val_{name}", cast(Metric, metric), on_step=False, on_epoch=True, batch_size=size)
-
-
-def log_losses(framework: Framework, loss: Tensor, parts: Mapping[str, Tensor], size: int) -> None:
-    """Log the generator's loss as `train_loss`, of each step and epoch, and parts under their names, of each epoch."""
-    framework.log("train_loss", loss.detach(), on_step=True, on_epoch=True, batch_size=size)
-    for name, part in parts.items():
-        framework.log(name, part.detach(), on_step=False, on_epoch=True, batch_size=size)
-
-
-def linear_decay(optimizer: Optimizer, constant: int, decay: int) -> LRScheduler:
-    """The schedule of the papers: the optimizer's rate for `constant` epochs, falling to 0 over `decay` more (100 and 100)."""
-    return LambdaLR(optimizer, lambda epoch: max(0.0, 1.0 - max(0, epoch - constant) / decay))
-
-
-def scheduled(
-    optimizers: Sequence[Optimizer], scheduler: SchedulerFactory | None, interval: Interval
-) -> list[dict[str, Any]]:
-    """Optimizers and their schedules as Lightning's `configure_optimizers` returns those that are stepped by hand."""
-    if scheduler is None:
-        return [{"optimizer": optimizer} for optimizer in optimizers]
-    return [
-        {"optimizer": o, "lr_scheduler": {"scheduler": scheduler(o), "interval": interval}}
-        for o in optimizers
-    ]
-
-
-def of_every_process(value: object) -> list[Any]:
-    """The value that each process of a distributed training has, in the order of their ranks; all have to ask."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values
-
-
-class Turns(pl.Callback):
-    """Optimizers that step in turn, by what the trainer says of clipping, accumulation, precision and processes.
+class AlternatingOptimizers(pl.Callback):
+    """Optimizers that step in turn, with the trainer's clipping, accumulation, precision and processes.
 
     Lightning refuses `gradient_clip_val` and `accumulate_grad_batches` where a framework steps its optimizers itself,
     and steps no schedule for it; so both are taken over from the trainer before it looks. A framework returns it from
@@ -154,11 +133,11 @@ class Turns(pl.Callback):
         self._accumulate = accumulate
 
     @classmethod
-    def taken_over(cls, trainer: pl.Trainer) -> "Turns":
-        """The turns of a trainer, which then neither clips nor accumulates itself.
+    def from_trainer(cls, trainer: pl.Trainer) -> "AlternatingOptimizers":
+        """Take clipping and accumulation over from a trainer, which then does neither itself.
 
         Raises:
-            TrainingError: it accumulates gradients of 16 bit, whose scale may change while they are.
+            TrainingError: it accumulates gradients of 16 bit, whose scale may change while they are accumulated.
         """
         precision = trainer.precision_plugin
         scaled = isinstance(precision, MixedPrecision) and precision.scaler is not None
@@ -167,15 +146,17 @@ class Turns(pl.Callback):
                 "trainer.accumulate_grad_batches: several optimizers cannot accumulate gradients that are scaled, as "
                 "trainer.precision=16-mixed does; use bf16-mixed, or a larger data.batch_size"
             )
-        turns = cls(
+        optimizers = cls(
             trainer.gradient_clip_val, trainer.gradient_clip_algorithm, trainer.accumulate_grad_batches
         )
         trainer.gradient_clip_val, trainer.accumulate_grad_batches = None, 1
-        return turns
+        return optimizers
 
     @contextmanager
-    def turn(self, framework: Framework, which: int, batch_idx: int) -> Iterator[Callable[[Tensor], None]]:
-        """The turn of one optimizer: within it, only its parameters have gradients.
+    def alternate(
+        self, framework: Framework, which: int, batch_idx: int
+    ) -> Iterator[Callable[[Tensor], None]]:
+        """Let one optimizer step; within the context only its parameters have gradients.
 
         Args:
             framework: in its training step.
@@ -183,13 +164,13 @@ class Turns(pl.Callback):
             batch_idx: of the training step.
 
         Yields:
-            What takes the loss, and steps if it is time to.
+            A function of the loss that runs the backward pass, and steps if the accumulated batches are complete.
         """
         trainer = framework.trainer
         optimizer = cast("list[LightningOptimizer]", framework.optimizers())[which]
         steps = trainer.is_last_batch or (batch_idx + 1) % self._accumulate == 0
 
-        def descend(loss: Tensor) -> None:
+        def backward_and_step(loss: Tensor) -> None:
             framework.manual_backward(loss / self._accumulate)
             if steps:
                 optimizer.step()
@@ -197,7 +178,7 @@ class Turns(pl.Callback):
                 _advance(trainer, "step", optimizer.optimizer)
 
         with optimizer.toggle_model(sync_grad=steps):
-            yield descend
+            yield backward_and_step
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Tell distributed training that a backward pass reaches the networks of one optimizer only."""
@@ -226,3 +207,95 @@ def _advance(trainer: pl.Trainer, interval: Interval, optimizer: Optimizer | Non
             schedule.step()
         elif "val_loss" in trainer.callback_metrics:  # not before the first validation
             schedule.step(trainer.callback_metrics["val_loss"])
+
+
+def linear_decay(optimizer: Optimizer, constant: int, decay: int) -> LRScheduler:
+    """Return the papers' schedule: a constant rate, then a linear fall to 0.
+
+    Args:
+        optimizer: whose rate it changes.
+        constant: epochs at the optimizer's rate; 100 in the papers.
+        decay: epochs of the fall; 100 in the papers.
+    """
+    return LambdaLR(optimizer, lambda epoch: max(0.0, 1.0 - max(0, epoch - constant) / decay))
+
+
+def network_channels(network: nn.Module) -> tuple[int, int, int]:
+    """Return space dimensions, input and output channels of a network, read from its first and last convolution.
+
+    Raises:
+        ComponentError: the network has no convolution.
+    """
+    convolutions = [module for module in network.modules() if isinstance(module, _ConvNd)]
+    if not convolutions:
+        raise ComponentError(
+            f"network: {type(network).__name__} has no convolution to tell its channels by; give "
+            "framework.kwargs.discriminator built, with `in_channels`, not as `call: false`"
+        )
+    first, last = convolutions[0], convolutions[-1]
+    return len(first.kernel_size), first.in_channels, last.out_channels
+
+
+def build_discriminator(
+    discriminator: nn.Module | DiscriminatorFactory,
+    network: nn.Module,
+    images: Literal["input", "output", "both"],
+) -> nn.Module:
+    """Return a discriminator that takes the images of a network.
+
+    Args:
+        discriminator: already built, or a factory called with `spatial_dims` and `in_channels`.
+        network: the generator, whose convolutions tell these.
+        images: which images of the network it takes; "both" are concatenated.
+
+    Raises:
+        ComponentError: the network has no convolution.
+    """
+    if isinstance(discriminator, nn.Module):
+        return discriminator
+    spatial_dims, inputs, outputs = network_channels(network)
+    channels = {"input": inputs, "output": outputs, "both": inputs + outputs}[images]
+    return discriminator(spatial_dims=spatial_dims, in_channels=channels)
+
+
+def discriminate(discriminator: nn.Module, images: Tensor) -> list[list[Tensor]]:
+    """Run a discriminator.
+
+    Args:
+        discriminator: returns a tensor, a list of its layers' outputs, or a list of such lists, one a scale.
+        images: (batch, channel, (z,) y, x).
+
+    Returns:
+        For each scale the outputs of its layers, the scores last.
+
+    Raises:
+        TrainingError: the images are too small for it, or have other channels than it takes.
+    """
+    try:
+        output = discriminator(images)
+    except (RuntimeError, ValueError) as error:
+        if not any(
+            known in str(error) for known in ("Kernel size", "more than 1 value", "channels", "output size")
+        ):
+            raise
+        raise TrainingError(
+            f"the discriminator cannot take patches of {list(images.shape)} (batch, channel, space): {error}; make "
+            "data.patch_size larger, or give framework.kwargs.discriminator fewer layers or scales, or these channels"
+        ) from error
+    if isinstance(output, Tensor):
+        return [[output]]
+    return output if isinstance(output[0], list | tuple) else [output]
+
+
+def last_layers(scales: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Return the scores of each scale: the output of its last layer."""
+    return [layers[-1] for layers in scales]
+
+
+def gather_from_processes(value: object) -> list[Any]:
+    """Return the value of each process of a distributed training, in the order of ranks; all have to call it."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

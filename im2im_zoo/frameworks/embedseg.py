@@ -1,21 +1,18 @@
-"""Instance segmentation by embeddings: each voxel points at the centre of its object. Grouping the voxels is not done here."""
+"""EmbedSeg: instance segmentation by embeddings, in which each voxel points at the centre of its object.
+
+The voxels are grouped into objects by `instances.methods`.
+"""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import TrainingError
-from im2im_zoo.frameworks.base import (
-    Batch,
-    Framework,
-    OptimizerFactory,
-    SchedulerFactory,
-    adam,
-    configured,
-)
+from im2im_zoo.frameworks.base import Batch, Framework, OptimizerOptions
 from im2im_zoo.frameworks.supervision import check_instance_labels
 from im2im_zoo.losses.embedding import (
     Embedding,
@@ -31,7 +28,7 @@ from im2im_zoo.recipe.components import Component
 
 
 class _Maps(TypedDict):
-    """How the network's output is made into maps, see `EmbeddingMaps`."""
+    """Arguments of `EmbeddingMaps`."""
 
     voxel_size: list[float]
     grid: float
@@ -43,14 +40,14 @@ class EmbedSeg(Framework):
     """EmbedSeg (Lalit et al. 2021, arXiv:2101.10033; 2022, doi:10.1016/j.media.2022.102523), in 2D and 3D.
 
     After Neven et al. 2019 (arXiv:1906.11109): each voxel has an offset to the centre of its object, a sigma and a seediness;
-    `losses.embedding.embedding_terms` has the loss. The target are instance labels, and centres are computed of those of
-    each patch as it comes, augmented and cut, without voxels whose cost is 0: any augmentation may be used that keeps whole
-    numbers. The package gives dense maps, `networks.embedding_maps.EmbeddingMaps`, which `grouping.embedseg.group` makes objects of.
+    `losses.embedding.embedding_terms` is the loss. The target is instance labels. The centres are computed from the labels
+    of each augmented patch, without voxels of weight 0, so any augmentation that keeps whole numbers can be used. The
+    package outputs dense maps, `networks.embedding_maps.EmbeddingMaps`, which are grouped into objects after that.
 
-    As in the paper are the loss, its weights, tanh, the exponential of ten times sigma, sigmoid, and medoid or centroid as
-    centre. Different: an offset reaches `grid` at most instead of the length of an image of 1024 pixels, and sigma begins at
-    `sigma` by a factor instead of by the weights of the last layer, so that any network can be used; patches are drawn as
-    the recipe's `data` says instead of stored beforehand.
+    The same as in the paper: the loss, its weights, tanh, the exponential of ten times sigma, sigmoid, and medoid or
+    centroid as centre. Different: an offset is at most `grid` instead of the length of an image of 1024 pixels, and sigma
+    starts at `sigma` by a factor instead of by the weights of the last layer, so that any network can be used; patches are
+    drawn as the recipe's `data` says instead of being stored beforehand.
 
     Args:
         network: maps (batch, channel, (z,) y, x) to channels of the same size: an offset along each axis, the sigmas, the
@@ -64,15 +61,18 @@ class EmbedSeg(Framework):
             which lies within it; see `losses.embedding`.
         instance_weight, smoothness_weight, seed_weight: of the loss's terms.
         foreground_weight: how much more the seed term counts in objects than in the background.
-        optimizer: makes the optimizer of the parameters; `call: false` in a recipe.
-        scheduler: makes a learning-rate schedule of the optimizer; `call: false` in a recipe.
-        scheduler_interval: whether the schedule advances every epoch or every step.
+        options: see `OptimizerOptions`.
 
     Raises:
-        TrainingError: lengths that are none.
+        TrainingError: a length that is not above 0, or another number of axes or centre.
     """
 
-    uses_cost = True
+    cite = Citation(
+        "Lalit et al. 2022: EmbedSeg: Embedding-based Instance Segmentation for Biomedical Microscopy Data",
+        "10.1016/j.media.2022.102523",
+    )
+    uses_weight_maps = True
+    needs_instance_labels = True
     can_rate_patches = True
 
     def __init__(
@@ -87,11 +87,9 @@ class EmbedSeg(Framework):
         smoothness_weight: float = 10.0,
         seed_weight: float = 1.0,
         foreground_weight: float = 10.0,
-        optimizer: OptimizerFactory = adam,
-        scheduler: SchedulerFactory | None = None,
-        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        **options: Unpack[OptimizerOptions],
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         if len(voxel_size) not in (2, 3) or min(*voxel_size, grid, sigma) <= 0:
             raise TrainingError(
                 f"framework.kwargs: voxel_size is {list(voxel_size)}, grid {grid}, sigma {sigma}; give a voxel size along "
@@ -106,18 +104,17 @@ class EmbedSeg(Framework):
         self._centre = centre
         self._weights = (instance_weight, smoothness_weight, seed_weight)
         self._foreground_weight = foreground_weight
-        self._optimizer, self._scheduler = optimizer, scheduler
-        self._scheduler_interval = scheduler_interval
 
     def terms(self, raw: Tensor, target: Tensor, cost: Tensor | None) -> Terms:
-        """The terms of the loss of a batch, before they are weighted.
+        """Return the terms of the loss of a batch, not yet weighted.
 
         Args:
             raw: the network's output.
             target: instance labels, (batch, 1, (z,) y, x).
-            cost: of the same shape, how much a voxel counts; one with 0 belongs to no object and has no gradient.
+            cost: weight of each voxel, of the same shape; a voxel of weight 0 belongs to no object and has no gradient.
+
         Raises:
-            TrainingError: a target that is no instance labels.
+            TrainingError: the target is not instance labels.
         """
         check_instance_labels(target, "EmbedSeg")
         labels = target[:, 0].flatten(1)
@@ -132,7 +129,7 @@ class EmbedSeg(Framework):
         return embedding_terms(embedding, objects, centres, weight, self._precision, self._foreground_weight)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Return the loss of one batch."""
         output, target, cost = self.network(batch["input"]), batch["target"], batch.get("cost")
         terms = self.terms(output, target, cost)
         loss, size = self.finite(self._loss(terms)), len(target)
@@ -142,35 +139,27 @@ class EmbedSeg(Framework):
                 self.terms(output[part], target[part], None if cost is None else cost[part])
             ),
         )
-        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=size)
-        for name in ("instance", "smoothness", "seed"):
-            self.log(f"train_{name}", getattr(terms, name), on_step=False, on_epoch=True, batch_size=size)
+        names = ("instance", "smoothness", "seed")
+        self.log_training(loss, size, {f"train_{name}": getattr(terms, name) for name in names})
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the loss, and the IoU of each object with what the Gaussian around its true centre selects."""
+        """Log the loss, and the IoU of each object with the mask that the Gaussian around its true centre selects."""
         terms = self.terms(self.network(batch["input"]), batch["target"], batch.get("cost"))
-        loss = self.finite(self._loss(terms), "val_loss")
-        self.log("val_loss", loss, batch_size=len(batch["input"]), sync_dist=True)
+        self.log_validation(self._loss(terms), len(batch["input"]))
         self.iou.update(terms.iou)
         self.log("val_iou", self.iou, on_step=False, on_epoch=True)
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer and its schedule."""
-        return configured(
-            self.network.parameters(), self._optimizer, self._scheduler, self._scheduler_interval
-        )
-
     def output_channels(self, target_channels: int) -> int:
-        """An offset and a sigma along each axis, and the seediness."""
+        """Return the number of maps: an offset and a sigma along each axis, and the seediness."""
         return 2 * len(self._maps["voxel_size"]) + 1
 
     def exported_network(self) -> nn.Module:
-        """The network, and its output as maps."""
+        """Return the network followed by `EmbeddingMaps`."""
         return EmbeddingMaps(self.network, **self._maps)
 
     def exported_architecture(self, network: Component) -> Component:
-        """`EmbeddingMaps` of the recipe's network."""
+        """Return `EmbeddingMaps` of the recipe's network."""
         named = {"callable": network.callable, "kwargs": network.kwargs}
         callable_path = f"{EmbeddingMaps.__module__}.{EmbeddingMaps.__name__}"
         return Component(callable=callable_path, kwargs={"network": named, **self._maps})

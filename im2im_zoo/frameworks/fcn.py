@@ -1,21 +1,14 @@
-"""Supervised training of any fully convolutional network: regression and semantic segmentation."""
+"""FCN: supervised training of any fully convolutional network for regression and semantic segmentation."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import TrainingError
-from im2im_zoo.frameworks.base import (
-    Batch,
-    Framework,
-    OptimizerFactory,
-    SchedulerFactory,
-    adam,
-    configured,
-)
+from im2im_zoo.frameworks.base import Batch, Framework, TrainingOptions
 from im2im_zoo.frameworks.heteroscedastic import GaussianNLL, MeanAndVariance
 from im2im_zoo.frameworks.supervision import Loss, check_weightable, deep_loss, heads_of, weighted_loss
 
@@ -23,29 +16,28 @@ from im2im_zoo.frameworks.supervision import Loss, check_weightable, deep_loss, 
 class FCN(Framework):
     """A network trained to map inputs to targets by one loss (Long et al. 2015, arXiv:1411.4038).
 
-    Voxels count as much as the batch's `cost` says, if it has one. A network that gives several predictions in
-    training is deeply supervised; in evaluation it has to give one.
+    The loss is weighted by the batch's `cost`, if it has one; metrics are not. A network that returns several predictions
+    in training is deeply supervised; in evaluation it has to return one.
 
     Args:
         network: maps (batch, channel, (z,) y, x) to the target's shape.
-        loss: of (prediction, target) to a scalar; the prediction is without `activation`. With cost maps or
+        loss: of (prediction, target) to a scalar; the prediction is without `activation`. With weight maps or
             `class_weights` it has to take a `weight`, or to be of single voxels with the reduction "none".
-        metrics: name -> torchmetrics.Metric of (prediction, target), logged in validation as `val_<name>`. All voxels
-            count alike in them.
-        optimizer: makes the optimizer of the parameters; `call: false` in a recipe.
-        scheduler: makes a learning-rate schedule of the optimizer; `call: false` in a recipe.
-        scheduler_interval: whether the schedule advances every epoch or every step.
-        activation: put behind the network in the package, not in training, e.g. a softmax where the loss takes
+        activation: appended to the network in the package, not in training, e.g. a softmax where the loss takes
             logits.
-        class_weights: how much each channel of the target counts in the loss, at least 0.
-        heteroscedastic: the network gives twice the target's channels, the means and then the logarithms of their
-            variances, trained by `GaussianNLL` instead of a `loss`; the package gives means and variances.
+        class_weights: weight of each channel of the target in the loss, at least 0.
+        heteroscedastic: the network returns twice the target's channels, the means and then the logarithms of their
+            variances, trained by `GaussianNLL` instead of a `loss`; the package returns means and variances.
+        options: see `TrainingOptions`.
 
     Raises:
-        TrainingError: arguments that do not go together.
+        TrainingError: arguments that contradict each other.
     """
 
-    uses_cost = True
+    cite = Citation(
+        "Long et al. 2015: Fully Convolutional Networks for Semantic Segmentation", "10.48550/arXiv.1411.4038"
+    )
+    uses_weight_maps = True
     can_rate_patches = True
     _class_weights: Tensor | None
 
@@ -53,90 +45,76 @@ class FCN(Framework):
         self,
         network: nn.Module,
         loss: Loss | None = None,
-        metrics: Mapping[str, Metric] | None = None,
-        optimizer: OptimizerFactory = adam,
-        scheduler: SchedulerFactory | None = None,
-        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        *,
         activation: nn.Module | None = None,
         class_weights: Sequence[float] | None = None,
         heteroscedastic: bool = False,
+        **options: Unpack[TrainingOptions],
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         self.network = network
-        self.loss = _loss_of(loss, activation, heteroscedastic)
-        self.metrics = nn.ModuleDict(dict(metrics or {}))
+        self.loss = _select_loss(loss, activation, heteroscedastic)
         self.activation = activation
         self.heteroscedastic = heteroscedastic
-        self._optimizer = optimizer
-        self._scheduler = scheduler
-        self._scheduler_interval = scheduler_interval
-        self.register_buffer("_class_weights", _weights_of(class_weights, self.loss), persistent=False)
+        self.register_buffer("_class_weights", _as_tensor(class_weights, self.loss), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The network's output without `activation`, of (batch, channel, (z,) y, x)."""
+        """Return the network's output without `activation`, for (batch, channel, (z,) y, x)."""
         output: Tensor = self.network(image)
         return output
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, over all predictions of the network."""
+        """Return the loss of one batch, over all predictions of the network."""
         target, cost = batch["target"], batch.get("cost")
         heads = heads_of(self.network(batch["input"]), target)
 
         def loss_of(part: slice) -> Tensor:
-            chosen = None if cost is None else cost[part]
-            return deep_loss(self.loss, [h[part] for h in heads], target[part], chosen, self._class_weights)
+            weight = None if cost is None else cost[part]
+            return deep_loss(self.loss, [h[part] for h in heads], target[part], weight, self._class_weights)
 
         loss = self.finite(loss_of(slice(None)))
         self.rate_patches(len(target), loss_of)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(target))
+        self.log_training(loss, len(target))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the loss and the metrics of one batch, averaged or accumulated over the epoch."""
-        prediction, target, size = self(batch["input"]), batch["target"], len(batch["input"])
+        """Log the loss and the metrics of one batch."""
+        prediction, target = self(batch["input"]), batch["target"]
         loss = weighted_loss(self.loss, prediction, target, batch.get("cost"), self._class_weights)
-        self.log("val_loss", self.finite(loss, "val_loss"), batch_size=size, sync_dist=True)
-        for name, metric in self.metrics.items():
-            metric(prediction[:, : target.shape[1]].float().contiguous(), target)
-            self.log(f"val_{name}", cast(Metric, metric), on_step=False, on_epoch=True, batch_size=size)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and its schedule."""
-        return configured(
-            self.network.parameters(), self._optimizer, self._scheduler, self._scheduler_interval
-        )
+        self.log_validation(loss, len(target))
+        self.log_metrics(prediction[:, : target.shape[1]].float().contiguous(), target)
 
     def output_channels(self, target_channels: int) -> int:
-        """Those of the target; of a heteroscedastic network their variances follow."""
+        """Return the channels of the target, and as many variances if heteroscedastic."""
         return 2 * target_channels if self.heteroscedastic else target_channels
 
     def exported_network(self) -> nn.Module:
-        """The network, followed by the activation if there is one; means and variances if it is heteroscedastic."""
+        """Return the network, followed by the activation, or by means and variances if heteroscedastic."""
         if self.heteroscedastic:
             return MeanAndVariance(self.network)
         return self.network if self.activation is None else nn.Sequential(self.network, self.activation)
 
 
-def _loss_of(loss: Loss | None, activation: nn.Module | None, heteroscedastic: bool) -> Loss:
+def _select_loss(loss: Loss | None, activation: nn.Module | None, heteroscedastic: bool) -> Loss:
     if heteroscedastic and (loss is not None or activation is not None):
         raise TrainingError(
-            "framework.kwargs.heteroscedastic: the loss is given by it, and the package's output too; remove loss and "
+            "framework.kwargs.heteroscedastic: it sets the loss and the output of the package; remove loss and "
             "activation"
         )
     if heteroscedastic:
         return GaussianNLL()
     if loss is None:
-        raise TrainingError("framework.kwargs.loss is missing: name a loss, e.g. torch.nn.MSELoss")
+        raise TrainingError("framework.kwargs.loss is missing; give a loss, e.g. torch.nn.MSELoss")
     return loss
 
 
-def _weights_of(class_weights: Sequence[float] | None, loss: Loss) -> Tensor | None:
+def _as_tensor(class_weights: Sequence[float] | None, loss: Loss) -> Tensor | None:
     if class_weights is None:
         return None
     check_weightable(loss)
     weights = torch.tensor(class_weights, dtype=torch.float32)
     if weights.ndim != 1 or not (weights >= 0).all() or not weights.sum() > 0:
         raise TrainingError(
-            f"framework.kwargs.class_weights: {class_weights} has to be numbers of at least 0, not all of them 0"
+            f"framework.kwargs.class_weights: {class_weights}: give numbers of at least 0, not all of them 0"
         )
     return weights

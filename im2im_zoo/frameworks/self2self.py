@@ -1,92 +1,74 @@
-"""Denoising learned from noisy images alone, of which a network sees some voxels and predicts the others: Self2Self."""
+"""Self2Self: denoising learned from noisy images only, by predicting masked voxels from the others."""
 
-from typing import Any, Literal
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
-from im2im_zoo.frameworks.base import (
-    Batch,
-    Framework,
-    OptimizerFactory,
-    SchedulerFactory,
-    adam,
-    configured,
-)
+from im2im_zoo.frameworks.base import Batch, Framework, OptimizerOptions
 from im2im_zoo.losses.weighted import weighted_mean
 from im2im_zoo.networks.self2self_unet import Self2SelfUNet
 
 
 class Self2Self(Framework):
-    """A network learns to predict the voxels that it does not see (Quan et al. 2020, doi:10.1109/CVPR42600.2020.00196).
+    """A network learns to predict masked voxels (Quan et al. 2020, doi:10.1109/CVPR42600.2020.00196).
 
-    For each batch the voxels that are seen are drawn at random, and so are the features that are dropped. The loss is the mean
-    squared error of voxels that were not seen, each as much as the batch's `cost` says. The package averages several such
-    predictions, whose masks are fixed: see `Self2SelfUNet`.
+    The mask and the dropped features are drawn at random for each batch. The loss is the mean squared error of masked
+    voxels, weighted by the batch's `cost`. The package averages several such predictions, whose masks are fixed: see
+    `Self2SelfUNet`.
 
-    The paper trains one network on one image, for that image. So does this where the images to train on are those to denoise;
-    a package serves others like them as well.
+    The paper trains one network on one image, for that image. The same happens here if the images to train on are those
+    to denoise; a package can denoise similar images too.
 
     Args:
-        network: a `Self2SelfUNet`, which says what part of the voxels is hidden.
-        optimizer: makes the optimizer of the parameters; `call: false` in a recipe.
-        scheduler: makes a learning-rate schedule of the optimizer; `call: false` in a recipe.
-        scheduler_interval: whether the schedule advances every epoch or every step.
+        network: a `Self2SelfUNet`, which sets the fraction of masked voxels.
+        options: see `OptimizerOptions`.
 
     Raises:
-        ComponentError: another network.
+        ComponentError: the network is not a `Self2SelfUNet`.
     """
 
-    uses_cost = True
+    cite = Citation(
+        "Quan et al. 2020: Self2Self With Dropout: Learning Self-Supervised Denoising From Single Image",
+        "10.1109/CVPR42600.2020.00196",
+    )
+    uses_weight_maps = True
     uses_pairs = False
     uses_targets = False
+    network: Self2SelfUNet
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: OptimizerFactory = adam,
-        scheduler: SchedulerFactory | None = None,
-        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        **options: Unpack[OptimizerOptions],
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         if not isinstance(network, Self2SelfUNet):
             raise ComponentError(
-                f"network: Self2Self needs one that takes a mask and averages passes, "
-                f"im2im_zoo.networks.self2self_unet.Self2SelfUNet; it is {type(network).__name__}"
+                f"network: Self2Self cannot train {type(network).__name__}, which takes no mask and averages no passes; "
+                "use im2im_zoo.networks.self2self_unet.Self2SelfUNet"
             )
         self.network = network
-        self._optimizer, self._scheduler = optimizer, scheduler
-        self._scheduler_interval = scheduler_interval
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss at voxels that are not seen, drawn anew for each batch and channel."""
+        """Return the loss at masked voxels, drawn again for each batch and channel."""
         image = batch["input"]
         mask = (torch.rand(image.shape, device=image.device) >= self.network.masked).to(image.dtype)
         loss = self.finite(_loss(self.network.one_pass(image, mask), batch, mask))
-        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(image))
+        self.log_training(loss, len(image))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the loss of one of the passes that the package averages, the same one of a batch in each epoch."""
+        """Log the loss of one of the passes that the package averages; each batch has the same one in each epoch."""
         image, number = batch["input"], batch_idx % self.network.passes
         mask = self.network.mask(number, image)
-        loss = self.finite(_loss(self.network.one_pass(image, mask, number), batch, mask), "val_loss")
-        self.log("val_loss", loss, batch_size=len(image), sync_dist=True)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and its schedule."""
-        return configured(
-            self.network.parameters(), self._optimizer, self._scheduler, self._scheduler_interval
-        )
-
-    def exported_network(self) -> nn.Module:
-        """The network, which averages its passes."""
-        return self.network
+        self.log_validation(_loss(self.network.one_pass(image, mask, number), batch, mask), len(image))
 
 
 def _loss(prediction: Tensor, batch: Batch, mask: Tensor) -> Tensor:
-    """The mean squared error of what was not seen."""
+    """Return the mean squared error of masked voxels."""
     target = batch["target"]
     weight = (1 - mask).expand_as(target)
     if "cost" in batch:

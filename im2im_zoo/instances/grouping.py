@@ -16,9 +16,10 @@ from typing import Any
 
 from im2im_zoo.core.axes import SPACE
 from im2im_zoo.core.errors import PackageError, ProcessingError
+from im2im_zoo.core.released_files import ReleasedFile, find_released, trusted_callables
 from im2im_zoo.instances.function import GroupFunction as GroupFunction
 from im2im_zoo.instances.library.grouping import LibraryGrouping
-from im2im_zoo.processing.custom_code import file_in, load_callable, our_grouping_names, our_groupings
+from im2im_zoo.processing.custom_code import file_in, load_callable
 
 WHERE = "config.im2im_zoo.grouping"
 # What the labels are called, beside the outputs and within an OME-Zarr.
@@ -59,21 +60,21 @@ class Grouping:
         return asdict(self)
 
     def is_ours(self, root: Path) -> bool:
-        """Whether the file is byte for byte one of `im2im_zoo/grouping/`, so that it runs without consent.
+        """Whether the file is byte for byte that of a version of im2im_zoo, so that it runs without consent.
 
         Raises:
             PackageError: there is no such file in the package's folder.
         """
-        return self.method(root) is not None
+        return self._released(root) is not None
 
     def method(self, root: Path) -> str | None:
-        """The name of our file that this one is byte for byte, if it is any, and its function ours.
+        """The name of today's method that gives the same labels as the file, if it is one of ours, of any version.
 
         Raises:
             PackageError: there is no such file in the package's folder.
         """
-        digest = hashlib.sha256(self._file(root).read_bytes()).hexdigest()
-        return our_grouping_names().get(digest) if our_groupings().get(digest) == self.callable else None
+        released = self._released(root)
+        return None if released is None else released.implementation
 
     def load(self, root: Path, *, allow_code: bool) -> GroupFunction:
         """The function, ready to be called.
@@ -93,7 +94,7 @@ class Grouping:
                 path,
                 self.callable,
                 sha256=self.sha256,
-                ours=our_groupings(),
+                ours=trusted_callables("instance method"),
                 allow_code=allow_code,
             )
         except ProcessingError as error:
@@ -105,6 +106,10 @@ class Grouping:
                 f"{self._what} does not take the kwargs of {WHERE}, {dict(self.kwargs)}: {error}"
             ) from error
         return GroupFunction(self._what, function, self.kwargs)
+
+    def _released(self, root: Path) -> ReleasedFile | None:
+        digest = hashlib.sha256(self._file(root).read_bytes()).hexdigest()
+        return find_released("instance method", digest, self.callable)
 
     @property
     def _what(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 
 
@@ -28,6 +29,11 @@ class AnisotropicUNet(nn.Module):
     Raises:
         ComponentError: an even kernel, other numbers of kernels than levels, or fewer than two levels or channels.
     """
+
+    cite = Citation(
+        "Çiçek et al. 2016: 3D U-Net: Learning Dense Volumetric Segmentation from Sparse Annotation",
+        "10.48550/arXiv.1606.06650",
+    )
 
     def __init__(
         self,

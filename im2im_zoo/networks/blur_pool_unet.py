@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 
 # Convolution, normalisation, padding, pooling by the maximum and by the mean.
@@ -31,6 +32,11 @@ class BlurPoolUNet(nn.Module):
     Raises:
         ComponentError: another number of dimensions, or no level.
     """
+
+    cite = Citation(
+        "Höck et al. 2022: N2V2 - Fixing Noise2Void Checkerboard Artifacts with Modified Sampling Strategies and a Tweaked Network Architecture",
+        "10.48550/arXiv.2211.08512",
+    )
 
     def __init__(
         self,

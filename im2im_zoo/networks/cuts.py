@@ -1,6 +1,6 @@
 """What a network of several inputs and outputs is given and gives where an axis is cut. Geometry and arrays, no statistics.
 
-Positions and sizes are in voxels of the reference (`ports`); each tensor's own follow from its port. A tile begins at a
+Positions and sizes are in voxels of the reference (`tensor_axis`); each tensor's own follow from its `TensorAxis`. A tile begins at a
 multiple of its axis' step, and so it begins at a whole voxel of each tensor.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.networks.ports import NetworkAxis, Port
+from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
 
 Tensors = Sequence[NDArray[Any] | None]
 # One array for each input (None: an optional one that is not given) to one for each output.
@@ -69,19 +69,19 @@ def _mirrored(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     return mirrored
 
 
-def first_voxel(cut: Cut, port: Port) -> int:
+def first_voxel(cut: Cut, port: TensorAxis) -> int:
     """Which voxel of the whole's output is the first one of a tile's output."""
     return int(cut.begin * port.scale)
 
 
-def starts(port: Port, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+def starts(port: TensorAxis, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where voxels of a tensor start, rounded down to voxels of the reference."""
     scale = port.scale
     result: NDArray[np.int64] = (voxels + port.shift) * scale.denominator // scale.numerator
     return result
 
 
-def stops(port: Port, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+def stops(port: TensorAxis, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where voxels of a tensor end, rounded up to voxels of the reference."""
     scale = port.scale
     result: NDArray[np.int64] = -(-(voxels + 1 + port.shift) * scale.denominator // scale.numerator)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks.timed_unet import TimedUNet
 
@@ -74,6 +75,8 @@ class DDIM(nn.Module):
     Raises:
         ComponentError: arguments that do not go together.
     """
+
+    cite = Citation("Song et al. 2021: Denoising Diffusion Implicit Models", "10.48550/arXiv.2010.02502")
 
     noise: Tensor
     levels: Tensor

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 
 # Convolution, transposed convolution, batch normalisation, max-pooling, dropout of whole feature maps.
@@ -34,6 +35,11 @@ class ERFNet(nn.Module):
     Raises:
         ComponentError: another number of dimensions, features or probabilities, or too few features.
     """
+
+    cite = Citation(
+        "Romera et al. 2018: ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation",
+        "10.1109/TITS.2017.2750080",
+    )
 
     def __init__(
         self,
@@ -67,6 +73,11 @@ class BranchedERFNet(nn.Module):
     Raises:
         ComponentError: as `ERFNet`, or no decoder.
     """
+
+    cite = Citation(
+        "Romera et al. 2018: ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation",
+        "10.1109/TITS.2017.2750080",
+    )
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 
 # Convolution, transposed convolution, batch normalisation.
@@ -30,6 +31,11 @@ class FNet(nn.Module):
     Raises:
         ComponentError: another number of dimensions, or a negative depth.
     """
+
+    cite = Citation(
+        "Ounkomol et al. 2018: Label-free prediction of three-dimensional fluorescence images from transmitted-light microscopy",
+        "10.1038/s41592-018-0111-2",
+    )
 
     def __init__(
         self,

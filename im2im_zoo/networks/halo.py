@@ -1,6 +1,6 @@
 """The halo that a network needs on a real image: measured by cutting the image, not deduced from the layers.
 
-The receptive field (`probe`, `reach`) is where a cut could be felt; what is far from the voxel often weighs next to nothing.
+The receptive field (`radius`, `receptive_field`) is where a cut could be felt; what is far from the voxel often weighs next to nothing.
 """
 
 import math
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.networks.agreement import Agreement, Curve, Whole
 from im2im_zoo.networks.cuts import Cut, Run, Tensors, at_most, part, size_along
-from im2im_zoo.networks.ports import NetworkAxis, Port
 from im2im_zoo.networks.probe import Array, Call, Grid, as_call
+from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
+from im2im_zoo.networks.tile_errors import Agreement, ErrorCurve, WholeOutput
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ class Halo:
 
 
 @dataclass(frozen=True, slots=True)
-class Needed:
+class RequiredHalo:
     """What was measured, one value for each axis that was asked for; voxels of the reference.
 
     Attributes:
@@ -53,7 +53,9 @@ class Needed:
     error: float
 
 
-def needed_halo(run: Run, axes: Sequence[NetworkAxis], inputs: Tensors, agree: Sequence[Agreement]) -> Needed:
+def required_halo(
+    run: Run, axes: Sequence[NetworkAxis], inputs: Tensors, agree: Sequence[Agreement]
+) -> RequiredHalo:
     """The smallest halo with which tiles of some inputs give what the whole of them gives.
 
     Where the network takes several sizes, the whole is cut at quarters of it. Where it takes one, tiles are as large as the
@@ -72,7 +74,7 @@ def needed_halo(run: Run, axes: Sequence[NetworkAxis], inputs: Tensors, agree: S
     if any(size < axis.minimum for size, axis in zip(sizes, axes, strict=True)):
         return _nothing(len(axes))
     cropped = part(inputs, [Cut(a, 0, at_most(a, n)) for a, n in zip(axes, sizes, strict=True)])
-    return _needed(Whole(run, cropped, run(list(cropped)), tuple(agree)), axes)
+    return _needed(WholeOutput(run, cropped, run(list(cropped)), tuple(agree)), axes)
 
 
 def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tolerance: float = 1e-3) -> Halo:
@@ -90,7 +92,7 @@ def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tol
         return [call(array) for array in inputs if array is not None]
 
     axes = [
-        NetworkAxis(str(i), smallest, step or 1, step == 0, (Port(2 + i),), (Port(2 + i),))
+        NetworkAxis(str(i), smallest, step or 1, step == 0, (TensorAxis(2 + i),), (TensorAxis(2 + i),))
         for i, (smallest, step) in enumerate(zip(grid.min, grid.step, strict=True))
     ]
     if any(n < axis.minimum for n, axis in zip(image.shape[2:], axes, strict=True)):
@@ -101,18 +103,18 @@ def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tol
         )
         whole = run(cropped)
         agree = Agreement(relative=0.0, absolute=tolerance * (float(np.ptp(whole[0])) or 1.0))
-        found = _needed(Whole(run, cropped, whole, (agree,)), axes)
+        found = _needed(WholeOutput(run, cropped, whole, (agree,)), axes)
     return Halo(found.voxels, found.error * tolerance, tolerance, found.sufficient)
 
 
-def _nothing(axes: int) -> Needed:
-    return Needed((0,) * axes, (False,) * axes, (0,) * axes, math.inf)
+def _nothing(axes: int) -> RequiredHalo:
+    return RequiredHalo((0,) * axes, (False,) * axes, (0,) * axes, math.inf)
 
 
-def _needed(whole: Whole, axes: Sequence[NetworkAxis]) -> Needed:
+def _needed(whole: WholeOutput, axes: Sequence[NetworkAxis]) -> RequiredHalo:
     sizes = [size_along(whole.inputs, axis) for axis in axes]
     curves = [
-        Curve.merged([whole.curve(cut) for cut in _cuts(axis, size)])
+        ErrorCurve.merged([whole.curve(cut) for cut in _cuts(axis, size)])
         for axis, size in zip(axes, sizes, strict=True)
     ]
     found = [curve.first_within() for curve in curves]
@@ -128,7 +130,7 @@ def _needed(whole: Whole, axes: Sequence[NetworkAxis]) -> Needed:
     shown = [e for e in at_halo if np.isfinite(e)]
     error = max([error, *shown]) if shown else math.inf
     sufficient = tuple(h is not None and agrees for h in found)
-    return Needed(tuple(halo), sufficient, tuple(len(c.worst) - 1 for c in curves), error)
+    return RequiredHalo(tuple(halo), sufficient, tuple(len(c.worst) - 1 for c in curves), error)
 
 
 def _cuts(axis: NetworkAxis, size: int) -> list[Cut]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks.fnet import FNet
 
@@ -85,6 +86,11 @@ class ProbabilisticUNet(nn.Module):
     Raises:
         ComponentError: another number of dimensions, fewer than two samples, or an unknown activation.
     """
+
+    cite = Citation(
+        "Kohl et al. 2018: A Probabilistic U-Net for Segmentation of Ambiguous Images",
+        "10.48550/arXiv.1806.05034",
+    )
 
     quantiles: Tensor
 

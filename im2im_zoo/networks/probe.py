@@ -1,7 +1,7 @@
 """Measures the sizes at which a network runs. Knows no layer by name.
 
 Anything that maps an array (1, channels, *space) float32 to an array (1, channels', *space) can be probed: a torch
-module, an exported file behind an engine, a function. How far an input voxel reaches is measured in `field`.
+module, an exported file behind an engine, a function. How far an input voxel reaches is measured in `radius`.
 """
 
 import itertools

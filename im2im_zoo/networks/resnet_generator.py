@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from im2im_zoo.core.citation import Citation
+
 Norm = Literal["batch", "instance", "none"]
 Padding = Literal["zeros", "reflect"]
 Upsampling = Literal["transposed", "nearest"]
@@ -33,6 +35,11 @@ class ResnetGenerator(nn.Module):
     Raises:
         ValueError: a norm, padding, upsampling or activation that it does not have.
     """
+
+    cite = Citation(
+        "Johnson et al. 2016: Perceptual Losses for Real-Time Style Transfer and Super-Resolution",
+        "10.48550/arXiv.1603.08155",
+    )
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 
 # Convolution, pooling by the maximum and by the mean, padding.
@@ -44,6 +45,11 @@ class Self2SelfUNet(nn.Module):
     Raises:
         ComponentError: arguments out of range.
     """
+
+    cite = Citation(
+        "Quan et al. 2020: Self2Self With Dropout: Learning Self-Supervised Denoising From Single Image",
+        "10.1109/CVPR42600.2020.00196",
+    )
 
     seen: Tensor
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 
 # Convolution, transposed convolution.
@@ -51,6 +52,8 @@ class TimedUNet(nn.Module):
     Raises:
         ComponentError: another number of dimensions, or no level.
     """
+
+    cite = Citation("Ho et al. 2020: Denoising Diffusion Probabilistic Models", "10.48550/arXiv.2006.11239")
 
     periods: Tensor
 

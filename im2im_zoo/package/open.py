@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.resources import packaged_models
 from im2im_zoo.core.unzip import ZipLimits, extract_zip
+from im2im_zoo.engines import engines_of, is_runnable, weights_formats
 from im2im_zoo.package.rdf import describe_rdf, find_rdf, has_rdf, read_rdf
 from im2im_zoo.package.remote import fetch_package, is_address
-from im2im_zoo.package.weights_formats import WEIGHTS_FORMATS, explain_no_weights, find_library
 
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import InputTensorDescr, ModelDescr, OutputTensorDescr
@@ -119,7 +119,7 @@ class Package:
     @property
     def weights(self) -> tuple[str, ...]:
         """The weight formats that can run here and whose file is present, the preferred one first."""
-        return tuple(f for f in WEIGHTS_FORMATS if self._is_present(f) and find_library(f) is not None)
+        return tuple(f for f in weights_formats() if self._is_present(f) and is_runnable(f))
 
     def weights_entry(self, weights_format: str) -> Any:
         """Return the spec's description of one weight format.
@@ -269,5 +269,29 @@ def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
     _ = package.before_rdf, package.outputs, package.grouping  # raise now if they are not valid
     if not package.weights:
         files = {name: str(package.weights_entry(name).source) for name in package.formats()}
-        raise PackageError(explain_no_weights(source, files))
+        raise PackageError(_explain_no_weights(source, files))
     return package
+
+
+def _explain_no_weights(source: str, files: Mapping[str, str]) -> str:
+    """Return a message that explains why none of a package's weights can run here.
+
+    Args:
+        source: the package's path, name or address.
+        files: names of the weights' files, by format.
+    """
+    runnable = weights_formats()
+    missing = [file for name, file in files.items() if name in runnable and is_runnable(name)]
+    if missing:
+        return f"{source}: files are missing: {', '.join(missing)}; they are not downloaded, so download the complete package"
+    needed = [name for name in files if name in runnable]
+    if needed:
+        engine = engines_of(needed[0])[0]
+        return (
+            f"{source}: needs {engine.backend}, which runs its {', '.join(needed)} weights: pip install "
+            f"'im2im_zoo[{engine.extra}]', or use a package with ONNX or TorchScript weights"
+        )
+    return (
+        f"{source}: its weights are of the format {', '.join(n for n in files if n not in runnable)}, which cannot be run; use "
+        f"a package with {', '.join(runnable)}"
+    )

@@ -4,8 +4,7 @@ from im2im_zoo.packaging.consumers.programs import ConsumerVerdict, consumer_tab
 from im2im_zoo.packaging.export.export import Exported, export_package
 from im2im_zoo.packaging.export.geometry import network_grid
 from im2im_zoo.packaging.export.portable import Portable, PortableLoss, make_portable
-from im2im_zoo.packaging.export.sample import predict_sample
-from im2im_zoo.packaging.grouping import group_function, labels_of
+from im2im_zoo.packaging.export.rdf.content import Metrics
 from im2im_zoo.packaging.validation.checks.core import core_verdict
 from im2im_zoo.packaging.validation.drafts import missing_metadata
 from im2im_zoo.packaging.validation.findings import Finding, ValidationReport
@@ -15,17 +14,15 @@ __all__ = [
     "ConsumerVerdict",
     "Exported",
     "Finding",
+    "Metrics",
     "Portable",
     "PortableLoss",
     "ValidationReport",
     "consumer_table",
     "core_verdict",
     "export_package",
-    "group_function",
-    "labels_of",
     "make_portable",
     "missing_metadata",
     "network_grid",
-    "predict_sample",
     "validate_package",
 ]

@@ -50,19 +50,6 @@ def grouping_file(recipe: Recipe, allow_code: Collection[str] = ()) -> Path | No
     return Path(source)
 
 
-def group_function(recipe: Recipe, allow_code: Collection[str] = ()) -> GroupFunction | None:
-    """What makes labels of the recipe's maps, if anything does.
-
-    Raises:
-        ComponentError: see `grouping_file`.
-    """
-    component = recipe.output.grouping
-    if component is None:
-        return None
-    function = resolve_component(component.callable, _KEY, allow_code)
-    return GroupFunction(f"the grouping {component.callable}", function, component.kwargs)
-
-
 def describe_grouping(recipe: Recipe, sha256: str) -> dict[str, Any]:
     """What stands in `config.im2im_zoo.grouping` of a package of a recipe with grouping."""
     component = recipe.output.grouping

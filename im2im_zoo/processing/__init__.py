@@ -1,10 +1,11 @@
 """Pre- and postprocessing: the one implementation of the bioimage.io spec's operations, for training and running.
 
-`fit` takes every statistic an operation needs of the whole lazy image, in bounded memory; the `Pipeline` it
+`fit` takes every statistic that an operation needs over the whole lazy image, in bounded memory; the `Pipeline` that it
 returns gives a tile the same bits as the whole image. Pure numpy and xarray.
 """
 
+from im2im_zoo.processing.operations import whole_axes
 from im2im_zoo.processing.pipeline import Pipeline, fit
 from im2im_zoo.processing.requirements import Operation, check_operations, needs_statistics
 
-__all__ = ["Operation", "Pipeline", "check_operations", "fit", "needs_statistics"]
+__all__ = ["Operation", "Pipeline", "check_operations", "fit", "needs_statistics", "whole_axes"]

@@ -13,17 +13,10 @@ import xarray as xr
 from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.blocks import names, tensor_name
 from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
-from im2im_zoo.processing.custom_code import custom_step
 from im2im_zoo.processing.moments import mean_and_std
-from im2im_zoo.processing.operations import Step, build_step
+from im2im_zoo.processing.operations import Fitted, Requirement, Step, build_step, requirements
 from im2im_zoo.processing.quantiles import quantiles
-from im2im_zoo.processing.requirements import (
-    Requirement,
-    check_axes,
-    check_operations,
-    label,
-    requirements,
-)
+from im2im_zoo.processing.requirements import check_axes, check_operations, label
 from im2im_zoo.processing.sources import Source
 
 if TYPE_CHECKING:
@@ -185,9 +178,7 @@ def _step(
         raise ProcessingError(
             f"tensor {tensor_name(image)} has dtype {image.dtype}: only real numbers can be processed"
         )
-    if operation.id == "custom":
-        return custom_step(operation, image, allow_code=allow_code, root=root)
-    return build_step(operation, statistics, image)
+    return build_step(operation, Fitted(image, statistics, allow_code, root))
 
 
 def _check_references(

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from im2im_zoo.core.errors import ComponentError, Im2ImError
+from im2im_zoo.core.moved_names import current_name
 
 TRUSTED = frozenset({"im2im_zoo", "monai", "pytorch_lightning", "torch", "torchmetrics"})
 
@@ -65,17 +66,30 @@ def parse_component(value: object, where: str) -> Component:
         ) from error
 
 
+def with_current_names(content: Any) -> Any:
+    """Return plain values (of a YAML file) with the current dotted paths of components."""
+    if isinstance(content, Mapping):
+        renamed = {key: with_current_names(value) for key, value in content.items()}
+        path = renamed.get("callable")
+        return {**renamed, "callable": current_name(path)} if isinstance(path, str) else renamed
+    if isinstance(content, list | tuple):
+        values = map(with_current_names, content)
+        return list(values) if isinstance(content, list) else tuple(values)
+    return content
+
+
 def resolve_component(path: str, where: str, allow_code: Collection[str] = ()) -> Callable[..., Any]:
     """Import the class or function at a dotted path.
 
     Args:
-        path: e.g. "torch.nn.MSELoss".
+        path: e.g. "torch.nn.MSELoss"; of im2im_zoo also as an earlier release named it.
         where: the recipe's key, for messages.
         allow_code: packages whose code may be imported and called, besides those of `TRUSTED`.
 
     Raises:
         ComponentError: not trusted, not importable, not found, a module, or not callable.
     """
+    path = current_name(path)
     package = path.split(".")[0]
     if package not in TRUSTED and package not in allow_code:
         raise ComponentError(

@@ -11,7 +11,7 @@ from bioimageio.spec.model import v0_5 as spec
 from pydantic import Field, model_validator
 
 from im2im_zoo.core.axes import AxisName, space_axes
-from im2im_zoo.recipe.components import Component
+from im2im_zoo.recipe.components import Component, with_current_names
 from im2im_zoo.recipe.data import Data as Data
 from im2im_zoo.recipe.section import Axes, Section
 
@@ -159,6 +159,12 @@ class Recipe(Section):
     )
     seed: int = Field(default=0, ge=0, description="Seed of all random numbers.")
     package: PackageMetadata = PackageMetadata()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_components(cls, content: Any) -> Any:
+        """Replace the dotted paths of earlier releases by the current ones."""
+        return with_current_names(content)
 
     @model_validator(mode="after")
     def _check_patch_size(self) -> Self:

@@ -1,6 +1,8 @@
 """Building of a recipe's framework, network and trainer options, after all components are checked."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import nn
 
+from im2im_zoo import frameworks
 from im2im_zoo.core.errors import RecipeError, TrainingError
 from im2im_zoo.data.pairing.files import format_file_list
 from im2im_zoo.data.patches.augmentation import check_augmentations
@@ -24,6 +27,7 @@ from im2im_zoo.recipe.components import (
     resolve_component,
     suggest_nearest,
 )
+from im2im_zoo.recipe.data import Data
 from im2im_zoo.training.failures import is_out_of_memory, suggest_less_memory
 
 # Options that training sets itself: run folder, checkpoints, logs and progress bar.
@@ -66,27 +70,51 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
 
 
 def _check_data_fits_framework(recipe: Recipe, allow_code: Collection[str]) -> None:
-    """Refuse data that the framework would ignore, or that it cannot learn from."""
-    method = resolve_component(recipe.framework.callable, "framework.callable", allow_code)
-    name = recipe.framework.callable.rpartition(".")[2]
-    if recipe.data.has_cost and not getattr(method, "uses_cost", False):
-        raise RecipeError(f"data.cost: {name} ignores cost maps; remove them, or use FCN or Pix2Pix")
-    if recipe.data.pairing == "unpaired" and getattr(method, "uses_pairs", True):
-        raise RecipeError(f"data.pairing: unpaired: {name} needs paired images; pair them, or use CycleGAN")
-    if recipe.data.hard_patches and not getattr(method, "can_rate_patches", False):
-        raise RecipeError(
-            f"data.hard_patches: {name} does not report the loss of each patch; remove it, or use FCN, Pix2Pix or EmbedSeg"
+    """Refuse data that the framework would silently ignore, or from which it would learn nothing useful."""
+    framework = resolve_component(recipe.framework.callable, "framework.callable", allow_code)
+    problem = _data_problem(framework, recipe.data)
+    if problem is None:
+        return
+    others = [
+        other.__name__
+        for other in _known_frameworks()
+        if _data_problem(other, recipe.data) is None
+        and (recipe.output.task == "instance" or not other.needs_instance_labels)
+    ]
+    choice = " or ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
+    raise RecipeError(f"{problem}, or use {choice}" if others else problem)
+
+
+def _data_problem(framework: Any, data: Data) -> str | None:
+    """Return why a framework cannot learn from the data, and what to change; None if it can."""
+    name = getattr(framework, "__name__", str(framework))
+    if data.has_cost and not getattr(framework, "uses_weight_maps", False):
+        return f"data.cost: {name} ignores weight maps; remove data.cost"
+    if data.pairing == "unpaired" and getattr(framework, "uses_pairs", True):
+        return f"data.pairing: unpaired: {name} needs pairs of input and target; pair the images"
+    if data.hard_patches and not getattr(framework, "can_rate_patches", False):
+        return f"data.hard_patches: {name} does not report the loss of each patch; remove data.hard_patches"
+    uses_targets = getattr(framework, "uses_targets", True)
+    if data.pairing == "self" and uses_targets:
+        return f"data.pairing: self: {name} needs targets; add them and choose another data.pairing"
+    if data.pairing != "self" and not uses_targets:
+        return (
+            f"data.pairing: {data.pairing}: {name} learns from the input images only and ignores targets; set "
+            "data.pairing: self"
         )
-    if recipe.data.pairing == "self" and getattr(method, "uses_targets", True):
-        raise RecipeError(
-            f"data.pairing: self: {name} needs targets and would learn to copy its input; add targets, or use "
-            "Noise2Void or Self2Self"
-        )
-    if recipe.data.pairing != "self" and not getattr(method, "uses_targets", True):
-        raise RecipeError(
-            f"data.pairing: {recipe.data.pairing}: {name} learns only from the images and would ignore their targets; "
-            "set data.pairing: self"
-        )
+    return None
+
+
+def _known_frameworks() -> list[type[Framework]]:
+    """Return the frameworks of im2im_zoo, by name."""
+    names = [module.name for module in pkgutil.iter_modules(frameworks.__path__, f"{frameworks.__name__}.")]
+    found = [
+        value
+        for module in map(importlib.import_module, names)
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Framework) and value.__module__ == module.__name__
+    ]
+    return sorted((f for f in found if f.cite is not None), key=lambda f: f.__name__)
 
 
 def build_framework(

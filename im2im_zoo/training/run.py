@@ -63,6 +63,13 @@ class TrainingRun:
         return path
 
 
+def best_row(run: TrainingRun) -> dict[str, float] | None:
+    """Return the metrics of the epoch of the best checkpoint; None if no epoch has the monitored metric."""
+    rows = [dict(row) for row in run.metrics if run.recipe.monitor in row]
+    choose = min if run.recipe.monitor_mode == "min" else max
+    return choose(rows, key=lambda row: row[run.recipe.monitor]) if rows else None
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is a run folder."""
     return (path / "recipe.yaml").is_file() and (path / "provenance.json").is_file()

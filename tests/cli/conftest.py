@@ -66,9 +66,8 @@ def tiny_run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_package(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from im2im_zoo.cli.export import export_run
-    from im2im_zoo.training.run import open_run
+    from im2im_zoo.workflows.export_run import export_run
 
     folder = tmp_path_factory.mktemp("packages") / "tiny"
-    export_run(open_run(tiny_run), folder, zip_file=folder.with_suffix(".zip"))
+    export_run(tiny_run, folder, zip_path=folder.with_suffix(".zip"))
     return folder

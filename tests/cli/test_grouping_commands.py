@@ -23,9 +23,9 @@ GROUPING = "{callable: im2im_zoo.instances.methods.components.group, kwargs: {th
 @pytest.fixture(scope="module")
 def grouped(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of a network for masks, trained a little, whose components are the objects."""
-    from im2im_zoo.cli.export import export_run
     from im2im_zoo.cli.train import parse_overrides
     from im2im_zoo.training.train import train
+    from im2im_zoo.workflows.export_run import export_run
 
     folder = tmp_path_factory.mktemp("grouped")
     overrides = parse_overrides((*TINY, "--output.task=instance", f"--output.grouping={GROUPING}"))

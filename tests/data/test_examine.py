@@ -41,7 +41,7 @@ def test_nothing_is_found_in_sound_images(folder: Path, recipe_for: Make) -> Non
     assert found.findings == ()
     assert found.is_sound
     assert [step[0] for step in steps] == list(range(1, 11))
-    assert {look.part for look in found.examined} == {"train", "validation"}
+    assert {entry.part for entry in found.examined} == {"train", "validation"}
 
 
 def test_a_copy_on_the_other_side_of_the_split_is_leakage_whatever_its_format(
@@ -135,7 +135,7 @@ def test_images_of_other_pixel_sizes_are_told(
     found = examine(recipe_for(tmp_path), voxels=False)
     assert set(codes(found)) == {"mixed-pixel-sizes", "unknown-pixel-size"}
     assert {f.code: f.names for f in found.findings}["mixed-pixel-sizes"] == ("0",)
-    assert all(look.voxels is None for look in found.examined)
+    assert all(entry.voxels is None for entry in found.examined)
 
 
 def test_planes_of_one_stack_on_both_sides_are_told_unless_the_split_keeps_them_together(

@@ -207,8 +207,8 @@ def test_pickled_objects_in_a_state_dict_are_not_loaded(folder, tmp_path):
 def test_the_threads_of_an_engine_are_its_own(folder):
     seen = []
     engine = open_engine("torchscript", folder / "net.pt", threads=torch.get_num_threads() + 1)
-    before, run = torch.get_num_threads(), engine._caller._module
-    engine._caller._module = lambda *tensors: (seen.append(torch.get_num_threads()), run(*tensors))[1]
+    before, run = torch.get_num_threads(), engine._module._module
+    engine._module._module = lambda *tensors: (seen.append(torch.get_num_threads()), run(*tensors))[1]
     engine([image(1, 1, 16, 16)])
     assert seen == [before + 1]
     assert torch.get_num_threads() == before

@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 
 from im2im_zoo.core.errors import ComponentError, TrainingError
-from im2im_zoo.frameworks.adversarial import fitting, judge, linear_decay, ports
+from im2im_zoo.frameworks.adversarial import build_discriminator, discriminate, linear_decay, network_channels
 from im2im_zoo.frameworks.pix2pix import Pix2Pix
 from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.samples import write_samples
@@ -152,12 +152,12 @@ def test_a_resumed_run_ends_as_an_unbroken_one(framework: str, nuclei: Path, tmp
 
 def test_what_a_network_maps_is_read_off_its_convolutions() -> None:
     network = nn.Sequential(nn.Conv3d(2, 8, 3), nn.BatchNorm3d(8), nn.ConvTranspose3d(8, 5, 2))
-    assert ports(network) == (3, 2, 5)
-    judged = [fitting(small_gan, network, judged) for judged in ("input", "output", "both")]
+    assert network_channels(network) == (3, 2, 5)
+    judged = [build_discriminator(small_gan, network, images) for images in ("input", "output", "both")]
     first = [next(m for m in d.modules() if isinstance(m, nn.Conv3d)) for d in judged]
     assert [conv.in_channels for conv in first] == [2, 5, 7]
     with pytest.raises(ComponentError, match="no convolution to tell its channels by"):
-        ports(nn.Linear(2, 2))
+        network_channels(nn.Linear(2, 2))
 
 
 def test_a_discriminator_that_is_built_already_is_taken_as_it_is() -> None:
@@ -169,7 +169,7 @@ def test_a_discriminator_that_is_built_already_is_taken_as_it_is() -> None:
 def test_patches_that_the_discriminator_cannot_judge_are_said(shape: tuple[int, ...]) -> None:
     discriminator = small_gan(spatial_dims=2, in_channels=2)
     with pytest.raises(TrainingError, match=r"make data\.patch_size larger"):
-        judge(discriminator, torch.rand(shape))
+        discriminate(discriminator, torch.rand(shape))
 
 
 def trained_by_command(recipe: Any, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 from self_supervised_for_tests import KINDS, batch, framework, tiny_recipe, waves
 from torch import Tensor, nn
 
-from im2im_zoo.cli.export import export_run
 from im2im_zoo.core.errors import ComponentError, RecipeError, TrainingError
 from im2im_zoo.frameworks.noise2void import Noise2Void
 from im2im_zoo.frameworks.self2self import Self2Self
@@ -19,8 +18,9 @@ from im2im_zoo.package import open_package
 from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.build import check_recipe
-from im2im_zoo.training.run import TrainingRun, open_run
+from im2im_zoo.training.run import Run, open_run
 from im2im_zoo.training.train import train
+from im2im_zoo.workflows.export_run import export_run
 
 # Said by Lightning of a step outside its trainer.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*self\.log")
@@ -149,11 +149,13 @@ def test_a_method_and_a_pairing_that_do_not_go_together_are_refused(noisy_nuclei
     with pytest.raises(RecipeError, match=r"pairing: folders: Noise2Void .* say data\.pairing: self"):
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, data__pairing="folders"))
     fcn = {"callable": "im2im_zoo.frameworks.fcn.FCN", "kwargs": {}}
-    with pytest.raises(RecipeError, match=r"pairing: self: FCN needs targets, .* Noise2Void"):
+    with pytest.raises(
+        RecipeError, match=r"pairing: self: FCN needs targets; .*, or use Noise2Void or Self2Self$"
+    ):
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, framework=fcn))
 
 
-def weights(run: TrainingRun) -> dict[str, Tensor]:
+def weights(run: Run) -> dict[str, Tensor]:
     state: dict[str, Tensor] = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
     return state
 

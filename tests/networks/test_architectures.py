@@ -11,7 +11,7 @@ from architectures import ARCHITECTURES, TRANSFORMERS, Architecture, parameters
 from torch import nn
 
 from im2im_zoo.core.errors import ComponentError
-from im2im_zoo.networks import Grid, as_call, receptive_field, step_grid
+from im2im_zoo.networks import Grid, as_call, receptive_field_radius, step_grid
 from im2im_zoo.networks.anisotropic_unet import AnisotropicUNet
 from im2im_zoo.networks.erfnet import BranchedERFNet, ERFNet
 from im2im_zoo.networks.fnet import FNet
@@ -94,7 +94,7 @@ def test_its_grid_is_that_of_its_strides(architecture: Architecture) -> None:
 @pytest.mark.parametrize("architecture", parameters(ARCHITECTURES))
 def test_its_receptive_field_is_that_of_its_longest_way_through(architecture: Architecture) -> None:
     grid = Grid(architecture.smallest or architecture.step, architecture.step)
-    assert receptive_field(network_of(architecture).eval(), 1, grid) == architecture.radius
+    assert receptive_field_radius(network_of(architecture).eval(), 1, grid) == architecture.radius
 
 
 @pytest.mark.parametrize("architecture", exports())
@@ -115,7 +115,7 @@ def test_a_transformer_is_written_in_all_formats_at_the_size_of_its_training(
     network = network_of(architecture).eval()
     grid = step_grid(network, 1, architecture.ndim, patch=architecture.smallest)
     assert grid == Grid(architecture.smallest, architecture.step)
-    assert receptive_field(network, 1, grid) is None
+    assert receptive_field_radius(network, 1, grid) is None
     weights = written(architecture, grid, tmp_path)
     assert weights.left_out == {}
     assert set(weights.files) == set(FORMATS)
@@ -191,7 +191,7 @@ def test_branches_share_the_encoder_and_are_concatenated_in_their_order() -> Non
 def test_kernels_of_one_slice_keep_an_anisotropic_unet_within_its_slice() -> None:
     network = AnisotropicUNet(features=[2, 4, 4], z_kernels=[1, 1, 3]).eval()
     # Only the two convolutions at the bottom look beyond.
-    assert receptive_field(network, 1, Grid((1, 4, 4), (1, 4, 4))) == (2, 23, 23)
+    assert receptive_field_radius(network, 1, Grid((1, 4, 4), (1, 4, 4))) == (2, 23, 23)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
 from im2im_zoo.core.errors import ComponentError
-from im2im_zoo.networks import Grid, receptive_field, step_grid
+from im2im_zoo.networks import Grid, receptive_field_radius, step_grid
 from im2im_zoo.networks.ddim import DDIM, ddim_step, signal_levels, timed_unet_ddim
 from im2im_zoo.networks.timed_unet import ChannelNorm, TimedUNet
 from im2im_zoo.packaging.export.weights import FORMATS, write_weights
@@ -159,7 +159,7 @@ def test_an_image_gets_the_same_samples_in_any_batch(ndim: int) -> None:
 @NDIM
 def test_a_tile_at_a_multiple_of_the_period_gives_what_the_whole_gives(ndim: int) -> None:
     network = random_network(ndim, variance=True)
-    [reach] = set(receptive_field(network, 1, Grid((4,) * ndim, (4,) * ndim)) or ())
+    [reach] = set(receptive_field_radius(network, 1, Grid((4,) * ndim, (4,) * ndim)) or ())
     image = torch.randn(1, 1, 4 * reach + 16, *[8] * (ndim - 1))
     start = reach // 4 * 4 - 4
     whole = network(image)[:, :, start + reach : start + 2 * reach]
@@ -189,7 +189,7 @@ def test_a_period_may_differ_by_axis() -> None:
 def test_each_step_reaches_once_as_far_as_the_unet(ndim: int) -> None:
     two = (CONV, CONV)
     unet = (CONV, *two, Layer(2, 2), *two, DOUBLE, *two, CONV)
-    found = receptive_field(random_network(ndim), 1, Grid((4,) * ndim, (4,) * ndim))
+    found = receptive_field_radius(random_network(ndim), 1, Grid((4,) * ndim, (4,) * ndim))
     assert found == (reach_of(2 * unet, 2),) * ndim
 
 

@@ -11,7 +11,7 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
 from im2im_zoo.frameworks.adversarial import patch_gan
-from im2im_zoo.networks import Grid, receptive_field, step_grid
+from im2im_zoo.networks import Grid, receptive_field_radius, step_grid
 from im2im_zoo.networks.patchgan import MultiScalePatchGAN
 from im2im_zoo.networks.resnet_generator import ResnetGenerator, Upsampling
 
@@ -51,7 +51,7 @@ def test_the_generator_reaches_as_far_as_its_layers(blocks: int, upsampling: Ups
     network = generator(blocks=blocks, upsampling=upsampling)
     grid = step_grid(network, 1, 2)
     assert grid.step == (4, 4)
-    assert receptive_field(network, 1, grid) == (radius(blocks, upsampling),) * 2
+    assert receptive_field_radius(network, 1, grid) == (radius(blocks, upsampling),) * 2
 
 
 def test_the_generator_is_tiled_exactly_in_3d() -> None:
@@ -64,7 +64,10 @@ def test_the_generator_is_tiled_exactly_in_3d() -> None:
 
 
 def test_instance_norm_sees_everything() -> None:
-    assert receptive_field(generator(norm="instance", blocks=0), 1, Grid((8, 8), (4, 4)), limit=128) is None
+    assert (
+        receptive_field_radius(generator(norm="instance", blocks=0), 1, Grid((8, 8), (4, 4)), limit=128)
+        is None
+    )
 
 
 def test_the_generator_has_the_layers_and_weights_of_the_paper() -> None:

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from im2im_zoo.networks import Grid, effective_halo, receptive_field, step_grid
+from im2im_zoo.networks import Grid, effective_halo, receptive_field_radius, step_grid
 
 
 def normalised(image: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ def test_weights_that_fall_off_need_less_than_the_receptive_field(
     network = fading()
     grid = step_grid(network, 1, 2)
     halo = effective_halo(network, normalised(nuclei_2d[0]), grid, tolerance=1e-3)
-    assert receptive_field(network, 1, grid) == (20, 20)
+    assert receptive_field_radius(network, 1, grid) == (20, 20)
     assert all(3 <= h <= 10 for h in halo.voxels)
     assert halo.sufficient == (True, True)
 

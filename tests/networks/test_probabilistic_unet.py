@@ -9,7 +9,7 @@ from architectures import fnet, reach_of
 from torch import Tensor, nn
 
 from im2im_zoo.core.errors import ComponentError
-from im2im_zoo.networks import Grid, receptive_field, step_grid
+from im2im_zoo.networks import Grid, receptive_field_radius, step_grid
 from im2im_zoo.networks.probabilistic_unet import ProbabilisticUNet
 from im2im_zoo.packaging.export.weights import FORMATS, write_weights
 from im2im_zoo.recipe.components import Component
@@ -71,8 +71,8 @@ def test_a_class_probability_has_its_mean_and_all_of_them_sum_to_one(ndim: int) 
 @NDIM
 def test_a_local_prior_reaches_no_further_than_the_unet_and_a_global_one_everywhere(ndim: int) -> None:
     grid = Grid((2,) * ndim, (2,) * ndim)
-    assert receptive_field(network_of(ndim), 1, grid) == (reach_of(fnet(1), 2),) * ndim
-    assert receptive_field(network_of(ndim, local=False), 1, grid) is None
+    assert receptive_field_radius(network_of(ndim), 1, grid) == (reach_of(fnet(1), 2),) * ndim
+    assert receptive_field_radius(network_of(ndim, local=False), 1, grid) is None
 
 
 @NDIM

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.networks import Grid, as_call, receptive_field, step_grid
+from im2im_zoo.networks import Grid, as_call, receptive_field_radius, step_grid
 
 
 class Resizing(nn.Module):
@@ -38,7 +38,7 @@ def test_radius_of_n_convolutions_of_three_is_n(n: int) -> None:
     network = convolutions(n)
     grid = step_grid(network, 1, 2)
     assert grid == Grid((1, 1), (1, 1))
-    assert receptive_field(network, 1, grid) == (n, n)
+    assert receptive_field_radius(network, 1, grid) == (n, n)
 
 
 @pytest.mark.parametrize("step", [2, 3, 6])
@@ -49,7 +49,7 @@ def test_step_of_a_strided_network_is_its_stride(step: int) -> None:
     grid = step_grid(network, 2, 2)
     assert grid == Grid((step, step), (step, step))
     # A voxel reaches its own window only: from its first place the window's end is step - 1 voxels away.
-    assert receptive_field(network, 2, grid) == (step - 1, step - 1)
+    assert receptive_field_radius(network, 2, grid) == (step - 1, step - 1)
 
 
 def test_step_is_measured_per_axis() -> None:
@@ -61,7 +61,7 @@ def test_step_is_measured_per_axis() -> None:
     )
     grid = step_grid(network, 1, 3)
     assert grid == Grid((2, 4, 4), (2, 4, 4))
-    assert receptive_field(network, 1, grid) == (2, 4, 4)
+    assert receptive_field_radius(network, 1, grid) == (2, 4, 4)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -74,14 +74,14 @@ def test_basic_unet_has_step_16_though_it_pads_other_sizes_itself(ndim: int) -> 
 def test_radius_of_basic_unet_is_that_of_its_worst_place_in_the_pooling_windows() -> None:
     network = basic_unet(2)
     # 2 (2 + 4 + 8 + 16) + 32 voxels of convolutions, and 15 from one end of a window of 16 to the other.
-    assert receptive_field(network, 1, step_grid(network, 1, 2)) == (107, 107)
+    assert receptive_field_radius(network, 1, step_grid(network, 1, 2)) == (107, 107)
 
 
 def test_instance_norm_reaches_everywhere_and_needs_more_than_one_voxel_at_the_bottom() -> None:
     network = basic_unet(2, norm="instance")
     grid = step_grid(network, 1, 2)
     assert grid == Grid((32, 32), (16, 16))
-    assert receptive_field(network, 1, grid) is None
+    assert receptive_field_radius(network, 1, grid) is None
 
 
 def test_a_network_that_resizes_itself_has_the_step_of_its_pooling() -> None:

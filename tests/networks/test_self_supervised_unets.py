@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from im2im_zoo.core.errors import ComponentError
-from im2im_zoo.networks import Grid, receptive_field
+from im2im_zoo.networks import Grid, receptive_field_radius
 from im2im_zoo.networks.blur_pool_unet import BlurPoolUNet
 from im2im_zoo.networks.self2self_unet import Self2SelfUNet
 
@@ -108,7 +108,7 @@ def test_what_is_predicted_of_a_voxel_that_is_not_seen_does_not_depend_on_its_va
 def test_tiles_that_begin_at_a_multiple_of_the_period_give_what_the_whole_gives() -> None:
     torch.manual_seed(0)
     network = Self2SelfUNet(2, depth=2, features=3, passes=3, period=8).eval()
-    reach = receptive_field(network, 1, Grid((8, 8), (8, 8)))
+    reach = receptive_field_radius(network, 1, Grid((8, 8), (8, 8)))
     assert reach is not None
     start, size = 16, 8 * (2 * reach[1] // 8 + 3)
     image = torch.rand(1, 1, 16, start + size + 40)

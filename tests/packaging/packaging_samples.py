@@ -1,11 +1,14 @@
 """Tiny recipes and networks that the packaging tests share."""
 
 import dataclasses
+from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import nn
 
+from im2im_zoo.packaging.export.sample import Steps
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import build_component
 from im2im_zoo.recipe.load import make_recipe
@@ -69,3 +72,15 @@ def network_of(recipe: Recipe) -> nn.Module:
     torch.manual_seed(0)
     network: nn.Module = build_component(recipe.network, "network")
     return network.eval()
+
+
+def whole_output(network: nn.Module, recipe: Recipe, sample: Pair, **code: Any) -> xr.DataArray:
+    """What a package has to predict for a whole sample: its steps in memory, mirrored at the end up to an even size, and cut."""
+    steps = Steps.of(recipe, **code)
+    image = steps.past_custom(sample.input)
+    prepared = steps.prepare(image).to_numpy()
+    missing = [(0, 0), (0, 0), *((0, n % 2) for n in prepared.shape[2:])]
+    with torch.inference_mode():
+        output = network(torch.from_numpy(np.pad(prepared, missing, mode="reflect"))).numpy()
+    space = tuple(slice(n) for n in prepared.shape[2:])
+    return steps.finish(output[(slice(None), slice(None), *space)], image).isel(batch=0)

@@ -8,11 +8,11 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from packaging_samples import Pair, network_of, tiny_recipe
+from packaging_samples import Pair, network_of, tiny_recipe, whole_output
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import open_package
-from im2im_zoo.packaging import export_package, predict_sample, validate_package
+from im2im_zoo.packaging import export_package, validate_package
 from im2im_zoo.packaging.consumers.torchscript_ops import needed_torch
 from im2im_zoo.packaging.export.architecture import FILE, libraries, write_architecture
 from im2im_zoo.recipe import Recipe
@@ -101,7 +101,7 @@ def test_a_softmax_is_in_the_graph_of_every_format_and_not_in_the_rdf(pair_2d: P
     assert "WithSoftmax(network=monai.networks.nets.UNet(" in text
     assert "monai==" in (exported.folder / "environment.yaml").read_text(encoding="utf-8")
     assert "softmax" in (exported.folder / "recipe.yaml").read_text(encoding="utf-8")
-    assert float(predict_sample(network, recipe, pair_2d).sum("channel").std()) < 1e-5
+    assert float(whole_output(network, recipe, pair_2d).sum("channel").std()) < 1e-5
 
 
 def test_a_network_that_interpolates_is_torchscript_of_old_operations(pair_2d: Pair, tmp_path: Path) -> None:

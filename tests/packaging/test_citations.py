@@ -1,4 +1,4 @@
-"""Packages cite the method, the network and the library, each with the identifier that its own docstring or our table gives."""
+"""Packages cite the framework, the network and the library, each with the identifier of its `cite` or of our table."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 from packaging_samples import tiny_recipe
 
 import im2im_zoo
-from im2im_zoo.packaging.citations import known_works, work_on, works_behind
+from im2im_zoo.networks.ddim import DDIM
+from im2im_zoo.packaging.citations import third_party_works, work_on, works_behind
 from im2im_zoo.packaging.validation.drafts import draft_citations
 from im2im_zoo.recipe.load import load_recipe, recipe_names
 
@@ -33,8 +34,16 @@ def classes(folder: str, endings: tuple[str, ...], base: str) -> list[str]:
 )
 def test_each_framework_and_network_names_its_paper(path: str) -> None:
     work = work_on(path)
-    assert work is not None, f"{path}: name its paper in the docstring or citations.yaml"
-    assert work["doi"].startswith("10.")
+    assert work is not None, f"{path}: set its class attribute `cite`"
+    assert work.doi.startswith("10.")
+    # The docstring names the work too, in the file that has the class.
+    file = ROOT / f"{path.removeprefix('im2im_zoo.').rpartition('.')[0].replace('.', '/')}.py"
+    docstrings = [
+        ast.get_docstring(n) or ""
+        for n in ast.parse(file.read_text("utf-8")).body
+        if isinstance(n, ast.ClassDef)
+    ]
+    assert any(work.doi.removeprefix("10.48550/arXiv.") in text for text in docstrings)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -46,12 +55,17 @@ def test_each_recipe_cites_its_method_and_network(name: str) -> None:
     assert [c.text for c in recipe.package.cite] == [c["text"] for c in cited[: len(recipe.package.cite)]]
 
 
-def test_a_work_of_the_docstring_agrees_with_the_table() -> None:
-    docs = {p: (ROOT / f"{p.removeprefix('im2im_zoo.').replace('.', '/')}.py") for p in known_works()}
-    for path, file in docs.items():
-        if path.startswith("im2im_zoo."):
-            number = known_works()[path]["doi"].removeprefix("10.48550/arXiv.")
-            assert number in file.read_text(encoding="utf-8"), path
+def test_the_table_has_works_of_other_libraries_only() -> None:
+    assert not [path for path in third_party_works() if path.startswith("im2im_zoo")]
+
+
+def test_a_function_is_cited_by_the_class_that_it_returns() -> None:
+    assert work_on("im2im_zoo.networks.ddim.timed_unet_ddim") == DDIM.cite
+
+
+def test_a_class_without_a_work_and_code_of_others_are_not_cited() -> None:
+    assert work_on("im2im_zoo.networks.embedding_maps.EmbeddingMaps") is None
+    assert work_on("my_networks.UNet") is None
 
 
 def test_what_the_person_cites_comes_first_and_once() -> None:

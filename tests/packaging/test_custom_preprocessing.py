@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from custom_samples import CENTRE, MACENKO, TO_ONE, recipe_behind, tissue
-from packaging_samples import Pair, network_of
+from packaging_samples import Pair, network_of, whole_output
 
 from im2im_zoo.core.errors import Im2ImError, ProcessingError
 from im2im_zoo.package import open_package
 from im2im_zoo.package.reference import Reference
-from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
+from im2im_zoo.packaging import Exported, export_package, validate_package
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import make_recipe
@@ -84,7 +84,7 @@ def test_the_runtime_gives_what_the_trained_network_gives_for_a_raw_image(
     folder: Path = request.getfixturevalue(which)
     recipe = recipe_behind(CENTRE) if which == "centre" else recipe_behind(MACENKO, TO_ONE, ndim=2)
     sample = pair_3d if which == "centre" else tissue(100, 100)
-    expected = predict_sample(network_of(recipe), recipe, sample)
+    expected = whole_output(network_of(recipe), recipe, sample)
     package = open_package(folder)
     whole = predict_array(package, sample.input, weights="onnx", whole=True)
     np.testing.assert_allclose(whole, expected, atol=1e-4)
@@ -179,7 +179,7 @@ def test_code_of_others_is_exported_and_run_with_consent_only(pair_3d: Pair, tmp
     with pytest.raises(ProcessingError, match="allow_code=True"):
         predict_array(package, pair_3d.input)
     result = predict_array(package, pair_3d.input, whole=True, allow_code=True)
-    expected = predict_sample(network_of(recipe), recipe, pair_3d, root=tmp_path, allow_code=True)
+    expected = whole_output(network_of(recipe), recipe, pair_3d, root=tmp_path, allow_code=True)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-3)
 
 
@@ -206,5 +206,5 @@ def test_a_reference_is_the_processed_image_in_the_export_and_in_the_runtime(
     np.testing.assert_allclose(
         [float(result.mean()), float(result.std())], [reference.mean(), reference.std()], rtol=1e-3, atol=1e-4
     )
-    made = predict_sample(network_of(recipe), recipe, pair_3d)
+    made = whole_output(network_of(recipe), recipe, pair_3d)
     np.testing.assert_allclose(result, made.transpose(*result.dims), atol=1e-3)

@@ -19,7 +19,7 @@ from torch import nn
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import open_package
-from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
+from im2im_zoo.packaging import Exported, export_package, validate_package
 
 CASES = [(2, "semantic"), (2, "regression"), (3, "semantic"), (3, "regression")]
 Packaged = Callable[[int, str], Exported]
@@ -293,17 +293,3 @@ def test_export_shows_no_warning_of_torch_and_keeps_the_network_as_it_was(
         export_package(network, recipe, [pair_2d], tmp_path / "p", figures={})
     assert network.training
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
-
-
-@pytest.mark.parametrize("size", [(37, 50), (1, 3)])
-def test_predict_sample_takes_any_size_and_uses_the_statistics_of_the_whole(
-    pair_2d: Pair, size: tuple[int, int]
-) -> None:
-    recipe = tiny_recipe(2, "regression")
-    part = pair_2d.input[:, : size[0], : size[1]]
-    result = predict_sample(network_of(recipe), recipe, Pair("part", part, part))
-    assert result.dims == ("channel", "y", "x")
-    assert result.shape == (1, *size)
-    assert result.attrs["pixel_size_um"] == {"y": 0.2, "x": 0.2}
-    brighter = predict_sample(network_of(recipe), recipe, Pair("part", part * 3, part))
-    np.testing.assert_allclose(brighter, result, atol=1e-4)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks import Grid, step_grid
 from im2im_zoo.package import open_package
-from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
-from im2im_zoo.packaging.export.sample import Steps, run_on_grid
+from im2im_zoo.packaging import Exported, export_package, validate_package
+from im2im_zoo.packaging.export.sample import Steps
 from im2im_zoo.recipe import Network, Recipe
 from im2im_zoo.recipe.components import Component
 from im2im_zoo.runtime import predict_array
@@ -69,22 +69,6 @@ def test_that_larger_images_are_blended_is_said_where_people_look(exported: Expo
     assert plan.blend
 
 
-def test_the_runtime_and_the_figures_of_an_export_see_the_same_image(
-    exported: Exported, recipe: Recipe, pair_2d: Pair
-) -> None:
-    network = network_of(recipe)
-    whole = of_several_tiles(pair_2d)
-    one = Pair("one tile", *(a.isel(y=slice(SIZE), x=slice(SIZE)) for a in (whole.input, whole.target)))
-    with open_package(exported.folder) as package:
-        one_tile = predict_array(package, one.input, whole=True)
-        tiled = predict_array(package, whole.input, blend=True)
-    np.testing.assert_allclose(one_tile, predict_sample(network, recipe, one), atol=1e-4)
-    measured = predict_sample(network, recipe, whole)
-    assert tiled.shape == measured.shape == whole.input.shape
-    # Tiles are weighted otherwise, so the two are not the same; but both are the network's.
-    assert np.corrcoef(tiled.to_numpy().ravel(), measured.to_numpy().ravel())[0, 1] > 0.6
-
-
 class Local(nn.Module):
     """A convolution that takes 16 x 16 alone."""
 
@@ -105,18 +89,6 @@ def test_a_network_of_one_size_is_measured_at_the_patch_of_its_training() -> Non
     assert grid.ceil((40, 3)) == grid.floor((40, 3)) == (16, 16)
     with pytest.raises(PackageError, match="no regular sizes"):
         step_grid(Local().eval(), 1, 2, patch=(32, 32))
-
-
-def test_blended_tiles_give_each_voxel_what_the_network_gives_where_it_sees_enough() -> None:
-    image = np.random.default_rng(0).normal(size=(1, 1, 41, 16)).astype(np.float32)
-
-    def plus_one(tile: np.ndarray) -> np.ndarray:
-        assert tile.shape == (1, 1, 16, 16)
-        return tile + 1
-
-    result = run_on_grid(plus_one, image, Grid((16, 16), (0, 0)))
-    np.testing.assert_allclose(result, image + 1, rtol=1e-6)
-    assert result.dtype == np.float32
 
 
 def test_a_network_of_one_local_size_is_packaged_with_the_halo_that_it_needs(

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from packaging_samples import Pair, network_of, tiny_recipe
+from packaging_samples import Pair, network_of, tiny_recipe, whole_output
 from PIL import Image
 
 from im2im_zoo.core.errors import ComponentError, PackageError, RecipeError
 from im2im_zoo.instances.methods import components
-from im2im_zoo.networks import Grid
 from im2im_zoo.package import open_package
-from im2im_zoo.packaging import Exported, export_package, predict_sample, validate_package
+from im2im_zoo.packaging import Exported, export_package, validate_package
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import dump_recipe, make_recipe
 from im2im_zoo.runtime import predict_array, predict_arrays
@@ -77,7 +76,7 @@ def test_the_package_is_sound_without_consent_and_holds_what_it_needs(grouped: P
 
 def test_the_output_of_the_rdf_is_the_maps(grouped: Path, pair_2d: Pair) -> None:
     recipe = grouping_recipe()
-    maps = predict_sample(network_of(recipe), recipe, pair_2d, grid=Grid((2, 2), (2, 2)))
+    maps = whole_output(network_of(recipe), recipe, pair_2d)
     results = predict_arrays(open_package(grouped), pair_2d.input, whole=True)
     np.testing.assert_allclose(results["result"], maps, atol=1e-5)
     assert np.load(grouped / "test_output.npy").dtype == np.float32

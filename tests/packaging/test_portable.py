@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 import yaml
 from custom_samples import CENTRE, MACENKO, TO_ONE, recipe_behind, tissue
-from packaging_samples import Pair, network_of
+from packaging_samples import Pair, network_of, whole_output
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.packaging import (
@@ -21,7 +21,6 @@ from im2im_zoo.packaging import (
     PortableLoss,
     export_package,
     make_portable,
-    predict_sample,
     validate_package,
 )
 from im2im_zoo.processing.custom.macenko import macenko
@@ -41,8 +40,8 @@ def portable(recipe: Recipe, *samples: Pair) -> Portable:
 
 def difference(recipe: Recipe, made: Portable, sample: Pair) -> float:
     """The largest difference between the two models' predictions, as a fraction of the range."""
-    expected = predict_sample(network_of(recipe), recipe, sample)
-    result = predict_sample(made.network, made.recipe, sample)
+    expected = whole_output(network_of(recipe), recipe, sample)
+    result = whole_output(made.network, made.recipe, sample)
     return float(abs(result - expected).max() / np.ptp(expected.to_numpy()))
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 import im2im_zoo.processing.custom as folder
 from im2im_zoo.core.errors import ProcessingError
+from im2im_zoo.core.released_files import trusted_callables
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
-from im2im_zoo.processing.custom_code import our_operations
 
 OURS = sorted(path for path in Path(str(folder.__file__)).parent.glob("*.py") if path.stem != "__init__")
 CENTRE = next(path for path in OURS if path.stem == "centre_normalisation")
@@ -76,4 +76,4 @@ def test_a_file_that_is_shipped_needs_numpy_alone_and_has_an_operation_of_its_na
     modules += [alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names]
     assert {module.split(".")[0] for module in modules} == {"numpy"}
     assert path.stem in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
-    assert path.stem in our_operations().values()
+    assert path.stem in trusted_callables("operation").values()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from packages_for_tests import Doubling, build_package, small_unet
 from torch import nn
 
-from im2im_zoo.networks import Agreement, NetworkAxis, Port
+from im2im_zoo.networks import Agreement, NetworkAxis, TensorAxis
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.measure.overlap import Overlap, Sample, declared_halo, measure_overlap
 
@@ -39,7 +39,7 @@ class ModuleEngine:
 
 def axes_of(minimum: int = 36, step: int = 4, *, fixed: bool = False, scale: int = 1) -> list[NetworkAxis]:
     """y and x of (batch, channel, y, x), with an output that is `scale` times as large."""
-    places = [((Port(d),), (Port(d, Fraction(scale)),)) for d in (2, 3)]
+    places = [((TensorAxis(d),), (TensorAxis(d, Fraction(scale)),)) for d in (2, 3)]
     return [NetworkAxis(a, minimum, step, fixed, *p) for a, p in zip("yx", places, strict=True)]
 
 
@@ -251,7 +251,9 @@ def test_an_optional_input_without_an_image_is_left_out(unet: Package, tmp_path:
     package = dataclasses.replace(unet, description=description)
     image = np.random.default_rng(0).standard_normal((1, 1, 64, 64), dtype=np.float32)
     # The mask's axes are not known, as of an input for which there is no image; its size would not fit the tiles.
-    axes = [NetworkAxis(a, 8, 1, False, (Port(d), None), (Port(d),)) for d, a in ((2, "y"), (3, "x"))]
+    axes = [
+        NetworkAxis(a, 8, 1, False, (TensorAxis(d), None), (TensorAxis(d),)) for d, a in ((2, "y"), (3, "x"))
+    ]
     both = Sample([image, image], [Agreement(0, 1e-6)])
     overlap = measure_overlap(package, ModuleEngine(WithMask()), axes, sample=both, cache=tmp_path)
     assert overlap.reach == {"y": 2, "x": 2}

@@ -11,11 +11,11 @@ import tifffile
 import torch
 import yaml
 
-from im2im_zoo.cli.export import export_run
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.run import TrainingRun, open_run
 from im2im_zoo.training.train import train
+from im2im_zoo.workflows.export_run import export_run
 
 Tiny = Callable[..., Recipe]
 SQUARES = {"callable": "torch.nn.MSELoss", "kwargs": {"reduction": "none"}}

@@ -174,12 +174,12 @@ def test_a_folder_of_something_else_is_left_alone(tiny: Tiny, tmp_path: Path) ->
                 "framework__kwargs": {},
             },
             RecipeError,
-            r"data\.cost: CycleGAN ignores",
+            r"data\.cost: CycleGAN ignores weight maps; .*, or use Diffusion, FCN, Pix2Pix or Probabilistic$",
         ),
         (
             {"data__pairing": "unpaired"},
             RecipeError,
-            r"unpaired: FCN needs paired images",
+            r"unpaired: FCN needs pairs .*, or use CycleGAN$",
         ),
         ({"monitor": "val_dise"}, TrainingError, r"monitor: 'val_dise' is not among.*val_dice"),
         (

@@ -22,7 +22,7 @@ from im2im_zoo.images.region_file import RegionFile
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.blocks import walk
 from im2im_zoo.processing.custom_code import code_sha256
-from im2im_zoo.processing.requirements import requirements
+from im2im_zoo.processing.operations import requirements
 from im2im_zoo.recipe import Recipe
 
 # Bump when the same image, axes and operations give other values.

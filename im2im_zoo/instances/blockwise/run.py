@@ -1,6 +1,6 @@
 """Group one sample block by block: which method, its steps in turn, and the labels in the end. Knows no method itself.
 
-The labels are those of the whole image for the methods in `_EXACT`, whose files are byte for byte ours; for any other see
+The labels are those of the whole image for the methods in `_EXACT`, for files of any version (`core.released_files`); for any other see
 `overlap`. What is left to do after a kill is what is not told of as done; all else is there.
 """
 
@@ -17,7 +17,7 @@ from im2im_zoo.instances.label_image import LabelImage
 
 Steps = Callable[[Sample], Iterator[Step]]
 
-# By the name of our file, and how often each block is looked at, about.
+# By the `implementation` of `core.released_files`, and how often each block is looked at, about.
 _EXACT: dict[str, tuple[Steps, int]] = {
     "components": (components.steps, 2),
     "embedseg": (greedy.steps, 4),
@@ -28,7 +28,7 @@ LABELS = "labels"
 
 
 def is_exact(method: str | None) -> bool:
-    """Whether a method, by the name of our file, gives the labels of the whole image whatever the blocks."""
+    """Whether a method, by its name in `core.released_files`, gives the labels of the whole image whatever the blocks."""
     return method in _EXACT
 
 

@@ -21,6 +21,7 @@ from im2im_zoo.recipe.components import Component, is_component, parse_component
 
 FILE = "architecture.py"
 _OURS = "im2im_zoo"
+_CITATION = f"{_OURS}.core.citation"
 _ERROR = '''class ComponentError(ValueError):
     """Arguments of a network that do not go together."""
 '''
@@ -125,6 +126,9 @@ class _Bundle:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 dropped.update(range(node.lineno - 1, node.end_lineno or node.lineno))
                 self._import(node, module)
+            if isinstance(node, ast.ClassDef):
+                cited = (n for n in node.body if "cite" in _defined(n))
+                dropped.update(i for n in cited for i in range(n.lineno - 1, (n.end_lineno or n.lineno) + 1))
             for name in _defined(node):
                 if self.names.setdefault(name, module) != module:
                     raise PackageError(f"{module} and {self.names[name]} both have a {name}: rename one")
@@ -135,7 +139,9 @@ class _Bundle:
 
     def _import(self, node: ast.Import | ast.ImportFrom, module: str) -> None:
         source = getattr(node, "module", None) or ""
-        if source == f"{_OURS}.errors":
+        if source == _CITATION:
+            return  # `cite` is for the RDF, and left out of the file
+        if source == f"{_OURS}.core.errors":
             if {alias.name for alias in node.names} != {"ComponentError"}:
                 raise PackageError(f"{module} imports other errors of im2im_zoo than ComponentError")
             self.modules.setdefault(source, _ERROR.strip())

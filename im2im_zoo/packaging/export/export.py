@@ -1,14 +1,15 @@
-"""From a trained network and its recipe to a bioimage.io package: measure, write, check, and only then appear.
+"""From a trained network and its recipe to a bioimage.io package: write, measure, check, and only then appear.
 
-Everything is written into a folder beside the output, which takes its name when the whole package is sound.
+Everything is written into a folder beside the output, which takes its name when the whole package is sound. Its metrics are
+those of that folder: it is a package, without metrics yet, when `measure` is called with it.
 """
 
 import copy
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from im2im_zoo.packaging.export.geometry import exact_scale, network_grid
 from im2im_zoo.packaging.export.image_facts import channel_names_of, common_dtype, pixel_size_of, result_dtype
 from im2im_zoo.packaging.export.in_graph import InGraph, softmax_in_graph
 from im2im_zoo.packaging.export.output_folder import check_free, give_name, write_zip
-from im2im_zoo.packaging.export.rdf.content import Content, Measured
+from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics
 from im2im_zoo.packaging.export.rdf.description import describe
 from im2im_zoo.packaging.export.rdf.operations import postprocessing_of, preprocessing_of
 from im2im_zoo.packaging.export.readme import write_readme
@@ -31,11 +32,13 @@ from im2im_zoo.packaging.export.sample import Sample, Steps, past_custom
 from im2im_zoo.packaging.export.steps import (
     Work,
     copy_own_files,
+    crop_to_show,
     declared_tolerance,
     measured_crop,
     output_channel_names,
     target_channels,
-    write_pictures,
+    write_comparison_picture,
+    write_cover_picture,
 )
 from im2im_zoo.packaging.export.tensors import Crop, write_sample_tensor, write_test_tensor
 from im2im_zoo.packaging.export.weights import FORMATS, OPSET, Weights, write_weights
@@ -48,18 +51,24 @@ from im2im_zoo.recipe.load import dump_recipe
 if TYPE_CHECKING:
     from torch import nn
 
+Measure = Callable[[Path], Metrics]
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A package that was written: its folder, its zip if there is one, and what a person should see to.
+    """A package that was written.
 
-    `warnings` are lines: metadata that only a person knows, weight formats that were left out and why, and a halo
-    that is less than the network needs.
+    Attributes:
+        folder, zip_path: of the package; the zip if there is one.
+        warnings: lines: metadata that only a person knows, weight formats that were left out and why, and a halo that is less
+            than the network needs.
+        metrics: those that the README and the RDF state, unrounded.
     """
 
     folder: Path
     zip_path: Path | None
     warnings: tuple[str, ...]
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -71,8 +80,9 @@ def export_package(
     samples: Sequence[Sample],
     output: Path,
     *,
-    figures: Mapping[str, float],
+    figures: Mapping[str, float] | None = None,
     baselines: Mapping[str, float] | None = None,
+    measure: Measure | None = None,
     weights: Sequence[str] = FORMATS,
     architecture: Component | None = None,
     provenance: Mapping[str, object] | None = None,
@@ -95,8 +105,10 @@ def export_package(
         recipe: what it was trained with; or, for a portable one, what it is run with.
         samples: held-out images; the first makes the test tensors and the cover.
         output: the folder to make.
-        figures: measured values by name, for the README and the RDF.
+        figures: metrics by name, for the README and the RDF.
         baselines: what is reached without the model, by the same names.
+        measure: returns the metrics of the package in a folder, which are stated instead of `figures`, `baselines` and `portable`.
+            The folder is the package as it will be, but for its metrics.
         weights: formats to write; one that cannot be written truthfully is left out, and the README says why.
         architecture: what the network was built from (default: the recipe's network).
         provenance: run, data hash, versions, ...; kept in the RDF. `timestamp` (ISO 8601) is the package's.
@@ -112,6 +124,7 @@ def export_package(
     Raises:
         PackageError: something is in the way, no samples, the network cannot be packaged, or the result is not
             sound. Nothing is left at `output` or `zip_path` then.
+        Im2ImError: what `measure` raises.
     """
     check_free(output, zip_path, overwrite)
     if not samples:
@@ -136,11 +149,11 @@ def export_package(
             made.architecture,
             trusted,
             trained_with,
-            portable,
             grid,
             opset,
         )
-        rdf = _write(work, _Said(figures, baselines or {}, provenance or {}))
+        stated = Metrics(figures or {}, baselines or {}, portable)
+        rdf, metrics = _write(work, provenance or {}, stated, measure)
         _check_sound(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
         if zip_path is not None:
             write_zip(folder, zip_path, overwrite=overwrite)
@@ -151,11 +164,13 @@ def export_package(
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Exported(output, zip_path, _warnings(recipe, rdf))
+    return Exported(output, zip_path, _warnings(recipe, rdf), metrics)
 
 
-def _write(work: Work, said: "_Said") -> dict[str, Any]:
-    """Write all files of the package into its folder, the RDF last, and return the content of the RDF."""
+def _write(
+    work: Work, provenance: Mapping[str, object], stated: Metrics, measure: Measure | None
+) -> tuple[dict[str, Any], Metrics]:
+    """Write all files of the package into its folder, the RDF last, and return the content of the RDF and its metrics."""
     recipe, folder = work.recipe, work.folder
     copy_own_files(work)
     raw_dtype = common_dtype([s.input.dtype for s in work.samples])
@@ -183,25 +198,35 @@ def _write(work: Work, said: "_Said") -> dict[str, Any]:
         parameters=sum(p.numel() for p in work.network.parameters()),
         tolerance=declared_tolerance(work, weights, test.prepared, crop.input, test.output),
     )
-    write_pictures(work, geometry.grid, first, has_target=bool(said.figures))
+    shown = crop_to_show(work, geometry.grid, first)
+    write_cover_picture(work, shown)
     _write_text(folder / "recipe.yaml", dump_recipe(_without_folders(work.trained_with or recipe)))
     if "pytorch_state_dict" in weights.files:
         needed = libraries(weights.architecture or {}, folder)
         _write_text(folder / "environment.yaml", conda_environment(needed))
-    return _write_description(work, said, measured, weights)
+    metrics = stated
+    if measure is not None:
+        _write_description(work, _Stated(Metrics(), provenance), measured, weights)
+        metrics = measure(folder)
+    if metrics.values:
+        write_comparison_picture(work, shown)
+    return _write_description(work, _Stated(metrics, provenance), measured, weights), metrics
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What the package is told of how it came to be: measured values by name, those without it, and of its run."""
+class _Stated:
+    """What the README and the RDF state beside what they describe: metrics, and what is known of the training."""
 
-    figures: Mapping[str, float]
-    baselines: Mapping[str, float]
+    metrics: Metrics
     provenance: Mapping[str, object]
 
     def plain(self) -> dict[str, Any]:
         """As arguments."""
-        return {"figures": self.figures, "baselines": self.baselines, "provenance": self.provenance}
+        return {
+            "figures": self.metrics.values,
+            "baselines": self.metrics.baselines,
+            "provenance": self.provenance,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +269,12 @@ def _write_weights(work: Work, grid: Grid, channels: int) -> Weights:
     )
 
 
-def _write_description(work: Work, said: _Said, measured: Measured, weights: Weights) -> dict[str, Any]:
+def _write_description(work: Work, stated: _Stated, measured: Measured, weights: Weights) -> dict[str, Any]:
     """Write the README and the RDF, which has the hashes of all other files."""
     recipe, folder = work.recipe, work.folder
-    rdf = describe(recipe, measured, weights, _content(folder), portable=work.portable, **said.plain())
-    _write_text(folder / "README.md", write_readme(recipe, rdf, samples=len(work.samples), **said.plain()))
+    portable = stated.metrics.portable
+    rdf = describe(recipe, measured, weights, _content(folder), portable=portable, **stated.plain())
+    _write_text(folder / "README.md", write_readme(recipe, rdf, samples=len(work.samples), **stated.plain()))
     _write_text(folder / "rdf.yaml", yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110))
     return rdf
 

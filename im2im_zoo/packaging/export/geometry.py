@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from im2im_zoo.networks import Call, Grid, Halo, as_call, effective_halo, receptive_field, step_grid
+from im2im_zoo.networks import Call, Grid, Halo, as_call, effective_halo, receptive_field_radius, step_grid
 from im2im_zoo.packaging.export.sample import Sample, Steps
 from im2im_zoo.packaging.export.weights import FORMATS
 from im2im_zoo.recipe import Recipe
@@ -80,7 +80,7 @@ def look_at(
         samples: raw images.
     """
     ndim = len(steps.axes) - 2
-    reach = receptive_field(network, samples[0].input.sizes["channel"], grid)
+    reach = receptive_field_radius(network, samples[0].input.sizes["channel"], grid)
     halos = []
     for sample in samples[: _SAMPLES[ndim]]:
         part = centre(sample.input, steps.axes[2:], _PART[ndim])

@@ -23,7 +23,7 @@ from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.processing.custom.macenko import macenko
 from im2im_zoo.processing.custom_code import our_operation
-from im2im_zoo.processing.requirements import requirements
+from im2im_zoo.processing.operations import requirements
 from im2im_zoo.recipe import Recipe
 
 if TYPE_CHECKING:

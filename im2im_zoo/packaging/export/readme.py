@@ -173,8 +173,9 @@ def _validation(
         ]
         lines.append("\n".join([head.rstrip(), rule, *rows]))
         lines.append(
-            f"Measured on held-out images (number: {images}) that were not trained on: the whole image through preprocessing, "
-            f"{steps}, compared with its target; the mean over images."
+            f"Measured on held-out images (number: {images}) that were not trained on: each predicted by this package as "
+            f"`im2im-zoo predict` does by default, through preprocessing, {steps}, and compared with its target; the mean over "
+            "images."
         )
         if any(a["source"] == COMPARISON for a in rdf["attachments"]):
             lines.append(

@@ -1,19 +1,17 @@
-"""One image through preprocessing, network and postprocessing, whole and in memory: test tensors, covers, figures.
+"""What happens to an image before and behind a network, in memory: for test tensors, covers and the halo. It predicts nothing.
 
-Large images are the runtime's; this is for what a package is made of and checked with. Statistics are those of the
-whole image that is given.
+Images are predicted, and packages measured, by the runtime; this is for what a package is made of. Statistics are those of
+the whole image that is given.
 
 Custom operations in front of the network come first of all (`past_custom`); everything else is given the images that
 they make, as everything in a package is.
 """
 
-import functools
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -21,13 +19,9 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError, ProcessingError
 from im2im_zoo.images.lazy import lazy_image
-from im2im_zoo.networks import Call, Grid, as_call, step_grid
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.before_rdf import split_custom
 from im2im_zoo.recipe import Recipe
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class Sample(Protocol):
@@ -153,78 +147,6 @@ class _PastCustom:
                 f"{dict(self.image.sizes)}: there they must keep the number of channels"
             )
         return made.to_numpy()
-
-
-def predict_sample(
-    network: "Call | nn.Module",
-    recipe: Recipe,
-    sample: Sample,
-    *,
-    grid: Grid | None = None,
-    root: Path | None = None,
-    allow_code: bool = False,
-) -> xr.DataArray:
-    """What the model makes of a sample: preprocessing of the whole image, network, postprocessing.
-
-    An image whose size is not on the network's grid is extended by its mirror image at the end, and the output is cut.
-
-    Args:
-        network: a torch module in evaluation mode, or a function of arrays.
-        recipe: its input, output and their processing.
-        sample: its raw input image.
-        grid: of `networks.step_grid`; measured if it is not given.
-        root: the folder of the files of custom operations.
-        allow_code: consent to run them.
-    Returns:
-        The result with the axes of the recipe, without batch, and the pixel sizes of the input.
-    """
-    steps = Steps.of(recipe, root=root, allow_code=allow_code)
-    image = steps.past_custom(sample.input)
-    if grid is None:
-        channels, ndim = image.sizes["channel"], len(recipe.space)
-        grid = step_grid(network, channels, ndim, patch=recipe.data.patch)
-    result = steps.finish(run_on_grid(as_call(network), steps.prepare(image).to_numpy(), grid), image)
-    result = result.isel(batch=0)
-    result.attrs.update({k: v for k, v in image.attrs.items() if k in ("pixel_size_um", "time_step_s")})
-    return result
-
-
-def run_on_grid(call: Call, array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """The output for an array (batch, channel, *space) of any size: mirrored at its end up to the grid, then cut.
-
-    Of a network of one size, a larger array goes through in tiles that are blended.
-    """
-    space = array.shape[2:]
-    wanted = grid.ceil(space)
-    # As the runtime pads, so that figures measured here are those of its predictions.
-    missing = [(0, max(0, w - n)) for w, n in zip(wanted, space, strict=True)]
-    padded = np.pad(array, [(0, 0), (0, 0), *missing], mode="reflect")
-    run = call if padded.shape[2:] == wanted else _in_tiles(call, wanted)
-    output: NDArray[Any] = run(np.ascontiguousarray(padded))
-    return output[(slice(None), slice(None), *(slice(n) for n in space))]
-
-
-def _in_tiles(call: Call, sizes: Sequence[int]) -> Call:
-    """A network of one size on larger arrays: tiles half a tile apart, averaged where they overlap, their middles the most."""
-    windows = [np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)) / n for n in sizes]
-    weight = functools.reduce(np.multiply.outer, windows)
-
-    def run(array: NDArray[Any]) -> NDArray[Any]:
-        space = array.shape[2:]
-        corners = [
-            sorted({*range(0, n - s, max(1, s // 2)), n - s}) for n, s in zip(space, sizes, strict=True)
-        ]
-        total, weights = np.zeros(1), np.zeros(space)
-        for corner in itertools.product(*corners):
-            part: tuple[Any, ...] = (..., *(slice(c, c + s) for c, s in zip(corner, sizes, strict=True)))
-            result = call(np.ascontiguousarray(array[part]))
-            if not weights.any():
-                total = np.zeros((*result.shape[:2], *space))
-            total[part] += weight * result
-            weights[part] += weight
-        return (total / weights).astype(result.dtype)
-
-    return run
 
 
 def _tensor(image: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:

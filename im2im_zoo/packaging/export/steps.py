@@ -1,12 +1,13 @@
 """Single steps of an export, each on what all of them need: own files, names of channels, pictures, the tolerance. `export` has their order."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError, ProcessingError
@@ -19,7 +20,7 @@ from im2im_zoo.packaging.export.geometry import Geometry, centre, declare, look_
 from im2im_zoo.packaging.export.image_facts import channel_names_of
 from im2im_zoo.packaging.export.rdf.content import COMPARISON
 from im2im_zoo.packaging.export.rdf.operations import file_name
-from im2im_zoo.packaging.export.sample import Sample, Steps, run_on_grid
+from im2im_zoo.packaging.export.sample import Sample, Steps
 from im2im_zoo.packaging.export.tensors import Crop, choose_crop
 from im2im_zoo.packaging.export.weights import OPSET, Weights, architecture_of
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_file, grouping_name, labels_of
@@ -48,7 +49,6 @@ class Work:
     architecture: Component
     packages: Sequence[str] = ()
     trained_with: Recipe | None = None
-    portable: Mapping[str, object] | None = None
     grid: Grid | None = None
     opset: int = OPSET
 
@@ -119,19 +119,51 @@ def declared_tolerance(
     }
 
 
-def write_pictures(work: Work, grid: Grid, channels: int, *, has_target: bool) -> None:
-    """Write the cover, and a comparison with the target if there is one, of the first `channels` of the output."""
-    sample = work.samples[0]
-    part = centre(sample.input, work.recipe.space, _COVER_PART[len(work.recipe.space)])
-    raw = run_on_grid(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
+def write_cover_picture(work: Work, shown: "Shown") -> None:
+    """Write the cover."""
+    write_cover(work.folder / "cover.png", shown.input, shown.output, work.recipe.output.task)
+
+
+def write_comparison_picture(work: Work, shown: "Shown") -> None:
+    """Write what the cover shows beside its target."""
+    task = work.recipe.output.task
+    write_comparison(work.folder / COMPARISON, shown.input, shown.output, shown.target, task)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A crop of a sample, without batch, and the network's output for it."""
+
+    input: xr.DataArray
+    output: xr.DataArray
+    target: xr.DataArray
+
+
+def crop_to_show(work: Work, grid: Grid, channels: int) -> Shown:
+    """Return the middle of the first sample, and the first `channels` of the output for it.
+
+    The network runs on the crop at once: one that takes a single size is shown with a crop of that size.
+    """
+    sample, space = work.samples[0], work.recipe.space
+    limits = [
+        most if step else min(most, size)
+        for most, size, step in zip(_COVER_PART[len(space)], grid.min, grid.step, strict=True)
+    ]
+    part = centre(sample.input, space, limits)
+    raw = _output_of_crop(work.call, work.steps.prepare(sample.input, part).to_numpy(), grid)
     image = sample.input.isel(part)
     result = work.steps.finish(raw, image).isel(batch=0, channel=slice(channels))
     if work.grouping is not None:
         result = labels_of(work.grouping.load(work.folder, allow_code=True), result).expand_dims("channel")
-    write_cover(work.folder / "cover.png", image, result, work.recipe.output.task)
-    if has_target:
-        target = sample.target.isel(part)
-        write_comparison(work.folder / COMPARISON, image, result, target, work.recipe.output.task)
+    return Shown(image, result, sample.target.isel(part))
+
+
+def _output_of_crop(call: Call, array: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """The network's output for a crop (batch, channel, *space) that is no larger than it takes, extended by its mirror image."""
+    space = array.shape[2:]
+    missing = [(0, w - n) for w, n in zip(grid.ceil(space), space, strict=True)]
+    output = call(np.ascontiguousarray(np.pad(array, [(0, 0), (0, 0), *missing], mode="reflect")))
+    return output[(slice(None), slice(None), *(slice(n) for n in space))]
 
 
 def copy_own_files(work: Work) -> None:

@@ -83,9 +83,9 @@ def draft_citations(recipe: Recipe) -> list[dict[str, str]]:
     cited = [c.model_dump(mode="json", exclude_none=True) for c in recipe.package.cite]
     known = {str(c.get("doi", "")).lower() for c in cited}
     for work in works_behind(recipe):
-        if work["doi"].lower() not in known:
-            known.add(work["doi"].lower())
-            cited.append(dict(work))
+        if work.doi.lower() not in known:
+            known.add(work.doi.lower())
+            cited.append({"text": work.text, "doi": work.doi})
     return cited
 
 

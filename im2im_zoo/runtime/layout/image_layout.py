@@ -11,14 +11,14 @@ Each axis has one role:
              each of which is a sample of its own (its statistics are its own)
 
 Sizes are counted in voxels of the reference: the input tensor whose size along the axis is not given by another one's.
-How an axis appears in each tensor (its place, scale and offset) is a `Port`.
+How an axis appears in each tensor (its place, scale and offset) is a `TensorAxis`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from im2im_zoo.networks.ports import NetworkAxis
+from im2im_zoo.networks.tensor_axis import NetworkAxis
 from im2im_zoo.runtime.layout.tiling import Grid
 
 PadMode = Literal["reflect", "symmetric", "edge", "constant"]

@@ -1,4 +1,4 @@
-"""What an RDF says of the sizes of its tensors, made into one grid and one `Port` a tensor for each axis. No images here.
+"""What an RDF says of the sizes of its tensors, made into one grid and one `TensorAxis` a tensor for each axis. No images here.
 
 bioimage.io spec 0.5: an axis has a fixed size, a parameterized one (`min + n * step`), one that follows another axis
 (`reference.size * reference.scale / scale + offset`), or one that is known only after the network has run.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from im2im_zoo.core.errors import PlanError
-from im2im_zoo.networks.ports import NetworkAxis, Port
+from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
 from im2im_zoo.runtime.layout.tiling import Grid
 
 if TYPE_CHECKING:
@@ -186,15 +186,17 @@ def _own_grid(axis: Any) -> Grid:
     return Grid(int(axis.size.min), int(axis.size.step))
 
 
-def _input_port(package: "Package", name: str, tensor: Tensor, root: Tensor, tensors: Tensors) -> Port:
+def _input_port(package: "Package", name: str, tensor: Tensor, root: Tensor, tensors: Tensors) -> TensorAxis:
     axis, dim = tensor.axis(name), tensor.axes.index(name)
     if tensor is root:
-        return Port(dim)
+        return TensorAxis(dim)
     if not hasattr(axis.size, "axis_id"):
         sizes = axis.size, root.axis(name).size
         if isinstance(sizes[0], int) and isinstance(sizes[1], int):
-            return Port(dim, Fraction(sizes[0], sizes[1]))
-        return Port(dim, _ratio(package, f"the input {tensor.id}'s size along {name}", root.axis(name), axis))
+            return TensorAxis(dim, Fraction(sizes[0], sizes[1]))
+        return TensorAxis(
+            dim, _ratio(package, f"the input {tensor.id}'s size along {name}", root.axis(name), axis)
+        )
     found = tensors.find(axis.size.tensor_id)
     if found is not root or found.name_of(axis.size.axis_id) != name:
         raise PlanError(
@@ -202,12 +204,17 @@ def _input_port(package: "Package", name: str, tensor: Tensor, root: Tensor, ten
             f"inputs follow the {name} axis of one input can be run"
         )
     where = f"the input {tensor.id}'s size along {name}"
-    return Port(dim, _ratio(package, where, root.axis(name), axis), int(axis.size.offset))
+    return TensorAxis(dim, _ratio(package, where, root.axis(name), axis), int(axis.size.offset))
 
 
 def _output_port(
-    package: "Package", name: str, tensor: Tensor, ports: Mapping[str, Port], tensors: Tensors, grid: Grid
-) -> Port | None:
+    package: "Package",
+    name: str,
+    tensor: Tensor,
+    ports: Mapping[str, TensorAxis],
+    tensors: Tensors,
+    grid: Grid,
+) -> TensorAxis | None:
     """How an output has the axis; None if it has not, or its size does not follow the input's."""
     if name not in tensor.axes:
         return None
@@ -218,7 +225,7 @@ def _output_port(
             ratio.numerator,
             ratio.denominator,
         )
-        return Port(dim, ratio) if grid.fixed and simple else None
+        return TensorAxis(dim, ratio) if grid.fixed and simple else None
     if not hasattr(axis.size, "axis_id"):
         return None
     where = f"the output {tensor.id}'s size along {name}"
@@ -239,7 +246,7 @@ def _output_port(
         )
     ratio = _ratio(package, where, reference.axis(name), axis)
     offset = base.offset * ratio + int(axis.size.offset)
-    return Port(dim, base.scale * ratio, math.floor(offset))
+    return TensorAxis(dim, base.scale * ratio, math.floor(offset))
 
 
 def _ratio(package: "Package", where: str, reference: Any, axis: Any) -> Fraction:
@@ -296,13 +303,13 @@ def _divisible(package: "Package", name: str, grid: Grid, unit: int) -> Grid:
     return Grid(first, math.lcm(grid.step, unit))
 
 
-def _cropped(port: Port) -> int:
+def _cropped(port: TensorAxis) -> int:
     """Voxels of the reference at an end of it, the larger, that the output does not show."""
     near, far = port.shift, -port.offset - port.shift
     return max(0, *(-(-n * port.scale.denominator // port.scale.numerator) for n in (near, far)))
 
 
-def _halo(axis: Any, port: Port) -> int | None:
+def _halo(axis: Any, port: TensorAxis) -> int | None:
     halo = getattr(axis, "halo", None)
     return None if halo is None else -(-int(halo) * port.scale.denominator // port.scale.numerator)
 

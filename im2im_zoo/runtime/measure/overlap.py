@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.engines import Engine, library_version
-from im2im_zoo.networks import Agreement, Needed, NetworkAxis, needed_halo
-from im2im_zoo.networks.reach import Extent, Reach, reach
+from im2im_zoo.networks import Agreement, NetworkAxis, RequiredHalo, required_halo
+from im2im_zoo.networks.receptive_field import Extent, ReceptiveField, measure_receptive_field
 from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
 
 if TYPE_CHECKING:
@@ -171,7 +171,9 @@ class _Measurement:
         example = self._example()
         starts, budget = _known_field(self.package), _EXACT_BUDGET if self.exact else _BUDGET
         reaches = {
-            a.name: reach(self._run, self.axes, example, a.name, start=starts.get(a.name, 0), budget=budget)
+            a.name: measure_receptive_field(
+                self._run, self.axes, example, a.name, start=starts.get(a.name, 0), budget=budget
+            )
             for a in self.cut
         }
         lasting = not any(r.cut_short for r in reaches.values())
@@ -180,7 +182,7 @@ class _Measurement:
             return _exact(declared, reaches), lasting
         needed = None
         if self.sample is not None and self.cut:
-            needed = needed_halo(self._run, self.cut, self.sample.inputs, self.sample.agree)
+            needed = required_halo(self._run, self.cut, self.sample.inputs, self.sample.agree)
         return _enough(declared, reaches, needed), lasting
 
     def _run(self, inputs: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
@@ -206,7 +208,7 @@ class _Measurement:
         return None if tensor.optional and not ports else np.zeros(shape, str(tensor.dtype))
 
 
-def _exact(declared: Mapping[str, int], reaches: Mapping[str, Reach]) -> Overlap:
+def _exact(declared: Mapping[str, int], reaches: Mapping[str, ReceptiveField]) -> Overlap:
     endless = {n: r for n, r in reaches.items() if r.extent is not Extent.EXACT}
     halo = {
         name: (declared[name] if name in endless else reaches[name].voxels) if name in reaches else 0
@@ -219,7 +221,9 @@ def _exact(declared: Mapping[str, int], reaches: Mapping[str, Reach]) -> Overlap
     return Overlap(halo, source, _ends(reaches), bool(endless), None, note)
 
 
-def _enough(declared: Mapping[str, int], reaches: Mapping[str, Reach], needed: Needed | None) -> Overlap:
+def _enough(
+    declared: Mapping[str, int], reaches: Mapping[str, ReceptiveField], needed: RequiredHalo | None
+) -> Overlap:
     """The smallest halo that is known to be enough, along each axis, and not less than the declared one."""
     shown = dict.fromkeys(reaches, False)
     measured = dict.fromkeys(reaches, 0)
@@ -250,11 +254,11 @@ def _enough(declared: Mapping[str, int], reaches: Mapping[str, Reach], needed: N
     return Overlap(halo, source, _ends(reaches), False, error, note)
 
 
-def _ends(reaches: Mapping[str, Reach]) -> dict[str, int | None]:
+def _ends(reaches: Mapping[str, ReceptiveField]) -> dict[str, int | None]:
     return {n: r.voxels if r.extent is Extent.EXACT else None for n, r in reaches.items()}
 
 
-def _endless_text(endless: Mapping[str, Reach]) -> str:
+def _endless_text(endless: Mapping[str, ReceptiveField]) -> str:
     if any(r.extent is Extent.GLOBAL for r in endless.values()):
         worst = next(r for r in endless.values() if r.extent is Extent.GLOBAL)
         return f"along {', '.join(endless)} the network depends on the whole image, so that no halo makes tiles exact ({worst.note})"
@@ -262,7 +266,7 @@ def _endless_text(endless: Mapping[str, Reach]) -> str:
     return f"along {', '.join(endless)} no halo is known that makes tiles exact ({worst.note})"
 
 
-def _field_text(reaches: Mapping[str, Reach]) -> str:
+def _field_text(reaches: Mapping[str, ReceptiveField]) -> str:
     found = {n: r.voxels for n, r in reaches.items() if r.extent is Extent.EXACT}
     return (
         f"a cut is felt up to {_by_axis(found)} voxels away"

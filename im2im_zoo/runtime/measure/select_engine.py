@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from im2im_zoo.core.allocator import set_up_memory
 from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.hashing import sha256
-from im2im_zoo.engines import Engine, backends, library_version, open_engine
+from im2im_zoo.engines import Engine, available_engines, backends, library_version, open_engine, runs_code
 from im2im_zoo.package.reference import Reference, compare, reference_of, tolerance
 from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _RUNS = 2
 # A candidate that is this much slower in its first run is not run again.
 _HOPELESS = 3.0
-_RUNS_CODE = ("pytorch_state_dict",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +127,14 @@ def _candidates(
         raise PackageError(
             f"{package.name} has no {weights!r} weights that can be run; it has {', '.join(package.weights)}"
         )
-    safe = [f for f in package.weights if f not in _RUNS_CODE]
+    safe = [f for f in package.weights if not runs_code(f)]
     formats = [weights] if weights is not None else safe or list(package.weights)
-    found = [Candidate(f, b) for f in formats for b in backends(f, device) if backend in (None, b)]
-    # ONNX Runtime runs a graph in the numbers that it was written in.
-    usable = [c for c in found if c.backend != "onnxruntime" or precision == "float32"]
+    usable = [
+        Candidate(f, engine.backend)
+        for f in formats
+        for engine in available_engines(f, device)
+        if backend in (None, engine.backend) and precision in engine.precisions
+    ]
     if usable:
         return tuple(usable)
     if backend is not None:

@@ -41,7 +41,7 @@ class GroupPlan:
         sizes: of one call's labels, by `space`.
         each: bytes of memory that a voxel of the labels takes at most.
         bytes: of the memory that a call takes at most, or the work on one block.
-        method: the name of our file that the grouping's is byte for byte.
+        method: the name of today's method that gives the same as the grouping's file, if it is one of ours.
         exact: whether its labels are those of the whole image whatever the blocks.
         block: sides of the blocks, or None if the whole is grouped at once; `chunk` of the label image then.
     """

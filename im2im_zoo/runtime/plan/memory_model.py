@@ -51,13 +51,13 @@ class Fit:
         before, after, whole = set(), set(), 0
         for spec, source in zip(package.inputs, layout.inputs, strict=True):
             custom = package.before_rdf.get(source.id, ())
-            if source.given and _mixes_voxels([*custom, *spec.preprocessing]):
+            if source.given and _mixes_voxels([*custom, *spec.preprocessing], spec.axes):
                 before.add(source.id)
                 # An operation on the whole: the array, its result, and as much for what it does within.
                 whole += 4 * 4 * math.prod(source.sizes.values())
         for number, target in enumerate(layout.outputs):
             operations = list(package.outputs[number].postprocessing)
-            mixes = _mixes_voxels(operations)
+            mixes = _mixes_voxels(operations, package.outputs[number].axes)
             if mixes or needs_statistics(operations) or None in target.sizes.values():
                 after.add(target.id)
             if mixes:
@@ -119,8 +119,9 @@ def _chunk_bytes(image: xr.DataArray) -> int:
     return math.prod(int(chunks.get(a, 1)) for a in image.dims) * image.dtype.itemsize if chunks else 0
 
 
-def _mixes_voxels(operations: Sequence[Any]) -> bool:
-    """Whether an operation makes a voxel from voxels elsewhere in the image, so that it cannot be done per tile."""
-    return any(
-        op.id == "custom" or (op.id == "softmax" and str(op.kwargs.axis) != "channel") for op in operations
-    )
+def _mixes_voxels(operations: Sequence[Any], axes: Sequence[Any]) -> bool:
+    """Return whether an operation mixes voxels along any axis but channel, so that it cannot be done per tile."""
+    from im2im_zoo.processing import whole_axes
+
+    names = [str(axis.id) for axis in axes]
+    return any(not whole_axes(operation, names) <= {"channel"} for operation in operations)

@@ -16,7 +16,7 @@ import numpy as np
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.sizes import bytes_text
 from im2im_zoo.instances.grouping import INSTANCES
-from im2im_zoo.networks.ports import Port
+from im2im_zoo.networks.tensor_axis import TensorAxis
 from im2im_zoo.runtime.layout.image_layout import AxisMap, InputMap, Layout, OutputMap, Role
 from im2im_zoo.runtime.layout.tiling import Span
 from im2im_zoo.runtime.plan.grouping import GroupPlan
@@ -188,7 +188,7 @@ class Plan:
         return {m.name: int(p) for m, p in zip(self.loops, places, strict=True)}
 
     @cached_property
-    def ports(self) -> Mapping[str, tuple[tuple[Port | None, ...], tuple[Port | None, ...]]]:
+    def ports(self) -> Mapping[str, tuple[tuple[TensorAxis | None, ...], tuple[TensorAxis | None, ...]]]:
         """How inputs and outputs have each axis of the network, by its name."""
         return {
             m.name: (m.network.inputs, m.network.outputs)

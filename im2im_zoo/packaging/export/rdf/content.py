@@ -1,4 +1,4 @@
-"""What a description is made of: names and hashes of the files, and what was measured. It describes nothing."""
+"""What a description is made of: names and hashes of the files, what was measured, and metrics. It describes nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +38,21 @@ class Measured:
     geometry: Geometry
     parameters: int
     tolerance: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of a package on held-out images.
+
+    Attributes:
+        values: of the package itself, by name.
+        baselines: of methods without the model, named `METHOD METRIC`.
+        portable: of a portable model, `portable.Portable.record`.
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    portable: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)

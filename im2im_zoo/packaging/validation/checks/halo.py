@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.engines import Engine
-from im2im_zoo.networks import Agreement, NetworkAxis, needed_halo
-from im2im_zoo.networks.ports import Port
-from im2im_zoo.networks.reach import Extent, Reach, reach
+from im2im_zoo.networks import Agreement, NetworkAxis, required_halo
+from im2im_zoo.networks.receptive_field import Extent, ReceptiveField, measure_receptive_field
+from im2im_zoo.networks.tensor_axis import TensorAxis
 from im2im_zoo.package import Package
 from im2im_zoo.package.reference import Reference, tolerance
 from im2im_zoo.packaging.validation.checks.base import Checks, fits
@@ -49,8 +49,10 @@ def check_halo(checks: Checks, engine: Engine, test: Reference) -> None:
             Agreement(t.relative, max(t.absolute, _SEAM * r), t.mismatched_per_million)
             for t, r in zip(allowed, ranges, strict=True)
         ]
-        needed = needed_halo(run, axes, list(inputs), agree)
-        reaches = {a.name: reach(run, axes, list(inputs), a.name, budget=_BUDGET) for a in axes}
+        needed = required_halo(run, axes, list(inputs), agree)
+        reaches = {
+            a.name: measure_receptive_field(run, axes, list(inputs), a.name, budget=_BUDGET) for a in axes
+        }
     except (Im2ImError, MemoryError) as error:
         checks.note("halo", f"it could not be measured: {' '.join(str(error).split())[:300]}")
         return
@@ -59,7 +61,9 @@ def check_halo(checks: Checks, engine: Engine, test: Reference) -> None:
         _compare(checks, axis, _declared(checks.package, axis), enough, reaches[axis.name])
 
 
-def _compare(checks: Checks, axis: NetworkAxis, declared: int, enough: int | None, far: Reach) -> None:
+def _compare(
+    checks: Checks, axis: NetworkAxis, declared: int, enough: int | None, far: ReceptiveField
+) -> None:
     name = axis.name
     end = far.voxels if far.extent is Extent.EXACT else None
     checks.measured.setdefault("halo", {})[name] = {"declared": declared, "needed": enough, "reach": end}
@@ -124,7 +128,7 @@ def _axes(package: Package) -> list[NetworkAxis] | None:
         fixed = isinstance(size, int)
         # A network of one size does not say what it is pooled by: tiles are moved by what divides its size.
         least, step = (size, _fixed_step(size)) if isinstance(size, int) else (size.min, size.step)
-        found.append(NetworkAxis(str(axis.id), least, step, fixed, (Port(dim),), tuple(outputs)))
+        found.append(NetworkAxis(str(axis.id), least, step, fixed, (TensorAxis(dim),), tuple(outputs)))
     return found or None
 
 
@@ -132,12 +136,12 @@ def _fixed_step(size: int) -> int:
     return min(size & -size, _LARGEST_STEP)
 
 
-def _port(output: Any, tensor: Any, axis: Any) -> Port | None:
+def _port(output: Any, tensor: Any, axis: Any) -> TensorAxis | None:
     for dim, other in enumerate(output.axes):
         size = getattr(other, "size", None)
         same = str(getattr(size, "tensor_id", "")) == str(tensor.id) and str(
             getattr(size, "axis_id", "")
         ) == str(axis.id)
         if same and other.scale == axis.scale:
-            return Port(dim, offset=int(size.offset))  # type: ignore[union-attr]
+            return TensorAxis(dim, offset=int(size.offset))  # type: ignore[union-attr]
     return None

@@ -7,8 +7,7 @@ from typing import Any
 from im2im_zoo.core.array_file import map_npy
 from im2im_zoo.core.errors import Im2ImError, ImageError, PackageError, ProcessingError
 from im2im_zoo.core.picture_file import read_picture_size
-from im2im_zoo.engines.vetting import vet_weights
-from im2im_zoo.package.weights_formats import WEIGHTS_FORMATS
+from im2im_zoo.engines import vet_weights, weights_formats
 from im2im_zoo.packaging.validation.checks.base import Checks
 from im2im_zoo.packaging.validation.checks.format import files_of
 from im2im_zoo.processing.custom_code import our_operation
@@ -85,7 +84,7 @@ def _check_headers(checks: Checks) -> None:
 
 def _check_weights(checks: Checks, name: str) -> bool:
     package, where = checks.package, f"weights.{name}"
-    if name not in WEIGHTS_FORMATS:
+    if name not in weights_formats():
         return False
     try:
         path = package.path(package.weights_entry(name))

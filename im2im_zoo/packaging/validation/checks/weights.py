@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import Im2ImError, PackageError
-from im2im_zoo.engines import Engine, open_engine
+from im2im_zoo.engines import Engine, open_engine, weights_formats
 from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.package.reference import Reference, compare, tolerance
-from im2im_zoo.package.weights_formats import WEIGHTS_FORMATS
 from im2im_zoo.packaging.comparison import TOLERANCE, difference
 from im2im_zoo.packaging.validation.checks.base import Checks, fits
 from im2im_zoo.packaging.validation.checks.declared_sizes import (
@@ -50,7 +49,7 @@ def open_engines(checks: Checks, weights: Sequence[str] | None, safe: Collection
         message = f"there are none; there are {', '.join(package.weights)}"
         checks.add("error", "weights", f"weights.{name}", message)
     for name in package.formats():
-        if name not in WEIGHTS_FORMATS:
+        if name not in weights_formats():
             message = "not run: there is no engine for this format here"
             checks.add("info", "not_run", f"weights.{name}", message)
     for name in package.weights:

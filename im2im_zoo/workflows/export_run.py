@@ -1,0 +1,219 @@
+"""Export a run: a trained network, measured on its held-out images as users run it, becomes a package."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from im2im_zoo.core.errors import PackageError
+from im2im_zoo.data import find_pairs, open_validation_pairs
+from im2im_zoo.data.pairing.image_pair import open_side_image
+from im2im_zoo.networks import Grid
+from im2im_zoo.packaging import (
+    Exported,
+    Metrics,
+    Portable,
+    PortableLoss,
+    export_package,
+    make_portable,
+    network_grid,
+)
+from im2im_zoo.packaging.export.output_folder import check_free
+from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
+from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe.components import Component
+from im2im_zoo.training.run import TrainingRun, load_framework, open_run
+from im2im_zoo.workflows.held_out import (
+    HeldOut,
+    Progress,
+    baseline_evaluations,
+    compare_packages,
+    measure_package,
+)
+
+Report = Callable[[str], None]
+
+
+def export_run(
+    run: TrainingRun | str | Path,
+    output: str | Path,
+    *,
+    zip_path: str | Path | None = None,
+    weights: Sequence[str] | None = None,
+    checkpoint: Literal["best", "last"] = "best",
+    overwrite: bool = False,
+    allow_code: Sequence[str] = (),
+    portable: bool = False,
+    opset: int = OPSET,
+    progress: Progress | None = None,
+    report: Report | None = None,
+) -> Exported:
+    """Write the package of a run, with the metrics that its users get on the run's validation images.
+
+    The package is written, opened and run with the default settings of `predict`; then its README and RDF state the metrics.
+
+    Example:
+        >>> package = export_run("run", "package")  # doctest: +SKIP
+        >>> package.metrics.values["dice"]  # doctest: +SKIP
+
+    Args:
+        run: an open run, or its folder.
+        output: folder to create for the package.
+        zip_path: also write the package as one zip file.
+        weights: formats to write (default: onnx, torchscript and pytorch_state_dict).
+        checkpoint: which one to export.
+        overwrite: replace what is at `output` and `zip_path`.
+        allow_code: Python packages, or modules beside the recipe, whose code may run; `custom`: the sources of the recipe's
+            custom operations.
+        portable: for programs without custom operations: fix what these measure of each image, or put it into the network.
+        opset: of the ONNX weights, 17 to 23; runtimes from before 2023 read 17 only.
+        progress: of each prediction of a held-out image, see `predict`.
+        report: called with each message for the user (default: there are none).
+
+    Returns:
+        The package, its metrics, and warnings of what its author should see to.
+
+    Raises:
+        TrainingError: `run` is no run folder, or lacks the checkpoint.
+        PackageError: an argument is out of range, the network cannot be packaged, or a portable package would be much worse.
+            Nothing is left at `output` then.
+        Im2ImError: what else predicting and evaluating the images raises.
+    """
+    formats = tuple(FORMATS if weights is None else weights)
+    _check_arguments(checkpoint, formats, opset)
+    tell: Report = report or (lambda message: None)
+    trained = run if isinstance(run, TrainingRun) else open_run(run)
+    if trained.provenance["state"] != "complete":
+        tell(
+            f"warning: training of {trained.path} is {trained.provenance['state']}; exporting its {checkpoint} checkpoint"
+        )
+    output, zip_path = Path(output), None if zip_path is None else Path(zip_path)
+    check_free(output, zip_path, overwrite)
+    framework = load_framework(trained, checkpoint, allow_code)
+    network, recipe = framework.exported_network().eval(), trained.recipe
+    samples = open_validation_pairs(recipe)
+    source = _Source(
+        network,
+        recipe,
+        HeldOut(recipe, samples, trained.path, "custom" in allow_code),
+        framework.exported_architecture(recipe.network),
+        network_grid(network, recipe, samples, formats),
+        {"weights": formats, "opset": opset, "provenance": dict(trained.provenance), "trusted": allow_code},
+    )
+    if not source.held_out.measurable:
+        tell("note: no metrics are measured: the true result is known of no held-out image")
+    made = _made_portable(source, tell) if portable else None
+    tell(f"Exporting to {output}")
+    places = {"zip_path": zip_path, "overwrite": overwrite}
+    if made is not None:
+        return _export_portable(source, made, output, places, progress, tell)
+    return source.export(output, measure=_measurement(source, progress, tell), **places)
+
+
+def _check_arguments(checkpoint: str, formats: Sequence[str], opset: int) -> None:
+    if checkpoint not in ("best", "last"):
+        raise PackageError(f"checkpoint {checkpoint!r} is unknown: choose best or last")
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise PackageError(
+            f"weights {', '.join(map(repr, unknown)) or '(none)'}: choose at least one of {', '.join(FORMATS)}"
+        )
+    if not OPSET <= opset <= NEWEST_OPSET:
+        raise PackageError(f"opset {opset} cannot be written: choose {OPSET} to {NEWEST_OPSET}")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A network to export and the recipe to run it with; `options` are those of `export_package` that all its packages have."""
+
+    network: nn.Module
+    recipe: Recipe
+    held_out: HeldOut
+    architecture: Component
+    grid: Grid
+    options: dict[str, Any]
+
+    def export(self, output: Path, **more: Any) -> Exported:
+        """Write a package; `more` are further arguments of `export_package`."""
+        return export_package(
+            self.network,
+            self.recipe,
+            self.held_out.samples,
+            output,
+            architecture=self.architecture,
+            root=self.held_out.root,
+            allow_code=self.held_out.allow_code,
+            grid=self.grid,
+            **self.options,
+            **more,
+        )
+
+
+def _measurement(
+    source: _Source, progress: Progress | None, tell: Report
+) -> Callable[[Path], Metrics] | None:
+    """Return what measures a package; None without images to measure it on."""
+    held_out = source.held_out
+    if not held_out.measurable:
+        return None
+
+    def measure(folder: Path) -> Metrics:
+        tell(f"Measuring on {len(held_out.measurable)} held-out image(s)")
+        return Metrics(measure_package(folder, held_out, progress).figures, _baselines(held_out))
+
+    return measure
+
+
+def _baselines(held_out: HeldOut) -> dict[str, float]:
+    if not held_out.measurable:
+        return {}
+    return {
+        f"{method} {name}": value
+        for method, evaluation in baseline_evaluations(held_out).items()
+        for name, value in evaluation.figures.items()
+    }
+
+
+def _made_portable(source: _Source, tell: Report) -> Portable | None:
+    """Return the portable model; None if there is nothing to fix."""
+    recipe = source.recipe
+    pairs = find_pairs(recipe.data, recipe.seed)
+    images = [open_side_image(path, recipe, "input") for path in pairs.inputs]
+    images += [open_side_image(pair.input, recipe, "input", pair.time, pair.more) for pair in pairs.train]
+    made = make_portable(source.network, recipe, images)
+    if not made.fixed:
+        tell("note: there is nothing to make portable: the recipe has no custom operation before the network")
+        return None
+    for sentence in made.fixed:
+        tell(f"Fixed: {sentence}")
+    return made
+
+
+def _export_portable(
+    source: _Source,
+    made: Portable,
+    output: Path,
+    places: dict[str, Any],
+    progress: Progress | None,
+    tell: Report,
+) -> Exported:
+    """Write the portable package if it is nearly as good as the package of the model as it was trained."""
+    with tempfile.TemporaryDirectory(prefix="im2im_zoo_") as scratch:
+        tell("Packaging the model as it was trained, to compare with")
+        original = source.export(Path(scratch) / "package")
+
+        def measure(folder: Path) -> Metrics:
+            tell("Measuring what that costs on the held-out image(s)")
+            found = compare_packages(original.folder, folder, source.held_out, progress)
+            before, after = ({} if e is None else e.figures for e in (found.first, found.second))
+            loss = PortableLoss(before, after, found.difference)
+            tell(f"Predictions differ by {found.difference:.2g} of their standard deviation")
+            loss.check()
+            return Metrics(after, _baselines(source.held_out), made.record(loss))
+
+        # What is put in front of the network works on single voxels: it changes none of the sizes.
+        portable = replace(source, network=made.network, recipe=made.recipe)
+        return portable.export(output, measure=measure, trained_with=source.recipe, **places)

@@ -1,0 +1,112 @@
+"""The network of this package, of im2im_zoo 0.1.0 (MIT). Needs nothing of im2im_zoo."""
+
+import torch
+from torch import Tensor, nn
+from typing import Any
+
+
+# im2im_zoo.errors
+
+class ComponentError(ValueError):
+    """Arguments of a network that do not go together."""
+
+
+# im2im_zoo.networks.blur_pool_unet
+
+# Convolution, normalisation, padding, pooling by the maximum and by the mean.
+_LAYERS: dict[int, tuple[Any, Any, Any, Any, Any]] = {
+    2: (nn.Conv2d, nn.BatchNorm2d, nn.ReplicationPad2d, nn.MaxPool2d, nn.AvgPool2d),
+    3: (nn.Conv3d, nn.BatchNorm3d, nn.ReplicationPad3d, nn.MaxPool3d, nn.AvgPool3d),
+}
+
+
+class BlurPoolUNet(nn.Module):
+    """The network of Höck et al. 2022 (arXiv:2211.08512), in 2D and 3D, against the chequerboards of Noise2Void.
+
+    At each of `depth` levels two 3-convolutions, halved by a maximum that is blurred before it is sampled (Zhang 2019,
+    arXiv:1904.11486) and doubled again by repeating voxels; then two more, after concatenation with what was before the
+    halving, but not at full size. Batch normalisation and ReLU follow every convolution but the last, of one voxel.
+    Sizes are multiples of 2 ** `depth`; no layer reaches everywhere, so tiles with a halo are exact.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels, out_channels: of the input and the output.
+        depth: how often the image is halved.
+        features: channels of the first level, doubled at each next one.
+        first_skip: whether there is a skip connection at full size as well, through which single voxels come.
+    Raises:
+        ComponentError: another number of dimensions, or no level.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        depth: int = 2,
+        features: int = 32,
+        first_skip: bool = False,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in _LAYERS:
+            raise ComponentError(
+                f"BlurPoolUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)"
+            )
+        if depth < 1:
+            raise ComponentError(
+                f"BlurPoolUNet: depth is {depth}; give how often the image is halved, 1 or more"
+            )
+        entering = [in_channels, *(features * 2**level for level in range(depth))]
+        body: nn.Module = _two_convolutions(spatial_dims, entering[depth], features * 2**depth)
+        for level in reversed(range(depth)):
+            skips = level > 0 or first_skip
+            body = _Level(spatial_dims, entering[level], features * 2**level, body, skips)
+        self.body = body
+        self.last = _LAYERS[spatial_dims][0](features, out_channels, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The output for (batch, channel, (z,) y, x); sizes are kept."""
+        output: Tensor = self.last(self.body(image))
+        return output
+
+
+class _Level(nn.Module):
+    """One level of the U and all that is below it; `below` gives twice the channels at half the size."""
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, features: int, below: nn.Module, skips: bool
+    ) -> None:
+        super().__init__()
+        self.before = _two_convolutions(spatial_dims, in_channels, features)
+        self.down = _blurred_maximum(spatial_dims)
+        self.below = below
+        self.up = nn.Upsample(scale_factor=2, mode="nearest")
+        self.skips = skips
+        self.after = _two_convolutions(spatial_dims, (3 if skips else 2) * features, features)
+
+    def forward(self, image: Tensor) -> Tensor:
+        skipped = self.before(image)
+        raised = self.up(self.below(self.down(skipped)))
+        output: Tensor = self.after(torch.cat([skipped, raised], 1) if self.skips else raised)
+        return output
+
+
+def _blurred_maximum(spatial_dims: int) -> nn.Sequential:
+    """The maximum of 2 voxels along each axis, at every voxel; blurred by 1 2 1; every second one, between two voxels.
+
+    Two means of two voxels in a row are 1 2 1. An even size is halved.
+    """
+    _, _, padding, maximum, mean = _LAYERS[spatial_dims]
+    return nn.Sequential(padding([1, 2] * spatial_dims), maximum(2, stride=1), mean(2, stride=1), mean(2))
+
+
+def _two_convolutions(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
+    conv, norm, *_ = _LAYERS[spatial_dims]
+    return nn.Sequential(
+        conv(in_channels, out_channels, 3, padding=1),
+        norm(out_channels),
+        nn.ReLU(),
+        conv(out_channels, out_channels, 3, padding=1),
+        norm(out_channels),
+        nn.ReLU(),
+    )
