@@ -89,6 +89,6 @@ def trusted_callables(kind: Kind) -> dict[str, str]:
 
 
 def find_released(kind: Kind, sha256: str, callable: str) -> ReleasedFile | None:
-    """Return the entry of a file by its bytes, or None if it is none of ours or the function is not the trusted one."""
+    """Return the entry of a file by its bytes, or None if it is not in the table or the function is not the trusted one."""
     matches = (f for f in RELEASED_FILES if (f.kind, f.sha256, f.callable) == (kind, sha256, callable))
     return next(matches, None)

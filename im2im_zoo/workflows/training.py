@@ -8,8 +8,8 @@ from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import find_recipe, load_recipe
 
 if TYPE_CHECKING:
+    from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import TrainingRun
-    from im2im_zoo.training.train import TrainingProgress
 
 
 def train(
