@@ -58,7 +58,7 @@ def open_model(
 
 
 def _open_network(network: "nn.Module", recipe: Recipe, samples: "Sequence[Sample] | None") -> Model:
-    from im2im_zoo.data import validation_samples
+    from im2im_zoo.data import open_validation_pairs
     from im2im_zoo.packaging import export_package
 
     folder = Path(tempfile.mkdtemp(prefix="im2im-zoo-model-"))
@@ -66,7 +66,7 @@ def _open_network(network: "nn.Module", recipe: Recipe, samples: "Sequence[Sampl
         written = export_package(
             network,
             recipe,
-            validation_samples(recipe) if samples is None else samples,
+            open_validation_pairs(recipe) if samples is None else samples,
             folder / "package",
             weights=("torchscript",),
         )

@@ -9,7 +9,7 @@ from im2im_zoo.recipe.load import find_recipe, load_recipe
 
 if TYPE_CHECKING:
     from im2im_zoo.training.callbacks import TrainingProgress
-    from im2im_zoo.training.run import Run
+    from im2im_zoo.training.run import TrainingRun
 
 
 def train(
@@ -21,7 +21,7 @@ def train(
     allow_code: Collection[str] = (),
     root: Path | None = None,
     report: "Callable[[TrainingProgress], None] | None" = None,
-) -> "Run":
+) -> "TrainingRun":
     """Train a recipe, or resume its training.
 
     Args:

@@ -135,7 +135,7 @@ def test_an_interrupted_file_leaves_nothing(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "checked_float32", interrupt)
+    monkeypatch.setattr(module, "convert_to_float32", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(recipe_for(folder), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
