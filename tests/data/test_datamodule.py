@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 
 from im2im_zoo.core.errors import ComponentError, DataError
-from im2im_zoo.data.cache.stored import Reader
+from im2im_zoo.data.cache.stored import RegionReader
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.dataset import EpochSampler
 from im2im_zoo.data.patches.placement import sample_patch
@@ -278,7 +278,7 @@ def test_more_images_than_may_be_open_at_once_are_served(
     data = data_of(folder)
     expected = joined(epochs(data, 1)[0])
     loader = data.train_dataloader()
-    loader.dataset._reader = pickle.loads(pickle.dumps(Reader(open_maps=2)))
+    loader.dataset._reader = pickle.loads(pickle.dumps(RegionReader(open_maps=2)))
     assert torch.equal(joined(list(loader)), expected)
     assert len(loader.dataset._reader._maps) == 2
 

@@ -169,7 +169,7 @@ def test_half_precision_learns_too() -> None:
 def test_a_target_that_is_no_labels_is_refused() -> None:
     framework = EmbedSeg(Output(torch.zeros(1, 5, 8, 8)), voxel_size=[1, 1], grid=16, sigma=3)
     for target in (torch.full((1, 1, 8, 8), 0.5), torch.zeros(1, 2, 8, 8)):
-        with pytest.raises(TrainingError, match=r"whole numbers: remove scaling from target\.preprocessing"):
+        with pytest.raises(TrainingError, match=r"whole numbers; remove scaling from target\.preprocessing"):
             framework.terms(torch.zeros(1, 5, 8, 8), target, None)
 
 

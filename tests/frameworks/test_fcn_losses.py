@@ -132,10 +132,10 @@ def test_the_cost_reaches_the_training_step() -> None:
 
 @pytest.mark.parametrize("loss", [nn.MSELoss(), nn.HuberLoss(), DiceLoss(sigmoid=True)])
 def test_a_loss_that_cannot_be_weighted_is_refused_with_its_key(loss: nn.Module) -> None:
-    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot count"):
+    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot weight"):
         FCN(nn.Identity(), loss, class_weights=[1.0])
     batch = {key: torch.rand(1, 1, 4, 4) for key in ("input", "target", "cost")}
-    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot count"):
+    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot weight"):
         FCN(nn.Conv2d(1, 1, 1), loss).training_step(batch, 0)
 
 

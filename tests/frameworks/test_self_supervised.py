@@ -19,7 +19,7 @@ from im2im_zoo.package import open_package
 from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.build import check_recipe
-from im2im_zoo.training.run import Run, open_run
+from im2im_zoo.training.run import TrainingRun, open_run
 from im2im_zoo.training.train import train
 from im2im_zoo.workflows.export_run import export_run
 
@@ -156,7 +156,7 @@ def test_a_method_and_a_pairing_that_do_not_go_together_are_refused(noisy_nuclei
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, framework=fcn))
 
 
-def weights(run: Run) -> dict[str, Tensor]:
+def weights(run: TrainingRun) -> dict[str, Tensor]:
     state: dict[str, Tensor] = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
     return state
 
