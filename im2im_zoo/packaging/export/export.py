@@ -117,7 +117,7 @@ def export_package(
         overwrite: replace existing files at `output` and `zip_path`.
         root: folder of the recipe's own custom operations and networks.
         allow_code: consent to run these custom operations.
-        trusted: packages whose code the architecture and the grouping may import, see `components.resolve`.
+        trusted: packages whose code the architecture and the grouping may import, see `components.resolve_component`.
         trained_with, portable: for a portable model, the recipe of its training, which the package contains, and the record of
             its changes (`portable.Portable.record`).
         grid: result of `network_grid` for the network and the weights (default: it is measured).

@@ -21,7 +21,7 @@ from im2im_zoo.packaging.consumers.torchscript_ops import OLDEST, needed_torch
 from im2im_zoo.packaging.export.architecture import FILE as ARCHITECTURE
 from im2im_zoo.packaging.export.architecture import write_architecture
 from im2im_zoo.packaging.export.onnx_export import onnx_bytes
-from im2im_zoo.recipe.components import Component, build
+from im2im_zoo.recipe.components import Component, build_component
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,7 +98,7 @@ def write_weights(
         channels: number of input channels.
         tensors: names of the input and the output tensor.
         architecture: component that built the network, for the state dict.
-        allow_code: packages whose code the architecture may use, see `components.resolve`.
+        allow_code: packages whose code the architecture may use, see `components.resolve_component`.
         root: folder of the recipe's own modules; the architecture's module is copied into the package.
         opset: opset of the ONNX file; beyond 17, older runtimes do not read it.
     Raises:
@@ -209,7 +209,7 @@ def _write_state_dict(writing: _Writing) -> dict[str, Any]:
     except PackageError as error:
         raise _LeftOutError(str(error)) from error
     try:
-        rebuilt = build(writing.component, "network", allow_code=writing.allow_code).eval()
+        rebuilt = build_component(writing.component, "network", allow_code=writing.allow_code).eval()
         rebuilt.load_state_dict(writing.network.state_dict(), strict=True)
     except (ComponentError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise _LeftOutError(

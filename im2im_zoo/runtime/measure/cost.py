@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.core.allocator import give_back
+from im2im_zoo.core.allocator import trim_memory
 from im2im_zoo.engines import Engine
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.plan.memory import MIB, Cost
@@ -57,7 +57,7 @@ def measure_cost(engine: Engine, layout: Layout, *, budget: int | None = None) -
         per_voxel = max((large_peak - peak) / (larger - voxels), 0.8 * large_peak / larger)
         call = max(0.0, large_peak - per_voxel * larger)
     # What the runs have freed is not the process's.
-    give_back()
+    trim_memory()
     return Cost(resident_bytes(), int(call + 16 * MIB), _SAFETY * per_voxel, voxels=most)
 
 
@@ -84,7 +84,7 @@ def peak_of(call: Callable[[], object]) -> int:
     Memory that was freed and is not given back is first given back where the system can (glibc), or it would
     hide what the call takes.
     """
-    give_back()
+    trim_memory()
     before = resident_bytes()
     if _reset_high_water():
         call()
