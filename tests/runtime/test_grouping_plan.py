@@ -62,10 +62,11 @@ def test_a_memory_too_small_for_any_block_is_refused_before_anything_is_computed
     package = make_grouped()
     large = xr.DataArray(np.broadcast_to(np.uint8(0), (8000, 8000)), dims=("y", "x"))
     with pytest.raises(
-        PlanError, match=r"grouping takes .* a block .* give at least \d+ bytes .*--no-grouping"
+        PlanError,
+        match=r"not enough for instance segmentation.* a block .* pass --memory \d+ .*--no-grouping",
     ) as refused:
         plan_prediction(package, large, cost=COST, memory=400 * MIB)
-    least = int(str(refused.value).split("at least ")[1].split()[0])
+    least = int(str(refused.value).split("--memory ")[1].split()[0])
     # What then does not fit is the statistics that are taken before the tiles.
     with pytest.raises(PlanError, match="the smallest tile"):
         plan_prediction(package, large, cost=COST, memory=least)

@@ -47,7 +47,7 @@ from im2im_zoo.runtime.execute.work_folder import IMAGE_SCALE, MODEL_SCALE
 from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.plan.grouping import GroupPlan
 from im2im_zoo.runtime.plan.plan import Plan
-from im2im_zoo.runtime.rescale import resampled_to
+from im2im_zoo.runtime.rescale import resample_to
 from im2im_zoo.runtime.settings import Settings
 
 
@@ -258,7 +258,7 @@ class StagedDelivery:
             for a, scale in output_scales(plan, number).items()
             if a in target.image_axes and a in original.dims
         }
-        self._write(resampled_to(open_image(source), sizes, labels=labels), path, labels=labels)
+        self._write(resample_to(open_image(source), sizes, labels=labels), path, labels=labels)
 
     def _write(self, image: xr.DataArray, path: Path, *, labels: bool) -> None:
         version = self.settings.format.ome_zarr_version

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.core.allocator import NowAndThen
+from im2im_zoo.core.allocator import PeriodicTrim
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.engines import Engine
 from im2im_zoo.images.sink import Sink
@@ -56,7 +56,7 @@ class TileJob:
         self._engine = engine
         self._sinks = sinks
         self._scratch = scratch
-        self._now_and_then = NowAndThen()
+        self._memory_trim = PeriodicTrim()
 
     def read(self, unit: int) -> Tensors:
         """The network's inputs for a tile."""
@@ -94,7 +94,7 @@ class TileJob:
                 self._scratch[number][(sample, *region)] = kept
             else:
                 report = _sum(report, self._finished(tile, number, values))
-        self._now_and_then.give_back()
+        self._memory_trim.trim()
         return report
 
     def _finished(self, tile: Tile, number: int, values: NDArray[Any]) -> Report:
