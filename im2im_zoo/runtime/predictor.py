@@ -27,7 +27,7 @@ from im2im_zoo.runtime.execute.executors import executor_for
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import segment_instances
 from im2im_zoo.runtime.execute.outputs import (
-    OF_LABELS,
+    LABEL_IMAGE,
     check_free,
     main_image,
     output_image,
@@ -458,9 +458,9 @@ def _instances(plan: Plan, code: Code, maps: xr.DataArray, image: xr.DataArray) 
     with tempfile.TemporaryDirectory() as folder:
         segment_instances(plan, code, maps, sink, Path(folder), executor=InProcess())
     result = xr.DataArray(labels, dims=plan.grouping.axes, name=INSTANCES, attrs=maps.attrs)
-    result.attrs |= {"pixel_size_um": output_pixel_size(plan, OF_LABELS, image)}
+    result.attrs |= {"pixel_size_um": output_pixel_size(plan, LABEL_IMAGE, image)}
     result.attrs.pop("translation_um", None)
-    if translation := output_translation(plan, OF_LABELS, image):
+    if translation := output_translation(plan, LABEL_IMAGE, image):
         result.attrs["translation_um"] = translation
     if "channel" in plan.grouping.axes and "channel" in maps.coords:
         result = result.assign_coords(channel=maps["channel"].values)
