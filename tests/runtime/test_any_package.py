@@ -110,7 +110,7 @@ def test_a_missing_or_unknown_or_unfitting_input_is_refused_with_the_names(two):
         plan_prediction(package, image(64, 64))
     with pytest.raises(PlanError, match="no input mask; choose from raw, guide"):
         plan_prediction(package, {"raw": image(64, 64), "mask": image(32, 32)})
-    with pytest.raises(PlanError, match="has 40 voxels along y, but 32 are needed"):
+    with pytest.raises(PlanError, match="has 40 voxels along y, but needs 32"):
         plan_prediction(package, {"raw": image(64, 64), "guide": image(40, 32)})
     raw = image(3, 64, 64, dims=("time", "y", "x"))
     with pytest.raises(PlanError, match="they must be equal"):
