@@ -10,7 +10,7 @@ import tifffile
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from im2im_zoo.core.resources import sample_image
+from im2im_zoo.core.resources import fetch_sample_image
 
 # The same examples at each run, so that a change is what breaks a test; how long a machine takes says nothing of whether it
 # is right. `pytest --hypothesis-profile=search` looks at others.
@@ -22,13 +22,13 @@ settings.load_profile("steady")
 @pytest.fixture(scope="session")
 def nuclei_2d() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Real fluorescence nuclei (512, 512) uint16 and their instance labels, from the stardist wheel."""
-    return tifffile.imread(sample_image("img2d.tif")), tifffile.imread(sample_image("mask2d.tif"))
+    return tifffile.imread(fetch_sample_image("img2d.tif")), tifffile.imread(fetch_sample_image("mask2d.tif"))
 
 
 @pytest.fixture(scope="session")
 def nuclei_3d() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Real nuclei (31, 61, 57) z, y, x and their instance labels, from the stardist wheel."""
-    return tifffile.imread(sample_image("img3d.tif")), tifffile.imread(sample_image("mask3d.tif"))
+    return tifffile.imread(fetch_sample_image("img3d.tif")), tifffile.imread(fetch_sample_image("mask3d.tif"))
 
 
 @pytest.fixture(scope="session")

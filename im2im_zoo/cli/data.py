@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from im2im_zoo.data.check.examine import Examination
-    from im2im_zoo.data.check.finding import Finding, Look
+    from im2im_zoo.data.check.finding import DataFinding, ExaminedImage
     from im2im_zoo.data.patches.advice import Choice
-    from im2im_zoo.data.patches.extents import Extents
+    from im2im_zoo.data.patches.extents import ImageExtents
     from im2im_zoo.evaluation.gallery import Remark, Row
     from im2im_zoo.evaluation.panels import Panel
     from im2im_zoo.recipe import Recipe
@@ -58,7 +58,7 @@ def _recipe(source: str, arguments: Sequence[str]) -> "Recipe":
         raise typer.BadParameter(
             f"{arguments[0]!r} overrides a key of a recipe, but {source} is none; give a recipe, and --data.path={source}"
         )
-    from im2im_zoo.data.pairing.layout import guess_recipe
+    from im2im_zoo.data.pairing.guess import guess_recipe
 
     return guess_recipe(path)
 
@@ -80,7 +80,7 @@ def _print(recipe: "Recipe", found: "Examination", advice: "Sequence[Choice]") -
         print(f"\n--{choice.key}={str(choice.value).replace(' ', '')} would suit: {choice.reason}")
     counts = Counter(finding.severity for finding in found.findings)
     print()
-    print_table(("errors", "warnings", "images"), [(counts["error"], counts["warning"], len(found.looks))])
+    print_table(("errors", "warnings", "images"), [(counts["error"], counts["warning"], len(found.examined))])
 
 
 def _advice(recipe: "Recipe", found: "Examination", *, with_network: bool) -> "list[Choice]":
@@ -88,13 +88,13 @@ def _advice(recipe: "Recipe", found: "Examination", *, with_network: bool) -> "l
     import torch
 
     from im2im_zoo.data.patches.advice import choose_batch, choose_patch, choose_workers
-    from im2im_zoo.data.patches.extents import extents_of
+    from im2im_zoo.data.patches.extents import measure_extents
 
-    inputs = [look.image for look in found.looks if look.side == "input"]
+    inputs = [entry.image for entry in found.examined if entry.side == "input"]
     if not inputs:
         return []
-    targets = [look.image for look in found.looks if look.side == "target"]
-    extents = extents_of([*inputs, *targets], targets if recipe.output.task == "instance" else ())
+    targets = [entry.image for entry in found.examined if entry.side == "target"]
+    extents = measure_extents([*inputs, *targets], targets if recipe.output.task == "instance" else ())
     gpu = torch.cuda.is_available() and recipe.trainer.get("accelerator") != "cpu"
     made = _of_network(recipe, extents, inputs[0], (targets or inputs)[0]) if with_network else ()
     if not made:
@@ -104,22 +104,23 @@ def _advice(recipe: "Recipe", found: "Examination", *, with_network: bool) -> "l
 
 
 def _of_network(
-    recipe: "Recipe", extents: "Extents", image: "xr.DataArray", target: "xr.DataArray"
+    recipe: "Recipe", extents: "ImageExtents", image: "xr.DataArray", target: "xr.DataArray"
 ) -> "tuple[Choice, ...]":
     """What suits the recipe's network too; () if it cannot be built here, of which training tells."""
     unsaid = recipe.data.model_copy(update={"patch_size": None, "batch_size": None})
     try:
-        from im2im_zoo.training.choose import Channels, choices
+        from im2im_zoo.training.auto_configure import ChannelCounts, select_settings
 
-        channels = Channels(image.sizes["channel"], target.sizes["channel"])
-        return choices(recipe.model_copy(update={"data": unsaid}), extents, channels)
+        channels = ChannelCounts(image.sizes["channel"], target.sizes["channel"])
+        return select_settings(recipe.model_copy(update={"data": unsaid}), extents, channels)
     except (ImportError, Im2ImError):
         return ()
 
 
 def _summary(recipe: "Recipe", found: "Examination") -> str:
     names = {
-        part: {look.name for look in found.looks if look.part == part} for part in ("train", "validation")
+        part: {entry.name for entry in found.examined if entry.part == part}
+        for part in ("train", "validation")
     }
     data = recipe.data
     return (
@@ -143,22 +144,22 @@ def _as_json(recipe: "Recipe", found: "Examination", advice: "Sequence[Choice]")
             for finding in found.findings
         ],
         "advice": {choice.key: {"value": choice.value, "reason": choice.reason} for choice in advice},
-        "images": [_image_json(look) for look in found.looks],
+        "images": [_image_json(entry) for entry in found.examined],
     }
 
 
-def _image_json(look: "Look") -> dict[str, Any]:
+def _image_json(entry: "ExaminedImage") -> dict[str, Any]:
     from im2im_zoo.images import pixel_size_um
 
-    known = look.voxels
+    known = entry.voxels
     return {
-        "name": look.name,
-        "part": look.part,
-        "side": look.side,
-        "file": look.source,
-        "sizes": {str(axis): size for axis, size in look.image.sizes.items()},
-        "dtype": str(look.image.dtype),
-        "pixel_size_um": pixel_size_um(look.image),
+        "name": entry.name,
+        "part": entry.part,
+        "side": entry.side,
+        "file": entry.source,
+        "sizes": {str(axis): size for axis, size in entry.image.sizes.items()},
+        "dtype": str(entry.image.dtype),
+        "pixel_size_um": pixel_size_um(entry.image),
         "minimum": known and known.lowest,
         "maximum": known and known.highest,
         "at_maximum": known and known.at_highest / known.count,
@@ -171,7 +172,7 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination", advice: "Seq
     from im2im_zoo.evaluation.gallery import Gallery, Remark, write_gallery
 
     grades = {name: finding.severity for finding in reversed(found.findings) for name in finding.names}
-    names = sorted({look.name for look in found.looks}, key=lambda name: (grades.get(name, "z"), name))
+    names = sorted({entry.name for entry in found.examined}, key=lambda name: (grades.get(name, "z"), name))
     remarks = [_remark(finding) for finding in found.findings] or [
         Remark("good", "nothing", "was found that would go wrong.")
     ]
@@ -183,8 +184,8 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination", advice: "Seq
         )
     counts = Counter(finding.severity for finding in found.findings)
     facts = {
-        "training pairs": str(len({look.name for look in found.looks if look.part == "train"})),
-        "validation pairs": str(len({look.name for look in found.looks if look.part == "validation"})),
+        "training pairs": str(len({entry.name for entry in found.examined if entry.part == "train"})),
+        "validation pairs": str(len({entry.name for entry in found.examined if entry.part == "validation"})),
         "errors": str(counts["error"]),
         "warnings": str(counts["warning"]),
     }
@@ -192,7 +193,7 @@ def _write_page(page: Path, recipe: "Recipe", found: "Examination", advice: "Seq
     write_gallery(page, Gallery("Data check", summary, facts, tuple(remarks), tuple(rows)))
 
 
-def _remark(finding: "Finding") -> "Remark":
+def _remark(finding: "DataFinding") -> "Remark":
     from im2im_zoo.evaluation.gallery import Remark
 
     return Remark(finding.severity, finding.code, finding.message, finding.files)
@@ -201,23 +202,25 @@ def _remark(finding: "Finding") -> "Remark":
 def _row(name: str, found: "Examination", recipe: "Recipe", grade: str) -> "Row":
     from im2im_zoo.evaluation.gallery import Row
 
-    looks = [look for look in found.looks if look.name == name]
+    examined = [entry for entry in found.examined if entry.name == name]
     codes = [finding.code for finding in found.findings if name in finding.names]
-    return Row(name, tuple(_panel(look, recipe) for look in looks), ", ".join([looks[0].part, *codes]), grade)
+    return Row(
+        name, tuple(_panel(entry, recipe) for entry in examined), ", ".join([examined[0].part, *codes]), grade
+    )
 
 
-def _panel(look: "Look", recipe: "Recipe") -> "Panel":
+def _panel(entry: "ExaminedImage", recipe: "Recipe") -> "Panel":
     from im2im_zoo.evaluation.panels import Panel
 
-    image = look.image
+    image = entry.image
     sizes = " × ".join(
         str(image.sizes[axis]) for axis in image.dims if axis != "channel" or image.sizes[axis] > 1
     )
     kind = "intensity"
-    if look.side == "target" and recipe.output.task != "regression" and image.dtype.kind in "bui":
+    if entry.side == "target" and recipe.output.task != "regression" and image.dtype.kind in "bui":
         kind = "labels"
     caption = f"{sizes}, {image.dtype}"
-    return Panel(look.side, _thumbnail(image), kind, caption)  # type: ignore[arg-type]
+    return Panel(entry.side, _thumbnail(image), kind, caption)  # type: ignore[arg-type]
 
 
 def _thumbnail(image: "xr.DataArray") -> "xr.DataArray":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from im2im_zoo.data.patches.advice import Choice
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.training.callbacks import TrainingProgress
-    from im2im_zoo.training.run import Run
+    from im2im_zoo.training.run import TrainingRun
 
 # The page takes a few seconds to write.
 _PAGE_SECONDS = 120.0
@@ -71,7 +71,7 @@ def find_rate(recipe: str, arguments: Sequence[str], allow_code: Sequence[str]) 
 
 def train_with_progress(
     recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
-) -> "Run":
+) -> "TrainingRun":
     """Train with a progress bar over all epochs; the run's page is written on the way and at the end, however it ends."""
     from im2im_zoo.training.run import is_run, open_run
     from im2im_zoo.training.train import train

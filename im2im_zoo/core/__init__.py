@@ -1,1 +1,1 @@
-"""What every room uses: errors, axes, sizes, hashes, downloads and readers of files that may be hostile."""
+"""Shared foundations: errors, axes, sizes, hashes, downloads, and readers that are safe on hostile files."""

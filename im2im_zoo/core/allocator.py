@@ -1,21 +1,24 @@
-"""Memory allocation of the process: keep resident memory within a plan's projection. Only effective with glibc."""
+"""Control of the C memory allocator, so that freed arrays return to the system and a plan's memory bound holds.
+
+Only glibc on Linux is controlled; elsewhere all functions do nothing.
+"""
 
 import ctypes
 import os
 import sys
 import time
 
-# Of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-# Above all chunks of files, which come and go by thousands; below tiles and a network's activations.
+# Larger than a file's chunks, which come and go by thousands; smaller than tiles and a network's activations.
 _LARGE_BLOCK = 8 * 1024**2
 _KEPT_BYTES = 16 * 1024**2
-# Trimming takes some milliseconds: at most a hundredth of the time.
+# A trim takes some milliseconds: at most a hundredth of the time.
 _SECONDS_BETWEEN = 1.0
 
 
 def trim_memory() -> None:
-    """Return freed memory to the operating system, if it supports that."""
+    """Return freed memory to the system."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -23,15 +26,15 @@ def trim_memory() -> None:
 
 
 def set_up_memory() -> None:
-    """Configure the allocator: return large arrays to the system when they are freed, and use huge pages, where supported.
+    """Return large arrays to the system when they are freed, and request them in huge pages.
 
-    By default, glibc keeps freed blocks of up to 32 MiB, and tiles between them leave gaps: a run that needs 365 MiB
-    was measured at 660 MiB. The setting holds for the process, from the first prediction on. A few MiB of smaller blocks
-    are kept: returning these as well doubled the time for reading an image's chunks. All threads share one arena: with one
-    per thread, glibc's default, freed memory added up to 90 MiB over some hundred tiles.
+    By default glibc keeps freed blocks of up to 32 MiB, and tiles between them leave gaps: a run measured at 660 MiB takes
+    365 MiB with these settings. They hold for the whole process, from the first prediction on. Smaller blocks, up to a few
+    MiB in total, are kept: returning them too doubled the time to read an image's chunks. All threads share one arena: with
+    one arena per thread, the default, the kept blocks added up to 90 MiB over some hundred tiles.
 
-    The system clears returned memory page by page before it is used again; torch was measured to spend half of its time
-    on that. Huge pages make this 1.7 times faster in the same memory. (torch reads the variable at its first allocation.)
+    The system clears returned memory page by page before it is used again, which took half of torch's time. Huge pages
+    are few: 1.7 times faster, in the same memory. (torch reads the variable when it first allocates.)
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform == "linux":
@@ -43,16 +46,16 @@ def set_up_memory() -> None:
 
 
 class PeriodicTrim:
-    """Return freed memory to the system at most once a second.
+    """Trim of freed memory at most once a second, however often it is called.
 
-    glibc keeps the gaps between blocks in use; over hundreds of tiles they were measured to grow to 60 MiB.
+    glibc keeps free memory between blocks in use; over hundreds of tiles this was measured to grow to 60 MiB.
     """
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def trim(self) -> None:
-        """Return freed memory, unless the last trim was less than a second ago."""
+        """Return freed memory to the system, unless the last trim was less than a second ago."""
         now = time.monotonic()
         if now - self._last > _SECONDS_BETWEEN:
             trim_memory()

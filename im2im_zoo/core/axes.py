@@ -1,7 +1,6 @@
-"""Axis names, their order and their one-letter forms. Names are those of the bioimage.io model spec 0.5.
+"""Axis names of the bioimage.io model spec 0.5, their order and their one-letter forms.
 
-An axis is called by its name everywhere inside (`channel`, `y`); letters (`cyx`) are what people type
-and what TIFF and OME-NGFF store.
+The code uses names everywhere (`channel`, `y`); users type letters (`cyx`), and TIFF and OME-NGFF store them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,10 +25,13 @@ _NAMES: dict[str, str] = {name: letter for letter, name in _LETTERS.items()}
 
 
 def parse_axes(axes: str | Sequence[str]) -> tuple[AxisName, ...]:
-    """Names of the axes written as letters ("czyx"), or as a list or comma list of names ("channel,y,x").
+    """Parse axes written as letters ("czyx"), or as a list or comma list of names ("channel,y,x").
+
+    Returns:
+        The names, in the given order.
 
     Raises:
-        AxesError: an unknown or a doubled axis.
+        AxesError: an unknown axis, or one that occurs twice.
     """
     words: list[str]
     if isinstance(axes, str):
@@ -40,7 +42,7 @@ def parse_axes(axes: str | Sequence[str]) -> tuple[AxisName, ...]:
     unknown = sorted({w for w, name in zip(words, names, strict=True) if name not in AXES})
     if unknown or not names:
         raise AxesError(
-            f"axes {axes!r}: {', '.join(map(repr, unknown)) or 'nothing'} is no axis; "
+            f"axes {axes!r}: {', '.join(map(repr, unknown)) or 'nothing'} is not an axis; "
             f"use letters of {''.join(_LETTERS)!r} or names of {', '.join(AXES)}"
         )
     doubled = sorted({name for name in names if names.count(name) > 1})
@@ -50,11 +52,11 @@ def parse_axes(axes: str | Sequence[str]) -> tuple[AxisName, ...]:
 
 
 def axes_letters(axes: Iterable[str]) -> str:
-    """The axes as letters: ("channel", "y", "x") -> "cyx"."""
+    """Return the axes as letters: ("channel", "y", "x") -> "cyx"."""
     return "".join(_NAMES[a] for a in axes)
 
 
 def space_axes(axes: Iterable[str]) -> tuple[AxisName, ...]:
-    """Those of `axes` that are space axes, in the order z, y, x."""
+    """Return the space axes among `axes`, in the order z, y, x."""
     given = set(axes)
     return tuple(a for a in SPACE if a in given)

@@ -9,7 +9,7 @@ class Citation:
 
     Attributes:
         text: authors, year and title.
-        doi: without an address in front; of an arXiv preprint `10.48550/arXiv.<number>`.
+        doi: without an address in front; `10.48550/arXiv.<number>` for an arXiv preprint.
     """
 
     text: str

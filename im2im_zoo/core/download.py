@@ -1,7 +1,7 @@
-"""Download files over https into the user's cache: resumed, verified, bounded, and by one process at a time. Knows no packages.
+"""Download of files over https into the user's cache: resumable, verified, bounded in size, one process at a time.
 
-An interrupted download goes on where it stopped, if the server says that the file is the same (its ETag, or when it was
-changed). A file appears in the cache under its name only when it is complete and has the SHA-256 that was asked for.
+An interrupted download resumes where it stopped if the server confirms that the file is unchanged (ETag or
+Last-Modified). A file appears in the cache under its name only when it is complete and has the requested SHA-256.
 """
 
 import json
@@ -19,7 +19,8 @@ import platformdirs
 
 from im2im_zoo.core.atomic import write_json
 from im2im_zoo.core.errors import FULL, PackageError
-from im2im_zoo.core.hashing import sha256, sha256_of
+from im2im_zoo.core.hashing import sha256 as file_sha256
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What may be downloaded.
+class DownloadPolicy:
+    """Limits on downloads.
 
     Attributes:
-        max_bytes: of one file.
-        local_http: whether http, without TLS, is allowed to this machine itself.
-        timeout_s: without any answer, or any further byte.
+        max_bytes: largest size of one file.
+        local_http: whether http without TLS is allowed to this machine.
+        timeout_s: seconds to wait for an answer or a further byte.
     """
 
     max_bytes: int = 8 * 10**9
@@ -44,11 +45,11 @@ class Policy:
     timeout_s: float = 30.0
 
     @classmethod
-    def from_environment(cls) -> "Policy":
-        """The default, with `IM2IM_ZOO_MAX_DOWNLOAD` (`20GB`) as the largest size.
+    def from_environment(cls) -> "DownloadPolicy":
+        """Return the default, with `IM2IM_ZOO_MAX_DOWNLOAD` (e.g. `20GB`) as the largest size.
 
         Raises:
-            PackageError: that is no size.
+            PackageError: the variable is not a size.
         """
         text = os.environ.get("IM2IM_ZOO_MAX_DOWNLOAD", "")
         if not text:
@@ -60,7 +61,7 @@ class Policy:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: below the user's cache."""
+    """Return the folder that keeps downloads, in the user's cache."""
     return Path(platformdirs.user_cache_dir("im2im_zoo")) / "downloads"
 
 
@@ -68,58 +69,61 @@ def download(
     url: str,
     *,
     sha256: str | None = None,
-    policy: Policy | None = None,
+    policy: DownloadPolicy | None = None,
     cache: Path | None = None,
     report: Callable[[int, int | None], None] | None = None,
 ) -> Path:
-    """The path of a file in the cache, downloaded if it is not there, or has changed.
+    """Download a file into the cache, unless it is there and unchanged.
 
     Args:
-        url: https. What comes after `#sha256=` is taken as the hash.
-        sha256: that the file must have. Without one, the server is asked whether the cached file is still its own; if it
-            cannot be reached, the cached file is taken.
-        policy: (default: `Policy.from_environment`).
+        url: an https address. A suffix `#sha256=...` is used as the hash.
+        sha256: hash that the file must have. Without one, the server is asked whether the cached file is current; if it
+            cannot be reached, the cached file is used.
+        policy: limits (default: `DownloadPolicy.from_environment`).
         cache: folder (default: `cache_folder`).
-        report: called with the bytes that are there and all that there will be, if the server says.
+        report: called with the bytes received and the total, if the server states it.
+
+    Returns:
+        The path of the file in the cache.
 
     Raises:
-        PackageError: not https, larger than allowed, another hash, refused by the server, or not reachable.
+        PackageError: not https, larger than allowed, a different hash, refused by the server, or not reachable.
     """
     address, _, fragment = url.partition("#")
     if fragment.startswith("sha256="):
         sha256 = fragment.removeprefix("sha256=")
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise PackageError(f"{address}: {sha256!r} is no SHA-256: give its 64 hexadecimal digits")
-    rules = policy or Policy.from_environment()
+        raise PackageError(f"{address}: {sha256!r} is not a SHA-256: give its 64 hexadecimal digits")
+    rules = policy or DownloadPolicy.from_environment()
     _check_address(address, rules)
     folder = (cache or cache_folder()) / sha256_of(address)[:32]
-    with _locked(folder):
-        entry = _Entry(address, folder, sha256 and sha256.lower(), rules, report)
-        return entry.fetched()
+    with _lock_folder(folder):
+        entry = _CacheEntry(address, folder, sha256 and sha256.lower(), rules, report)
+        return entry.fetch()
 
 
 def is_local(url: str) -> bool:
-    """Whether an address is of this machine itself."""
+    """Whether an address points to this machine."""
     return urlsplit(url).hostname in _LOCAL
 
 
-def may_be_fetched(url: str, *, local_http: bool) -> bool:
-    """Whether an address is https, or http of this machine itself where that is allowed."""
+def is_fetchable(url: str, *, local_http: bool) -> bool:
+    """Whether an address is https, or http to this machine where that is allowed."""
     parts = urlsplit(url)
     local = local_http and parts.scheme == "http" and is_local(url)
     return (parts.scheme == "https" or local) and bool(parts.hostname)
 
 
-def _check_address(url: str, rules: Policy) -> None:
-    if not may_be_fetched(url, local_http=rules.local_http):
+def _check_address(url: str, rules: DownloadPolicy) -> None:
+    if not is_fetchable(url, local_http=rules.local_http):
         raise PackageError(
-            f"{url} is not fetched: only https is, since anybody on the way can change the rest"
+            f"{url} is not downloaded: only https protects a file from changes on the way; give an https address"
         )
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time for one address; the lock ends with the process."""
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of one address's folder; it ends with the process."""
     from filelock import FileLock
 
     try:
@@ -128,7 +132,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise PackageError(
-            f"the cache {folder} cannot be written: {error}; set XDG_CACHE_HOME to a folder of yours"
+            f"the cache {folder} cannot be written: {error}; set XDG_CACHE_HOME to a folder that you can write to"
         ) from error
     try:
         yield
@@ -137,13 +141,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """One address in the cache, which is locked."""
+class _CacheEntry:
+    """The cache entry of one address, which is locked."""
 
     url: str
     folder: Path
     sha256: str | None
-    rules: Policy
+    rules: DownloadPolicy
     report: Callable[[int, int | None], None] | None
 
     @property
@@ -157,13 +161,13 @@ class _Entry:
 
     @property
     def notes(self) -> Path:
-        """What the server said of the partial file, and of the file: by which it can be told that it is the same."""
+        """The file of the validators (ETag or Last-Modified) that the server gave for the partial and the complete file."""
         return self.folder / "notes.json"
 
-    def fetched(self) -> Path:
+    def fetch(self) -> Path:
         import httpx
 
-        if self.sha256 is not None and self.file.is_file() and sha256(self.file) == self.sha256:
+        if self.sha256 is not None and self.file.is_file() and file_sha256(self.file) == self.sha256:
             return self.file
         problem: Exception | None = None
         for _ in range(_ATTEMPTS):
@@ -181,27 +185,23 @@ class _Entry:
                     raise PackageError(f"{self.url} cannot be written into {self.folder}: {error}") from error
                 raise PackageError(f"no space is left in {self.folder} for {self.url}: free some") from error
         if self.file.is_file() and self.sha256 is None:
-            return self.file  # as it was when it was fetched
+            return self.file  # the server cannot be reached: as it was when it was downloaded
         have = self.partial.stat().st_size if self.partial.is_file() else 0
-        if (distrust := _distrust(problem)) is not None:
+        if (problem_of_certificate := _find_certificate_problem(problem)) is not None:
             raise PackageError(
-                f"{self.url} is not fetched: its certificate is not trusted ({distrust}), so it may be of anybody; if its "
-                "authority is your institution's own, name the file of that in SSL_CERT_FILE"
+                f"{self.url} is not downloaded: its certificate is not trusted ({problem_of_certificate}); if your institution issues "
+                "its own certificates, set SSL_CERT_FILE to the file of its authority"
             )
         raise PackageError(
-            f"{self.url} could not be fetched: {problem or 'no answer'}; "
-            + (
-                f"the same command goes on after the {have} bytes that are there"
-                if have
-                else "check the network"
-            )
+            f"{self.url} could not be downloaded: {problem or 'no answer'}; "
+            + (f"{have} bytes are kept: run the same command to resume" if have else "check the network")
         )
 
     def _client(self) -> "httpx.Client":
         import httpx
 
         def check(request: "httpx.Request") -> None:
-            # Called for each redirection, too.
+            # Also called for each redirection.
             _check_address(str(request.url), self.rules)
 
         return httpx.Client(
@@ -224,29 +224,30 @@ class _Entry:
         with client.stream("GET", self.url, headers=headers) as response:
             if response.status_code == 304:
                 return self.file
-            elsewhere = response.status_code == 206 and not _continues(response, have)
+            elsewhere = response.status_code == 206 and not _is_continuation(response, have)
             if have and (elsewhere or response.status_code == 416):
-                self.partial.unlink()  # it is longer than the server's, or the server goes on somewhere else
+                self.partial.unlink()  # it is longer than the server's, or the server continues at another byte
                 return self._get(client)
             if not response.is_success:
                 raise PackageError(
-                    f"{self.url} could not be fetched: the server says {response.status_code} {response.reason_phrase}; "
+                    f"{self.url} could not be downloaded: the server answers {response.status_code} {response.reason_phrase}; "
                     "check the address"
                 )
-            self._receive(response, have if _continues(response, have) else 0)
-        return self._finished(str(self._read_notes().get("partial") or ""))
+            self._receive(response, have if _is_continuation(response, have) else 0)
+        return self._finish(str(self._read_notes().get("partial") or ""))
 
     def _receive(self, response: "httpx.Response", have: int) -> None:
-        """Append the body to what is there, or begin anew."""
+        """Append the body to the partial file, or replace it if `have` is 0."""
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise PackageError(f"{self.url} comes encoded though that was not asked for: refused")
+            raise PackageError(
+                f"{self.url} is sent with an encoding that was not requested and is refused; report this to its server"
+            )
         length = response.headers.get("content-length", "")
         total = have + int(length) if length.isdigit() else None
         self._check_size(total or 0)
         etag = response.headers.get("etag", "")
-        same = (
-            etag if etag.startswith('"') else response.headers.get("last-modified", "")
-        )  # weak ones do not do
+        # A weak ETag (W/"...") does not promise the same bytes.
+        same = etag if etag.startswith('"') else response.headers.get("last-modified", "")
         write_json(self.notes, {**self._read_notes(), "partial": same})
         with self.partial.open("ab" if have else "wb") as writer:
             for chunk in response.iter_raw():
@@ -260,18 +261,18 @@ class _Entry:
         if size > self.rules.max_bytes:
             self.partial.unlink(missing_ok=True)
             raise PackageError(
-                f"{self.url} has {size} bytes or more, above the limit of {self.rules.max_bytes}: set "
-                "IM2IM_ZOO_MAX_DOWNLOAD, e.g. to 20GB, if that is right"
+                f"{self.url} has {size} bytes or more, above the limit of {self.rules.max_bytes}: to allow it, set "
+                "IM2IM_ZOO_MAX_DOWNLOAD, e.g. to 20GB"
             )
 
-    def _finished(self, same: str) -> Path:
-        """Verify what was received, and give it its name."""
-        actual = sha256(self.partial)
+    def _finish(self, same: str) -> Path:
+        """Verify the received file and rename it to its final name."""
+        actual = file_sha256(self.partial)
         if self.sha256 is not None and actual != self.sha256:
             self.partial.unlink()
             raise PackageError(
-                f"{self.url}: the SHA-256 of what was received is {actual}, not {self.sha256}: it was changed or damaged, "
-                "and is not kept"
+                f"{self.url}: the received file has the SHA-256 {actual}, not {self.sha256}: it was changed or damaged and is not "
+                "kept; check the address and the hash"
             )
         self.file.parent.mkdir(exist_ok=True)
         self.partial.replace(self.file)
@@ -286,8 +287,8 @@ class _Entry:
         return found if isinstance(found, dict) else {}
 
 
-def _distrust(error: BaseException | None) -> str | None:
-    """Why a certificate was refused; None if the problem is another one."""
+def _find_certificate_problem(error: BaseException | None) -> str | None:
+    """Return the reason that a certificate was refused; None for any other problem."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return str(error.verify_message)
@@ -295,7 +296,7 @@ def _distrust(error: BaseException | None) -> str | None:
     return None
 
 
-def _continues(response: "httpx.Response", have: int) -> bool:
+def _is_continuation(response: "httpx.Response", have: int) -> bool:
     """Whether the body begins where the partial file ends."""
     return response.status_code == 206 and response.headers.get("content-range", "").startswith(
         f"bytes {have}-"

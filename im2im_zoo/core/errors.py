@@ -1,29 +1,29 @@
-"""Every error that a person can cause, and the only ones that the command line shows without a traceback.
+"""All errors that a user can cause; the command line prints these, and only these, without a traceback.
 
     Im2ImError
     ├── AxesError          axes that are missing, doubled, unknown or do not fit
     ├── ComponentError     a dotted path that cannot be imported, called, or trusted
     ├── RecipeError        a key or value of a recipe
     ├── ImageError         an image file that cannot be read or written
-    ├── DataError          images that do not pair, match or suffice for training
+    ├── DataError          images that do not pair or match, or are too few for training
     ├── ProcessingError    a pre- or postprocessing operation that cannot be done
-    ├── PackageError       a bioimage.io package that is not sound or cannot run here
-    ├── TrainingError      training that cannot start, go on or be resumed
-    │   └── InterruptionError   training that was stopped from outside and can be resumed
+    ├── PackageError       a bioimage.io package that is invalid or cannot run here
+    ├── TrainingError      training that cannot start, continue or be resumed
+    │   └── InterruptionError   training that was interrupted and can be resumed
     ├── PlanError          a prediction that cannot be planned within its limits
     └── EvaluationError    a prediction and a target that cannot be compared
 
-A message says what is wrong, where (file, key, axis), and what to do about it.
+A message states what is wrong, where (file, key, axis), and what to do about it.
 """
 
 import errno
 
-# What the system says when a disk, a quota or a file's largest size is full.
+# Error numbers of a full disk, an exceeded quota and an exceeded file size.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Im2ImError(Exception):
-    """Base of all errors with a message meant for a person."""
+    """Base of all errors whose message is meant for the user."""
 
 
 class AxesError(Im2ImError):
@@ -43,7 +43,7 @@ class ImageError(Im2ImError):
 
 
 class DataError(Im2ImError):
-    """Images that do not pair, match or suffice for training."""
+    """Images that do not pair or match, or are too few for training."""
 
 
 class ProcessingError(Im2ImError):
@@ -51,15 +51,15 @@ class ProcessingError(Im2ImError):
 
 
 class PackageError(Im2ImError):
-    """A bioimage.io package that is not sound or cannot run here."""
+    """A bioimage.io package that is invalid or cannot run here."""
 
 
 class TrainingError(Im2ImError):
-    """Training that cannot start, go on or be resumed."""
+    """Training that cannot start, continue or be resumed."""
 
 
 class InterruptionError(TrainingError):
-    """Training that was stopped from outside and can be resumed."""
+    """Training that was interrupted and can be resumed."""
 
 
 class PlanError(Im2ImError):

@@ -1,4 +1,4 @@
-"""Jobs, stages and executors: what is done with a unit of work, which units there are, and what runs them.
+"""Jobs, stages and executors: the work on a unit, the units of a prediction, and what runs them.
 
 Units are disjoint and repeatable: none needs the result of another, they run in any order and, after a crash, again. So every
 executor gives the same bits.
@@ -46,7 +46,7 @@ class Session(Protocol):
 
 
 class Executor(Protocol):
-    """Where and how units run. Any object with these three members is one.
+    """A place where units run; any object with these three members is one.
 
     Attributes:
         processes: processes on this host that each hold a network; the memory projection counts them.

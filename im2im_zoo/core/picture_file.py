@@ -1,4 +1,4 @@
-"""How large a picture or TIFF is when it is decoded, read from its header alone, so that a small file cannot fill the memory."""
+"""Decoded size of a picture or TIFF, read only from its header, so that a small file cannot fill the memory."""
 
 import math
 import warnings
@@ -11,33 +11,38 @@ MAX_PIXELS = 100_000_000
 _TIFF = (".tif", ".tiff")
 
 
-def picture_size(path: Path, *, limit: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height in pixels of a png, jpg, gif or TIFF file.
+def read_picture_size(path: Path, *, limit: int = MAX_PIXELS) -> tuple[int, int]:
+    """Read the width and height in pixels of a png, jpg, gif or TIFF file.
 
     Args:
-        limit: largest number of pixels, of all its frames together.
+        path: the file.
+        limit: largest number of pixels, all frames together.
 
     Raises:
-        ImageError: it is no picture, or has more pixels.
+        ImageError: the file is not a picture, or has more pixels.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels, which are counted here
-            width, height, frames = (_tiff if path.suffix.lower() in _TIFF else _picture)(path)
+            warnings.simplefilter("ignore")  # about many pixels, which are counted here
+            width, height, frames = (_measure_tiff if path.suffix.lower() in _TIFF else _measure_picture)(
+                path
+            )
     except Exception as error:
-        # What a damaged header makes of its parser can be anything, and Pillow counts pixels, too.
+        # A damaged header can make its parser raise anything, and Pillow limits pixels, too.
         if type(error).__name__ == "DecompressionBombError":
-            raise ImageError(f"{path.name} has too many pixels to be decoded: refused") from error
+            raise ImageError(
+                f"{path.name} has too many pixels to be decoded; give a smaller picture"
+            ) from error
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ImageError(f"{path.name} is no image: {reason}") from error
+        raise ImageError(f"{path.name} is not an image: {reason}") from error
     if width * height * frames > limit:
         raise ImageError(
-            f"{path.name} decodes to {width} x {height} x {frames} pixels, more than {limit}: refused"
+            f"{path.name} decodes to {width} x {height} x {frames} pixels, more than {limit}; give a smaller picture"
         )
     return width, height
 
 
-def _picture(path: Path) -> tuple[int, int, int]:
+def _measure_picture(path: Path) -> tuple[int, int, int]:
     from PIL import Image
 
     with Image.open(path) as image:
@@ -45,7 +50,7 @@ def _picture(path: Path) -> tuple[int, int, int]:
         return width, height, int(getattr(image, "n_frames", 1))
 
 
-def _tiff(path: Path) -> tuple[int, int, int]:
+def _measure_tiff(path: Path) -> tuple[int, int, int]:
     import tifffile
 
     with tifffile.TiffFile(path) as file:

@@ -1,7 +1,7 @@
-"""Table of the Python files that packages ship, as every version of im2im_zoo had them. Data and look-ups; reads no file.
+"""Table of the Python files that packages ship, for every version of im2im_zoo, and its look-ups.
 
-A package carries the files of its instance method and of its custom operations. One whose SHA-256 is in this table runs
-without consent, whichever version exported it. Entries of released versions stay for ever: packages with these bytes exist.
+A package has the files of its instance method and of its custom operations. A file with a SHA-256 in this table runs
+without consent, whichever version exported it. Entries of released versions stay for ever, because packages have these files.
 
 To change a file that packages ship, even a comment of it:
 
@@ -25,10 +25,10 @@ class ReleasedFile:
         name: of the file, as versions had it; a package may have it under another.
         versions: of im2im_zoo that export it.
         sha256: of its bytes.
-        kind: what it is: maps to labels, or an operation of the processing.
-        callable: the only function of it that runs without consent.
-        implementation: today's that gives the same results, by its name. For an instance method that is how its labels
-            are found in blocks; None if none does: the file still runs without consent, and in blocks as any other.
+        kind: an instance method (maps to labels), or an operation of the processing.
+        callable: its only function that runs without consent.
+        implementation: name of the current one with the same results, which for an instance method also finds labels in
+            blocks. None if there is none: the file still runs without consent, but in blocks like any other.
     """
 
     name: str
@@ -89,6 +89,6 @@ def trusted_callables(kind: Kind) -> dict[str, str]:
 
 
 def find_released(kind: Kind, sha256: str, callable: str) -> ReleasedFile | None:
-    """Return the entry of a file by its bytes, or None if it is none of ours or the function is not the trusted one."""
+    """Return the entry of a file by its bytes, or None if it is not in the table or the function is not the trusted one."""
     matches = (f for f in RELEASED_FILES if (f.kind, f.sha256, f.callable) == (kind, sha256, callable))
     return next(matches, None)

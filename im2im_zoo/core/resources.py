@@ -1,6 +1,6 @@
-"""Files that come with im2im_zoo (recipes, packaged models) or inside a PyPI wheel (real sample images).
+"""Files shipped with im2im_zoo (recipes, packaged models) or inside a PyPI wheel (real sample images).
 
-A wheel is read as the zip file that it is: nothing in it is imported or installed.
+A wheel is read as a zip file: nothing in it is imported or installed.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ from im2im_zoo.core.hashing import sha256, sha256_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-# The stardist wheel carries real, labelled nuclei in 2D and 3D (BSD-3-Clause, Schmidt et al. 2018, Weigert et al. 2020).
+# The stardist wheel contains real, labelled nuclei in 2D and 3D (BSD-3-Clause, Schmidt et al. 2018, Weigert et al. 2020).
 _STARDIST = ("stardist", "0.9.1")
 SAMPLE_IMAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -44,30 +44,33 @@ SAMPLE_IMAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def model_sources() -> Path:
-    """The folder of the recipes: inside the installed package, or beside it in a checkout."""
-    return _shipped("model_sources")
+    """Return the folder of the recipes: inside the installed package, or beside it in a checkout."""
+    return _find_shipped("model_sources")
 
 
 def packaged_models() -> Path:
-    """The folder of the packaged models: inside the installed package, or beside it in a checkout."""
-    return _shipped("packaged_models")
+    """Return the folder of the packaged models: inside the installed package, or beside it in a checkout."""
+    return _find_shipped("packaged_models")
 
 
-def _shipped(name: str) -> Path:
+def _find_shipped(name: str) -> Path:
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
-def sample_image(name: str) -> Path:
-    """The path of a real sample image, one of `SAMPLE_IMAGES`, fetched once from PyPI into the user's cache.
+def fetch_sample_image(name: str) -> Path:
+    """Return the path of a real sample image, fetched once from PyPI into the user's cache.
 
-    Taken from the installed distribution if there is one, else from its wheel, downloaded with pip.
+    It is taken from the installed distribution if there is one, else from its wheel, downloaded with pip.
+
+    Args:
+        name: one of `SAMPLE_IMAGES`.
 
     Raises:
-        DataError: an unknown name, no network and nothing cached, or a file that is not the expected one.
+        DataError: an unknown name, no network and nothing cached, or a file with another SHA-256.
     """
     if name not in SAMPLE_IMAGES:
-        raise DataError(f"there is no sample image {name!r}; there are {', '.join(SAMPLE_IMAGES)}")
+        raise DataError(f"unknown sample image {name!r}: choose one of {', '.join(SAMPLE_IMAGES)}")
     member, expected = SAMPLE_IMAGES[name]
     distribution, version = _STARDIST
     installed = _installed_file(distribution, member)
@@ -78,7 +81,8 @@ def sample_image(name: str) -> Path:
         content = _read_from_wheel(distribution, version, member)
         if sha256_of(content) != expected:
             raise DataError(
-                f"{member} of {distribution} {version} is not the expected file: its SHA-256 differs"
+                f"{member} of {distribution} {version} is not the expected file: its SHA-256 differs; remove "
+                f"{cached.parent.parent / 'wheels'} and try again"
             )
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(cached, content)
@@ -97,7 +101,7 @@ def _read_from_wheel(distribution: str, version: str, member: str) -> bytes:
     folder = Path(platformdirs.user_cache_dir("im2im_zoo")) / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
     if not list(folder.glob(f"{distribution}-{version}-*.whl")):
-        # Which platform's wheel does not matter: it is only read.
+        # Any platform's wheel will do: it is only read.
         platform = [
             "--python-version",
             "3.11",
@@ -124,6 +128,6 @@ def _read_from_wheel(distribution: str, version: str, member: str) -> bytes:
         return archive.read(member)
 
 
-if __name__ == "__main__":  # fetches what the tests and the demo read, so that they need no network
+if __name__ == "__main__":  # fetch the images of the tests and the demo, so that they need no network
     for _name in SAMPLE_IMAGES:
-        sample_image(_name)
+        fetch_sample_image(_name)

@@ -18,7 +18,7 @@ def parse_size(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     if not found:
-        raise ValueError(f"{text!r} is not a size; write for example 4GB or 500MB")
+        raise ValueError(f"{text!r} is not a size; give one such as 4GB or 500MB")
     return int(float(found[1]) * (_UNITS | _BINARY_UNITS)[found[2] or ""])
 
 

@@ -1,4 +1,4 @@
-"""Extract a zip that may be hostile: regular files below one folder, of a bounded size, and nothing else."""
+"""Safe extraction of zips: only regular files below one folder, of bounded size."""
 
 import lzma
 import shutil
@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from im2im_zoo.core.errors import PackageError
 
-# What zipfile and its decompressors raise of damaged files.
+_UNSAFE = "such a zip may be hostile and is not extracted; report this to its authors"
+# Errors that zipfile and its decompressors raise for damaged files.
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -25,21 +26,28 @@ _DAMAGED = (
 
 @dataclass(frozen=True, slots=True)
 class ZipLimits:
-    """What a zip may unpack to, so that a small file cannot fill the disk."""
+    """Limits on the unpacked content of a zip, so that a small file cannot fill the disk.
+
+    Attributes:
+        total_bytes: of all files together.
+        entries: number of files.
+        ratio: unpacked bytes per packed byte of one file.
+        ratio_from_bytes: unpacked size from which the ratio is checked.
+    """
 
     total_bytes: int = 32 * 1024**3
     entries: int = 10_000
-    # Deflate cannot exceed about 1030; weights and images stay below 50. Small entries do not matter.
+    # Deflate cannot exceed about 1030; weights and images stay below 50.
     ratio: float = 200.0
     ratio_from_bytes: int = 64 * 1024**2
 
 
 def extract_zip(path: Path, folder: Path, limits: ZipLimits) -> None:
-    """Extract a zip into a folder: regular files below it, nothing else.
+    """Extract a zip into a folder: only regular files below it.
 
     Raises:
-        PackageError: an entry that leads out of the folder, is a link, encrypted, doubled or damaged, or a zip
-            that unpacks to more than the limits.
+        PackageError: an entry that leads out of the folder, is a link, encrypted, present twice or damaged, or a zip
+            that unpacks to more than the limits or the free space.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -53,21 +61,24 @@ def extract_zip(path: Path, folder: Path, limits: ZipLimits) -> None:
                     shutil.copyfileobj(reader, writer, 1024**2)
     except _DAMAGED as error:
         raise PackageError(
-            f"{path}: the zip cannot be extracted: {error}; download or build it anew"
+            f"{path}: the zip cannot be extracted: {error}; download or build it again"
         ) from error
 
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo], limits: ZipLimits, free: int) -> None:
     total = sum(e.file_size for e in entries)
     if len(entries) > limits.entries:
-        raise PackageError(f"{path}: the zip has {len(entries)} files, more than {limits.entries}: refused")
+        raise PackageError(
+            f"{path}: the zip has {len(entries)} files, more than the limit of {limits.entries}; {_UNSAFE}"
+        )
     if total > limits.total_bytes:
         raise PackageError(
-            f"{path}: the zip unpacks to {total} bytes, more than {limits.total_bytes}: refused"
+            f"{path}: the zip unpacks to {total} bytes, more than the limit of {limits.total_bytes}; {_UNSAFE}"
         )
     if total > free:
         raise PackageError(
-            f"{path}: the zip unpacks to {total} bytes and the temporary folder has {free} free"
+            f"{path}: the zip unpacks to {total} bytes, but the temporary folder has only {free} free; free some, or set "
+            "TMPDIR to another folder"
         )
     seen: set[str] = set()
     for entry in entries:
@@ -76,21 +87,21 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], limits: ZipLimits
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in name:
             raise PackageError(
-                f"{path}: the zip has an entry that leads out of its folder, {name!r}: refused"
+                f"{path}: the zip has an entry that leads out of its folder, {name!r}; {_UNSAFE}"
             )
         mode = entry.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            raise PackageError(f"{path}: the zip's entry {name!r} is a link or a special file: refused")
+            raise PackageError(f"{path}: the zip's entry {name!r} is a link or a special file; {_UNSAFE}")
         if entry.flag_bits & 1:
             raise PackageError(
                 f"{path}: the zip's entry {name!r} is encrypted; unpack it and open the folder"
             )
         if name.lower() in seen:
-            raise PackageError(f"{path}: the zip has {name!r} twice: refused")
+            raise PackageError(f"{path}: the zip has {name!r} twice; {_UNSAFE}")
         seen.add(name.lower())
         if entry.file_size > limits.ratio_from_bytes and entry.file_size > limits.ratio * max(
             entry.compress_size, 1
         ):
             raise PackageError(
-                f"{path}: the zip's entry {name!r} unpacks {entry.compress_size} bytes to {entry.file_size}: refused"
+                f"{path}: the zip's entry {name!r} unpacks {entry.compress_size} bytes to {entry.file_size}; {_UNSAFE}"
             )

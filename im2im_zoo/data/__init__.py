@@ -1,26 +1,26 @@
 """Image pairs for training: found, checked, preprocessed once, and served as patches.
 
-Importing this loads neither torch, Lightning nor MONAI; `ImagePairs` does when it is first asked for.
+Importing this room loads neither torch, Lightning nor MONAI, until `ImagePairs` is first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from im2im_zoo.data.pairing.image_pair import ImagePair, open_image_pair, open_validation_pairs
 from im2im_zoo.data.pairing.pairing import find_pairs
 from im2im_zoo.data.pairing.pairs import Pair, Pairs, hash_pairs
-from im2im_zoo.data.pairing.samples import Sample, open_sample, validation_samples
 
 if TYPE_CHECKING:
     from im2im_zoo.data.datamodule import ImagePairs
 
 __all__ = [
+    "ImagePair",
     "ImagePairs",
     "Pair",
     "Pairs",
-    "Sample",
     "find_pairs",
     "hash_pairs",
-    "open_sample",
-    "validation_samples",
+    "open_image_pair",
+    "open_validation_pairs",
 ]
 
 

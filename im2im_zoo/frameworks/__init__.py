@@ -1,1 +1,1 @@
-"""Training frameworks: one file a method. `base.Framework` is what they have in common."""
+"""Training frameworks, one file each; `base.Framework` is their base class."""

@@ -229,7 +229,7 @@ def network_channels(network: nn.Module) -> tuple[int, int, int]:
     convolutions = [module for module in network.modules() if isinstance(module, _ConvNd)]
     if not convolutions:
         raise ComponentError(
-            f"network: {type(network).__name__} has no convolution to tell its channels by; give "
+            f"network: {type(network).__name__} has no convolution that gives its channels; give "
             "framework.kwargs.discriminator built, with `in_channels`, not as `call: false`"
         )
     first, last = convolutions[0], convolutions[-1]
@@ -245,7 +245,7 @@ def build_discriminator(
 
     Args:
         discriminator: already built, or a factory called with `spatial_dims` and `in_channels`.
-        network: the generator, whose convolutions tell these.
+        network: the generator, from whose convolutions these are read.
         images: which images of the network it takes; "both" are concatenated.
 
     Raises:

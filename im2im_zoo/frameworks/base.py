@@ -1,4 +1,4 @@
-"""Base class of the training frameworks: optimizer, schedule, metrics, logging, and what the data has to be."""
+"""Base class of the training frameworks: optimizer, schedule, metrics, logging, and requirements on the data."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping

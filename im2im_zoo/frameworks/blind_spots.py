@@ -1,7 +1,6 @@
-"""Voxels that a network must predict without seeing them: which are hidden, and what it sees there instead. No loss.
+"""Blind-spot masking of self-supervised denoising: selection of hidden voxels, and their replacement values.
 
-A hidden value is gone altogether: what is seen in its place, and in the place of every other hidden voxel, is taken of voxels
-that are not hidden themselves.
+No hidden value is left in the image: replacement values come only from voxels that are not hidden.
 """
 
 from collections.abc import Sequence
@@ -16,20 +15,20 @@ from im2im_zoo.core.errors import TrainingError
 
 Strategy = Literal["uniform", "median"]
 
-# Of (hidden voxel, neighbour) at once: memory, on a GPU too.
-_AT_ONCE = 2**20
+# Pairs of hidden voxel and neighbour processed at once; limits the memory.
+_PAIRS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class BlindSpots:
-    """How voxels are hidden.
+    """Parameters of the masking.
 
     Attributes:
         fraction: of the voxels of each channel that are predicted; one in each box of `side` voxels along every axis, so
             that they lie apart (the stratified sampling of Krull et al. 2019, arXiv:1811.10980, section 4).
-        strategy: `uniform`, the value of any voxel nearby, all alike likely; or `median`, theirs (Höck et al. 2022,
+        strategy: `uniform`, the value of a nearby voxel drawn uniformly; or `median`, their median (Höck et al. 2022,
             arXiv:2211.08512). The voxel itself is not among them.
-        radius: how far "nearby" goes along every axis, voxels.
+        radius: of the neighbourhood along every axis, voxels.
         extent: for each space axis (z,) y, x, how many voxels before and behind a predicted one are hidden too
             (Broaddus et al. 2020, doi:10.1109/ISBI45749.2020.9098336); None for none.
     """
@@ -45,19 +44,19 @@ class BlindSpots:
                 f"masked_fraction is {self.fraction}; give more than 0 and at most 0.1, so that hidden voxels lie apart"
             )
         if self.strategy not in ("uniform", "median"):
-            raise TrainingError(f"strategy is {self.strategy!r}; give uniform or median")
+            raise TrainingError(f"strategy is {self.strategy!r}: choose uniform or median")
         if self.radius < 1 or min(self.extent or [0]) < 0:
             raise TrainingError(
                 f"radius is {self.radius} and extent {self.extent}; a radius is 1 voxel or more, an extent 0 or more"
             )
 
     def side(self, ndim: int) -> int:
-        """Voxels along each axis of the boxes of which each has one predicted voxel."""
+        """Return the side of the boxes that have one predicted voxel each, voxels."""
         side: float = self.fraction ** (-1 / ndim)
         return round(side)
 
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The voxels to predict: true at each of them, of the shape of the image; each channel has its own.
+        """Draw the voxels to predict, separately for each channel; a mask of the image's shape.
 
         Args:
             image: (batch, channel, (z,) y, x).
@@ -78,7 +77,7 @@ class BlindSpots:
         corners = torch.meshgrid(*(side * torch.arange(n, device=on) for n in counts), indexing="ij")
         shape = (*image.shape[:2], *counts, len(space))
         places = torch.randint(side, shape, generator=generator, device=on) + torch.stack(corners, dim=-1)
-        # A box may reach beyond the end; dropping what lies there keeps all voxels alike likely.
+        # A box may reach beyond the end; dropping what lies there keeps the draw uniform.
         inside = (places < torch.tensor(space, device=on)).all(dim=-1)
         first = torch.nonzero(inside)[:, :2]
         spots: Tensor = torch.zeros_like(image, dtype=torch.bool)
@@ -86,25 +85,25 @@ class BlindSpots:
         return spots
 
     def hide(self, image: Tensor, spots: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The image with other values in the place of the voxels to predict, and of those around them that `extent` names.
+        """Return the image with the voxels to predict, and those that `extent` adds, replaced.
 
         Args:
             image: (batch, channel, (z,) y, x).
-            spots: of `draw`.
+            spots: mask of `draw`.
             generator: as in `draw`.
 
         Raises:
-            TrainingError: `extent` is of another number of axes; or some hidden voxel has no visible one nearby.
+            TrainingError: `extent` has another number of axes, or a hidden voxel has no visible neighbour.
         """
         hidden = self._hidden(spots)
         places = torch.nonzero(hidden)
         offsets = _window(self.radius, image.ndim - 2, image.device)
-        parts = torch.split(places, max(1, _AT_ONCE // len(offsets)))
+        parts = torch.split(places, max(1, _PAIRS_AT_ONCE // len(offsets)))
         values = [self._values(image, hidden, part, offsets, generator) for part in parts]
         return image.masked_scatter(hidden, torch.cat(values))
 
     def _hidden(self, spots: Tensor) -> Tensor:
-        """The voxels to predict, with those on the lines through them."""
+        """Return the voxels to predict and those that `extent` adds along each axis."""
         if self.extent is None:
             return spots
         if len(self.extent) != spots.ndim - 2:
@@ -128,7 +127,7 @@ class BlindSpots:
         offsets: Tensor,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """What is seen at some hidden voxels, (voxel,); `places` are their indices (voxel, axis), batch and channel first."""
+        """Return replacement values, (voxel,), of hidden voxels with the indices `places`, (voxel, axis), batch first."""
         sizes = torch.tensor(image.shape[2:], device=image.device)
         near = places[:, None, 2:] + offsets
         inside = ((near >= 0) & (near < sizes)).all(dim=-1)
@@ -137,7 +136,7 @@ class BlindSpots:
         usable = inside & ~hidden[index]
         if not usable.any(dim=1).all():
             raise TrainingError(
-                f"a hidden voxel has no visible one within {self.radius} voxels; make framework.kwargs.radius larger, or "
+                f"a hidden voxel has no visible neighbour within {self.radius} voxels; make framework.kwargs.radius larger, or "
                 "extent or masked_fraction smaller"
             )
         found = image[index]
@@ -148,13 +147,13 @@ class BlindSpots:
 
 
 def _window(radius: int, ndim: int, device: torch.device) -> Tensor:
-    """Offsets to all voxels of a window but its centre, (voxel, axis)."""
+    """Return the offsets to all voxels of a window except its centre, (voxel, axis)."""
     steps = [step for step in product(range(-radius, radius + 1), repeat=ndim) if any(step)]
     return torch.tensor(steps, device=device)
 
 
 def _median(values: Tensor, usable: Tensor) -> Tensor:
-    """The median of the usable values of each row; of an even number the mean of the two in the middle."""
+    """Return the median of the usable values of each row; for an even count the mean of the middle two."""
     ordered = values.masked_fill(~usable, torch.inf).sort(dim=1).values
     count = usable.sum(dim=1, keepdim=True)
     low, high = (ordered.gather(1, (count - 1 + up) // 2) for up in (0, 1))

@@ -1,11 +1,11 @@
-"""Regression that predicts its own variance, voxel by voxel: the loss, and what is exported. `FCN` trains it."""
+"""Loss and exported network of heteroscedastic regression, which predicts a variance for each voxel; see `FCN`."""
 
 import torch
 from torch import Tensor, nn
 
 from im2im_zoo.losses.weighted import weighted_mean
 
-# Of the natural logarithm of the variance: standard deviations of 0.007 to 150 of a target of unit scale.
+# Limits of the natural logarithm of the variance: standard deviations of 0.007 to 150 of a target of unit scale.
 _LOWEST, _HIGHEST = -10.0, 10.0
 
 
@@ -15,13 +15,13 @@ class GaussianNLL(nn.Module):
     """
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The mean over all voxels, or the weighted one.
+        """Return the mean over all voxels, or the weighted mean.
 
         Args:
             prediction: (batch, 2 * channel, (z,) y, x): the means, then the logarithms of the variances, which are
                 clamped to a range.
             target: (batch, channel, (z,) y, x).
-            weight: how much each voxel counts, broadcastable to the target.
+            weight: of each voxel, broadcastable to the target.
         """
         mean, log_variance = prediction.float().chunk(2, dim=1)
         log_variance = log_variance.clamp(_LOWEST, _HIGHEST)
@@ -30,7 +30,7 @@ class GaussianNLL(nn.Module):
 
 
 class MeanAndVariance(nn.Module):
-    """A network trained with `GaussianNLL`, as it is exported: the means, then the variances, as channels."""
+    """A network trained with `GaussianNLL`, as a package holds it; outputs the means, then the variances."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class MeanAndVariance(nn.Module):
         self.highest = _HIGHEST
 
     def forward(self, image: Tensor) -> Tensor:
-        """(batch, 2 * channel, (z,) y, x)."""
+        """Return means and variances, (batch, 2 * channel, (z,) y, x)."""
         output = self.network(image)
         count = output.shape[1] // 2
         variance = torch.exp(torch.clamp(output[:, count:], self.lowest, self.highest))

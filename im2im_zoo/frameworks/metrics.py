@@ -1,6 +1,8 @@
-"""Metrics logged while training: accumulated over all validation patches, not averaged over batches.
+"""Metrics logged in training, accumulated over all validation patches, not averaged over batches.
 
-Figures for people come from `im2im_zoo.evaluation`, on whole images.
+Those of torchmetrics do not replace them: `PearsonCorrCoef` and `MultilabelF1Score` need the number of channels in
+advance, which a recipe leaves to the data, and a constant prediction makes the correlation NaN. The metrics that a
+package reports are computed by `im2im_zoo.evaluation`, on whole images.
 """
 
 import torch
@@ -9,7 +11,7 @@ from torchmetrics import Metric
 
 
 class Pearson(Metric):
-    """Pearson correlation of all voxels of one channel, mean over the channels.
+    """Pearson correlation over all voxels of a channel, averaged over the channels.
 
     Inputs are (batch, channel, (z,) y, x), any real range.
     """
@@ -26,14 +28,14 @@ class Pearson(Metric):
         self.add_state("count", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add a batch."""
+        """Add a batch of (batch, channel, (z,) y, x)."""
         p, t = (a.transpose(0, 1).flatten(1).double() for a in (prediction, target))
         batch = torch.stack([p.sum(1), t.sum(1), (p * p).sum(1), (t * t).sum(1), (p * t).sum(1)])
         self.sums = self.sums + batch
         self.count = self.count + p.shape[1]
 
     def compute(self) -> Tensor:
-        """The correlation, -1 to 1; 0 where one of both is constant."""
+        """Return the correlation, -1 to 1; 0 if prediction or target is constant."""
         p, t, pp, tt, pt = self.sums / self.count
         covariance, scale = pt - p * t, torch.sqrt((pp - p * p).clamp(min=0) * (tt - t * t).clamp(min=0))
         correlation = torch.where(scale > 0, covariance / scale.clamp(min=1e-300), torch.zeros_like(scale))
@@ -41,7 +43,7 @@ class Pearson(Metric):
 
 
 class Dice(Metric):
-    """Dice coefficient 2 TP / (2 TP + FP + FN) over all pixels of one channel, mean over the channels.
+    """Dice coefficient 2 TP / (2 TP + FP + FN) over all voxels of a channel, averaged over the channels.
 
     Args:
         threshold: the prediction is foreground above it; 0 for logits, 0.5 for probabilities. The target is
@@ -65,6 +67,6 @@ class Dice(Metric):
         self.sums = self.sums + torch.stack([2 * (p & t).sum(1), p.sum(1) + t.sum(1)]).double()
 
     def compute(self) -> Tensor:
-        """The coefficient, 0 to 1."""
+        """Return the coefficient, 0 to 1."""
         both, total = self.sums
         return torch.where(total > 0, both / total.clamp(min=1), torch.ones_like(both)).mean().float()

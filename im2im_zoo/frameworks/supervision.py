@@ -1,4 +1,4 @@
-"""How a loss sees a prediction: voxels that count more or less, networks that predict at several depths. No loss itself."""
+"""Weighting of losses by voxel and class, deep supervision, and checks of losses and targets."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Loss = Callable[..., Tensor]
 
 
 def heads_of(output: object, target: Tensor) -> list[Tensor]:
-    """The predictions of a network in training, the finest first: one, or those of its deep supervision.
+    """Return the predictions of a network in training, the finest first: one, or several with deep supervision.
 
     Args:
         output: (batch, channel, (z,) y, x); a list of such; or all of one size in one tensor (batch, head, channel,
@@ -23,19 +23,19 @@ def heads_of(output: object, target: Tensor) -> list[Tensor]:
         target: has the axes of a prediction.
 
     Raises:
-        TrainingError: it is none of these.
+        TrainingError: the output is none of these.
     """
     if isinstance(output, Tensor) and output.ndim == target.ndim + 1:
         return list(output.unbind(1))
     heads = [output] if isinstance(output, Tensor) else output
     if not isinstance(heads, list | tuple) or not heads:
         raise TrainingError(
-            f"in training the network gives {type(output).__name__}, not one tensor or several"
+            f"in training the network returns {type(output).__name__}, not one tensor or several; choose another network"
         )
     for head in heads:
         if not isinstance(head, Tensor) or head.ndim != target.ndim:
             raise TrainingError(
-                f"in training the network gives {_describe(head)}, which is no prediction of a target of shape "
+                f"in training the network returns {_describe(head)}, which does not fit a target of shape "
                 f"{list(target.shape)}; choose another network"
             )
     return list(heads)
@@ -44,11 +44,11 @@ def heads_of(output: object, target: Tensor) -> list[Tensor]:
 def deep_loss(
     loss: Loss, heads: Sequence[Tensor], target: Tensor, cost: Tensor | None, class_weights: Tensor | None
 ) -> Tensor:
-    """The mean of the losses of all heads, weighted 1, 1/2, 1/4, ... (Lee et al. 2015, arXiv:1409.5185; the weights
+    """Return the mean of the losses of all heads, weighted 1, 1/2, 1/4, ... (Lee et al. 2015, arXiv:1409.5185; the weights
     of nnU-Net, Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
-    A smaller head is compared with the target's voxels nearest to its own, so that labels stay labels and voxels that
-    do not count are left out. Arguments as in `weighted_loss`.
+    A smaller head is compared with the target's voxels nearest to its own, so that labels stay labels and voxels
+    of weight 0 are left out. Arguments as in `weighted_loss`.
     """
     factors = [0.5**depth for depth in range(len(heads))]
     losses = []
@@ -68,24 +68,24 @@ def weighted_loss(
     class_weights: Tensor | None,
     key: str = "loss",
 ) -> Tensor:
-    """The loss of one prediction, a scalar; voxels whose cost is 0 change neither it nor any gradient.
+    """Return the loss of one prediction, a scalar; voxels of weight 0 change neither it nor any gradient.
 
     Args:
-        loss: see `check_weightable` for which take a cost or weights.
+        loss: `check_weightable` says which losses can be weighted.
         prediction, target: (batch, channel, (z,) y, x).
-        cost: (batch, 1, (z,) y, x), how much each voxel counts, at least 0.
-        class_weights: (channel,), how much each of the target's channels counts, at least 0.
-        key: what the framework calls the loss, for messages.
+        cost: weight of each voxel, (batch, 1, (z,) y, x), at least 0.
+        class_weights: weight of each channel of the target, (channel,), at least 0.
+        key: name of the loss in `framework.kwargs`, for messages.
 
     Raises:
-        TrainingError: the loss cannot be weighted, or not by class; other numbers of channels.
+        TrainingError: the loss cannot be weighted, or not by class; or the numbers of channels differ.
     """
     if cost is None and class_weights is None:
-        return loss(prediction, target).mean()  # of one value a voxel, or of one in all
+        return loss(prediction, target).mean()  # one value for each voxel, or one in all
     check_weightable(loss, key)
     weight = torch.ones_like(target[:1, :1]) if cost is None else cost
     if cost is not None:
-        # Whatever is there, NaN too, is gone before the loss sees it: also for a loss that looks at neighbours.
+        # Values there, even NaN, must not reach the loss, which may look at neighbours.
         prediction, target = prediction.masked_fill(cost == 0, 0), target.masked_fill(cost == 0, 0)
     if class_weights is not None:
         if len(class_weights) != target.shape[1]:
@@ -101,39 +101,39 @@ def weighted_loss(
         each = each.unsqueeze(1)
     if each.shape[2:] != target.shape[2:] or weight.shape[1] not in (1, each.shape[1]):
         raise TrainingError(
-            f"framework.kwargs.{key}: {type(loss).__name__} with reduction none gives values of shape "
+            f"framework.kwargs.{key}: {type(loss).__name__} with reduction none returns values of shape "
             f"{list(each.shape)}, which cannot be weighted by {list(weight.shape)}; use a loss of single voxels for "
-            "cost maps (data.cost), and one of single voxels and channels for class_weights"
+            "weight maps (data.cost), and one of single voxels and channels for class_weights"
         )
     return weighted_mean(each, weight)
 
 
 def check_weightable(loss: Loss, key: str = "loss") -> None:
-    """Refuse a loss that cannot count some voxels more than others; `key` is what the framework calls it.
+    """Refuse a loss that cannot be weighted by voxel; `key` is its name in `framework.kwargs`.
 
     Raises:
-        TrainingError: it neither takes a `weight` nor has the reduction "none".
+        TrainingError: the loss neither takes a `weight` nor has the reduction "none".
     """
     if not _takes_weight(loss) and getattr(loss, "reduction", None) != "none":
         raise TrainingError(
-            f"framework.kwargs.{key}: {type(loss).__name__} cannot count some voxels more than others, as cost maps "
+            f"framework.kwargs.{key}: {type(loss).__name__} cannot weight voxels, as weight maps "
             "(data.cost) and class_weights need: it takes no `weight` with the target; use a loss of im2im_zoo.losses "
             "that does, or one of single voxels with `reduction: none`, e.g. of torch.nn.MSELoss"
         )
 
 
 def check_instance_labels(target: Tensor, method: str) -> None:
-    """Refuse a target (batch, channel, (z,) y, x) that is not one channel of instance labels; `method` wants it.
+    """Refuse a target (batch, channel, (z,) y, x) that is not one channel of instance labels, as `method` needs.
 
     Raises:
-        TrainingError: saying what may have changed it.
+        TrainingError: the target has other values or several channels.
     """
     labels = target[:, 0]
     if target.shape[1] != 1 or not torch.equal(labels, labels.round()):
         raise TrainingError(
-            f"{method}: the target has {target.shape[1]} channel(s) and values as {labels.max().item():g}, but has to be "
-            "one of instance labels, whole numbers: leave out what scales it in target.preprocessing, and of "
-            "data.augmentations what changes its values (give those of intensities `keys: [input]`)"
+            f"{method}: the target has {target.shape[1]} channel(s) and values up to {labels.max().item():g}, but must be one "
+            "channel of instance labels, whole numbers; remove scaling from target.preprocessing, and augmentations "
+            "that change values of the target (give those of intensities `keys: [input]`)"
         )
 
 

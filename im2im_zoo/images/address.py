@@ -4,7 +4,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from im2im_zoo.core.download import may_be_fetched
+from im2im_zoo.core.download import is_fetchable
 from im2im_zoo.core.errors import ImageError
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -33,7 +33,7 @@ def as_place(source: str | Path | Address) -> Place:
         return source
     if not _SCHEME.match(source):
         return Path(source)
-    if not may_be_fetched(source, local_http=True):
+    if not is_fetchable(source, local_http=True):
         raise ImageError(
             f"{source}: only https addresses are read (s3:// and gs:// have one, too; http only of this machine): give that, or "
             "download the image"

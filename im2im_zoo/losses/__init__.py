@@ -1,1 +1,1 @@
-"""Losses of (prediction, target), one file each; those of torch and MONAI are named in a recipe by their own paths."""
+"""Losses of (prediction, target), one file each; a recipe names those of torch and MONAI by their own paths."""

@@ -1,4 +1,4 @@
-"""The boundary loss, with voxel weights and voxel sizes. Without them, monai.losses.BoundaryLoss is the same."""
+"""Boundary loss with voxel weights and voxel sizes; without them it equals `monai.losses.BoundaryLoss`."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from im2im_zoo.core.errors import TrainingError
-from im2im_zoo.losses.classes import check_activation, compared
+from im2im_zoo.losses.classes import check_activation, comparable
 from im2im_zoo.losses.weighted import weighted_mean
 
 
 class BoundaryLoss(nn.Module):
     """The mean of probability times signed distance to the target's boundary (Kervadec et al. 2019, arXiv:1812.07032).
 
-    Negative for what is found within the target, positive for what is found without, each the more the further it is
-    from the boundary; the least value is that of the target itself. It says little of where the prediction is empty, so
-    the paper adds it to a loss of overlap.
+    Foreground inside the target is negative, outside it positive, in proportion to the distance from the boundary; the
+    minimum is the target itself. It is nearly flat where the prediction is empty, so the paper adds it to an overlap loss.
 
     Args:
         sigmoid, softmax: whether the prediction holds logits of classes that may overlap, or that exclude each other.
@@ -41,16 +40,16 @@ class BoundaryLoss(nn.Module):
         self.spacing = spacing
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             prediction: (batch, class, (z,) y, x).
             target: 0 and 1, of the same shape, or one channel of class numbers where the prediction has several.
-            weight: broadcastable to the target's shape; None weighs all alike.
+            weight: broadcastable to the target's shape; None for equal weights.
         Raises:
-            TrainingError: shapes that do not fit, or another number of voxel sizes than space axes.
+            TrainingError: shapes do not fit, or the number of voxel sizes is not that of the space axes.
         """
-        found, wanted, counts = compared(
+        probability, target, weight = comparable(
             prediction,
             target,
             weight,
@@ -58,12 +57,12 @@ class BoundaryLoss(nn.Module):
             softmax=self.softmax,
             include_background=self.include_background,
         )
-        return weighted_mean(found * signed_distance(wanted, self.spacing), counts)
+        return weighted_mean(probability * signed_distance(target, self.spacing), weight)
 
 
 @torch.no_grad()
 def signed_distance(target: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
-    """Distance of each voxel to the boundary, negative within the target; 0 if it is empty or all.
+    """Return the distance of each voxel to the boundary, negative inside the target; 0 if the target is empty or full.
 
     It is the distance to the nearest voxel on the other side, within the target less the smallest voxel size: as in the
     authors' code and MONAI, the outermost voxels of the target are at 0 and those next to it at 1, where voxels are
@@ -73,7 +72,7 @@ def signed_distance(target: Tensor, spacing: Sequence[float] | None = None) -> T
         target: 0 and 1, (batch, class, (z,) y, x).
         spacing: size of a voxel along (z,) y, x; None: 1 each.
     Raises:
-        TrainingError: another number of voxel sizes than space axes.
+        TrainingError: the number of voxel sizes is not that of the space axes.
     """
     from scipy.ndimage import distance_transform_edt
 

@@ -1,4 +1,4 @@
-"""Predictions, targets and weights in one form: a channel for each class, probabilities, equal shapes. No loss."""
+"""Conversion of predictions, targets and weights to one form: a channel for each class, probabilities, equal shapes."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from im2im_zoo.core.errors import TrainingError
 
 
 def one_hot(target: Tensor, prediction: Tensor) -> Tensor:
-    """The target with a channel for each channel of the prediction, in floating point.
+    """Return the target with one channel for each channel of the prediction, in floating point.
 
     A target of one channel holds the number of each voxel's class where the prediction has several; any other has to
     have the prediction's shape.
@@ -17,7 +17,7 @@ def one_hot(target: Tensor, prediction: Tensor) -> Tensor:
         target: (batch, 1 or channel, (z,) y, x).
         prediction: (batch, channel, (z,) y, x).
     Raises:
-        TrainingError: other shapes, or values that are no class numbers.
+        TrainingError: shapes do not fit, or values are not class numbers.
     """
     if target.shape == prediction.shape:
         return target
@@ -40,7 +40,7 @@ def one_hot(target: Tensor, prediction: Tensor) -> Tensor:
     return F.one_hot(numbers, classes).movedim(-1, 1).to(prediction.dtype)
 
 
-def compared(
+def comparable(
     prediction: Tensor,
     target: Tensor,
     weight: Tensor | None,
@@ -49,18 +49,18 @@ def compared(
     softmax: bool,
     include_background: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Probabilities, target and weights that a loss of regions compares, all (batch, class, (z,) y, x).
+    """Return probabilities, target and weights for an overlap loss, all (batch, class, (z,) y, x).
 
     Args:
         prediction: logits if `sigmoid` or `softmax`, else probabilities.
         target: see `one_hot`.
         weight: broadcastable to the target, or None.
-        sigmoid, softmax: which function makes probabilities of the logits, if either.
+        sigmoid, softmax: which function converts the logits to probabilities, if any.
         include_background: whether the first of several classes counts.
     Raises:
         TrainingError: see `one_hot` and `expanded`.
     """
-    # Sums over half precision lose what they are made of.
+    # Sums in half precision lose their terms.
     prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
     target = one_hot(target, prediction).to(prediction.dtype)
     if sigmoid:
@@ -73,22 +73,29 @@ def compared(
 
 
 def expanded(weight: Tensor, values: Tensor) -> Tensor:
-    """A weight in the shape and type of `values`.
+    """Return a weight in the shape and type of `values`.
 
     Raises:
-        TrainingError: it cannot be broadcast to it.
+        TrainingError: the weight cannot be broadcast to that shape.
     """
     try:
         return weight.to(values.dtype).expand(values.shape)
     except RuntimeError as error:
         raise TrainingError(
-            f"weights of shape {tuple(weight.shape)} do not fit a loss of shape {tuple(values.shape)}: a cost map has "
+            f"weights of shape {tuple(weight.shape)} do not fit a loss of shape {tuple(values.shape)}; a weight map needs "
             "the batch and space axes of the target, and one channel"
         ) from error
 
 
 def check_activation(loss: str, *, sigmoid: bool, softmax: bool) -> None:
-    """Raise a TrainingError if a loss of this name is given both functions."""
+    """Refuse sigmoid and softmax together.
+
+    Args:
+        loss: name of the loss, for the message.
+        sigmoid, softmax: which functions are chosen.
+    Raises:
+        TrainingError: both are.
+    """
     if sigmoid and softmax:
         raise TrainingError(
             f"{loss}: sigmoid and softmax are both true; give sigmoid for classes that may overlap, softmax for "

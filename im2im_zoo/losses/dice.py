@@ -1,21 +1,21 @@
-"""Soft Dice with a weight for each voxel. Without weights, monai.losses.DiceLoss is the same and has more options."""
+"""Soft Dice loss with voxel weights; without them it equals `monai.losses.DiceLoss`, which has more options."""
 
 from torch import Tensor, nn
 
-from im2im_zoo.losses.classes import check_activation, compared
+from im2im_zoo.losses.classes import check_activation, comparable
 
 
 class SoftDice(nn.Module):
     """1 - 2 sum(w p t) / (sum(w p) + sum(w t)) of probabilities p and target t (Milletari et al. 2016, arXiv:1606.04797).
 
     The mean over images and classes, from 0 to 1. The denominator is of plain, not of squared values, as in MONAI's
-    DiceLoss. Weights say which voxels count how often; one that is the same for a whole class cancels out.
+    DiceLoss. A weight counts a voxel so many times; one that is constant over a class cancels out.
 
     Args:
         sigmoid, softmax: whether the prediction holds logits of classes that may overlap, or that exclude each other.
         include_background: whether the first of several classes counts.
         batch: take the sums over the batch, not over each image.
-        smooth: added to numerator and denominator, so that 0 / 0 is no overlap missed.
+        smooth: added to numerator and denominator, so that 0 / 0 is a loss of 0.
     Raises:
         TrainingError: both `sigmoid` and `softmax`.
     """
@@ -37,16 +37,16 @@ class SoftDice(nn.Module):
         self.smooth = smooth
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             prediction: (batch, class, (z,) y, x).
             target: of the same shape, or one channel of class numbers where the prediction has several.
-            weight: broadcastable to the target's shape; None weighs all alike.
+            weight: broadcastable to the target's shape; None for equal weights.
         Raises:
-            TrainingError: shapes that do not fit.
+            TrainingError: shapes do not fit.
         """
-        found, wanted, counts = compared(
+        probability, target, weight = comparable(
             prediction,
             target,
             weight,
@@ -54,8 +54,8 @@ class SoftDice(nn.Module):
             softmax=self.softmax,
             include_background=self.include_background,
         )
-        axes = [*([0] if self.batch else []), *range(2, found.ndim)]
-        each = 1.0 if counts is None else counts
-        overlap = (each * found * wanted).sum(axes)
-        total = (each * (found + wanted)).sum(axes)
+        axes = [*([0] if self.batch else []), *range(2, probability.ndim)]
+        each = 1.0 if weight is None else weight
+        overlap = (each * probability * target).sum(axes)
+        total = (each * (probability + target)).sum(axes)
         return (1 - (2 * overlap + self.smooth) / (total + self.smooth)).mean()

@@ -1,4 +1,4 @@
-"""The loss of embeddings by which voxels find their objects (EmbedSeg), for all objects of a batch at once. No network."""
+"""Embedding loss of EmbedSeg, computed for all objects of a batch at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from torch import Tensor
 
 from im2im_zoo.losses.segments import lovasz_of_segments, mean_of_segments, sum_of_segments
 
-# A Gaussian this far down is below the rounding of float32 (2^-24): its voxel changes the Lovász hinge by less than that.
+# exp(-_FARTHEST) is below the rounding of float32 (2^-24); such a voxel changes the Lovász hinge by less than that.
 _FARTHEST = 16.6
-# Distances that are held at once while it is looked for which voxels are near which objects.
+# Distances held in memory at once in the search for voxels near objects.
 _PAIRS = 2**24
-# More than there can be in float32.
+# Above any label that float32 can hold.
 _LABELS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """What a network says of each voxel, in any one unit of length.
+    """Output of the network for each voxel, in any one unit of length.
 
     Attributes:
-        places: (batch, axis, voxel), where the centre of the voxel's object is.
-        raw_sigma: (batch, 1 or axis, voxel), which are equal within an object; `precision` makes lengths of it.
+        places: (batch, axis, voxel), predicted centre of the voxel's object.
+        raw_sigma: (batch, 1 or axis, voxel), ideally equal within an object; `precision` converts them to lengths.
         seediness: (batch, voxel), 0 to 1.
     """
 
@@ -33,11 +33,11 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects of a batch, numbered through it, image by image.
+    """Objects of a batch, numbered consecutively, image by image.
 
     Attributes:
         number: (batch, voxel), the voxel's object from 0, or -1.
-        image: (object,), which image of the batch it is in.
+        image: (object,), number of its image in the batch.
     """
 
     number: Tensor
@@ -47,14 +47,18 @@ class Objects:
         return len(self.image)
 
     def mean_of_images(self, values: Tensor) -> Tensor:
-        """The mean of a value for each object over those of an image, and then over the images; 0 for one without any."""
+        """Return the mean over the objects of an image, then over the images; an image without objects counts 0.
+
+        Args:
+            values: (object,).
+        """
         per_image = torch.bincount(self.image, minlength=len(self.number))
         return (values / per_image[self.image]).sum() / len(self.number)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of the loss, scalars: see `embedding_terms`; and the IoU of each object with what its Gaussian selects."""
+    """Terms of the loss, scalars, see `embedding_terms`; and the IoU of each object with the mask of its Gaussian."""
 
     instance: Tensor
     smoothness: Tensor
@@ -63,7 +67,7 @@ class Terms:
 
 
 def objects_of(labels: Tensor, weight: Tensor) -> Objects:
-    """The objects of a batch, without voxels whose weight is 0.
+    """Number the objects of a batch, without voxels of weight 0.
 
     Args:
         labels: (batch, voxel), whole numbers, 0 for background; an object may have several parts.
@@ -80,7 +84,7 @@ def objects_of(labels: Tensor, weight: Tensor) -> Objects:
 
 
 def centroids(objects: Objects, coordinates: Tensor) -> Tensor:
-    """The mean position of each object's voxels, (object, axis); it may lie outside the object.
+    """Return the mean position of each object's voxels, (object, axis); it may lie outside the object.
 
     Args:
         coordinates: (axis, voxel).
@@ -91,7 +95,7 @@ def centroids(objects: Objects, coordinates: Tensor) -> Tensor:
 
 
 def medoids(objects: Objects, coordinates: Tensor) -> Tensor:
-    """The voxel of each object that has the least sum of distances to the others of it, (object, axis).
+    """Return the voxel of each object with the least sum of distances to its other voxels, (object, axis).
 
     The time grows with the square of an object's voxels.
 
@@ -115,7 +119,7 @@ def embedding_terms(
     precision: Callable[[Tensor], Tensor],
     foreground_weight: float,
 ) -> Terms:
-    """The terms of the loss of Neven et al. 2019 (arXiv:1906.11109, sections 3.1 and 3.2) as EmbedSeg has them.
+    """Compute the terms of the loss of Neven et al. 2019 (arXiv:1906.11109, sections 3.1 and 3.2) as in EmbedSeg.
 
     - instance: the Lovász hinge of each object's Gaussian, exp(-sum((place - centre)² / (2 sigma²))), as a soft mask of it among
       all voxels of the image; sigma is that of the object's mean of `raw_sigma`.
@@ -128,8 +132,8 @@ def embedding_terms(
 
     Args:
         centres: (object, axis).
-        weight: (batch, voxel), how much a voxel counts; one with 0 has no gradient.
-        precision: of (object, 1 or axis) raw sigmas to 1 / (2 sigma²).
+        weight: (batch, voxel); a voxel of weight 0 has no gradient.
+        precision: converts raw sigmas, (object, 1 or axis), to 1 / (2 sigma²).
         foreground_weight: how much more the seed term counts in objects than in the background.
     """
     belongs = objects.number >= 0
@@ -142,27 +146,27 @@ def embedding_terms(
     near, voxels = _near(embedding.places.detach(), objects, centres, sharpness.detach(), weight > 0)
     places = embedding.places.movedim(1, -1).flatten(0, 1)[voxels]
     gaussians = torch.exp(-(sharpness[near] * (places - centres[near]).square()).sum(1))
-    inside, heed = objects.number.flatten()[voxels] == near, weight.flatten()[voxels]
+    inside, near_weight = objects.number.flatten()[voxels] == near, weight.flatten()[voxels]
     # The hinge of the logit 2 g - 1: 1 - (2 g - 1) within, 1 + (2 g - 1) without.
     errors = 2 * torch.where(inside, 1 - gaussians, gaussians)
-    hinge = lovasz_of_segments(errors, inside, heed, near, count)
+    hinge = lovasz_of_segments(errors, inside, near_weight, near, count)
     wanted = gaussians.new_zeros(belongs.numel())
     wanted[voxels[inside]] = gaussians.detach()[inside]
-    heeded = weight * torch.where(belongs, foreground_weight, 1.0)
-    squares = heeded * (embedding.seediness - wanted.view_as(heeded)).square()
+    seed_weight = weight * torch.where(belongs, foreground_weight, 1.0)
+    squares = seed_weight * (embedding.seediness - wanted.view_as(seed_weight)).square()
     seed = squares.sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
     return Terms(
         objects.mean_of_images(hinge),
         objects.mean_of_images(smoothness),
         seed,
-        _iou(gaussians.detach() > 0.5, inside, heed, near, count),
+        _iou(gaussians.detach() > 0.5, inside, near_weight, near, count),
     )
 
 
 def _near(
     places: Tensor, objects: Objects, centres: Tensor, sharpness: Tensor, counted: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Pairs of an object and a voxel of its image that belongs to it, or whose Gaussian is worth its while.
+    """Return pairs of an object and a voxel of its image that belongs to it, or whose Gaussian is not negligible.
 
     Returns:
         The number of the object, in ascending order, and of the voxel, from the start of the batch.
@@ -192,7 +196,7 @@ def _iou(found: Tensor, inside: Tensor, weight: Tensor, near: Tensor, count: int
 
 
 def coordinates_of(shape: Sequence[int], voxel_size: Sequence[float], like: Tensor) -> Tensor:
-    """Where each voxel of an image of `shape` is, (axis, voxel), in the unit of `voxel_size`, from 0."""
+    """Return the position of each voxel of an image of `shape`, (axis, voxel), in the unit of `voxel_size`, from 0."""
     along = [
         torch.arange(n, device=like.device) * float(size) for n, size in zip(shape, voxel_size, strict=True)
     ]

@@ -1,6 +1,6 @@
-"""Adversarial losses of generator and discriminator. Which images are judged by what is the framework's business.
+"""Adversarial losses of generator and discriminator, of the discriminator's outputs.
 
-MONAI's `PatchAdversarialLoss` does not serve: it puts a sigmoid before a cross-entropy of probabilities (which is not
+MONAI's `PatchAdversarialLoss` is not used: it puts a sigmoid before a cross-entropy of probabilities (which is not
 stable, and refused under autocast), a leaky rectifier before the squares and a tanh before the hinge, none of which are in
 the papers, and its generator's hinge saturates.
 """
@@ -17,7 +17,7 @@ Outputs = Tensor | Sequence[Tensor]
 
 
 class GANLoss(nn.Module):
-    """What generator and discriminator lose by the discriminator's outputs D, which have no sigmoid.
+    """GAN losses of the discriminator's outputs D, which have no sigmoid.
 
     | kind | discriminator | generator | source |
     |---|---|---|---|
@@ -33,17 +33,17 @@ class GANLoss(nn.Module):
         kind: one of the three.
 
     Raises:
-        ValueError: it is another.
+        ValueError: an unknown kind.
     """
 
     def __init__(self, kind: Kind = "vanilla") -> None:
         super().__init__()
         if kind not in get_args(Kind):
-            raise ValueError(f"there is no GAN loss {kind!r}: use one of {', '.join(get_args(Kind))}")
+            raise ValueError(f"unknown GAN loss {kind!r}: choose one of {', '.join(get_args(Kind))}")
         self.kind = kind
 
     def generator(self, fake: Outputs) -> Tensor:
-        """The generator's loss: a scalar.
+        """Return the generator's loss, a scalar.
 
         Args:
             fake: the discriminator's output for generated images, of any shape; or a sequence of several discriminators'.
@@ -53,7 +53,7 @@ class GANLoss(nn.Module):
         return _summed(self._real, fake)
 
     def discriminator(self, real: Outputs, fake: Outputs) -> Tensor:
-        """The discriminator's loss: a scalar.
+        """Return the discriminator's loss, a scalar.
 
         Args:
             real, fake: its outputs for real and for generated images, of any shape; or sequences of several
@@ -77,6 +77,6 @@ class GANLoss(nn.Module):
 
 
 def _summed(loss: Callable[[Tensor], Tensor], outputs: Outputs) -> Tensor:
-    # In full precision: under autocast a discriminator gives half.
+    # In full precision: under autocast the outputs are in half.
     each = [outputs] if isinstance(outputs, Tensor) else outputs
     return torch.stack([loss(output.float()) for output in each]).sum()

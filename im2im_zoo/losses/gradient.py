@@ -1,4 +1,4 @@
-"""The gradient difference loss: sharp edges without a pretrained network. Neither torch nor MONAI has it."""
+"""Gradient difference loss, for sharp edges without a pretrained network."""
 
 import torch
 from torch import Tensor, nn
@@ -9,16 +9,16 @@ from im2im_zoo.losses.weighted import weighted_mean
 
 
 class GradientDifference(nn.Module):
-    """How much the steps between neighbouring voxels differ in size (Mathieu et al. 2016, arXiv:1511.05440, equation 6).
+    """Difference in size of the steps between neighbouring voxels (Mathieu et al. 2016, arXiv:1511.05440, equation 6).
 
-    The mean of | |step of the target| - |step of the prediction| | ** alpha, added up over the space axes; from 0. A
-    blurred prediction has the right mean and the wrong steps. It does not see a constant offset, nor an image turned
-    negative: add it to an element-wise loss.
+    The mean of | |step of the target| - |step of the prediction| | ** alpha, summed over the space axes; at least 0. A
+    blurred prediction has the right mean and the wrong steps. It ignores a constant offset and an inverted
+    image: add it to an element-wise loss.
 
     Args:
         alpha: the exponent, 1 or more.
     Raises:
-        TrainingError: it is less, where the gradient has no bound.
+        TrainingError: alpha is below 1, where the gradient is unbounded.
     """
 
     def __init__(self, alpha: float = 1.0) -> None:
@@ -28,15 +28,15 @@ class GradientDifference(nn.Module):
         self.alpha = alpha
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch. An axis of one voxel has no steps and adds nothing.
+        """Return the loss of a batch. An axis of one voxel has no steps and adds nothing.
 
         Args:
             prediction: (batch, channel, (z,) y, x).
             target: of the same shape.
-            weight: broadcastable to the target's shape; a step has the smaller weight of its two voxels. None weighs
-                all alike.
+            weight: broadcastable to the target's shape; a step has the smaller weight of its two voxels. None for
+                equal weights.
         Raises:
-            TrainingError: shapes that do not fit.
+            TrainingError: shapes do not fit.
         """
         if prediction.shape != target.shape:
             raise TrainingError(
@@ -48,11 +48,11 @@ class GradientDifference(nn.Module):
         for axis in range(2, prediction.ndim):
             if target.shape[axis] > 1:
                 steps = (target.diff(dim=axis).abs() - prediction.diff(dim=axis).abs()).abs()
-                total = total + weighted_mean(steps**self.alpha, _of_steps(weight, axis))
+                total = total + weighted_mean(steps**self.alpha, _step_weight(weight, axis))
         return total
 
 
-def _of_steps(weight: Tensor | None, axis: int) -> Tensor | None:
+def _step_weight(weight: Tensor | None, axis: int) -> Tensor | None:
     if weight is None:
         return None
     last = weight.shape[axis] - 1

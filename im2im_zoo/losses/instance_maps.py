@@ -1,4 +1,4 @@
-"""What a network can learn of instance labels so that a watershed finds the objects again: maps of each patch as it comes. No loss."""
+"""Distance, boundary and affinity maps of instance labels: the targets of `InstanceMaps`, computed for each patch."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,20 +11,20 @@ KINDS: tuple[Kind, ...] = ("distance", "boundary", "affinities")
 
 
 def channels_of(kinds: Sequence[Kind], axes: int) -> int:
-    """How many channels maps have in so many space axes: affinities one an axis, the others one."""
+    """Return the number of channels of maps with so many space axes: affinities one for each axis, the others one."""
     return sum(axes if kind == "affinities" else 1 for kind in kinds)
 
 
 def maps_of(labels: Tensor, kinds: Sequence[Kind], reach: int) -> Tensor:
-    """The maps of instance labels, each from 0 to 1, (batch, channel, (z,) y, x).
+    """Compute the maps of instance labels, each from 0 to 1, (batch, channel, (z,) y, x).
 
-    - distance: steps from voxel to neighbouring voxel that it takes to leave the object, at most `reach`, divided by that
+    - distance: steps between neighbouring voxels that lead out of the object, at most `reach`, divided by `reach`
       (as in Bai and Urtasun 2017, arXiv:1611.08303); 0 in the background, 1 / `reach` where an object ends.
-    - boundary: 1 in the voxels of an object that have a neighbour which is not of it.
+    - boundary: 1 in voxels of an object that have a neighbour outside of it.
     - affinities: one along each of (z,) y, x; 1 where a voxel and the one before it are of one object (Turaga et al. 2010,
       doi:10.1162/neco.2009.10-08-881), 0 else, also within the background.
 
-    What is outside of the patch is not known: an object that the patch cuts goes on there.
+    Objects are assumed to continue beyond the patch.
 
     Args:
         labels: (batch, 1, (z,) y, x), whole numbers, 0 background.
@@ -44,7 +44,7 @@ def maps_of(labels: Tensor, kinds: Sequence[Kind], reach: int) -> Tensor:
 
 
 def weights_of(cost: Tensor, kinds: Sequence[Kind]) -> Tensor:
-    """How much each value of the maps counts: as its voxel, an affinity as the lesser of its two, the first along an axis not at all.
+    """Return the weights of the maps: those of the voxels; of an affinity the lesser of its two, 0 for the first along an axis.
 
     Args:
         cost: (batch, 1, (z,) y, x), at least 0.
@@ -63,7 +63,7 @@ def weights_of(cost: Tensor, kinds: Sequence[Kind]) -> Tensor:
 
 
 def _neighbours(values: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Views of all voxels that have one after them along an axis, and of those."""
+    """Return views of all voxels except the last along an axis, and of all except the first."""
     size = values.shape[axis] - 1
     return values.narrow(axis, 0, size), values.narrow(axis, 1, size)
 
@@ -76,7 +76,7 @@ def _same_as_before(labels: Tensor, axis: int) -> Tensor:
 
 
 def _eroded(labels: Tensor, mask: Tensor) -> Tensor:
-    """The voxels of a mask all of whose neighbours in the patch are in it too, and of the same object."""
+    """Return the voxels of a mask whose neighbours in the patch are all in it and of the same object."""
     kept = mask.clone()
     for axis in range(2, labels.ndim):
         before, after = _neighbours(labels, axis)

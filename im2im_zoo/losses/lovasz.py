@@ -1,4 +1,4 @@
-"""Lovász losses: the Jaccard index (IoU) as a surface that can be descended. Neither torch nor MONAI has them."""
+"""Lovász losses: convex surrogates of the Jaccard index (IoU)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,13 @@ from im2im_zoo.losses.classes import expanded, one_hot
 
 
 class LovaszHinge(nn.Module):
-    """The Lovász hinge, for one class or several that may overlap (Berman et al. 2018, arXiv:1705.08790, section 3.1).
+    """Lovász hinge for one class, or several that may overlap (Berman et al. 2018, arXiv:1705.08790, section 3.1).
 
     The Jaccard loss 1 - IoU of the set of wrong voxels, extended to their hinge errors max(0, 1 - logit * sign). It is
     0 where all margins are at least 1, and has no upper bound.
 
     Args:
-        per_image: take the Jaccard index of each image, and then the mean; else of the batch.
+        per_image: compute the Jaccard index for each image and average; otherwise for the batch.
     """
 
     def __init__(self, per_image: bool = False) -> None:
@@ -23,14 +23,14 @@ class LovaszHinge(nn.Module):
         self.per_image = per_image
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch, the mean over its channels.
+        """Return the loss of a batch, the mean over its channels.
 
         Args:
             prediction: logits, (batch, channel, (z,) y, x).
             target: 0 and 1, of the same shape, or one channel of class numbers where the prediction has several.
-            weight: broadcastable to the target's shape, how often a voxel counts; None: once each.
+            weight: broadcastable to the target's shape, None for equal weights.
         Raises:
-            TrainingError: shapes that do not fit.
+            TrainingError: shapes do not fit.
         """
         target = one_hot(target, prediction)
         logits = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
@@ -40,13 +40,13 @@ class LovaszHinge(nn.Module):
 
 
 class LovaszSoftmax(nn.Module):
-    """The Lovász softmax, for classes that exclude each other (Berman et al. 2018, arXiv:1705.08790, section 3.2).
+    """Lovász softmax for classes that exclude each other (Berman et al. 2018, arXiv:1705.08790, section 3.2).
 
     For each class the Jaccard loss 1 - IoU, extended to the errors |target - probability|; the mean over the classes
     that the target has. From 0 to 1.
 
     Args:
-        per_image: take the Jaccard index of each image, and then the mean; else of the batch.
+        per_image: compute the Jaccard index for each image and average; otherwise for the batch.
     """
 
     def __init__(self, per_image: bool = False) -> None:
@@ -54,12 +54,12 @@ class LovaszSoftmax(nn.Module):
         self.per_image = per_image
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             prediction: logits, (batch, class, (z,) y, x), of two classes or more.
             target: one-hot, of the same shape, or one channel of class numbers.
-            weight: broadcastable to the target's shape, how often a voxel counts; None: once each.
+            weight: broadcastable to the target's shape, None for equal weights.
         Raises:
             TrainingError: a prediction of one channel, or shapes that do not fit.
         """
@@ -78,7 +78,7 @@ class LovaszSoftmax(nn.Module):
 def _extended_jaccard(
     errors: Tensor, target: Tensor, weight: Tensor | None, per_image: bool
 ) -> tuple[Tensor, Tensor]:
-    """The Lovász extension of the Jaccard loss at some errors, and whether the class is there at all.
+    """Return the Lovász extension of the Jaccard loss at some errors, and whether the class is present.
 
     Both (image, channel), or (1, channel) for the batch as one image.
     """
@@ -92,21 +92,21 @@ def _extended_jaccard(
 
 
 def _rows(values: Tensor, per_image: bool) -> Tensor:
-    """(image, channel, voxel), or (1, channel, voxel of any image)."""
+    """Return values as (image, channel, voxel), or as (1, channel, voxel of any image)."""
     rows = values.flatten(2)
     return rows if per_image else rows.transpose(0, 1).flatten(1).unsqueeze(0)
 
 
 @torch.no_grad()
 def _jaccard_slopes(inside: Tensor, outside: Tensor) -> Tensor:
-    """By how much 1 - IoU grows when one more voxel, in the given order, becomes wrong (the paper's algorithm 1).
+    """Return the increase of 1 - IoU with each further wrong voxel, in the given order (the paper's algorithm 1).
 
     Args:
-        inside, outside: weights of the voxels within and without the target, the largest error first.
+        inside, outside: weights of the voxels inside and outside the target, the largest error first.
     """
     target = inside.sum(-1, keepdim=True)
     intersection = target - inside.cumsum(-1)
     union = target + outside.cumsum(-1)
-    # Nothing wanted, nothing found: no loss.
+    # No target and no prediction: no loss.
     loss = torch.where(union > 0, 1 - intersection / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
     return torch.diff(loss, dim=-1, prepend=torch.zeros_like(target))

@@ -1,41 +1,42 @@
-"""Sums, means and the Lovász hinge over many sets of elements at once, each element with the number of its set."""
+"""Sums, means and the Lovász hinge of many sets at once; each element has the number of its set."""
 
 import torch
 from torch import Tensor
 
 
 def sum_of_segments(values: Tensor, number: Tensor, count: int) -> Tensor:
-    """The sum of each set's values.
+    """Return the sum of each set's values, (set, ...).
 
     Args:
         values: (element, ...).
         number: (element,), of its set, 0 to `count` - 1.
+        count: number of sets.
     """
     return values.new_zeros(count, *values.shape[1:]).index_add(0, number, values)
 
 
 def mean_of_segments(values: Tensor, number: Tensor, count: int, weight: Tensor | None = None) -> Tensor:
-    """The mean of each set's values, (set, column), weighted if there is a `weight` of (element,).
+    """Return the mean of each set's values, (set, column), weighted if `weight` is given.
 
     Args:
         values: (element, column).
-        number: as in `sum_of_segments`; no set may be empty.
+        number, count: as in `sum_of_segments`; no set may be empty.
+        weight: (element,).
     """
-    heed = torch.ones_like(values[:, :1]) if weight is None else weight.unsqueeze(1)
-    return sum_of_segments(heed * values, number, count) / sum_of_segments(heed, number, count)
+    each = torch.ones_like(values[:, :1]) if weight is None else weight.unsqueeze(1)
+    return sum_of_segments(each * values, number, count) / sum_of_segments(each, number, count)
 
 
 def lovasz_of_segments(errors: Tensor, inside: Tensor, weight: Tensor, number: Tensor, count: int) -> Tensor:
-    """The Jaccard loss of each set, extended to hinge errors (Berman et al. 2018, arXiv:1705.08790), (set,).
+    """Return the Jaccard loss of each set, extended to hinge errors (Berman et al. 2018, arXiv:1705.08790), (set,).
 
-    What `losses.lovasz.LovaszHinge` gives of one set, of many that have different sizes. Elements whose error is 0 may be
-    left out, except those inside.
+    Equals `losses.lovasz.LovaszHinge` of each set. Elements whose error is 0 may be left out, except those inside.
 
     Args:
         errors: (element,), max(0, 1 - logit * sign).
-        inside: (element,), whether it is wanted; each set has one that is.
-        weight: (element,), how often it counts.
-        number: (element,), of its set.
+        inside: (element,), whether it is in the target; at least one of each set is.
+        weight: (element,).
+        number, count: as in `sum_of_segments`.
     """
     order = torch.argsort(errors.detach(), descending=True, stable=True)
     order = order[torch.argsort(number[order], stable=True)]
@@ -45,7 +46,7 @@ def lovasz_of_segments(errors: Tensor, inside: Tensor, weight: Tensor, number: T
 
 @torch.no_grad()
 def _slopes(inside: Tensor, weight: Tensor, number: Tensor, count: int) -> Tensor:
-    """By how much 1 - IoU of its set grows when one more element, in the given order, becomes wrong (the paper's algorithm 1)."""
+    """Return the increase of 1 - IoU of a set with each further wrong element, in the given order (the paper's algorithm 1)."""
     # A sum over all sets so far has more digits than float32.
     wanted, other = (torch.where(a, weight, 0).double() for a in (inside, ~inside))
     before = sum_of_segments(torch.stack([wanted, other], 1), number, count).cumsum(0)

@@ -1,4 +1,4 @@
-"""Element-wise losses, averaged with a weight for each voxel. The element-wise losses are torch's and MONAI's."""
+"""Weighted mean of an element-wise loss of torch or MONAI."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from im2im_zoo.losses.classes import expanded, one_hot
 
 
 class Weighted(nn.Module):
-    """The weighted mean of an element-wise loss: sum(weight * loss) / sum(weight).
+    """Weighted mean of an element-wise loss: sum(weight * loss) / sum(weight).
 
         {callable: im2im_zoo.losses.weighted.Weighted,
          kwargs: {loss: {callable: torch.nn.SmoothL1Loss, kwargs: {reduction: none}}}}
@@ -20,7 +20,7 @@ class Weighted(nn.Module):
     has no gradient.
 
     Args:
-        loss: of (prediction, target) to a value for each element, or for each voxel without a channel axis.
+        loss: maps (prediction, target) to a value for each element, or for each voxel without a channel axis.
     """
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -28,36 +28,36 @@ class Weighted(nn.Module):
         self.loss = loss
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             prediction: (batch, channel, (z,) y, x).
             target: of the same shape, or one channel of class numbers where the prediction has several.
-            weight: broadcastable to the target's shape; None weighs all alike.
+            weight: broadcastable to the target's shape; None for equal weights.
         Raises:
-            TrainingError: shapes that do not fit, or a loss that gives one number instead of one for each element.
+            TrainingError: shapes do not fit, or the loss returns one number instead of one for each element.
         """
         values = self.loss(prediction, one_hot(target, prediction))
         if values.shape == prediction.shape[:1] + prediction.shape[2:]:
             values = values.unsqueeze(1)
         if values.ndim != prediction.ndim:
             raise TrainingError(
-                f"Weighted: {self.loss} gives a result of shape {tuple(values.shape)} for a prediction of shape "
+                f"Weighted: {self.loss} returns shape {tuple(values.shape)} for a prediction of shape "
                 f"{tuple(prediction.shape)}; give it kwargs `reduction: none`, the mean is taken here"
             )
         return weighted_mean(values, weight)
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """sum(weight * values) / sum(weight), the mean if `weight` is None, and 0 if all weights are 0.
+    """Return sum(weight * values) / sum(weight), the mean if `weight` is None, and 0 if all weights are 0.
 
     Args:
         values: (batch, channel, (z,) y, x).
         weight: broadcastable to `values`.
     Raises:
-        TrainingError: it is not.
+        TrainingError: the weight cannot be broadcast.
     """
-    # Half precision has no room for the sum over a volume.
+    # The sum over a volume overflows half precision.
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     if weight is None:
         return values.mean()

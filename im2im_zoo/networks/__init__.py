@@ -1,6 +1,6 @@
-"""What can be measured of any network: the sizes that it takes, how far it reaches, the halo that it needs.
+"""Networks, one file each, and measurements of any network: valid sizes, receptive field, required halo.
 
-`probe` and `radius` measure modules while they are packaged; `receptive_field` and `halo` any function of arrays, as an engine is one.
+`probe` and `radius` measure modules at export; `receptive_field` and `halo` any function of arrays, e.g. an engine.
 """
 
 from im2im_zoo.networks.halo import Halo, RequiredHalo, effective_halo, required_halo

@@ -1,4 +1,4 @@
-"""A 3D U-Net that treats z apart: it pools along y and x only. The network only: no training, no weights."""
+"""AnisotropicUNet: a 3D U-Net that pools along y and x only."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ class AnisotropicUNet(nn.Module):
         in_channels, out_channels: of the input and the output.
         features: channels of each level, the finest first.
         z_kernels: voxels of each level's convolutions along z, odd: 1 where z is so coarse that neighbouring slices
-            say little. Default: 3 at every level.
+            are hardly related. Default: 3 at every level.
     Raises:
         ComponentError: an even kernel, other numbers of kernels than levels, or fewer than two levels or channels.
     """
@@ -60,13 +60,13 @@ class AnisotropicUNet(nn.Module):
         self.last = nn.Conv3d(features[0], out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The output for (batch, channel, z, y, x); sizes are kept."""
+        """Return the output for (batch, channel, z, y, x); sizes are kept."""
         output: Tensor = self.last(self.body(image))
         return output
 
 
 class _Level(nn.Module):
-    """One level of the U and all that is below it, which gives `features_below` channels at half the size in the plane."""
+    """One level of the U and all below it, which returns `features_below` channels at half the size in the plane."""
 
     def __init__(
         self, in_channels: int, features: int, features_below: int, z_kernel: int, below: nn.Module

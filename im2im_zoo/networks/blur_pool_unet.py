@@ -1,4 +1,4 @@
-"""The U-Net of N2V2: pooling that does not alias, no skip connection at full size. The network only: no training."""
+"""BlurPoolUNet: the U-Net of N2V2, with anti-aliased pooling and no skip connection at full size."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class BlurPoolUNet(nn.Module):
         in_channels, out_channels: of the input and the output.
         depth: how often the image is halved.
         features: channels of the first level, doubled at each next one.
-        first_skip: whether there is a skip connection at full size as well, through which single voxels come.
+        first_skip: whether there is a skip connection at full size too, which passes single voxels on.
     Raises:
         ComponentError: another number of dimensions, or no level.
     """
@@ -65,13 +65,13 @@ class BlurPoolUNet(nn.Module):
         self.last = _LAYERS[spatial_dims][0](features, out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The output for (batch, channel, (z,) y, x); sizes are kept."""
+        """Return the output for (batch, channel, (z,) y, x); sizes are kept."""
         output: Tensor = self.last(self.body(image))
         return output
 
 
 class _Level(nn.Module):
-    """One level of the U and all that is below it; `below` gives twice the channels at half the size."""
+    """One level of the U and all below it; `below` returns twice the channels at half the size."""
 
     def __init__(
         self, spatial_dims: int, in_channels: int, features: int, below: nn.Module, skips: bool
@@ -92,7 +92,7 @@ class _Level(nn.Module):
 
 
 def _blurred_maximum(spatial_dims: int) -> nn.Sequential:
-    """The maximum of 2 voxels along each axis, at every voxel; blurred by 1 2 1; every second one, between two voxels.
+    """Build max-pooling of 2 voxels along each axis, blurred by 1 2 1 before it is sampled at every second voxel.
 
     Two means of two voxels in a row are 1 2 1. An even size is halved.
     """

@@ -1,4 +1,4 @@
-"""What a network of several inputs and outputs is given and gives where an axis is cut. Geometry and arrays, no statistics.
+"""Tiles of the inputs and outputs of a network: sizes, positions and copies.
 
 Positions and sizes are in voxels of the reference (`tensor_axis`); each tensor's own follow from its `TensorAxis`. A tile begins at a
 multiple of its axis' step, and so it begins at a whole voxel of each tensor.
@@ -21,7 +21,7 @@ Run = Callable[[list[NDArray[Any] | None]], list[NDArray[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A tile along one axis: it begins at `begin` and has `size` voxels. It may go beyond the end of what it is cut of."""
+    """A tile along one axis, of `size` voxels from `begin`; it may extend beyond the end of the image."""
 
     axis: NetworkAxis
     begin: int
@@ -29,29 +29,31 @@ class Cut:
 
 
 def at_least(axis: NetworkAxis, size: int) -> int:
-    """The smallest size that a network takes along an axis and that is `size` or more; the minimum if it is fixed."""
+    """Return the smallest valid size along an axis that is `size` or more; the minimum if it is fixed."""
     return axis.minimum + (0 if axis.fixed else max(0, -(-(size - axis.minimum) // axis.step)) * axis.step)
 
 
 def at_most(axis: NetworkAxis, size: int) -> int:
-    """The largest size that a network takes along an axis and that is `size` or less, or the minimum."""
+    """Return the largest valid size along an axis that is `size` or less, or the minimum."""
     return axis.minimum + (0 if axis.fixed else max(0, (size - axis.minimum) // axis.step) * axis.step)
 
 
 def size_along(inputs: Tensors, axis: NetworkAxis) -> int:
-    """Voxels of the reference in a set of inputs.
+    """Return the size of some inputs along an axis, voxels of the reference.
 
     Raises:
-        PackageError: no input that is given has the axis as the reference has it.
+        PackageError: no given input has the axis at the scale of the reference.
     """
     for array, port in zip(inputs, axis.inputs, strict=True):
         if array is not None and port is not None and port.scale == 1 and port.offset == 0:
             return int(array.shape[port.dim])
-    raise PackageError(f"none of the given inputs says how many voxels the {axis.name} axis has")
+    raise PackageError(
+        f"none of the given inputs has the {axis.name} axis at full size; give the first input that has it"
+    )
 
 
 def part(inputs: Tensors, cuts: Sequence[Cut]) -> list[NDArray[Any] | None]:
-    """The inputs of a tile: contiguous copies; beyond the end of a tensor, the tensor mirrored about its last voxel."""
+    """Return contiguous copies of the inputs of a tile; beyond the end a tensor is mirrored about its last voxel."""
     result: list[NDArray[Any] | None] = []
     for index, array in enumerate(inputs):
         for cut in cuts:
@@ -70,25 +72,19 @@ def _mirrored(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 
 
 def first_voxel(cut: Cut, port: TensorAxis) -> int:
-    """Which voxel of the whole's output is the first one of a tile's output."""
+    """Return the position of a tile's output in the output of the whole image."""
     return int(cut.begin * port.scale)
 
 
 def starts(port: TensorAxis, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where voxels of a tensor start, rounded down to voxels of the reference."""
+    """Return the starts of voxels of a tensor, rounded down to voxels of the reference."""
     scale = port.scale
     result: NDArray[np.int64] = (voxels + port.shift) * scale.denominator // scale.numerator
     return result
 
 
 def stops(port: TensorAxis, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where voxels of a tensor end, rounded up to voxels of the reference."""
+    """Return the ends of voxels of a tensor, rounded up to voxels of the reference."""
     scale = port.scale
     result: NDArray[np.int64] = -(-(voxels + 1 + port.shift) * scale.denominator // scale.numerator)
-    return result
-
-
-def over_all_but(array: NDArray[Any], dim: int) -> NDArray[Any]:
-    """The largest value at each place along one dimension."""
-    result: NDArray[Any] = array.max(axis=tuple(i for i in range(array.ndim) if i != dim))
     return result

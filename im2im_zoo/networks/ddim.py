@@ -1,6 +1,6 @@
-"""Samples of a conditional diffusion model by a fixed number of deterministic steps, all in one graph. Trains nothing.
+"""DDIM: sampler of a conditional diffusion model with a fixed number of deterministic steps, all in one graph.
 
-It has a scheduler of its own: the DDIM of MONAI 1.6.1 steps to `t - T // n` but then asks the network for the next of
+The scheduler is written here: the DDIM of MONAI 1.6.1 steps to `t - T // n` but then asks the network for the next of
 `linspace(T - 1, 0, n)`, which is another time unless there are many steps.
 """
 
@@ -20,11 +20,11 @@ Prediction = Literal["velocity", "noise", "image"]
 
 
 def signal_levels(schedule: Schedule, times: int) -> Tensor:
-    """How much of an image is left at each time: alpha-bar, the product of 1 - beta up to it; (times,) float64, falling.
+    """Return the signal level alpha-bar at each time, the product of 1 - beta up to it; (times,) float64, falling.
 
     Args:
-        schedule: "linear": betas from 1e-4 to 0.02, for 1000 times (Ho et al. 2020, arXiv:2006.11239), and as much noise at
-            the end of others; "cosine": alpha-bar is cos² ((t / T + s) / (1 + s) pi / 2) with s = 0.008 and betas of at most
+        schedule: "linear": betas from 1e-4 to 0.02, for 1000 times (Ho et al. 2020, arXiv:2006.11239), and scaled for the same
+            noise at the end of other numbers of times; "cosine": alpha-bar is cos² ((t / T + s) / (1 + s) pi / 2) with s = 0.008 and betas of at most
             0.999 (Nichol and Dhariwal 2021, arXiv:2102.09672).
         times: T.
     """
@@ -38,11 +38,11 @@ def signal_levels(schedule: Schedule, times: int) -> Tensor:
 
 
 def ddim_step(noisy: Tensor, clean: Tensor, level: float, next_level: float) -> Tensor:
-    """An image with less noise: equation 12 of Song et al. 2021 (arXiv:2010.02502) without its random part (eta 0).
+    """Return an image with less noise: equation 12 of Song et al. 2021 (arXiv:2010.02502) without its random part (eta 0).
 
     Args:
         noisy: at the signal level (alpha-bar) `level`, below 1.
-        clean: what is predicted of it without noise; of the same shape.
+        clean: its predicted image without noise, of the same shape.
         level, next_level: alpha-bar of `noisy` and of the result.
     """
     noise = (noisy - math.sqrt(level) * clean) / math.sqrt(1 - level)
@@ -53,27 +53,27 @@ class DDIM(nn.Module):
     """Images sampled by a network that removes noise, given an image: SR3 and Palette (Saharia et al. 2021,
     arXiv:2104.07636, arXiv:2111.05826), sampled by DDIM (Song et al. 2021, arXiv:2010.02502).
 
-    It gives the mean of `samples` results and, if asked for, their variance, each from other noise by `steps` steps at
-    times that are evenly apart. The noise is fixed, a part of the weights, and repeated every `period` voxels: a tile
+    The output is the mean of `samples` results and, with `variance`, their variance. Each starts from other noise and takes
+    `steps` steps at evenly spaced times. The noise is fixed, a part of the weights, and repeated every `period` voxels: a tile
     that begins at a multiple of the period sees the noise of the whole image. So the network takes multiples of the
     period only, and a halo of `steps` times the reach of the denoiser is exact, if that sees no further.
 
     Args:
-        denoiser: (image of `channels` + those of the condition, times (batch,)) to `channels`.
+        denoiser: maps (image of `channels` + those of the condition, times (batch,)) to `channels`.
         spatial_dims: 2 or 3.
         channels: of a result.
-        steps: evaluations of the denoiser for each sample; the papers take 100 and more.
+        steps: evaluations of the denoiser for each sample; the papers use 100 and more.
         samples: results that are averaged.
         period: of the noise, voxels along each space axis; a multiple of what the denoiser's sizes are multiples of.
         variance: whether the variance of the samples follows the mean, as further channels.
-        prediction: what the denoiser gives. The papers' is the noise, which says nothing where there is nothing else; the
-            velocity (Salimans and Ho 2022, arXiv:2202.00512) or the image itself serve few steps.
+        prediction: output of the denoiser. In the papers it is the noise, which is uninformative where there is nothing else;
+            the velocity (Salimans and Ho 2022, arXiv:2202.00512) or the image suit few steps.
         schedule: see `signal_levels`.
         times: at which it is trained.
-        limits: of a result, to which each step is held; needed for `prediction` "noise".
+        limits: of a result, to which each step is clamped; needed for `prediction` "noise".
         seed: of the noise.
     Raises:
-        ComponentError: arguments that do not go together.
+        ComponentError: arguments out of range, or that contradict each other.
     """
 
     cite = Citation("Song et al. 2021: Denoising Diffusion Implicit Models", "10.48550/arXiv.2010.02502")
@@ -121,7 +121,7 @@ class DDIM(nn.Module):
         self.register_buffer("noise", torch.randn(samples, channels, *self.period, generator=random))
 
     def forward(self, image: Tensor) -> Tensor:
-        """The mean, and the variance behind it: (batch, channels or twice as many, (z,) y, x).
+        """Return the mean, followed by the variance if wanted: (batch, channels or twice as many, (z,) y, x).
 
         Args:
             image: the condition, (batch, channel, (z,) y, x), its sizes multiples of the period.
@@ -134,7 +134,7 @@ class DDIM(nn.Module):
         return torch.cat([mean, variance], 1)
 
     def sample(self, image: Tensor) -> Tensor:
-        """Results from each noise: (sample, batch, channels, (z,) y, x)."""
+        """Return the result from each noise, (sample, batch, channels, (z,) y, x)."""
         space = [1] * len(self.period)
         condition = image.repeat(self.samples, 1, *space)
         noise = self.noise.unsqueeze(1).expand(-1, image.shape[0], *self.noise.shape[1:]).flatten(0, 1)
@@ -148,12 +148,12 @@ class DDIM(nn.Module):
         return noisy.reshape(self.samples, -1, *noisy.shape[1:])
 
     def denoise(self, noisy: Tensor, condition: Tensor, times: Tensor) -> Tensor:
-        """What the denoiser gives of a noisy result, (batch, channels, (z,) y, x), at the times (batch,)."""
+        """Return the denoiser's output for a noisy result, (batch, channels, (z,) y, x), at the times (batch,)."""
         output: Tensor = self.denoiser(torch.cat([noisy, condition], 1), times)
         return output
 
     def noised(self, clean: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """The image at some times, (batch, channels, (z,) y, x), and what the denoiser has to give there.
+        """Return the image with noise of some times, (batch, channels, (z,) y, x), and the denoiser's target.
 
         Args:
             clean, noise: (batch, channels, (z,) y, x).
@@ -168,7 +168,7 @@ class DDIM(nn.Module):
         return noisy, level.sqrt() * noise - (1 - level).sqrt() * clean
 
     def _clean(self, output: Tensor, noisy: Tensor, level: float) -> Tensor:
-        """The image without noise, by what the denoiser gives."""
+        """Return the image without noise from the denoiser's output."""
         clean = output
         if self.prediction == "velocity":
             clean = math.sqrt(level) * noisy - math.sqrt(1 - level) * output
@@ -192,7 +192,7 @@ def timed_unet_ddim(
     limits: Sequence[float] | None = None,
     seed: int = 0,
 ) -> DDIM:
-    """`DDIM` of a `TimedUNet`, from plain values alone: a package can say how it is built, and so have a state dict.
+    """Build a `DDIM` of a `TimedUNet` from plain values, so that a package can hold a state dict of it.
 
     Args:
         spatial_dims: 2 or 3.

@@ -1,4 +1,4 @@
-"""ERFNet and ERFNet with several decoders, in 2D and 3D, written from the paper. No training, no weights."""
+"""ERFNet, also with several decoders, in 2D and 3D, written from the paper."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +54,7 @@ class ERFNet(nn.Module):
         self.decoder = _decoder(spatial_dims, features, out_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The output for (batch, channel, (z,) y, x); sizes are kept."""
+        """Return the output for (batch, channel, (z,) y, x); sizes are kept."""
         output: Tensor = self.decoder(self.encoder(image))
         return output
 
@@ -94,7 +94,7 @@ class BranchedERFNet(nn.Module):
         self.decoders = nn.ModuleList([_decoder(spatial_dims, features, n) for n in out_channels])
 
     def forward(self, image: Tensor) -> Tensor:
-        """The decoders' outputs for (batch, channel, (z,) y, x), in their order along the channels; sizes are kept."""
+        """Return the decoders' outputs for (batch, channel, (z,) y, x), in order along the channels; sizes are kept."""
         encoded = self.encoder(image)
         outputs: list[Tensor] = []
         for decoder in self.decoders:
@@ -103,7 +103,7 @@ class BranchedERFNet(nn.Module):
 
 
 class _Downsampler(nn.Module):
-    """Halves an image: a 3-convolution of stride 2 and max-pooling side by side, concatenated."""
+    """Halving of an image: a 3-convolution of stride 2 and max-pooling, concatenated."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class _Residual(nn.Module):
 
 
 def _factorised(spatial_dims: int, channels: int, dilation: int) -> list[nn.Module]:
-    """A 3-convolution as one along each axis, with ReLU between them and batch normalisation at the end."""
+    """Return a 3-convolution factorised into one along each axis, with ReLU between them and batch norm at the end."""
     conv, _, norm, _, _ = _LAYERS[spatial_dims]
     layers: list[nn.Module] = []
     for axis in range(spatial_dims):

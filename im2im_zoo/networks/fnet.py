@@ -1,4 +1,4 @@
-"""FNet, the U-Net of label-free prediction, in 2D and 3D. The network only: no training, no weights."""
+"""FNet: the U-Net of label-free prediction, in 2D and 3D."""
 
 from typing import Any
 
@@ -58,13 +58,13 @@ class FNet(nn.Module):
         self.last = _LAYERS[spatial_dims][0](features, out_channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The output for (batch, channel, (z,) y, x); sizes are kept."""
+        """Return the output for (batch, channel, (z,) y, x); sizes are kept."""
         output: Tensor = self.last(self.body(image))
         return output
 
 
 class _Level(nn.Module):
-    """One level of the U and all that is below it; `below` gives twice the channels at half the size."""
+    """One level of the U and all below it; `below` returns twice the channels at half the size."""
 
     def __init__(self, spatial_dims: int, in_channels: int, features: int, below: nn.Module) -> None:
         super().__init__()

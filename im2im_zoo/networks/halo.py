@@ -1,6 +1,7 @@
-"""The halo that a network needs on a real image: measured by cutting the image, not deduced from the layers.
+"""Required halo of a network on a real image, measured by cutting the image.
 
-The receptive field (`radius`, `receptive_field`) is where a cut could be felt; what is far from the voxel often weighs next to nothing.
+The receptive field (`radius`, `receptive_field`) is how far a cut can have an effect; far from
+a voxel that effect is often negligible.
 """
 
 import math
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Halo:
-    """What was measured: at `voxels` from a cut, the output differs from the whole image's by `error` at most.
+    """Measured halo: at `voxels` from a cut, the output differs from the whole image's by `error` at most.
 
     `voxels` per space axis; `error` and `tolerance` are fractions of the output's range on this image. `sufficient`,
     per axis, is False if the image was too small to show a halo within the tolerance, or no halo is enough (the
-    network normalises over all it sees); `voxels` is then from where on a larger one helps little.
+    network normalises over its whole input); beyond `voxels` a larger one then helps little.
     """
 
     voxels: tuple[int, ...]
@@ -37,10 +38,10 @@ class Halo:
 
 @dataclass(frozen=True, slots=True)
 class RequiredHalo:
-    """What was measured, one value for each axis that was asked for; voxels of the reference.
+    """Measured halo of each axis, in voxels of the reference.
 
     Attributes:
-        voxels: with this halo, tiles agree with the whole; where `sufficient` is False, from where on more helps little.
+        voxels: halo with which tiles agree with the whole; where `sufficient` is False, beyond which more helps little.
         sufficient: False if the inputs are too small to show a halo that is enough, or none is.
         tried: the largest distance from a cut that the inputs could show.
         error: largest difference from the whole, of the voxels that are kept, as a fraction of what is tolerated there; above
@@ -56,10 +57,10 @@ class RequiredHalo:
 def required_halo(
     run: Run, axes: Sequence[NetworkAxis], inputs: Tensors, agree: Sequence[Agreement]
 ) -> RequiredHalo:
-    """The smallest halo with which tiles of some inputs give what the whole of them gives.
+    """Measure the smallest halo with which tiles of some inputs agree with the whole.
 
     Where the network takes several sizes, the whole is cut at quarters of it. Where it takes one, tiles are as large as the
-    whole: they are moved on by a quarter and by half of it, and are mirrored beyond its end.
+    whole: they are shifted by a quarter and by half of it, and mirrored beyond its end.
 
     Args:
         run: the network.
@@ -78,7 +79,7 @@ def required_halo(
 
 
 def effective_halo(network: "Call | nn.Module", image: Array, grid: Grid, *, tolerance: float = 1e-3) -> Halo:
-    """The smallest halo with which tiles of an image give what the whole image gives, within a tolerance.
+    """Measure the smallest halo with which tiles of an image agree with the whole, within a tolerance.
 
     Args:
         network: in evaluation mode.
@@ -134,7 +135,7 @@ def _needed(whole: WholeOutput, axes: Sequence[NetworkAxis]) -> RequiredHalo:
 
 
 def _cuts(axis: NetworkAxis, size: int) -> list[Cut]:
-    """Tiles that are cut on one side; of a network of one size, tiles that are moved on."""
+    """Return tiles that are cut on one side; for a network of one size, shifted tiles."""
     quarters = [size * k // 4 for k in (1, 2, 3)]
     begins = sorted({q // axis.step * axis.step for q in quarters} - {0})
     if axis.fixed:
@@ -147,7 +148,7 @@ def _cuts(axis: NetworkAxis, size: int) -> list[Cut]:
 
 
 def _middle(axis: NetworkAxis, size: int, halo: int) -> Cut:
-    """A tile in the middle, cut on both sides where that leaves something without the halo; of one size, moved on by a quarter."""
+    """Return a tile in the middle, cut on both sides if that leaves more than the halo; of one size, shifted by a quarter."""
     if axis.fixed:
         return Cut(axis, size // 4 // axis.step * axis.step, size)
     begin = size // 6 // axis.step * axis.step
@@ -157,7 +158,7 @@ def _middle(axis: NetworkAxis, size: int, halo: int) -> Cut:
 
 
 def _larger(tile: Sequence[Cut], sizes: Sequence[int], halo: Sequence[int]) -> list[int]:
-    """A halo that is an eighth of a step larger, or the same along an axis where nothing would be kept of the tile then."""
+    """Return a halo larger by an eighth of a step, or the same along an axis where nothing of the tile would be left."""
     larger = []
     for cut, size, h in zip(tile, sizes, halo, strict=True):
         more = h + -(-cut.axis.step // 8)

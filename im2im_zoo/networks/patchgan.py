@@ -1,9 +1,9 @@
-"""PatchGANs that judge an image at several scales. The single PatchGAN is MONAI's.
+"""Multi-scale PatchGAN discriminator; the single PatchGAN is MONAI's.
 
 `monai.networks.nets.PatchDiscriminator` is the one of pix2pix: with its default of three layers each output sees 70x70
-pixels; it is 2D and 3D, has any of MONAI's norms (batch by default) and gives the features of all its layers. MONAI's
-`MultiScalePatchDiscriminator` is not that of pix2pixHD: it makes each discriminator deeper, instead of showing the same
-one a smaller image.
+pixels; it is 2D and 3D, has any of MONAI's norms (batch by default) and returns the features of all its layers. MONAI's
+`MultiScalePatchDiscriminator` is not that of pix2pixHD: each discriminator is deeper, instead of the same one with a
+smaller image.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 
 class MultiScalePatchGAN(nn.Module):
-    """Equal discriminators, of which each sees the image at half the size of the one before (Wang et al. 2018, arXiv:1711.11585).
+    """Equal discriminators, each of which sees the image at half the size of the previous one (Wang et al. 2018, arXiv:1711.11585).
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: of the image that is judged; of pix2pix, those of input and output together.
-        discriminator: makes one of them, called with `spatial_dims` and `in_channels`, e.g.
-            `monai.networks.nets.PatchDiscriminator` with `channels` bound. It gives the outputs of all its layers, the
-            judgement last.
-        scales: how many.
+        in_channels: of the image; in pix2pix, those of input and output together.
+        discriminator: builds one of them, called with `spatial_dims` and `in_channels`, e.g.
+            `monai.networks.nets.PatchDiscriminator` with `channels` bound. It returns the outputs of all its layers, the
+            scores last.
+        scales: number of discriminators.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class MultiScalePatchGAN(nn.Module):
         self.pool = pool(3, stride=2, padding=1, count_include_pad=False)
 
     def forward(self, image: Tensor) -> list[list[Tensor]]:
-        """For each scale, the largest first, the outputs of all layers for an image (batch, channel, (z,) y, x)."""
+        """Return for each scale, the largest first, the outputs of all layers for (batch, channel, (z,) y, x)."""
         outputs = []
         for number, discriminator in enumerate(self.discriminators):
             if number:

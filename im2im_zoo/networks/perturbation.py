@@ -1,9 +1,9 @@
-"""What changes on one side of a cut when all on its other side is replaced. One trial of `receptive_field`; it draws no conclusion.
+"""Influence of the voxels on one side of a cut on the output on its other side: one trial of `receptive_field`.
 
-A voxel counts as changed if any bit of it differs. A convolution's sum at a place is made of the same numbers in the same
-order, so what does not depend on what was replaced stays as it is to the last bit. This does not hold for algorithms that
-transform blocks of an image (Winograd, FFT), or that sum in no fixed order: with them a few voxels too many are felt, which
-costs time and no exactness, or all. So it is also told how far there are changes that rounding does not make.
+A voxel counts as changed if any bit of it differs. A convolution sums the same numbers in the same
+order, so an output that does not depend on replaced voxels keeps every bit. This does not hold for algorithms that
+transform blocks of an image (Winograd, FFT), or that sum in no fixed order: with them a few voxels too many change, which
+costs time but no exactness, or all. So the extent of changes larger than rounding is measured too.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Tensors, starts, stops
 from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
 
-# Of the largest number in an output. Errors of single precision add up to about 1e-6 of it in deep networks.
+# Share of the largest number in an output. Errors of single precision add up to about 1e-6 of it in deep networks.
 _ROUNDING = 64 * float(np.finfo(np.float32).eps)
-# An effect that is about as large at the far end as halfway does not end: local ones fall off by orders.
+# An effect about as large at the far end as halfway has no end: local ones fall off by orders of magnitude.
 _FLAT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Influence:
-    """What was felt of a cut; distances in voxels of the reference.
+    """Extent of the changes beyond a cut; distances in voxels of the reference.
 
     Attributes:
-        voxels: how far.
-        shown: how far could be looked.
-        endless: whether it was felt that far.
-        beyond_rounding: how far there are changes that are no rounding; None if endless.
+        voxels: largest distance of a change.
+        shown: largest distance in the outputs.
+        endless: whether there are changes at that distance.
+        beyond_rounding: largest distance of a change above rounding; None if endless.
         flat: whether these are about as large at the far end as halfway.
-        fading: whether what is felt at the far end is less than it was halfway, so that it would end further away.
+        fading: whether changes at the far end are smaller than halfway, so that they would end further away.
     """
 
     voxels: int
@@ -45,7 +45,7 @@ class Influence:
 
     @classmethod
     def union(cls, several: "Sequence[Influence]") -> "Influence":
-        """What was felt in any of several trials."""
+        """Return the influence in any of several trials."""
         rounded = [f.beyond_rounding for f in several]
         return cls(
             max(f.voxels for f in several),
@@ -59,14 +59,14 @@ class Influence:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """All before, or all after, a place along an axis where a tile may begin, or end."""
+    """All voxels before, or after, a position along an axis where a tile may begin, or end."""
 
     axis: NetworkAxis
     cut: int
     before: bool
 
     def replaced(self, inputs: Tensors, others: Tensors) -> list[NDArray[Any] | None]:
-        """The inputs, with what lies on this side taken of others of the same sizes."""
+        """Return the inputs with the voxels of this side taken from others of the same sizes."""
         result: list[NDArray[Any] | None] = []
         for array, other, port in zip(inputs, others, self.axis.inputs, strict=True):
             if array is not None and other is not None and port is not None:
@@ -77,14 +77,14 @@ class Side:
             result.append(array)
         return result
 
-    def felt(
+    def influence(
         self, plain: Sequence[NDArray[Any]], changed: Sequence[NDArray[Any]], numbers: bool
     ) -> Influence:
-        """How far on the other side outputs changed.
+        """Return how far the outputs changed on the other side.
 
         Args:
             plain, changed: the outputs before and after the replacement.
-            numbers: whether what is replaced are numbers; what is felt of NaN has no size.
+            numbers: whether the replacements are numbers; changes by NaN have no size.
 
         Raises:
             PackageError: the replacement changed the shape of an output.
@@ -96,24 +96,24 @@ class Side:
                     f"an output has the shape {a.shape} for one image and {b.shape} for another of the same size; such a "
                     "network can be run in one tile only"
                 )
-            results.append(self._felt_in(_changes(a, b), port, numbers))
+            results.append(self._influence_in(_changes(a, b), port, numbers))
         return Influence.union(results)
 
-    def _felt_in(self, change: NDArray[np.float64], port: TensorAxis | None, numbers: bool) -> Influence:
+    def _influence_in(self, change: NDArray[np.float64], port: TensorAxis | None, numbers: bool) -> Influence:
         if port is None:
-            any_at_all = bool(change.any())
+            changes = bool(change.any())
             large = numbers and bool((change > _ROUNDING).any())
-            return Influence(0, self.cut, any_at_all, None if large else 0, large, False)
+            return Influence(0, self.cut, changes, None if large else 0, large, False)
         profile = change.max(axis=tuple(i for i in range(change.ndim) if i != port.dim), initial=0.0)
         voxels = np.arange(len(profile))
         far = stops(port, voxels) - self.cut if self.before else self.cut - starts(port, voxels)
         order = np.argsort(far, kind="stable")
         order = order[far[order] > 0]
-        return _felt(far[order], profile[order], numbers)
+        return _influence(far[order], profile[order], numbers)
 
 
-def _felt(far: NDArray[np.int64], profile: NDArray[np.float64], numbers: bool) -> Influence:
-    """Of the changes at each of some distances, ascending."""
+def _influence(far: NDArray[np.int64], profile: NDArray[np.float64], numbers: bool) -> Influence:
+    """Return the influence from the largest change at each of some distances, ascending."""
     if not len(far):
         return Influence(0, 0, True, None, False, False)
     shown = int(far[-1])
@@ -131,7 +131,7 @@ def _felt(far: NDArray[np.int64], profile: NDArray[np.float64], numbers: bool) -
 
 
 def _changes(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """Differences as fractions of the largest number of both; infinite where a number became none."""
+    """Return differences as fractions of the largest number of both; infinite where a number became NaN."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     finite = np.isfinite(a) & np.isfinite(b)

@@ -1,4 +1,4 @@
-"""The Probabilistic U-Net: a U-Net, and a prior of how its output may vary. The network only: the posterior trains it."""
+"""ProbabilisticUNet: a U-Net with a prior over its possible outputs. The posterior, for training, is in the framework."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ _KINDS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Con
 
 
 class GaussianEncoder(nn.Module):
-    """Mean and standard deviation of axis-aligned Gaussians, told from an image: a U-Net's way down, and a 1-convolution.
+    """Encoder of an image to axis-aligned Gaussians: the contracting path of a U-Net, and a 1-convolution.
 
     Args:
         spatial_dims: 2 or 3.
@@ -50,7 +50,7 @@ class GaussianEncoder(nn.Module):
         self.space = None if local else tuple(range(2, 2 + spatial_dims))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations, (batch, latents, (z,) y, x) with one voxel for each Gaussian."""
+        """Return means and standard deviations, (batch, latents, (z,) y, x) with one voxel for each Gaussian."""
         encoded = self.body(image)
         if self.space is not None:
             encoded = encoded.mean(self.space, keepdim=True)
@@ -65,10 +65,10 @@ class ProbabilisticUNet(nn.Module):
     Three 1-convolutions join the features of the U-Net (an `FNet`) with a latent. The latents are fixed quantiles of the
     prior (a scrambled Sobol sequence), a part of the weights: the output is deterministic.
 
-    The paper has one latent for an image, from global average pooling: a tile then gives something else than the whole.
+    The paper has one latent for an image, from global average pooling: the output of a tile then differs from that of the image.
     Here, unless `local` is false, there is one for each 2 ** `depth` voxels along each axis, independent of the others, as
     in the lower levels of the hierarchical one (Kohl et al. 2019, arXiv:1905.13077). A voxel's output depends on the latent
-    at its own place alone, so means and variances are exact though all places take the same quantiles, and tiles with a halo
+    at its own place only, so means and variances are exact though all places take the same quantiles, and tiles with a halo
     are exact. What is lost is that the variants agree across an image.
 
     Sizes are multiples of 2 ** `depth`.
@@ -78,7 +78,7 @@ class ProbabilisticUNet(nn.Module):
         in_channels, out_channels: of the input, and of an output without its variances.
         depth, features: of the U-Net and of the prior.
         latents: dimensions of a latent.
-        samples: how many latents are tried.
+        samples: number of latents.
         local: a latent for each place, or one for the image.
         activation: of the output, of which mean and variance are taken: None where it is intensities, "sigmoid" or "softmax"
             where the loss takes logits.
@@ -132,12 +132,12 @@ class ProbabilisticUNet(nn.Module):
         self.register_buffer("quantiles", normal)
 
     def encoder(self, in_channels: int) -> GaussianEncoder:
-        """A new encoder like the prior's, of an image of so many channels: the posterior's sees the target, too."""
+        """Build a new encoder like the prior's; the posterior's has more `in_channels`, as it sees the target too."""
         spatial_dims, depth, features, latents = self._encoder
         return GaussianEncoder(spatial_dims, in_channels, depth, features, latents, self.local)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Means, then variances: (batch, 2 * out_channels, (z,) y, x)."""
+        """Return means, then variances, (batch, 2 * out_channels, (z,) y, x)."""
         mean, deviation = self.prior(image)
         space = [1] * (image.ndim - 2)
         quantiles = self.quantiles.reshape(self.samples, 1, -1, *space)
@@ -151,14 +151,16 @@ class ProbabilisticUNet(nn.Module):
         return torch.cat([average, ((each - average) ** 2).mean(0)], 1)
 
     def decode(self, features: Tensor, latents: Tensor) -> Tensor:
-        """The output without `activation`, (batch, out_channels, (z,) y, x).
+        """Return the output without `activation`, (batch, out_channels, (z,) y, x).
 
         Args:
             features: of the U-Net, (batch, features, (z,) y, x).
             latents: (batch, latents, (z,) y, x) with one voxel for each place, or one for all.
         """
-        told = self.of_latent(latents)
+        conditioned = self.of_latent(latents)
         if self.local:
-            told = F.interpolate(told, scale_factor=float(2 ** self._encoder[1]), mode="nearest")
-        output: Tensor = self.joined(self.of_features(features) + told)
+            conditioned = F.interpolate(
+                conditioned, scale_factor=float(2 ** self._encoder[1]), mode="nearest"
+            )
+        output: Tensor = self.joined(self.of_features(features) + conditioned)
         return output

@@ -1,7 +1,7 @@
-"""Measures the sizes at which a network runs. Knows no layer by name.
+"""Measurement of the sizes at which a network runs, without knowledge of its layers.
 
 Anything that maps an array (1, channels, *space) float32 to an array (1, channels', *space) can be probed: a torch
-module, an exported file behind an engine, a function. How far an input voxel reaches is measured in `radius`.
+module, an exported file behind an engine, a function. The receptive field is measured in `radius`.
 """
 
 import itertools
@@ -27,7 +27,7 @@ _BASES = {2: (96, 64, 128, 192, 256), 3: (32, 48, 64, 96, 128)}  # multiples of 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The sizes that a network takes along each space axis: `min`, `min + step`, `min + 2 * step`, ... voxels.
+    """Valid sizes of a network along each space axis: `min`, `min + step`, `min + 2 * step`, ... voxels.
 
     `min` is a multiple of `step`, which is 0 along an axis that has one size only. Tiles whose starts are multiples of
     `step` see the pooling windows of the whole.
@@ -37,13 +37,13 @@ class Grid:
     step: tuple[int, ...]
 
     def floor(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        """The largest sizes on the grid that are no larger than `sizes`, but at least `min`."""
+        """Return the largest sizes on the grid that are no larger than `sizes`, but at least `min`."""
         return tuple(
             max(m, size // s * s) if s else m for m, s, size in zip(self.min, self.step, sizes, strict=True)
         )
 
     def ceil(self, sizes: Sequence[int]) -> tuple[int, ...]:
-        """The smallest sizes on the grid that are no smaller than `sizes`; `min` along an axis of one size."""
+        """Return the smallest sizes on the grid that are no smaller than `sizes`; `min` along an axis of one size."""
         return tuple(
             max(m, -(-size // s) * s) if s else m
             for m, s, size in zip(self.min, self.step, sizes, strict=True)
@@ -51,7 +51,7 @@ class Grid:
 
 
 def as_call(network: "Call | nn.Module") -> Call:
-    """The network as a function of arrays; a torch module is run in inference mode, on its own device."""
+    """Return the network as a function of arrays; a torch module runs in inference mode, on its own device."""
     import torch
 
     if not isinstance(network, torch.nn.Module):
@@ -75,7 +75,7 @@ def step_grid(
     reference: Call | None = None,
     patch: Sequence[int] | None = None,
 ) -> Grid:
-    """The smallest size and the step, per space axis, at which a network runs, keeps its size and is exact.
+    """Measure the smallest size and the step, per space axis, at which a network runs, keeps its size and is exact.
 
     A torch module is also traced and has to agree with its trace: many networks pad or crop in Python for a size
     that does not divide, and an exported form of them fails there. Where the trace is bound to one size (attention in
@@ -103,7 +103,7 @@ def step_grid(
 
 
 class _BoundError(PackageError):
-    """It runs at some size, and at none beside it."""
+    """The network runs at some size only, not at neighbouring ones."""
 
 
 def _regular(network: "Call | nn.Module", channels: int, space_ndim: int, reference: Call | None) -> Grid:
@@ -155,7 +155,7 @@ class _Trial:
         return cls(base, channels, call, reference)
 
     def holds(self, shape: Sequence[int]) -> bool:
-        """Whether the network runs at a shape, keeps it, and agrees with the reference."""
+        """Return whether the network runs at a shape, keeps it, and agrees with the reference."""
         image = noise(self.channels, shape)
         try:
             output = self.call(image)
@@ -172,7 +172,7 @@ class _Trial:
         return True
 
     def step_along(self, axis: int) -> int | None:
-        """The smallest step from the base along an axis at which several sizes hold."""
+        """Return the smallest step from the base along an axis at which several sizes hold."""
         size = self.base[axis]
         for step in STEPS:
             if size % step == 0 and all(
@@ -182,7 +182,7 @@ class _Trial:
         return None
 
     def smallest(self, step: tuple[int, ...]) -> Grid:
-        """The grid of this step with the smallest sizes that hold, alone and together."""
+        """Return the grid of this step with the smallest sizes that hold, each by itself and together."""
         smallest = list(self.base)
         for axis, s in enumerate(step):
             sizes = range(s, self.base[axis] + 1, s)
@@ -202,7 +202,7 @@ class _Trial:
 
 
 def _aligned(grid: Grid, trial: _Trial) -> Grid:
-    """The grid, its steps made larger where the output does not yet shift with the input by one step.
+    """Return the grid with larger steps where the output does not shift with the input by one step.
 
     A network that resizes to the size of its skip connection takes every size, but sees other pooling windows.
     """
@@ -222,7 +222,7 @@ def _shift_step(grid: Grid, trial: _Trial, axis: int) -> int:
         start = length // 2 + shift
         return float(np.abs(rolled[..., start : start + length // 8] - plain).max())
 
-    # Normalisation over the image makes any two images differ a little: judge by the best of the large shifts.
+    # Normalisation over the image makes any two images differ a little: compare with the best of the large shifts.
     floor = max(3 * min(error(64), error(96)), 1e-4 * float(np.ptp(plain)))
     candidates = [s for s in STEPS if s % step == 0 and s <= 64]
     return next((s for s in candidates if error(s) <= floor), step)
@@ -232,7 +232,7 @@ def _traced(network: "nn.Module", example: Array) -> Call:
     import torch
 
     with warnings.catch_warnings():
-        # Of what depends on the size, which is just what is looked for here, and of what is old.
+        # Warnings about size-dependent code, which is what is probed here, and about deprecations.
         warnings.simplefilter("ignore")
         with torch.inference_mode():
             traced = torch.jit.trace(network, torch.from_numpy(example), check_trace=False)  # type: ignore[no-untyped-call]
@@ -253,12 +253,12 @@ def _raiser(error: Exception) -> Call:
 
 
 def noise(channels: int, shape: Sequence[int]) -> Array:
-    """What networks are probed with: the same for a shape each time, (1, channels, *shape)."""
+    """Return noise to probe networks with, (1, channels, *shape); always the same for a shape."""
     return np.random.default_rng(0).normal(size=(1, channels, *shape)).astype(np.float32)
 
 
 def with_size(shape: Sequence[int], axis: int, size: int) -> tuple[int, ...]:
-    """A shape with another size along one axis."""
+    """Return a shape with another size along one axis."""
     return tuple(itertools.chain(shape[:axis], (size,), shape[axis + 1 :]))
 
 

@@ -1,6 +1,6 @@
-"""Measures how far an input voxel of a network reaches. Knows no layer by name.
+"""Measurement of the receptive-field radius of a torch module, without knowledge of its layers.
 
-How much of that matters on a real image is measured in `halo`.
+How much of it matters on a real image is measured in `halo`.
 """
 
 import math
@@ -13,18 +13,18 @@ from im2im_zoo.networks.probe import Call, Grid, as_call, noise, with_size
 if TYPE_CHECKING:
     from torch import nn
 
-_VOXELS = 2**20  # of the longest image that is tried, if it is longer than _LENGTH
+_VOXELS = 2**20  # of the longest image that is tried, if longer than _LENGTH
 _LENGTH = 1024
 
 
 def receptive_field_radius(
     network: "Call | nn.Module", channels: int, grid: Grid, *, limit: int = 2048
 ) -> tuple[int, ...] | None:
-    """How far an input voxel reaches, in voxels along each space axis; None if it reaches everywhere.
+    """Measure how far an input voxel has an effect, in voxels along each space axis; None if everywhere.
 
-    A voxel that is not a number makes all that depends on it not a number; where that ends is the radius. It
-    depends on where the voxel lies in the pooling windows: the largest over all such places is returned. Instance
-    normalisation, global pooling and attention reach everywhere, whatever the size.
+    A NaN voxel makes everything that depends on it NaN; the extent of that is the radius. It depends on the position of
+    the voxel in the pooling windows: the largest over all positions is returned. With instance normalisation, global
+    pooling or attention a voxel has an effect everywhere.
 
     Args:
         network: in evaluation mode. torch keeps NaN through every layer, ONNX Runtime does not: probe the module.
@@ -38,7 +38,7 @@ def receptive_field_radius(
     for axis in range(len(grid.min)):
         radius = _radius(call, channels, grid, axis, limit)
         if radius is None:
-            return None  # one that is slow to find, and says all
+            return None  # one such axis is slow to measure, and decides for all
         radii.append(radius)
     return tuple(radii)
 
@@ -59,7 +59,7 @@ def _radius(call: Call, channels: int, grid: Grid, axis: int, limit: int) -> int
             output = np.moveaxis(call(image), 2 + axis, -1)
             reached = np.flatnonzero(np.isnan(output).any(axis=tuple(range(output.ndim - 1))))
             if len(reached) and (reached[0] == 0 or reached[-1] == size - 1):
-                break  # it may reach further than this image shows
+                break  # the effect may extend beyond this image
             radii += [abs(int(r) - place) for r in (reached[[0, -1]] if len(reached) else [])]
         else:
             return max(radii, default=0)
@@ -68,7 +68,7 @@ def _radius(call: Call, channels: int, grid: Grid, axis: int, limit: int) -> int
 
 
 def _radius_within(call: Call, channels: int, grid: Grid, axis: int) -> int | None:
-    """As `_radius`, of a network of one size: from the middle of it, and everywhere if that reaches an end."""
+    """Measure the radius of a network of one size from its middle; None if the effect extends to an end."""
     size = grid.min[axis]
     image = noise(channels, grid.min)
     np.moveaxis(image, 2 + axis, -1)[..., size // 2] = np.nan

@@ -1,15 +1,16 @@
-"""How far a cut is felt at most, of any network behind a function of arrays: its receptive field, seen from a tile's end.
+"""Measurement of the receptive field of any function of arrays, from a tile's end.
 
-All that lies on one side of a place where a tile may begin or end is replaced, and what changes on the other side (`perturbation`)
-is looked at. What does not change there cannot know of the cut. What is replaced becomes
+All voxels on one side of a position where a tile may begin or end are replaced, and changes of the output on the other
+side are measured (`perturbation`). What does not change there is independent of the cut. The replacements are
 
 - NaN, which goes through most layers, whatever their weights. Not every engine keeps it: some take max(NaN, 0) for 0;
 - numbers a million times, and a thousand times, the usual ones. Rectifiers pass them on as they are; without them the far end
   of a receptive field is lost in the rounding of what is near. And usual ones where the others leave a doubt: large ones
   saturate other functions.
 
-This says nothing of networks that know where in a tile a voxel is (coordinates; upsampling with aligned corners; a step that is
-not the network's). So a tile is cut off at last, and has to give what the whole gives beyond the reach.
+This does not cover networks whose output depends on the position of a voxel in a tile (coordinates; upsampling with aligned corners; a step that is
+not the network's). So finally a real tile is compared with the whole beyond
+the receptive field.
 """
 
 import time
@@ -29,7 +30,7 @@ from im2im_zoo.networks.tile_errors import Agreement, ErrorCurve, WholeOutput
 
 _FIRST = 64
 _AMPLITUDES = (np.nan, 1e6, 1e3, 1.0)
-# What is as large here, at two sizes, as it was halfway does not end. A receptive field that is larger still falls off by then.
+# An effect as large here, at two sizes, as halfway has no end; that of a larger receptive field falls off by then.
 _GLOBAL = 128
 # Two sizes may be computed by two algorithms, on some devices with 10 bits; what jumps may do so at a few voxels.
 _SAME = 1e-3
@@ -37,7 +38,7 @@ _JUMPS = 1000.0
 
 
 class Extent(StrEnum):
-    """What is known of a reach."""
+    """Knowledge about the end of a receptive field."""
 
     EXACT = "exact"
     AT_LEAST = "at least"
@@ -46,12 +47,12 @@ class Extent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
-    """How far a cut is felt along one axis.
+    """Largest distance along one axis at which a cut has an effect.
 
     Attributes:
-        extent: whether `voxels` is all of it; or as far as could be looked, and not all; or there is no end to it.
-        voxels: of the reference. What lies further from a cut does not know of it.
-        note: why, for a person.
+        extent: whether `voxels` is exact; or the most that could be measured, and not all; or there is no end.
+        voxels: of the reference. Output further from a cut is independent of it.
+        note: reason, for the user.
         cut_short: whether there was no time for the next larger size.
     """
 
@@ -71,7 +72,7 @@ def measure_receptive_field(
     limit: int = 1024,
     budget: float = 30.0,
 ) -> ReceptiveField:
-    """Probe how far a cut is felt along one axis.
+    """Measure how far a cut has an effect along one axis.
 
     Args:
         run: the network.
@@ -79,7 +80,7 @@ def measure_receptive_field(
         example: one array for each input (None: not given), for their types, other dimensions, and usual numbers; its sizes
             along the axes need not be large.
         axis_name: the axis.
-        start: what the reach is thought to be, if anything; it saves trials at smaller sizes.
+        start: expected receptive field, if any; saves trials at smaller sizes.
         limit: the largest size that is tried, voxels of the reference (but the smallest that is possible always is).
         budget: seconds. After the first trial, none is begun that would probably take longer than what is left.
 
@@ -87,7 +88,7 @@ def measure_receptive_field(
         PackageError: the network runs at none of its sizes, or its outputs have other sizes than the axes say.
     """
     axis = next(a for a in axes if a.name == axis_name)
-    # Not at one voxel: there is padding on both its sides, and the weights beside the middle do nothing.
+    # Not at one voxel: with padding on both sides, only the middle weights have an effect.
     others = [tuple(at_least(a, n) for a in axes) for n in (8, 32)]
     others.append(tuple(at_most(a, size_along(example, a)) for a in axes))
     problem: Im2ImError | None = None
@@ -103,13 +104,13 @@ def measure_receptive_field(
 
 
 def _grown(probe: "_Probe", sizes: Sequence[int], until: float) -> ReceptiveField:
-    """The reach, seen at sizes that grow until it ends within them."""
+    """Measure the receptive field at sizes that grow until it ends within them."""
     seen: Influence | None = None
     flat, cut_short = 0, False
     for size in sizes:
         before = time.monotonic()
         try:
-            seen = probe.look(size, grows=size != sizes[-1])
+            seen = probe.measure(size, grows=size != sizes[-1])
         except Im2ImError:
             if seen is None:
                 raise
@@ -124,13 +125,15 @@ def _grown(probe: "_Probe", sizes: Sequence[int], until: float) -> ReceptiveFiel
     if seen is None or not seen.shown:
         return ReceptiveField(Extent.AT_LEAST, 0, "the network takes no size that could be cut")
     if seen.beyond_rounding is not None and not seen.fading:
-        return ReceptiveField(Extent.EXACT, seen.beyond_rounding, "beyond it only rounding is felt")
+        return ReceptiveField(Extent.EXACT, seen.beyond_rounding, "beyond it only rounding errors change")
     if flat == 2 or (seen.flat and probe.axis.fixed):
         return ReceptiveField(
-            Extent.GLOBAL, seen.shown, f"a cut is felt at {seen.shown} voxels as much as at half of it"
+            Extent.GLOBAL, seen.shown, f"a cut has the same effect at {seen.shown} voxels as at half of that"
         )
     return ReceptiveField(
-        Extent.AT_LEAST, seen.shown, f"a cut is still felt at {seen.shown} voxels, the most that was tried"
+        Extent.AT_LEAST,
+        seen.shown,
+        f"a cut still has an effect at {seen.shown} voxels, the most that was tried",
     )
 
 
@@ -148,7 +151,7 @@ def _first_size(axis: NetworkAxis, start: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """A network that runs, with the sizes of all axes but one."""
+    """A network with the sizes of all axes except one."""
 
     run: Run
     axes: tuple[NetworkAxis, ...]
@@ -157,7 +160,7 @@ class _Probe:
     others: tuple[int, ...]
 
     def noise(self, size: int, amplitude: float, seed: int) -> list[NDArray[Any] | None]:
-        """Inputs of a size along the axis, of random numbers: the usual ones, times an amplitude."""
+        """Return inputs of a size along the axis, of usual random numbers times an amplitude."""
         rng = np.random.default_rng(seed)
         result: list[NDArray[Any] | None] = []
         for index, array in enumerate(self.example):
@@ -169,12 +172,12 @@ class _Probe:
             result.append(None if array is None else _numbers(rng, array, shape, amplitude))
         return result
 
-    def look(self, size: int, grows: bool) -> Influence:
-        """Replace all before, then all after, a cut about the middle.
+    def measure(self, size: int, grows: bool) -> Influence:
+        """Replace all voxels before, then all after, a cut near the middle, and measure the influence.
 
         Args:
             size: voxels along the axis.
-            grows: whether there are larger sizes; then it is enough to see that this one is too small.
+            grows: whether there are larger sizes; then it is enough to find that this one is too small.
         """
         axis = self.axis
         begin = size // 2 // axis.step * axis.step
@@ -188,7 +191,7 @@ class _Probe:
             tried: list[Influence] = []
             for amplitude in _AMPLITUDES:
                 changed = self.run(side.replaced(base, self.noise(size, amplitude, 1)))
-                tried.append(side.felt(plain, changed, numbers=not np.isnan(amplitude)))
+                tried.append(side.influence(plain, changed, numbers=not np.isnan(amplitude)))
                 if grows and tried[0].endless and tried[0].shown < _GLOBAL:
                     return Influence(tried[0].voxels, tried[0].shown, True, None, False, True)
                 if _settled(tried):
@@ -199,7 +202,7 @@ class _Probe:
         return Influence.union(trials)
 
     def confirmed(self, found: ReceptiveField) -> ReceptiveField:
-        """What was found, if tiles that are really cut off give what the whole gives beyond it."""
+        """Return the finding, corrected if real tiles differ from the whole beyond it."""
         axis = self.axis
         size = axis.minimum
         if not axis.fixed:
@@ -213,15 +216,17 @@ class _Probe:
             return found
         agrees_from = curve.first_within()
         if agrees_from is None:
-            note = "what it gives depends on where in its input it lies, or on its input's size"
+            note = "the output depends on the position in the input, or on the input's size"
             return ReceptiveField(Extent.GLOBAL, len(curve.within), note)
         return ReceptiveField(
-            Extent.EXACT, agrees_from, f"a replaced side is felt at {found.voxels}, what is cut off further"
+            Extent.EXACT,
+            agrees_from,
+            f"replaced voxels have an effect up to {found.voxels} voxels away, a real cut further",
         )
 
 
 def _settled(tried: Sequence[Influence]) -> bool:
-    """Whether another amplitude would tell nothing: the last ones have no end to them, or NaN came as far as they did."""
+    """Return whether another amplitude adds nothing: the last has no end, or NaN has an effect as far as numbers."""
     last = tried[-1]
     if last.endless:
         return last.flat or last.fading
@@ -229,7 +234,7 @@ def _settled(tried: Sequence[Influence]) -> bool:
 
 
 def _ends(axis: NetworkAxis, size: int) -> list[Cut]:
-    """Tiles that begin, and end, within a size; at odd steps, where a step that is too small shows."""
+    """Return tiles that begin, and end, within a size, at odd steps, which reveal a step that is too small."""
     if axis.fixed:
         return [Cut(axis, odd, size) for odd in [_odd_steps(axis, size // 4)] if odd < size]
     return [
@@ -252,14 +257,14 @@ def _largest(output: NDArray[Any]) -> float:
 def _numbers(
     rng: np.random.Generator, example: NDArray[Any], shape: Sequence[int], amplitude: float
 ) -> NDArray[Any]:
-    """Random numbers as an example has them, times an amplitude where its type has room for that."""
+    """Return random numbers with mean and deviation of an example, times an amplitude if its type has room for it."""
     if example.dtype.kind != "f":
-        # Only the example's own: others may stand for nothing (labels, indices).
+        # Only the example's own values: others may be invalid (labels, indices).
         values = np.unique(example) if example.size else np.zeros(1, example.dtype)
         return rng.choice(values if len(values) > 1 else np.array([0, 1], example.dtype), size=shape)
     finite = example[np.isfinite(example)]
     mean, deviation = (float(finite.mean()), float(finite.std())) if finite.size else (0.0, 1.0)
     noise = rng.standard_normal(shape) * (amplitude * (deviation or 1.0)) + mean
-    with np.errstate(over="ignore"):  # infinite in half precision, which is felt as well
+    with np.errstate(over="ignore"):  # infinite in half precision, which has an effect too
         result: NDArray[Any] = noise.astype(example.dtype)
     return result

@@ -1,4 +1,4 @@
-"""The residual generator of CycleGAN and pix2pixHD, in 2D and 3D. torch only."""
+"""ResnetGenerator: the residual generator of CycleGAN and pix2pixHD, in 2D and 3D."""
 
 from typing import Literal, get_args
 
@@ -33,7 +33,7 @@ class ResnetGenerator(nn.Module):
             pytorch_state_dict weights too.
 
     Raises:
-        ValueError: a norm, padding, upsampling or activation that it does not have.
+        ValueError: an unknown norm, padding, upsampling or activation.
     """
 
     cite = Citation(
@@ -71,7 +71,7 @@ class ResnetGenerator(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew: normal with a deviation of 0.02, as in the papers."""
+        """Draw new weights: normal with a standard deviation of 0.02, as in the papers."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
                 nn.init.normal_(module.weight, 0.0, 0.02)
@@ -97,7 +97,7 @@ def _activations(activation: Activation | nn.Module | None) -> list[nn.Module]:
 
 
 class _Layers:
-    """Makes layers of one dimensionality, norm and padding."""
+    """Factory of layers of one dimensionality, norm and padding."""
 
     def __init__(self, spatial_dims: int, norm: Norm, padding: Padding) -> None:
         two = spatial_dims == 2
@@ -116,7 +116,7 @@ class _Layers:
         return [*self.linear(channels, out, kernel, stride), nn.ReLU()]
 
     def linear(self, channels: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-        """A convolution and its norm, without a rectifier."""
+        """Return a convolution and its norm, without a rectifier."""
         conv = self.conv(
             channels, out, kernel, stride, kernel // 2, padding_mode=self._padding, bias=self._bias
         )

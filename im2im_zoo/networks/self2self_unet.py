@@ -1,7 +1,7 @@
-"""The network of Self2Self: partial convolutions, dropout, and the average of several passes as its output. No training.
+"""Self2SelfUNet: partial convolutions, dropout, and the average of several passes as output.
 
-What is random in the paper's prediction, the voxels that a pass does not see and the features that it drops, is drawn once, when
-the network is made, and kept with its weights. So a network gives the same for the same image, in every format.
+Masked voxels and dropped features, which are random in the paper's prediction, are drawn once when the network is built, and kept
+with its weights. So the output is the same for the same image, in every weights format.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _LAYERS: dict[int, tuple[Any, Any, Any, Any]] = {
     3: (nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d, nn.ConstantPad3d),
 }
 _SLOPE = 0.1
-# Of what is kept: a part of the architecture, not of a training.
+# Seed of the fixed masks, which are part of the architecture, not of a training.
 _SEED = 0
 _RANDOM = -1
 
@@ -38,10 +38,10 @@ class Self2SelfUNet(nn.Module):
         channels: of the image; the output has as many.
         depth: how often the image is halved; 5 in the paper.
         features: channels of the encoder, 48 in the paper; the decoder has twice as many.
-        masked: the probability of a voxel, in each channel on its own, not to be seen.
-        dropout: the probability of a feature to be dropped, in the decoder.
-        passes: how many are averaged. The time of a prediction is proportional to it, its memory is not.
-        period: voxels after which hidden voxels repeat, a multiple of 2 ** `depth`.
+        masked: probability of a voxel to be masked, in each channel independently.
+        dropout: probability of a feature of the decoder to be dropped.
+        passes: number of averaged passes. The time of a prediction is proportional to it, its memory is not.
+        period: voxels after which the mask repeats, a multiple of 2 ** `depth`.
     Raises:
         ComponentError: arguments out of range.
     """
@@ -88,23 +88,23 @@ class Self2SelfUNet(nn.Module):
         self.decoder = nn.ModuleList(blocks)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The denoised image, (batch, channel, (z,) y, x); sizes are kept."""
+        """Return the denoised image, (batch, channel, (z,) y, x); sizes are kept."""
         output = self.one_pass(image, self.mask(0, image), 0)
         for number in range(1, self.passes):
             output = output + self.one_pass(image, self.mask(number, image), number)
         return output / self.passes
 
     def mask(self, number: int, image: Tensor) -> Tensor:
-        """The voxels that a pass sees, 1, and those that it does not, 0: (1, channel, (z,) y, x), of an image's size."""
+        """Return the mask of a pass, 1 for voxels that it sees, 0 for others: (1, channel, (z,) y, x), of an image's size."""
         return _repeated(self.seen[number], image)
 
     def one_pass(self, image: Tensor, mask: Tensor, number: int = _RANDOM) -> Tensor:
-        """What is predicted of a part of the voxels.
+        """Predict the image from a part of its voxels.
 
         Args:
             image: (batch, channel, (z,) y, x), sizes multiples of 2 ** `depth`.
             mask: 1 for a voxel that is seen, 0 for one that is not; broadcastable to the image.
-            number: of the pass whose features are dropped; if negative they are drawn at random.
+            number: of the pass, which selects the dropped features; if negative they are drawn at random.
         """
         visible = image * mask
         feature: Tensor = visible
@@ -122,7 +122,7 @@ class Self2SelfUNet(nn.Module):
 
 
 class _PartialConvolution(nn.Module):
-    """A 3-convolution of what is seen, made up for what is not (Liu et al. 2018, arXiv:1804.07723), and a leaky ReLU."""
+    """3-convolution of the visible voxels, normalised by their share (Liu et al. 2018, arXiv:1804.07723), and a leaky ReLU."""
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _PartialConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels, *[1] * spatial_dims))
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The features, and a mask of one channel of those that know something."""
+        """Return the features, and a mask of one channel: 1 where any visible voxel contributed."""
         share = self.mean(mask.mean(dim=1, keepdim=True))
         known = (share > 0).to(share.dtype)
         feature = (self.conv(image * mask) / share.clamp(min=1e-6) + self.bias) * known
@@ -141,7 +141,7 @@ class _PartialConvolution(nn.Module):
 
 
 class _Block(nn.Module):
-    """Convolutions of features some of which are dropped; a leaky ReLU behind each but the last of the network."""
+    """Convolutions with dropout in front; a leaky ReLU follows each except the last of the network."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _Block(nn.Module):
 
 
 class _DroppedConvolution(nn.Module):
-    """A 3-convolution of features of which some are dropped, as they are in a pass or at random."""
+    """3-convolution with dropout in front, fixed for each pass or at random."""
 
     kept: Tensor
 
@@ -191,13 +191,13 @@ class _DroppedConvolution(nn.Module):
 
 
 def _kept(passes: int, channels: int, space: list[int], rate: float, generator: torch.Generator) -> Tensor:
-    """What each pass keeps, true, of a pattern: (pass, channel, (z,) y, x); it leaves each out in the same number of passes."""
+    """Draw which elements of a pattern each pass keeps, (pass, channel, (z,) y, x); each is dropped in the same number of passes."""
     order = torch.rand(passes, channels, *space, generator=generator).argsort(dim=0)
     return order >= round(rate * passes)
 
 
 def _repeated(pattern: Tensor, like: Tensor) -> Tensor:
-    """A pattern (channel, (z,) y, x) side by side until it has the size of an image: (1, channel, (z,) y, x)."""
+    """Repeat a pattern (channel, (z,) y, x) to the size of an image: (1, channel, (z,) y, x)."""
     repeats = [1, 1]
     for axis in range(1, pattern.ndim):
         repeats.append(like.shape[axis + 1] // pattern.shape[axis])

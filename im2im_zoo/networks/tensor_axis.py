@@ -1,4 +1,4 @@
-"""How one axis of an image appears in the tensors of a network that may have several inputs and outputs. Integers only."""
+"""One axis of an image in each tensor of a network with several inputs and outputs. Integers only."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -6,7 +6,7 @@ from fractions import Fraction
 
 @dataclass(frozen=True, slots=True)
 class TensorAxis:
-    """The axis in one tensor: it is `dim` of its dimensions, and has `floor(size * scale) + offset` voxels.
+    """An axis in one tensor: dimension `dim`, of `floor(size * scale) + offset` voxels.
 
     `size` counts the voxels of the reference, the first input that has the axis. An `offset` is cut off, or added, in equal
     parts at both ends (bioimage.io spec 0.4, `offset`); if it is odd, one more at the far end.
@@ -17,12 +17,12 @@ class TensorAxis:
     offset: int = 0
 
     def size(self, reference: int) -> int:
-        """Voxels in this tensor for a number of voxels of the reference."""
+        """Return the voxels in this tensor for a number of voxels of the reference."""
         return int(reference * self.scale) + self.offset
 
     @property
     def shift(self) -> int:
-        """Where the tensor's first voxel lies, in its own voxels from the reference's first: above 0 if it is cropped."""
+        """Position of the tensor's first voxel, in its own voxels from the reference's first: above 0 if it is cropped."""
         return (-self.offset) // 2 if self.offset < 0 else -(self.offset // 2)
 
 
@@ -32,8 +32,8 @@ class NetworkAxis:
 
     Attributes:
         name: of the axis.
-        minimum, step: the sizes that the network takes, in voxels of the reference: `minimum + n * step`.
-        fixed: whether it takes the minimum alone.
+        minimum, step: valid sizes of the network, in voxels of the reference: `minimum + n * step`.
+        fixed: whether it takes the minimum only.
         inputs, outputs: one a tensor; None where a tensor does not have the axis.
     """
 

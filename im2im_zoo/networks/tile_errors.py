@@ -1,4 +1,4 @@
-"""Whether tiles of some inputs give what the whole of them gives, and from which distance to a cut on. It chooses no halo."""
+"""Differences between the outputs of tiles and of the whole image, by the distance from a cut."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,17 @@ from im2im_zoo.core.errors import PackageError
 from im2im_zoo.networks.cuts import Cut, Run, first_voxel, part, size_along, starts, stops
 from im2im_zoo.networks.tensor_axis import TensorAxis
 
-# What is seen at the very end of a tensor is too little to say that a halo is enough.
+# Share of the distances that is used: too few voxels lie at the far end of a tensor to call a halo sufficient.
 _SHOWN = 0.75
 _FAR = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """When a tile's output is that of the whole: `|tile - whole| <= absolute + relative * |whole|`.
+    """Tolerance within which a tile agrees with the whole: `|tile - whole| <= absolute + relative * |whole|`.
 
-    Of a million voxels that tiles keep, `mismatched_per_million` may differ by more. They are counted over all that is kept
-    of one tile, so that a few voxels at which the output jumps do not ask for a larger halo.
+    Of a million voxels that tiles keep, `mismatched_per_million` may differ by more. They are counted over the kept part of
+    a tile, so that a few voxels at which the output jumps do not require a larger halo.
     """
 
     relative: float = 1e-3
@@ -30,7 +30,7 @@ class Agreement:
     mismatched_per_million: float = 0.0
 
     def excess(self, tile: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-        """Differences as fractions of what is tolerated: above 1 is too much; what is no number equals itself alone."""
+        """Return differences as fractions of the tolerance: above 1 is too much; NaN equals NaN only."""
         a, b = tile.astype(np.float64), whole.astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             result = np.abs(a - b) / (self.absolute + self.relative * np.abs(b))
@@ -42,14 +42,14 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCurve:
-    """Of the voxels at a distance >= d from a cut, d = 0, 1, ...: their largest excess, and whether they agree."""
+    """Largest excess of the voxels at a distance >= d from a cut, d = 0, 1, ..., and whether they agree."""
 
     worst: NDArray[np.float64]
     within: NDArray[np.bool_]
 
     @classmethod
     def merged(cls, curves: "Sequence[ErrorCurve]") -> "ErrorCurve":
-        """The worst of several, as far as the longest of them shows; of none, that nothing is known."""
+        """Return the worst of several curves, as long as the longest; for none, an unknown one."""
         longest = max((len(c.worst) for c in curves), default=0)
         if not longest:
             return cls(np.full(1, np.inf), np.zeros(1, bool))
@@ -58,19 +58,19 @@ class ErrorCurve:
         return cls(np.max(worst, axis=0), np.all(within, axis=0))
 
     def first_within(self) -> int | None:
-        """The smallest distance from which on they agree; None if there is none that is shown well."""
+        """Return the smallest distance from which on they agree; None if there is none with enough voxels."""
         found = np.flatnonzero(self.within[: math.ceil(_SHOWN * len(self.within))])
         return int(found[0]) if len(found) else None
 
     def flat_from(self) -> int:
-        """The first distance at which the excess is about as small as it gets three quarters of the way."""
+        """Return the first distance at which the excess is about as small as at three quarters of the distances."""
         limit = 1.25 * float(self.worst[len(self.worst) * 3 // 4])
         return int(np.flatnonzero(self.worst <= limit)[0])
 
 
 @dataclass(frozen=True, slots=True)
 class WholeOutput:
-    """Inputs of sizes that the network takes, and what it gives of the whole of them."""
+    """Inputs of valid sizes and the output of the network for the whole of them."""
 
     run: Run
     inputs: list[NDArray[Any] | None]
@@ -78,17 +78,17 @@ class WholeOutput:
     agree: tuple[Agreement, ...]
 
     def curve(self, cut: Cut) -> ErrorCurve:
-        """How a tile that is cut along one axis differs, by the distance from the cut.
+        """Return the differences of a tile that is cut along one axis, by the distance from the cut.
 
         Raises:
-            PackageError: the tile's outputs have other sizes than the RDF says.
+            PackageError: the tile's outputs have other sizes than the RDF declares.
         """
         curves = []
         for index, excess in self._excesses([cut]):
             distance = self._distance(cut, index)
             port = cut.axis.outputs[index]
             if distance is None or port is None:
-                # All of an output that does not have the axis depends on what is cut off.
+                # An output without the axis depends on the removed part everywhere.
                 length = cut.size
                 curves.append(
                     ErrorCurve(
@@ -106,7 +106,7 @@ class WholeOutput:
         return ErrorCurve.merged(curves)
 
     def tile(self, cuts: Sequence[Cut]) -> "TileErrors":
-        """How a tile differs from the whole; it is run once, whatever halos are tried on it then."""
+        """Return the differences of a tile; it is run once for all halos that are tried on it."""
         found = [
             (excess, [(c.axis.outputs[index], self._distance(c, index)) for c in cuts], self.agree[index])
             for index, excess in self._excesses(cuts)
@@ -114,7 +114,7 @@ class WholeOutput:
         return TileErrors(tuple(found))
 
     def _excesses(self, cuts: Sequence[Cut]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """For each output, the excess where the tile and the whole overlap."""
+        """Yield for each output its number and the excess where tile and whole overlap."""
         outputs = self.run(part(self.inputs, cuts))
         for index, (tile, whole) in enumerate(zip(outputs, self.outputs, strict=True)):
             for cut in cuts:
@@ -133,7 +133,7 @@ class WholeOutput:
             yield index, self.agree[index].excess(tile, whole)
 
     def _distance(self, cut: Cut, index: int) -> NDArray[np.int64] | None:
-        """How far each place along the axis in the overlap is from what is cut; None if nothing is."""
+        """Return the distance of each position along the axis in the overlap from the cut; None without a cut."""
         port, whole = cut.axis.outputs[index], size_along(self.inputs, cut.axis)
         if port is None:
             return None
@@ -144,14 +144,14 @@ class WholeOutput:
         if cut.begin:
             distance = np.minimum(distance, starts(port, voxels) - cut.begin)
         if end != whole:
-            # A tile that goes on beyond the whole differs from it because the whole ends there.
+            # A tile that extends beyond the whole differs from it because the whole ends there.
             distance = np.minimum(distance, min(end, whole) - stops(port, voxels))
         return distance if cut.begin or end != whole else None
 
 
 @dataclass(frozen=True, slots=True)
 class TileErrors:
-    """A tile of each output: its excess, how far its places are from a cut along each axis, and what is tolerated."""
+    """Excess of a tile in each output, the distances from a cut along each axis, and the tolerance."""
 
     outputs: tuple[
         tuple[NDArray[np.float64], Sequence[tuple[TensorAxis | None, NDArray[np.int64] | None]], Agreement],
@@ -159,7 +159,7 @@ class TileErrors:
     ]
 
     def without(self, halo: Sequence[int]) -> tuple[float, bool]:
-        """The largest excess of the tile less its halo where it is cut, and whether it agrees.
+        """Return the largest excess of the tile without its halo at cuts, and whether it agrees.
 
         (0, True) if nothing is left.
         """
@@ -177,7 +177,7 @@ class TileErrors:
 def _curve(
     distance: NDArray[np.int64], worst: NDArray[np.float64], mismatched: NDArray[np.float64], allowed: float
 ) -> ErrorCurve:
-    """The curve of what was found at each place along an axis; `allowed` is the share of the places that may mismatch."""
+    """Return the curve of the differences at each position along an axis; `allowed` is the share that may mismatch."""
     length = max(0, int(distance.max(initial=-1)) + 1)
     at, kept = np.zeros((3, length)), distance >= 0
     np.maximum.at(at[0], distance[kept], worst[kept])

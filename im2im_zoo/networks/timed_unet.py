@@ -1,4 +1,4 @@
-"""A small U-Net that is told a time, for denoising diffusion, whose norms see one voxel only. The network only: no sampling."""
+"""TimedUNet: a small time-conditioned U-Net for denoising diffusion, whose norms see one voxel only."""
 
 import itertools
 import math
@@ -14,15 +14,15 @@ from im2im_zoo.core.errors import ComponentError
 
 # Convolution, transposed convolution.
 _LAYERS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
-_LONGEST = 10000.0  # of the periods of the time's code, in times
+_LONGEST = 10000.0  # longest period of the time encoding, in times
 
 
 class ChannelNorm(nn.Module):
-    """Each voxel's channels at zero mean and unit variance: layer norm over the channels, as ConvNeXt has it
+    """Layer norm over the channels of each voxel, as in ConvNeXt
     (Liu et al. 2022, arXiv:2201.03545).
 
-    The U-Nets of diffusion have group norm instead, which takes statistics of the whole image: a tile would then give
-    something else than the image that it is cut from.
+    The U-Nets of diffusion use group norm instead, whose statistics are of the whole image: the output of a tile would then
+    differ from that of the image.
     """
 
     def __init__(self, channels: int) -> None:
@@ -30,7 +30,7 @@ class ChannelNorm(nn.Module):
         self.channels = channels
 
     def forward(self, image: Tensor) -> Tensor:
-        """(batch, channel, (z,) y, x) to the same shape."""
+        """Return the normalised (batch, channel, (z,) y, x), of the same shape."""
         last = image.ndim - 1
         normal = F.layer_norm(image.permute(0, *range(2, last + 1), 1), (self.channels,))
         return normal.permute(0, last, *range(1, last))
@@ -68,62 +68,66 @@ class TimedUNet(nn.Module):
                 f"TimedUNet: features are {list(features)}; give one or more levels of two or more"
             )
         conv, transposed = _LAYERS[spatial_dims]
-        code, told = 2 * features[0], 4 * features[0]
+        code, encoded = 2 * features[0], 4 * features[0]
         waves = torch.exp(-math.log(_LONGEST) * torch.arange(features[0]) / features[0])
         self.register_buffer("periods", waves, persistent=False)
-        self.tell = nn.Sequential(nn.Linear(code, told), nn.SiLU(), nn.Linear(told, told), nn.SiLU())
+        self.tell = nn.Sequential(nn.Linear(code, encoded), nn.SiLU(), nn.Linear(encoded, encoded), nn.SiLU())
         self.first = conv(in_channels, features[0], 3, padding=1)
-        self.before = nn.ModuleList(_Block(spatial_dims, f, f, told) for f in features)
+        self.before = nn.ModuleList(_Block(spatial_dims, f, f, encoded) for f in features)
         self.down = nn.ModuleList(
             conv(finer, coarser, 2, stride=2) for finer, coarser in itertools.pairwise(features)
         )
         self.up = nn.ModuleList(
             transposed(coarser, finer, 2, stride=2) for finer, coarser in itertools.pairwise(features)
         )
-        self.after = nn.ModuleList(_Block(spatial_dims, 2 * f, f, told) for f in features[:-1])
+        self.after = nn.ModuleList(_Block(spatial_dims, 2 * f, f, encoded) for f in features[:-1])
         self.last = nn.Sequential(
-            ChannelNorm(features[0]), nn.SiLU(), _still(conv(features[0], out_channels, 3, padding=1))
+            ChannelNorm(features[0]),
+            nn.SiLU(),
+            _zero_initialised(conv(features[0], out_channels, 3, padding=1)),
         )
 
     def forward(self, image: Tensor, times: Tensor) -> Tensor:
-        """The output for (batch, channel, (z,) y, x) and the times (batch,); sizes are kept."""
+        """Return the output for (batch, channel, (z,) y, x) and the times (batch,); sizes are kept."""
         angles = times.float()[:, None] * self.periods
-        told = self.tell(torch.cat([torch.cos(angles), torch.sin(angles)], 1))
+        encoded = self.tell(torch.cat([torch.cos(angles), torch.sin(angles)], 1))
         current, skipped = self.first(image), []
         for block, down in zip(self.before, self.down, strict=False):
-            skipped.append(block(current, told))
+            skipped.append(block(current, encoded))
             current = down(skipped[-1])
-        current = self.before[-1](current, told)
+        current = self.before[-1](current, encoded)
         for block, up in zip(reversed(self.after), reversed(self.up), strict=True):
-            current = block(torch.cat([skipped.pop(), up(current)], 1), told)
+            current = block(torch.cat([skipped.pop(), up(current)], 1), encoded)
         output: Tensor = self.last(current)
         return output
 
 
 class _Block(nn.Module):
-    """A residual block whose second norm is scaled and shifted by what is told of the time; at first it does nothing."""
+    """Residual block whose second norm is scaled and shifted by the encoded time; initially the identity."""
 
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, told: int) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, encoded: int) -> None:
         super().__init__()
         conv = _LAYERS[spatial_dims][0]
         self.enter = nn.Sequential(
             ChannelNorm(in_channels), nn.SiLU(), conv(in_channels, out_channels, 3, padding=1)
         )
         self.norm = ChannelNorm(out_channels)
-        self.leave = nn.Sequential(nn.SiLU(), _still(conv(out_channels, out_channels, 3, padding=1)))
-        self.tell = nn.Linear(told, 2 * out_channels)
+        self.leave = nn.Sequential(
+            nn.SiLU(), _zero_initialised(conv(out_channels, out_channels, 3, padding=1))
+        )
+        self.tell = nn.Linear(encoded, 2 * out_channels)
         self.skip = nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels, 1)
         self.shape = (-1, out_channels) + (1,) * spatial_dims
 
-    def forward(self, image: Tensor, told: Tensor) -> Tensor:
-        scale, shift = (part.reshape(self.shape) for part in self.tell(told).chunk(2, 1))
+    def forward(self, image: Tensor, encoded: Tensor) -> Tensor:
+        scale, shift = (part.reshape(self.shape) for part in self.tell(encoded).chunk(2, 1))
         within = self.norm(self.enter(image)) * (1 + scale) + shift
         output: Tensor = self.skip(image) + self.leave(within)
         return output
 
 
-def _still(convolution: Any) -> Any:
-    """The convolution, giving 0."""
+def _zero_initialised(convolution: Any) -> Any:
+    """Return the convolution with weights and biases of 0."""
     nn.init.zeros_(convolution.weight)
     nn.init.zeros_(convolution.bias)
     return convolution

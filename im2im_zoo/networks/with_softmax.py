@@ -1,4 +1,4 @@
-"""A network and the softmax behind it as one, for programs that have no softmax of their own. Trains nothing."""
+"""A network followed by a softmax, for programs that have no softmax of their own."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ class WithSoftmax(nn.Module):
     """A network whose output is the softmax of another's, over its channels.
 
     Args:
-        network: gives (batch, channel, (z,) y, x).
+        network: returns (batch, channel, (z,) y, x).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -16,5 +16,5 @@ class WithSoftmax(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        """Probabilities (batch, channel, (z,) y, x), which add up to 1 in each voxel."""
+        """Return probabilities (batch, channel, (z,) y, x), which add up to 1 in each voxel."""
         return torch.softmax(self.network(image), dim=1)

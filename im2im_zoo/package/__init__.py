@@ -1,4 +1,4 @@
-"""bioimage.io packages: opening them, from disk or by address, and what their RDF and test tensors hold."""
+"""bioimage.io packages: opening from disk or by address, the RDF and the test tensors."""
 
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.package.open import Package, open_package

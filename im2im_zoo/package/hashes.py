@@ -1,4 +1,4 @@
-"""Whether the files of a package are those that its RDF gives the SHA-256 of."""
+"""Verification of a package's files by the SHA-256 in its RDF."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class HashMismatch(NamedTuple):
-    """A file whose SHA-256 is not the one that the RDF gives."""
+    """A file whose SHA-256 differs from the RDF's."""
 
     file: str
     expected: str
@@ -20,7 +20,7 @@ class HashMismatch(NamedTuple):
 
 
 def check_hashes(package: Package) -> list[HashMismatch]:
-    """The files of the package whose SHA-256 is not the one that the RDF gives; files that are absent are not listed."""
+    """Return the files of the package whose SHA-256 differs from the RDF's; absent files are not listed."""
     mismatches = []
     for source, expected in _hashed_files(package.description):
         try:

@@ -1,10 +1,10 @@
-"""Open a bioimage.io model package from a folder, a zip, an RDF file, a name or an address; it runs nothing.
+"""Open a bioimage.io model package from a folder, a zip, an RDF file, a name or an address; no code of it is run.
 
-Only an address that is given as such is fetched (`remote_package`); nothing that a package names is.
+Only the given address is downloaded (`package.remote`), never anything that a package refers to.
 
-What the package says is read by bioimageio.spec (formats 0.4 and 0.5, the former upgraded), without its file
-and network checks: a dead link of a weight format that is not used does not matter. What matters is asked of
-the files that are there: `Package.weights`, `Package.path` and `package_hashes.check_hashes`.
+bioimageio.spec reads the RDF (formats 0.4 and 0.5, the former upgraded) without its file and network checks: a dead link
+of a weight format that is not used does no harm. The files are checked when they are used: `Package.weights`,
+`Package.path` and `hashes.check_hashes`.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.resources import packaged_models
 from im2im_zoo.core.unzip import ZipLimits, extract_zip
 from im2im_zoo.engines import engines_of, is_runnable, weights_formats
-from im2im_zoo.package.rdf import describe_rdf, has_rdf, rdf_in, read_rdf
+from im2im_zoo.package.rdf import describe_rdf, find_rdf, has_rdf, read_rdf
 from im2im_zoo.package.remote import fetch_package, is_address
 
 if TYPE_CHECKING:
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 class Package:
     """A package whose description is valid and whose files lie in `root`.
 
-    A package from a zip owns its folder: it is removed by `close`, by leaving a `with`, or when Python ends.
+    A package from a zip owns its folder, which is removed by `close`, by leaving a `with`, or when Python ends.
+
+    Attributes:
+        source: the folder, file, name or address that it was opened from.
+        root: folder of the RDF and its files.
+        description: the RDF as bioimageio.spec reads it.
+        raw: the RDF as it is written.
     """
 
     source: str
@@ -47,12 +53,12 @@ class Package:
 
     @property
     def name(self) -> str:
-        """The name that the RDF gives."""
+        """The name in the RDF."""
         return str(self.description.name)
 
     @property
     def version(self) -> str | None:
-        """The version that the RDF gives, if any."""
+        """The version in the RDF, if any."""
         return None if self.description.version is None else str(self.description.version)
 
     @property
@@ -62,10 +68,10 @@ class Package:
 
     @functools.cached_property
     def outputs(self) -> "tuple[OutputTensorDescr, ...]":
-        """The output tensors; one that a library groups (StarDist, Cellpose) is the maps that the network gives, not the labels.
+        """The output tensors. Where a library makes labels of them (StarDist, Cellpose), the network's maps, not the labels.
 
         Raises:
-            PackageError: the RDF's labels cannot be made of any maps.
+            PackageError: the RDF's labels do not match any maps.
         """
         from im2im_zoo.instances.library.grouping import maps_tensor
 
@@ -76,12 +82,12 @@ class Package:
 
     @functools.cached_property
     def before_rdf(self) -> "Mapping[str, tuple[Operation, ...]]":
-        """By input tensor, what is done before the RDF's own preprocessing, which can hold no custom operations.
+        """The operations before the RDF's own preprocessing, by input tensor; the RDF's cannot hold custom ones.
 
-        It is in `config.im2im_zoo.preprocessing`. The RDF's tensor, and the test tensor, is what it makes.
+        They are read from `config.im2im_zoo.preprocessing`. The RDF's input tensor, and the test tensor, is their result.
 
         Raises:
-            PackageError: it is not written as this program writes it.
+            PackageError: the section is not valid.
         """
         from im2im_zoo.processing.before_rdf import read_before_rdf
 
@@ -92,12 +98,12 @@ class Package:
 
     @functools.cached_property
     def grouping(self) -> "AnyGrouping | None":
-        """What makes instance labels of the output, which is then dense maps.
+        """The post-processing that makes instance labels of dense output maps; None if there is none.
 
-        It is in `config.im2im_zoo.grouping`, or an operation of the output that a library does, or in `config.stardist`.
+        It is read from `config.im2im_zoo.grouping`, from a postprocessing operation of a library, or from `config.stardist`.
 
         Raises:
-            PackageError: it is not written as this program writes it, or cannot be done.
+            PackageError: the section is not valid, or its library does not support it.
         """
         from im2im_zoo.instances.grouping import read_grouping
         from im2im_zoo.instances.library.grouping import library_grouping, stardist_grouping
@@ -112,11 +118,11 @@ class Package:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The weight formats that can be run here and whose file is present, the preferred first."""
+        """The weight formats that can run here and whose file is present, the preferred one first."""
         return tuple(f for f in weights_formats() if self._is_present(f) and is_runnable(f))
 
     def weights_entry(self, weights_format: str) -> Any:
-        """The spec's description of one weight format.
+        """Return the spec's description of one weight format.
 
         Raises:
             PackageError: the package has no weights of this format.
@@ -125,16 +131,19 @@ class Package:
         if entry is None:
             raise PackageError(
                 f"{self.source}: there are no weights of the format {weights_format!r}; "
-                f"there are {', '.join(self.formats())}"
+                f"choose one of {', '.join(self.formats())}"
             )
         return entry
 
     def formats(self) -> tuple[str, ...]:
-        """All the weight formats that the RDF names, run here or not."""
+        """Return all weight formats of the RDF, whether they can run here or not."""
         return tuple(str(name) for name, entry in self.description.weights if entry is not None)
 
     def path(self, source: object) -> Path:
-        """The path inside `root` of a file that the RDF names (a spec `FileDescr`, its `source`, or a string).
+        """Return the path inside `root` of a file that the RDF names.
+
+        Args:
+            source: a spec `FileDescr`, its `source`, or a string.
 
         Raises:
             PackageError: a URL, or a path that leads out of the package.
@@ -142,27 +151,28 @@ class Package:
         text = str(getattr(source, "source", source))
         if "://" in text:
             raise PackageError(
-                f"{self.source}: {text} is not inside the package and nothing is fetched from the network; "
-                "download the complete package"
+                f"{self.source}: {text} is not inside the package and is not downloaded; download the complete package"
             )
         try:
             path = (self.root / text).resolve()
             path.exists()
         except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
             raise PackageError(
-                f"{self.source}: the RDF names {text[:200]!r}, which is no path: {error}"
+                f"{self.source}: the RDF names {text[:200]!r}, which is not a path: {error}; please report this to its authors"
             ) from error
         if not path.is_relative_to(self.root.resolve()):
-            raise PackageError(f"{self.source}: the RDF names {text}, which is outside the package")
+            raise PackageError(
+                f"{self.source}: the RDF names {text}, which is outside the package; please report this to its authors"
+            )
         return path
 
     @property
     def rdf(self) -> Path:
-        """The RDF's file."""
-        return rdf_in(self.root, self.source)
+        """The path of the RDF."""
+        return find_rdf(self.root, self.source)
 
     def close(self) -> None:
-        """Remove the folder that a zip was extracted to. Does nothing for a package that is a folder."""
+        """Remove the folder that a zip was extracted to; do nothing for a package that is a folder."""
         if self._remove is not None:
             atexit.unregister(self._remove)
             self._remove()
@@ -192,22 +202,22 @@ def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Pack
         source: a folder, a `.zip`, an `rdf.yaml` or `bioimageio.yaml`, or the name of a packaged model,
             optionally with its version (`nuclei_2d` or `nuclei_2d/0.1.0`; default: the newest); or an address, `https://...`
             or `bioimage.io/NAME`, which is downloaded into the user's cache.
-        limits: what a zip may unpack to.
+        limits: on the unpacked size of a zip.
 
     Raises:
-        PackageError: not a package, a field of the RDF is invalid, no file of its weights is there, a zip
-            that is not safe to extract, or an address that cannot be fetched.
+        PackageError: not a package, an invalid field of the RDF, no weights that can run here, a zip that is not safe
+            to extract, or an address that cannot be downloaded.
     """
-    path = _find(source)
+    path = _find_package(source)
     if path.is_dir():
-        return _load(rdf_in(path, str(source)), str(source), None)
+        return _load(find_rdf(path, str(source)), str(source), None)
     if zipfile.is_zipfile(path):
         folder = Path(tempfile.mkdtemp(prefix="im2im_zoo_"))
         remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
         atexit.register(remove)
         try:
             extract_zip(path, folder, limits or ZipLimits())
-            return _load(rdf_in(folder, str(source)), str(source), remove)
+            return _load(find_rdf(folder, str(source)), str(source), remove)
         except BaseException:
             atexit.unregister(remove)
             remove()
@@ -215,14 +225,16 @@ def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Pack
     if path.suffix.lower() in (".yaml", ".yml"):
         return _load(path, str(source), None)
     if path.suffix.lower() == ".zip":
-        raise PackageError(f"{source}: is no sound zip: it is cut short, damaged or empty; download it anew")
+        raise PackageError(
+            f"{source} is not a valid zip: it is incomplete, damaged or empty; download it again"
+        )
     raise PackageError(
         f"{source} is not a bioimage.io package: it is a file of the type {path.suffix or 'unknown'}; "
         "give a folder with an rdf.yaml, the rdf.yaml itself, or a .zip of it"
     )
 
 
-def _find(source: str | Path) -> Path:
+def _find_package(source: str | Path) -> Path:
     if is_address(source):
         return fetch_package(str(source))
     path = Path(source).expanduser()
@@ -230,7 +242,9 @@ def _find(source: str | Path) -> Path:
         if path.exists():
             return path
     except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
-        raise PackageError(f"{str(source)[:200]!r} is no path: {error}") from error
+        raise PackageError(
+            f"{str(source)[:200]!r} is not a path: {error}; give a folder or a file"
+        ) from error
     models = packaged_models()
     if isinstance(source, str) and not path.is_absolute() and ".." not in path.parts:
         named = models / source
@@ -252,7 +266,7 @@ def _version_order(folder: Path) -> tuple[tuple[int, int | str], ...]:
 def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
     raw = read_rdf(rdf, source)
     package = Package(source, rdf.parent.resolve(), describe_rdf(raw, rdf, source), raw, remove)
-    _ = package.before_rdf, package.outputs, package.grouping  # which are refused here if they are not valid
+    _ = package.before_rdf, package.outputs, package.grouping  # raise now if they are not valid
     if not package.weights:
         files = {name: str(package.weights_entry(name).source) for name in package.formats()}
         raise PackageError(_explain_no_weights(source, files))
@@ -260,27 +274,24 @@ def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
 
 
 def _explain_no_weights(source: str, files: Mapping[str, str]) -> str:
-    """Return what a package lacks to be run here, in a sentence.
+    """Return a message that explains why none of a package's weights can run here.
 
     Args:
-        source: where the package is.
-        files: of its weights, by format; none of those that can be run here is there.
+        source: the package's path, name or address.
+        files: names of the weights' files, by format.
     """
     runnable = weights_formats()
     missing = [file for name, file in files.items() if name in runnable and is_runnable(name)]
     if missing:
-        return (
-            f"{source}: files are missing: {', '.join(missing)}; nothing is fetched from the network, so "
-            "download the complete package"
-        )
+        return f"{source}: files are missing: {', '.join(missing)}; they are not downloaded, so download the complete package"
     needed = [name for name in files if name in runnable]
     if needed:
         engine = engines_of(needed[0])[0]
         return (
             f"{source}: needs {engine.backend}, which runs its {', '.join(needed)} weights: pip install "
-            f"'im2im_zoo[{engine.extra}]'; ONNX or TorchScript weights would need nothing"
+            f"'im2im_zoo[{engine.extra}]', or use a package with ONNX or TorchScript weights"
         )
     return (
-        f"{source}: its weights are of the format {', '.join(n for n in files if n not in runnable)}; "
-        f"this program runs {', '.join(runnable)}"
+        f"{source}: its weights are of the format {', '.join(n for n in files if n not in runnable)}, which cannot be run; use "
+        f"a package with {', '.join(runnable)}"
     )

@@ -1,6 +1,6 @@
-"""The test of its own that a package carries: test tensors, what they should become, and how far that may be missed.
+"""The self-test of a package: test tensors, expected outputs, and the tolerance between a result and the expected one.
 
-The network is not run here: what it is given is prepared, and what it gives is finished and compared.
+The network is run by the caller: this module prepares its inputs, post-processes its outputs and compares them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,12 @@ from im2im_zoo.processing import fit
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """A value may differ by `absolute + relative * |expected|`, and so many of a million by more (spec 0.5, `reproducibility_tolerance`)."""
+    """Allowed difference from the expected values (spec 0.5, `reproducibility_tolerance`).
+
+    Attributes:
+        relative, absolute: a value may differ by `absolute + relative * |expected|`.
+        mismatched_per_million: how many of a million values may differ by more.
+    """
 
     relative: float = 1e-3
     absolute: float = 1e-3
@@ -29,7 +34,12 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How a result differs from the expected one: how many of a million values by more than is tolerated, and the largest difference."""
+    """Difference between a result and the expected one.
+
+    Attributes:
+        mismatched_per_million: how many of a million values differ by more than the tolerance.
+        largest: the largest absolute difference.
+    """
 
     mismatched_per_million: float
     largest: float
@@ -37,11 +47,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The test tensors of a package. Those of the inputs are past the operations that come before the RDF (`before_rdf`).
+    """The test tensors of a package. Operations before the RDF (`Package.before_rdf`) are already applied to the inputs.
 
     Attributes:
-        inputs: preprocessed, in the order and the axes of the input tensors; None for an optional one that has no test tensor.
-        expected: by output, as a whole prediction should give it.
+        raw: test tensors of the inputs, by input, before preprocessing.
+        inputs: preprocessed, in the order and the axes of the input tensors; None for an optional input without a test tensor.
+        expected: test tensors of the outputs, by output.
+        allow_code: whether `custom` operations of the package may run.
     """
 
     package: Package
@@ -55,10 +67,11 @@ class Reference:
         """Read and prepare the test tensors.
 
         Args:
+            package: the package.
             allow_code: whether `custom` operations of the package may run.
 
         Raises:
-            PackageError: there is none, it is not there, or not what the RDF says.
+            PackageError: a test tensor is missing, or does not match the RDF.
             ProcessingError: it cannot be preprocessed.
         """
         raw: dict[str, xr.DataArray] = {}
@@ -68,7 +81,7 @@ class Reference:
                 if tensor.optional:
                     prepared.append(None)
                     continue
-                raise PackageError(f"input {tensor.id} has no test_tensor")
+                raise PackageError(f"input {tensor.id} has no test_tensor; please report this to its authors")
             raw[str(tensor.id)] = _read_input(package, tensor)
         for tensor in package.inputs:
             name = str(tensor.id)
@@ -82,26 +95,34 @@ class Reference:
                 )
                 prepared.append(pipeline(raw[name]).transpose(*raw[name].dims).to_numpy())
         expected = {
-            str(t.id): _load(package, t.test_tensor) for t in package.outputs if t.test_tensor is not None
+            str(t.id): _read_tensor(package, t.test_tensor)
+            for t in package.outputs
+            if t.test_tensor is not None
         }
         return cls(package, raw, tuple(prepared), expected, allow_code)
 
     def finish(self, outputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The postprocessed results of a network's outputs.
+        """Post-process a network's outputs.
+
+        Args:
+            outputs: in the order and the axes of the output tensors.
+
+        Returns:
+            The results, by output.
 
         Raises:
-            PackageError: they are not what the RDF describes.
+            PackageError: the outputs do not match the RDF.
         """
         if len(outputs) != len(self.package.outputs):
             raise PackageError(
-                f"the network has {len(outputs)} outputs, the RDF describes {len(self.package.outputs)}"
+                f"the network has {len(outputs)} outputs, but the RDF describes {len(self.package.outputs)}; describe each one"
             )
         results = {}
         for tensor, array in zip(self.package.outputs, outputs, strict=True):
             axes = [str(a.id) for a in tensor.axes]
             if array.ndim != len(axes):
                 raise PackageError(
-                    f"output {tensor.id} has the shape {array.shape}, the RDF says {', '.join(axes)}"
+                    f"output {tensor.id} has the shape {array.shape}, but the axes {', '.join(axes)} in the RDF; correct the axes"
                 )
             image = xr.DataArray(array, dims=axes, name=str(tensor.id))
             pipeline = fit(
@@ -111,11 +132,11 @@ class Reference:
                 allow_code=self.allow_code,
                 root=self.package.root,
             )
-            results[str(tensor.id)] = self._grouped(pipeline(image).transpose(*axes))
+            results[str(tensor.id)] = self._group(pipeline(image).transpose(*axes))
         return results
 
-    def _grouped(self, maps: xr.DataArray) -> NDArray[Any]:
-        """A result as the RDF describes it: what a library groups is labels there."""
+    def _group(self, maps: xr.DataArray) -> NDArray[Any]:
+        """Return a result as the RDF describes it: the labels, where a library makes them of maps."""
         grouping, values = self.package.grouping, maps.to_numpy()
         if not isinstance(grouping, LibraryGrouping) or not grouping.named:
             return values
@@ -135,7 +156,7 @@ class Reference:
 
 
 def reference_of(package: Package, *, allow_code: bool = False) -> Reference | None:
-    """The test tensors of a package, or None if it has none that can be used (validation says why)."""
+    """Load the test tensors of a package; return None if it has none that can be used (validation reports why)."""
     try:
         return Reference.of(package, allow_code=allow_code)
     except (PackageError, ProcessingError, ValueError, OSError):
@@ -143,7 +164,7 @@ def reference_of(package: Package, *, allow_code: bool = False) -> Reference | N
 
 
 def tolerance(package: Package, weights_format: str, output_id: str) -> Tolerance:
-    """The tolerance that the RDF declares for a format and an output: the first entry that fits, else the format's default."""
+    """Return the tolerance that the RDF declares for a format and an output: its first matching entry, else the default."""
     for entry in package.description.config.bioimageio.reproducibility_tolerance:
         of_format = not entry.weights_formats or weights_format in entry.weights_formats
         of_tensor = not entry.output_ids or output_id in map(str, entry.output_ids)
@@ -157,7 +178,7 @@ def tolerance(package: Package, weights_format: str, output_id: str) -> Toleranc
 
 
 def compare(result: NDArray[Any], expected: NDArray[Any], allowed: Tolerance) -> Difference:
-    """How a result of the same shape differs from the expected one; NaN counts as different."""
+    """Compare a result with the expected one of the same shape; NaN counts as different."""
     wanted = expected.astype(np.float64)
     differences = np.abs(result.astype(np.float64) - wanted)
     limit = allowed.absolute + allowed.relative * np.abs(wanted)
@@ -166,13 +187,17 @@ def compare(result: NDArray[Any], expected: NDArray[Any], allowed: Tolerance) ->
 
 def _read_input(package: Package, tensor: Any) -> xr.DataArray:
     axes = [str(a.id) for a in tensor.axes]
-    array = _load(package, tensor.test_tensor)
+    array = _read_tensor(package, tensor.test_tensor)
     if array.ndim != len(axes):
-        raise PackageError(f"the test tensor of {tensor.id} has {array.ndim} axes, the RDF says {axes}")
+        raise PackageError(
+            f"the test tensor of {tensor.id} has {array.ndim} axes, but the RDF has {axes}; correct one of them"
+        )
     if array.dtype.name != tensor.dtype:
-        raise PackageError(f"the test tensor of {tensor.id} is {array.dtype}, the RDF says {tensor.dtype}")
+        raise PackageError(
+            f"the test tensor of {tensor.id} is {array.dtype}, but {tensor.dtype} in the RDF; correct one of them"
+        )
     return xr.DataArray(array, dims=axes, name=str(tensor.id))
 
 
-def _load(package: Package, source: object) -> NDArray[Any]:
+def _read_tensor(package: Package, source: object) -> NDArray[Any]:
     return read_npy(package.path(source))

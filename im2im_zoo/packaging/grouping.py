@@ -12,7 +12,7 @@ from im2im_zoo.core.axes import space_axes
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.instances.grouping import GroupFunction
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.components import resolve
+from im2im_zoo.recipe.components import resolve_component
 
 _KEY = "output.grouping.callable"
 
@@ -27,7 +27,7 @@ def grouping_file(recipe: Recipe, allow_code: Collection[str] = ()) -> Path | No
     """The file of the recipe's grouping, if it has one.
 
     Args:
-        allow_code: packages whose code may be imported, see `components.resolve`.
+        allow_code: packages whose code may be imported, see `components.resolve_component`.
 
     Raises:
         ComponentError: no such function, or no consent to import it.
@@ -36,7 +36,7 @@ def grouping_file(recipe: Recipe, allow_code: Collection[str] = ()) -> Path | No
     component = recipe.output.grouping
     if component is None:
         return None
-    function = resolve(component.callable, _KEY, allow_code)
+    function = resolve_component(component.callable, _KEY, allow_code)
     try:
         source = inspect.getsourcefile(function)
     except TypeError:

@@ -1,10 +1,10 @@
-"""Components: a dotted path with its arguments, checked against the signature before anything is built.
+"""Components: a dotted path with its arguments, checked against the signature before it is built.
 
     {callable: monai.networks.nets.BasicUNet, kwargs: {spatial_dims: 2, features: [16, 16, 32, 64, 128, 16]}}
 
 Components nest in `kwargs`; `call: false` passes the class or function itself (with `kwargs` bound to it).
-Importing runs code, so only the classes of `TRUSTED` packages are used freely; for anything else the
-person has to name its package (`allow_code`).
+Importing runs code, so only classes of `TRUSTED` packages may be used without consent; the user has to allow
+any other package by name (`allow_code`).
 """
 
 import difflib
@@ -41,12 +41,16 @@ class Component(BaseModel):
 
 
 def is_component(value: object) -> bool:
-    """Whether a plain value (of a YAML file) stands for a component."""
+    """Whether a plain value (from a YAML file) describes a component."""
     return isinstance(value, Component) or (isinstance(value, Mapping) and "callable" in value)
 
 
-def as_component(value: object, where: str) -> Component:
-    """The component that a plain mapping stands for.
+def parse_component(value: object, where: str) -> Component:
+    """Parse a component from a plain mapping.
+
+    Args:
+        value: a mapping, or a component, which is returned as it is.
+        where: the recipe's key, for messages.
 
     Raises:
         ComponentError: it has other keys than `callable`, `kwargs` and `call`.
@@ -57,13 +61,13 @@ def as_component(value: object, where: str) -> Component:
         return Component.model_validate(value)
     except ValueError as error:
         raise ComponentError(
-            f"{where} is no component: it takes `callable` (a dotted path), `kwargs` (a mapping) and "
-            f"`call` (true or false), and nothing else; it is {value!r}"
+            f"{where} is not a component but {value!r}: give `callable` (a dotted path), `kwargs` (a mapping) and "
+            f"`call` (true or false), and nothing else"
         ) from error
 
 
 def with_current_names(content: Any) -> Any:
-    """Return plain values (of a YAML file) in which components have the dotted paths of today."""
+    """Return plain values (of a YAML file) with the current dotted paths of components."""
     if isinstance(content, Mapping):
         renamed = {key: with_current_names(value) for key, value in content.items()}
         path = renamed.get("callable")
@@ -74,44 +78,44 @@ def with_current_names(content: Any) -> Any:
     return content
 
 
-def resolve(path: str, where: str, allow_code: Collection[str] = ()) -> Callable[..., Any]:
-    """The class or function at a dotted path.
+def resolve_component(path: str, where: str, allow_code: Collection[str] = ()) -> Callable[..., Any]:
+    """Import the class or function at a dotted path.
 
     Args:
         path: e.g. "torch.nn.MSELoss"; of im2im_zoo also as an earlier release named it.
         where: the recipe's key, for messages.
-        allow_code: packages whose code may be imported and called beside those of `TRUSTED`.
+        allow_code: packages whose code may be imported and called, besides those of `TRUSTED`.
 
     Raises:
-        ComponentError: not trusted, not importable, not there, a module, or not callable.
+        ComponentError: not trusted, not importable, not found, a module, or not callable.
     """
     path = current_name(path)
     package = path.split(".")[0]
     if package not in TRUSTED and package not in allow_code:
         raise ComponentError(
             f"{where}: {path!r} would import and run the package {package!r}, which is not one of "
-            f"{', '.join(sorted(TRUSTED))}; if you trust it, say so with --allow-code {package}"
+            f"{', '.join(sorted(TRUSTED))}; if you trust it, pass --allow-code {package}"
         )
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ComponentError(_not_found(path, where, error)) from error
+        raise ComponentError(_explain_import_failure(path, where, error)) from error
     if isinstance(found, ModuleType):
         classes = [name for name, value in vars(found).items() if inspect.isclass(value) and name[0] != "_"]
         raise ComponentError(
-            f"{where}: {path!r} is a module; name one of its classes: {', '.join(sorted(classes)[:20]) or 'none'}"
+            f"{where}: {path!r} is a module; choose one of its classes: {', '.join(sorted(classes)[:20]) or 'none'}"
         )
     if not callable(found):
         raise ComponentError(f"{where}: {path!r} is {type(found).__name__}, not a class or function")
     if package not in allow_code and package != "im2im_zoo" and not inspect.isclass(found):
         raise ComponentError(
-            f"{where}: {path!r} is a function; a recipe may use the classes of {package} freely, but for its "
-            f"functions say --allow-code {package}"
+            f"{where}: {path!r} is a function; only classes of {package} may be used without consent: pass "
+            f"--allow-code {package} to use its functions"
         )
     return found  # type: ignore[no-any-return]
 
 
-def check(
+def check_component(
     component: Component,
     where: str,
     *,
@@ -119,46 +123,46 @@ def check(
     given: Sequence[str] = (),
     kind: type | tuple[type, ...] | None = None,
 ) -> None:
-    """Check a component and those within it, without building any.
+    """Check a component and those nested in it, without building any.
 
     Args:
-        component: what to check.
+        component: the component.
         where: its key in the recipe, for messages.
-        allow_code: see `resolve`.
-        given: names of arguments that the caller will add when it builds or calls it.
-        kind: class that it must be (or be a subclass of), if it is a class.
+        allow_code: see `resolve_component`.
+        given: names of arguments that the caller adds when it builds or calls it.
+        kind: class that it has to be or inherit from, if it is a class.
 
     Raises:
-        ComponentError: an untrusted or unknown path, an argument that its signature does not have, one that it
-            needs and is not given, or another kind of thing; the message names the full key.
+        ComponentError: an untrusted or unknown path, an unknown or missing argument, or another kind of class; the
+            message names the full key.
     """
-    found = resolve(component.callable, f"{where}.callable", allow_code)
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
     if kind is not None and inspect.isclass(found) and not issubclass(found, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         raise ComponentError(
-            f"{where}.callable: {component.callable} is no {' or '.join(k.__name__ for k in kinds)}"
+            f"{where}.callable: {component.callable} is not a {' or '.join(k.__name__ for k in kinds)}; choose one that is"
         )
     for key, value in component.kwargs.items():
-        for path, inner in _components_within(value, f"{where}.kwargs.{key}"):
-            check(inner, path, allow_code=allow_code)
+        for path, inner in _find_components(value, f"{where}.kwargs.{key}"):
+            check_component(inner, path, allow_code=allow_code)
     _check_arguments(component, found, where, given)
 
 
-def build(
+def build_component(
     component: Component, where: str, *args: Any, allow_code: Collection[str] = (), **given: Any
 ) -> Any:
-    """Build a component and those within it.
+    """Build a component and those nested in it.
 
     Args:
-        component: what to build.
+        component: the component.
         where: its key in the recipe, for messages.
         args, given: arguments added to those of the recipe.
-        allow_code: see `resolve`.
+        allow_code: see `resolve_component`.
 
     Raises:
-        ComponentError: what it refuses: its own message, and the key.
+        ComponentError: it rejects its arguments; the message holds its own message and the key.
     """
-    found = resolve(component.callable, f"{where}.callable", allow_code)
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
     kwargs = {k: _build_value(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()}
     if not component.call:
         return functools.partial(found, *args, **kwargs, **given) if kwargs or args or given else found
@@ -166,45 +170,43 @@ def build(
         return found(*args, **{**kwargs, **given})
     except Im2ImError:
         raise
-    except (
-        Exception
-    ) as error:  # other people's code raises anything, as for what it needs and is not installed
+    except Exception as error:  # third-party code can raise anything, for instance for a missing dependency
         raise ComponentError(
-            f"{where}: {component.callable} refuses its arguments: {type(error).__name__}: {error}"
+            f"{where}: {component.callable} rejects its arguments: {type(error).__name__}: {error}; correct its kwargs"
         ) from error
 
 
-def default_of(component: Component, argument: str) -> Any:
-    """The default of an argument in the component's signature, or None if it has none."""
+def find_default(component: Component, argument: str) -> Any:
+    """Return the default of an argument in the component's signature; None if it has none."""
     try:
-        found = resolve(component.callable, "callable", (component.callable.split(".")[0],))
+        found = resolve_component(component.callable, "callable", (component.callable.split(".")[0],))
         parameter = inspect.signature(found).parameters.get(argument)
     except (ComponentError, TypeError, ValueError):
         return None
     return None if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
 
 
-def nearest(word: str, words: Collection[str]) -> str:
-    """`; did you mean 'x'?` for the word that is closest, or a list of all if none is close."""
+def suggest_nearest(word: str, words: Collection[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest word, or a list of all words if none is close."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; it takes {', '.join(sorted(words))}" if words else "; it takes none"
+    return f"; choose one of {', '.join(sorted(words))}" if words else "; it takes none"
 
 
-def _components_within(value: object, where: str) -> list[tuple[str, Component]]:
+def _find_components(value: object, where: str) -> list[tuple[str, Component]]:
     if is_component(value):
-        return [(where, as_component(value, where))]
+        return [(where, parse_component(value, where))]
     if isinstance(value, Mapping):
-        return [found for k, v in value.items() for found in _components_within(v, f"{where}.{k}")]
+        return [found for k, v in value.items() for found in _find_components(v, f"{where}.{k}")]
     if isinstance(value, list | tuple):
-        return [found for i, v in enumerate(value) for found in _components_within(v, f"{where}.{i}")]
+        return [found for i, v in enumerate(value) for found in _find_components(v, f"{where}.{i}")]
     return []
 
 
 def _build_value(value: object, where: str, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return build(as_component(value, where), where, allow_code=allow_code)
+        return build_component(parse_component(value, where), where, allow_code=allow_code)
     if isinstance(value, Mapping):
         return {k: _build_value(v, f"{where}.{k}", allow_code) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -218,7 +220,7 @@ def _check_arguments(
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):
-        return  # a builtin without a signature: it will speak for itself
+        return  # a builtin without a signature: it checks its arguments when it is called
     kinds = inspect.Parameter
     named = {
         n: p
@@ -230,7 +232,7 @@ def _check_arguments(
             if key not in named:
                 raise ComponentError(
                     f"{where}.kwargs.{key}: {component.callable} takes no {key!r}"
-                    f"{nearest(key, [n for n in named if n not in given])}"
+                    f"{suggest_nearest(key, [n for n in named if n not in given])}"
                 )
     missing = [
         n
@@ -244,7 +246,7 @@ def _check_arguments(
         )
 
 
-def _not_found(path: str, where: str, error: Exception) -> str:
+def _explain_import_failure(path: str, where: str, error: Exception) -> str:
     parts = path.split(".")
     for n in range(len(parts) - 1, 0, -1):
         try:
@@ -257,4 +259,4 @@ def _not_found(path: str, where: str, error: Exception) -> str:
         close = difflib.get_close_matches(parts[n], public, n=1, cutoff=0.6)
         hint = f"; did you mean {'.'.join([*parts[:n], close[0]])!r}?" if close else ""
         return f"{where}: there is no {parts[n]!r} in {'.'.join(parts[:n])!r}{hint}"
-    return f"{where}: {path!r} is no dotted path: {error}"
+    return f"{where}: {path!r} is not a dotted path: {error}"

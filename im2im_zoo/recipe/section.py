@@ -1,4 +1,4 @@
-"""What the sections of a recipe have in common: that they are frozen, and how axes are written. Says nothing of any of them."""
+"""Base class of a recipe's sections, and the field types of axes."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from im2im_zoo.core.axes import AxisName, parse_axes
 from im2im_zoo.core.errors import AxesError
 
 
-def _axes(value: object) -> object:
+def _parse_axes(value: object) -> object:
     if not isinstance(value, str | list | tuple):
         return value
     try:
@@ -17,17 +17,17 @@ def _axes(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-def _letters(value: str | None) -> str | None:
+def _check_letters(value: str | None) -> str | None:
     if value is not None:
-        _axes(value)
+        _parse_axes(value)
     return value
 
 
-Axes = Annotated[tuple[AxisName, ...], BeforeValidator(_axes)]
-FileAxes = Annotated[str | None, AfterValidator(_letters)]
+Axes = Annotated[tuple[AxisName, ...], BeforeValidator(_parse_axes)]
+FileAxes = Annotated[str | None, AfterValidator(_check_letters)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and without keys that it does not know."""
+    """A section of a recipe: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

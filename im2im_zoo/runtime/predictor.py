@@ -128,7 +128,7 @@ class Model:
         >>> import im2im_zoo as zoo
         >>> with zoo.open_model("nuclei_2d") as model:
         ...     print(model.package.name)
-        Nuclei in 2D
+        Nuclei in 2D fluorescence
     """
 
     package: Package

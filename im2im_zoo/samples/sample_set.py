@@ -1,4 +1,4 @@
-"""A pair of registered images as train/ and val/ folders: where it is cut, and how it is written. No image of its own."""
+"""A sample set: a pair of registered images, cut and written as train/ and val/ folders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,17 @@ YX, CYX, ZYX = ("y", "x"), ("channel", "y", "x"), ("z", "y", "x")
 
 @dataclass(frozen=True, slots=True)
 class SampleSet:
-    """A pair of registered images, and where it is cut into a part for training and a held-out one.
+    """A pair of registered images, cut into a training part and a held-out part.
 
-    With `unpaired`, an axis and an index, the part for training is cut once more: images are what lies before it,
-    targets what lies behind, so that no target shows what an image shows. The held-out part stays a pair. With `alone`,
-    the part for training has no targets. With `cuts_left_out` there are cost maps that leave out the labelled objects which the cut
-    between the two parts goes through.
+    Attributes:
+        description: a sentence for users.
+        axes: of the input and the target.
+        held_out: axis and index of the cut; the held-out part begins there.
+        pair: function that makes the input and the target.
+        unpaired: axis and index of a second cut of the training part: inputs lie before it, targets behind it, so that no
+            target shows what an input shows. The held-out part stays a pair.
+        images_only: whether the training part has no targets.
+        cuts_left_out: whether cost maps leave out labelled objects that lie in both parts.
     """
 
     description: str
@@ -30,12 +35,18 @@ class SampleSet:
     held_out: tuple[str, int]
     pair: Callable[[], tuple[Array, Array]]
     unpaired: tuple[str, int] | None = None
-    alone: bool = False
+    images_only: bool = False
     cuts_left_out: bool = False
 
 
 def write_set(sample: SampleSet, name: str, folder: Path) -> None:
-    """Write `train/` and `val/`, each with the `images/`, `targets/` and `costs/` that it has, in one step."""
+    """Write `train/` and `val/`, each with its `images/`, `targets/` and `costs/`; `folder` appears only when it is complete.
+
+    Args:
+        sample: the set.
+        name: of the files.
+        folder: created here.
+    """
     with atomic_output(folder) as partial:
         _write_parts(sample, name, partial)
 
@@ -49,8 +60,8 @@ def _write_parts(sample: SampleSet, name: str, partial: Path) -> None:
         if sample.unpaired is not None:
             across, middle = sample.unpaired
             train = train.isel({across: slice(middle, None) if number else slice(None, middle)})
-            train_name = f"{name}_{kind}"  # not a pair: not of one name
-        if kind == "images" or not sample.alone:
+            train_name = f"{name}_{kind}"  # not a pair, so not the same name
+        if kind == "images" or not sample.images_only:
             _write(train, partial / "train" / kind / f"{train_name}.ome.tif")
         _write(held_out, partial / "val" / kind / f"{name}.ome.tif")
         if sample.cuts_left_out and kind == "targets":

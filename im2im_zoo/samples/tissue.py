@@ -1,6 +1,6 @@
-"""A real stained section of colon glands, haematoxylin and DAB (it comes inside scikit-image), and its stains apart.
+"""A real section of colon glands, stained with haematoxylin and DAB (from scikit-image), and its separated stains.
 
-The stains come apart by colour deconvolution (Ruifrok and Johnston 2001): an estimate, not a second staining.
+The stains are separated by colour deconvolution (Ruifrok and Johnston 2001): an estimate, not a second staining.
 """
 
 import numpy as np
@@ -10,26 +10,34 @@ from scipy import ndimage
 from im2im_zoo.samples.sample_set import Array
 
 
-def glands() -> tuple[Array, Array]:
-    """The section, (3, 512, 512) uint8, and where DAB, smoothed over 5 pixels, exceeds the threshold of Li and Lee (1993): gland epithelium."""
+def segment_glands() -> tuple[Array, Array]:
+    """Segment the gland epithelium: DAB, smoothed (sigma 5 pixels), above the threshold of Li and Lee (1993).
+
+    Returns:
+        The section, (3, 512, 512) uint8, and the mask, (512, 512) uint8.
+    """
     from skimage.filters import threshold_li
 
-    section, stains = _section()
+    section, stains = _load_section()
     brown = ndimage.gaussian_filter(stains[..., 2], 5)
     return np.moveaxis(section, -1, 0), (brown > threshold_li(brown)).astype(np.uint8)  # type: ignore[no-untyped-call]
 
 
-def haematoxylin_alone() -> tuple[Array, Array]:
-    """The section, and what it would be with haematoxylin alone, (3, 512, 512) uint8."""
+def isolate_haematoxylin() -> tuple[Array, Array]:
+    """Render the section with only its haematoxylin.
+
+    Returns:
+        The section and the rendered image, both (3, 512, 512) uint8.
+    """
     from skimage.color import hed2rgb
 
-    section, stains = _section()
+    section, stains = _load_section()
     alone = hed2rgb(stains * np.array([1.0, 0.0, 0.0]))
     return np.moveaxis(section, -1, 0), np.moveaxis((255 * alone).round().astype(np.uint8), -1, 0)
 
 
-def _section() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Red, green and blue, and the amounts of haematoxylin, eosin and DAB, channels last."""
+def _load_section() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Load the section in RGB, and its amounts of haematoxylin, eosin and DAB; channels last."""
     from skimage.color import rgb2hed
     from skimage.data import immunohistochemistry
 

@@ -1,1 +1,1 @@
-"""Training: turns a recipe into a run. `train` makes a run folder, `open_run` reads one."""
+"""Training: from a recipe to a run folder. `train` writes one, `open_run` reads one."""

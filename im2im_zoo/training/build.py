@@ -1,4 +1,4 @@
-"""Check the components of a recipe and build the framework and the trainer's options from them."""
+"""Building of a recipe's framework, network and trainer options, after all components are checked."""
 
 import importlib
 import inspect
@@ -14,52 +14,64 @@ from torch import nn
 
 from im2im_zoo import frameworks
 from im2im_zoo.core.errors import RecipeError, TrainingError
-from im2im_zoo.data.pairing.files import list_files
+from im2im_zoo.data.pairing.files import format_file_list
 from im2im_zoo.data.patches.augmentation import check_augmentations
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.components import Component, as_component, build, check, is_component, nearest, resolve
+from im2im_zoo.recipe.components import (
+    Component,
+    build_component,
+    check_component,
+    is_component,
+    parse_component,
+    resolve_component,
+    suggest_nearest,
+)
 from im2im_zoo.recipe.data import Data
-from im2im_zoo.training.memory import is_out_of_memory, what_needs_less
+from im2im_zoo.training.failures import is_out_of_memory, suggest_less_memory
 
-# What training sets itself: the run folder, its checkpoints, its logs and its progress bar.
-_OURS = ("default_root_dir", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+# Options that training sets itself: run folder, checkpoints, logs and progress bar.
+_RESERVED = ("default_root_dir", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
 
 
 def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
-    """Check every component of a recipe against its signature, and the trainer's options, building nothing.
+    """Check every component of a recipe against its signature, and the trainer's options, without building any.
+
+    Args:
+        recipe: the recipe.
+        allow_code: see `components.resolve_component`.
 
     Raises:
-        ComponentError, RecipeError: with the full key of what is wrong.
+        ComponentError, RecipeError: an invalid component or option; the message names the full key.
     """
-    check(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
-    check(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
+    check_component(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
+    check_component(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
     check_augmentations(recipe.data, allow_code)
     if recipe.output.grouping is not None:
-        check(recipe.output.grouping, "output.grouping", allow_code=allow_code, given=("maps",))
-    _check_uses(recipe, allow_code)
+        check_component(recipe.output.grouping, "output.grouping", allow_code=allow_code, given=("maps",))
+    _check_data_fits_framework(recipe, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
-        if key in _OURS:
+        if key in _RESERVED:
             raise RecipeError(f"trainer.{key}: training sets this itself; remove it")
         if key not in options:
             raise RecipeError(
-                f"unknown key 'trainer.{key}'{nearest(key, [o for o in options if o not in _OURS])}"
+                f"unknown key 'trainer.{key}'{suggest_nearest(key, [o for o in options if o not in _RESERVED])}"
             )
-        for where, component in _components(value, f"trainer.{key}"):
-            check(component, where, allow_code=allow_code)
+        for where, component in _find_components(value, f"trainer.{key}"):
+            check_component(component, where, allow_code=allow_code)
     every, epochs = (recipe.trainer.get(key) for key in ("check_val_every_n_epoch", "max_epochs"))
     validates = not (isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0)
     if recipe.monitor.startswith("val_") and not validates:
         raise RecipeError(
-            f"trainer.check_val_every_n_epoch: {every}: nothing is ever validated in {epochs} epochs, so none would be the best one; "
-            "say a smaller number"
+            f"trainer.check_val_every_n_epoch: {every}: {epochs} epochs never reach a validation, so there is no best epoch; "
+            "give a smaller number"
         )
 
 
-def _check_uses(recipe: Recipe, allow_code: Collection[str]) -> None:
+def _check_data_fits_framework(recipe: Recipe, allow_code: Collection[str]) -> None:
     """Refuse data that the framework would silently ignore, or from which it would learn nothing useful."""
-    framework = resolve(recipe.framework.callable, "framework.callable", allow_code)
+    framework = resolve_component(recipe.framework.callable, "framework.callable", allow_code)
     problem = _data_problem(framework, recipe.data)
     if problem is None:
         return
@@ -108,32 +120,36 @@ def _known_frameworks() -> list[type[Framework]]:
 def build_framework(
     recipe: Recipe, allow_code: Collection[str] = (), weights: Mapping[str, torch.Tensor] | None = None
 ) -> Framework:
-    """The framework of a recipe with its network, weights drawn by torch's current random state.
+    """Build the framework of a recipe with its network; random weights depend on torch's current random state.
 
     Args:
-        recipe: what to build.
-        allow_code: see `components.resolve`.
-        weights: for the network to start from, a state dict of its own.
+        recipe: the recipe.
+        allow_code: see `components.resolve_component`.
+        weights: state dict that the network starts from, if any.
 
     Raises:
-        ComponentError: what cannot be built.
+        ComponentError: a component that cannot be built.
         TrainingError: weights that do not fit the network; the message lists them.
     """
-    network = build(recipe.network, "network", allow_code=allow_code)
+    network = build_component(recipe.network, "network", allow_code=allow_code)
     if weights is not None:
-        _load(network, weights, str(recipe.network.init_from))
-    framework: Framework = build(recipe.framework, "framework", network=network, allow_code=allow_code)
+        _load_weights(network, weights, str(recipe.network.init_from))
+    framework: Framework = build_component(
+        recipe.framework, "framework", network=network, allow_code=allow_code
+    )
     return framework
 
 
 def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> dict[str, Any]:
-    """The arguments of the recipe's `trainer` section, components built, callbacks in a list.
+    """Build the arguments of the recipe's `trainer` section, with callbacks in a list.
 
     Raises:
-        ComponentError: what cannot be built.
-        TrainingError: a strategy that keeps parts where training, or export, needs the whole.
+        ComponentError: a component that cannot be built.
+        TrainingError: a strategy that shards what training or export needs as a whole.
     """
-    options = {key: _built(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
+    options = {
+        key: _build_value(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()
+    }
     given: Any = options.get("callbacks") or []
     callbacks = given if isinstance(given, list) else [given]
     _check_sharding(options.get("strategy"), callbacks)
@@ -145,19 +161,24 @@ def _check_sharding(strategy: Any, callbacks: Sequence[pl.Callback]) -> None:
     in_parts = "deepspeed" in name.lower() or isinstance(strategy, ModelParallelStrategy)
     if in_parts or getattr(strategy, "_state_dict_type", "full") != "full":
         raise TrainingError(
-            f"trainer.strategy: {name} as it is set keeps a checkpoint in parts, which cannot be exported: use ddp, fsdp, or "
+            f"trainer.strategy: {name} saves sharded checkpoints, which cannot be exported: use ddp, fsdp, or "
             "FSDPStrategy with state_dict_type: full"
         )
     averages = [type(callback).__name__ for callback in callbacks if isinstance(callback, WeightAveraging)]
     if averages and (isinstance(strategy, FSDPStrategy) or name.startswith("fsdp")):
         raise TrainingError(
-            f"trainer.callbacks: {averages[0]} averages whole weights, of which each process has a part with trainer.strategy {name}: "
-            "leave it out, or use ddp"
+            f"trainer.callbacks: {averages[0]} needs whole weights, but each process has only a part with trainer.strategy {name}: "
+            "remove it, or use ddp"
         )
 
 
 def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch.Tensor]) -> None:
-    """Check, with one patch, that the network takes the recipe's patches and gives the shape that the target asks for.
+    """Check with one patch that the network accepts the recipe's patches and returns the shape of the target.
+
+    Args:
+        framework: with the network.
+        recipe: its patch size is named in messages.
+        batch: `input` and `target`, (batch, channel, (z,) y, x).
 
     Raises:
         TrainingError: it does not; the message names the keys to change.
@@ -171,17 +192,17 @@ def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch
             output = network(image.float())
     except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise TrainingError(what_needs_less(recipe)) from error
+            raise TrainingError(suggest_less_memory(recipe)) from error
         raise TrainingError(
-            f"the network cannot take a patch of shape {list(image.shape)} (batch, channel, "
-            f"{', '.join(recipe.space)}): {error}; fit network.kwargs to {image.shape[1]} input channel(s), or "
+            f"the network cannot process a patch of shape {list(image.shape)} (batch, channel, "
+            f"{', '.join(recipe.space)}): {error}; set network.kwargs for {image.shape[1]} input channel(s), or "
             f"make data.patch_size (now {size}) a multiple of the network's down-sampling"
         ) from error
     finally:
         framework.train()
     if not isinstance(output, torch.Tensor):
         raise TrainingError(
-            f"the network gives {type(output).__name__}, not one tensor; choose another network"
+            f"the network returns {type(output).__name__}, not one tensor; choose another network"
         )
     if output.shape != expected:
         hint = (
@@ -190,14 +211,14 @@ def check_shapes(framework: Framework, recipe: Recipe, batch: Mapping[str, torch
             else f"make data.patch_size (now {size}) a multiple of the network's down-sampling"
         )
         raise TrainingError(
-            f"the network gives shape {list(output.shape)}, but has to give {list(expected)}: {hint}"
+            f"the network returns shape {list(output.shape)}, but the target needs {list(expected)}: {hint}"
         )
 
 
-def _load(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
+def _load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
-    lines = [f"{name}: the network has no such weights" for name in given.keys() - own.keys()]
+    lines = [f"{name}: missing in the network" for name in given.keys() - own.keys()]
     lines += [f"{name}: missing in the run" for name in own.keys() - given.keys()]
     lines += [
         f"{name}: {given[name]} in the run, {own[name]} in the network"
@@ -206,23 +227,23 @@ def _load(network: nn.Module, weights: Mapping[str, torch.Tensor], source: str) 
     ]
     if lines:
         raise TrainingError(
-            f"network.init_from: the weights of {source} do not fit the network; give it the same network.kwargs as "
-            f"that run has:\n{list_files(sorted(lines))}"
+            f"network.init_from: the weights of {source} do not fit the network; use the network.kwargs of "
+            f"that run:\n{format_file_list(sorted(lines))}"
         )
     network.load_state_dict(weights, strict=True)
 
 
-def _components(value: object, where: str) -> list[tuple[str, Component]]:
+def _find_components(value: object, where: str) -> list[tuple[str, Component]]:
     if is_component(value):
-        return [(where, as_component(value, where))]
+        return [(where, parse_component(value, where))]
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [found for i, v in enumerate(value) for found in _components(v, f"{where}.{i}")]
+        return [found for i, v in enumerate(value) for found in _find_components(v, f"{where}.{i}")]
     return []
 
 
-def _built(value: object, where: str, allow_code: Collection[str]) -> object:
+def _build_value(value: object, where: str, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return build(as_component(value, where), where, allow_code=allow_code)
+        return build_component(parse_component(value, where), where, allow_code=allow_code)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_built(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
+        return [_build_value(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
     return value

@@ -1,4 +1,4 @@
-"""Lightning callbacks of every training: metrics as CSV, exact resume, progress. None of them prints."""
+"""Lightning callbacks of every training: metrics as CSV, exact resume, progress and patch losses."""
 
 import csv
 import random
@@ -11,13 +11,26 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
+
+from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.patches.dataset import PATCH_POSITIONS
+from im2im_zoo.frameworks.base import Framework
 
 _SECONDS_BETWEEN_REPORTS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """How far training is: batches done of all epochs, and the latest metrics."""
+    """Progress of training.
+
+    Attributes:
+        batches: done so far, over all epochs.
+        total_batches: of all epochs; None if it is not known.
+        epoch: the current one, from 0.
+        epochs: how many there are; None if it is not known.
+        metrics: the latest ones.
+    """
 
     batches: int
     total_batches: int | None
@@ -27,9 +40,9 @@ class TrainingProgress:
 
 
 class MetricsTable(pl.Callback):
-    """Appends one row of metrics an epoch to a CSV file; a resumed run goes on where its checkpoint was.
+    """CSV file of metrics with one row an epoch; a resumed run continues at its checkpoint.
 
-    What is validated is blank in the epochs after which nothing was (`trainer.check_val_every_n_epoch`).
+    Validation metrics are blank in epochs without validation (`trainer.check_val_every_n_epoch`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +52,7 @@ class MetricsTable(pl.Callback):
         self._validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the rows of the epochs that the checkpoint has done."""
+        """Keep the rows of the epochs before the checkpoint."""
         if self._path.is_file():
             with self._path.open(newline="", encoding="utf-8") as file:
                 self._rows = [
@@ -52,7 +65,7 @@ class MetricsTable(pl.Callback):
         self._validated = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Know that the metrics of validation are of this epoch."""
+        """Record that this epoch has validation metrics."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,13 +89,13 @@ class MetricsTable(pl.Callback):
 
 
 class EpochSeed(pl.Callback):
-    """Seeds all random generators anew at the start of each epoch, so that a resumed run ends as an unbroken one."""
+    """Seeding of all random generators at the start of each epoch, so that a resumed run equals an uninterrupted one."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed by (seed, epoch, rank): each process of a distributed training draws its own numbers."""
+        """Seed by (seed, epoch, rank), so that each process of a distributed training draws its own numbers."""
         state = np.random.SeedSequence([self._seed, trainer.current_epoch, trainer.global_rank])
         seed = int(state.generate_state(1)[0])
         random.seed(seed)
@@ -91,54 +104,54 @@ class EpochSeed(pl.Callback):
 
 
 class PlateauSteps(pl.Callback):
-    """Has a resumed run do what an unbroken one does after the checkpoint of an epoch: schedules that wait for a plateau step then."""
+    """Step of plateau schedules in a resumed run, as an uninterrupted one makes it after the checkpoint of an epoch."""
 
     def __init__(self) -> None:
         self._watched: dict[str, float] = {}
         self._before: dict[str, float] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep what the schedules watch, for the checkpoint."""
+        """Keep the metrics that the schedules watch, for the checkpoint."""
         names = {str(c.monitor) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau}
         known = trainer.callback_metrics
         self._watched = {name: float(known[name]) for name in sorted(names & known.keys())}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedules watch."""
+        """Return the metrics that the schedules watch."""
         return {"watched": self._watched}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it from the checkpoint of a run that is resumed."""
+        """Load the metrics from the checkpoint of a resumed run."""
         self._before = state_dict["watched"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Step."""
+        """Step the plateau schedules with the metrics of the checkpoint."""
         for config in trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.interval == "epoch" and config.monitor in self._before:
                 config.scheduler.step(self._before[config.monitor])  # type: ignore[arg-type]  # a plateau's takes a metric
         self._before = {}
 
 
-class Reporter(pl.Callback):
-    """Tells a function how far training is: after batches, ten times a second at most, and at the end of every epoch."""
+class ProgressReporter(pl.Callback):
+    """Report of progress to a function: after batches, at most ten times a second, and at the end of every epoch."""
 
     def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
         self._report = report
-        self._told = 0.0
+        self._last_report = 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report, if the last report is long enough ago."""
-        if time.monotonic() - self._told > _SECONDS_BETWEEN_REPORTS:
-            self._tell(trainer, batch_idx + 1)
+        """Report the progress, unless the last report is too recent."""
+        if time.monotonic() - self._last_report > _SECONDS_BETWEEN_REPORTS:
+            self._report_progress(trainer, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch's metrics."""
-        self._tell(trainer, int(trainer.num_training_batches))
+        self._report_progress(trainer, int(trainer.num_training_batches))
 
-    def _tell(self, trainer: pl.Trainer, batch: int) -> None:
-        self._told = time.monotonic()
+    def _report_progress(self, trainer: pl.Trainer, batch: int) -> None:
+        self._last_report = time.monotonic()
         per_epoch = trainer.num_training_batches
         epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else None
         finite = epochs is not None and per_epoch != float("inf")
@@ -154,7 +167,43 @@ class Reporter(pl.Callback):
 
 
 def latest_metrics(trainer: pl.Trainer) -> dict[str, float]:
-    """The metrics logged last, epoch means under their plain names."""
+    """Return the metrics logged last, epoch means under their plain names."""
     logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
     means = {k.removesuffix("_epoch"): v for k, v in logged.items() if not k.endswith("_step")}
     return dict(sorted(means.items()))
+
+
+class PatchLossRecorder(pl.Callback):
+    """Recorder of the loss of each training patch, of all processes; updates the data's loss map as an epoch ends.
+
+    The loss map is part of the data module's state, and so of checkpoints, which are written afterwards.
+    """
+
+    def __init__(self, data: ImagePairs) -> None:
+        self._data = data
+        self._recorded: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Discard the records of an unfinished epoch."""
+        self._recorded.clear()
+        if isinstance(pl_module, Framework):
+            pl_module.rates_patches = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record the losses of a batch on their device, without waiting for it."""
+        if isinstance(pl_module, Framework) and pl_module.patch_losses is not None:
+            self._recorded.append((batch[PATCH_POSITIONS], pl_module.patch_losses))
+            pl_module.patch_losses = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Update the loss map with the losses of all processes."""
+        loss_map = self._data.loss_map
+        if loss_map is None or not self._recorded:
+            return
+        places, losses = (torch.cat(column).cpu().numpy() for column in zip(*self._recorded, strict=True))
+        sums = torch.from_numpy(np.stack(loss_map.sum_by_cell(places, losses.astype(np.float64))))
+        shared = trainer.strategy.reduce(sums.to(pl_module.device, torch.float32), reduce_op="sum")
+        loss_map.update(*shared.cpu().numpy())
+        self._recorded.clear()

@@ -1,4 +1,4 @@
-"""A learning rate for a recipe, found by training a little at ever larger ones (Smith 2017, arXiv:1506.01186). Keeps nothing."""
+"""Learning rate search: a short training at ever larger learning rates (Smith 2017, arXiv:1506.01186)."""
 
 import itertools
 import math
@@ -14,11 +14,11 @@ from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.advice import Choice
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.training.auto_configure import configure_patches
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import EpochSeed
-from im2im_zoo.training.choose import with_patches
-from im2im_zoo.training.lightning import quiet
-from im2im_zoo.training.own_code import check_custom_code, find_modules
+from im2im_zoo.training.failures import silence_lightning
+from im2im_zoo.training.own_code import allow_modules, check_custom_code
 
 _SMOOTHING = 0.9
 _LEAST_STEPS = 20
@@ -26,7 +26,13 @@ _LEAST_STEPS = 20
 
 @dataclass(frozen=True, slots=True)
 class RateSearch:
-    """The learning rates that were tried, the smoothed loss at each, and the one where the loss fell fastest."""
+    """Result of a learning rate search.
+
+    Attributes:
+        rates: the learning rates that were tried.
+        losses: the smoothed loss at each.
+        suggestion: the rate at which the loss fell fastest.
+    """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -43,33 +49,33 @@ def find_rate(
     root: Path | None = None,
     explain: Callable[[Choice], None] | None = None,
 ) -> RateSearch:
-    """Train a recipe for some steps, each at a larger rate than the one before, until the loss diverges.
+    """Train a recipe for some steps at increasing learning rates until the loss diverges.
 
     Args:
         recipe: its framework has one loss and one optimizer.
-        lowest, highest: of the rates, which grow by a constant factor.
-        steps: at most.
-        allow_code, root, explain: as of `train`.
+        lowest, highest: range of the rates, which grow by a constant factor.
+        steps: largest number of steps.
+        allow_code, root, explain: as in `train`.
 
     Raises:
-        Im2ImError: as `train`; a framework that is not trained by one loss; no rate at which the loss falls.
+        Im2ImError: as `train`; a framework with several losses; no rate at which the loss falls.
     """
-    find_modules(root, allow_code)
+    allow_modules(root, allow_code)
     check_recipe(recipe, allow_code)
     check_custom_code(recipe, root, allow_code)
-    chosen = with_patches(recipe, allow_code)
+    chosen = configure_patches(recipe, allow_code)
     recipe = chosen.recipe
     if explain is not None:
         for choice in chosen.choices:
             explain(choice)
     data = ImagePairs(recipe, allow_code=allow_code, root=root)
     rising = _RisingRate(lowest, highest, steps)
-    with quiet(), tempfile.TemporaryDirectory() as folder:
+    with silence_lightning(), tempfile.TemporaryDirectory() as folder:
         pl.seed_everything(recipe.seed, workers=True, verbose=False)
         framework = build_framework(recipe, allow_code)
         if not framework.automatic_optimization:
             raise TrainingError(
-                f"{recipe.framework.callable} trains networks against each other, whose losses do not say which learning rate is "
+                f"{recipe.framework.callable} trains networks against each other, so its losses do not show which learning rate is "
                 "good; keep the rate of its recipe"
             )
         data.setup("fit")
@@ -84,40 +90,44 @@ def find_rate(
                 enable_progress_bar=False,
                 enable_model_summary=False,
             ).fit(framework, datamodule=data)
-        except TrainingError:  # a loss that is not finite: the rates have become too large
+        except TrainingError:  # a loss that is not finite: the rates are too large by now
             if len(rising.losses) < _LEAST_STEPS:
                 raise
         finally:
             data.teardown("fit")
-    return suggest(rising.rates, rising.losses)
+    return suggest_rate(rising.rates, rising.losses)
 
 
-def suggest(rates: Sequence[float], losses: Sequence[float]) -> RateSearch:
-    """The rate at which the smoothed loss falls fastest over the logarithm of the rate.
+def suggest_rate(rates: Sequence[float], losses: Sequence[float]) -> RateSearch:
+    """Return the rate at which the smoothed loss falls fastest over the logarithm of the rate.
+
+    Args:
+        rates: of each step.
+        losses: of each step.
 
     Raises:
-        TrainingError: too few steps before the loss diverged, or none at which it fell.
+        TrainingError: too few steps before the loss diverged, or no rate at which it fell.
     """
-    smooth = _smoothed(losses)
+    smooth = _smooth(losses)
     if len(smooth) < _LEAST_STEPS:
         raise TrainingError(
-            f"the loss diverged after {len(smooth)} steps: begin at a lower rate, or see `im2im-zoo data check`"
+            f"the loss diverged after {len(smooth)} steps: start at a lower rate, or run `im2im-zoo data check`"
         )
     slopes = [
         (after - before) / math.log(rates[i + 2] / rates[i])
         for i, (before, after) in enumerate(zip(smooth, smooth[2:], strict=False))
     ]
-    # The first steps are of a mean over few losses.
+    # In the first steps the mean is over few losses.
     least = min(range(_LEAST_STEPS // 2, len(slopes)), key=lambda i: slopes[i])
     if slopes[least] >= 0:
         raise TrainingError(
-            "at no learning rate does the loss fall: see `im2im-zoo data check`, or try another loss"
+            "the loss does not fall at any learning rate: run `im2im-zoo data check`, or try another loss"
         )
     return RateSearch(tuple(rates[: len(smooth)]), tuple(smooth), rates[least + 1])
 
 
 class _RisingRate(pl.Callback):
-    """Sets the rate of each step, and stops once the loss is much larger than the least one."""
+    """Increase of the learning rate at each step; training stops when the loss diverges."""
 
     def __init__(self, lowest: float, highest: float, steps: int) -> None:
         factor = (highest / lowest) ** (1 / max(steps - 1, 1))
@@ -128,7 +138,7 @@ class _RisingRate(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set it, after whatever a schedule has set."""
+        """Set the rate of this step, overriding any schedule."""
         self.rates.append(next(self._rates))
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
@@ -137,20 +147,20 @@ class _RisingRate(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss."""
+        """Record the loss, and stop if it diverges."""
         self.losses.append(float(outputs["loss"] if isinstance(outputs, dict) else outputs))
-        if _diverged(_smoothed(self.losses)):
+        if _has_diverged(_smooth(self.losses)):
             trainer.should_stop = True
 
 
-def _diverged(smooth: Sequence[float]) -> bool:
-    """Whether a loss is above where it began by more than it has ever fallen."""
+def _has_diverged(smooth: Sequence[float]) -> bool:
+    """Whether the loss exceeds its start by more than it has ever fallen."""
     fallen = smooth[0] - min(smooth)
     return len(smooth) > _LEAST_STEPS and smooth[-1] > smooth[0] + fallen + 0.1 * abs(smooth[0])
 
 
-def _smoothed(losses: Sequence[float]) -> list[float]:
-    """Exponential means without the bias to their start, up to the first loss that is not finite."""
+def _smooth(losses: Sequence[float]) -> list[float]:
+    """Return exponential means, corrected for the bias of their start, up to the first loss that is not finite."""
     mean, found = 0.0, []
     for number, loss in enumerate(losses, 1):
         if not math.isfinite(loss):

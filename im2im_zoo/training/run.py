@@ -1,4 +1,4 @@
-"""The run folder: what training writes and what `export`, `show` and `--resume` read. Trains nothing.
+"""The run folder, which training writes and `export`, `show` and `--resume` read.
 
 RUN/
   recipe.yaml          the resolved recipe
@@ -7,9 +7,9 @@ RUN/
   metrics.csv          one row an epoch
   checkpoints/         best.ckpt (by the recipe's `monitor`), last.ckpt
   tensorboard/         event files
-  pictures/            what the network made of a few held-out patches after some epochs
-  run.html             all of it to look at; written by the command line
-  *.py                 what the recipe uses of the Python files beside it
+  pictures/            a few held-out patches and the network's output after some epochs
+  run.html             a page of all results; written by the command line
+  *.py                 copies of the recipe's own Python files
 """
 
 import csv
@@ -34,8 +34,15 @@ from im2im_zoo.recipe.load import load_recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run folder that was read: the recipe, its provenance and its metrics, one row an epoch."""
+class TrainingRun:
+    """A trained or interrupted run, read from its folder.
+
+    Attributes:
+        path: the run folder.
+        recipe: with all its settings.
+        provenance: the content of `provenance.json`.
+        metrics: one row an epoch.
+    """
 
     path: Path
     recipe: Recipe
@@ -43,7 +50,7 @@ class Run:
     metrics: tuple[Mapping[str, float], ...]
 
     def checkpoint(self, which: Literal["best", "last"] = "best") -> Path:
-        """The file of a checkpoint.
+        """Return the path of a checkpoint.
 
         Raises:
             TrainingError: it does not exist.
@@ -51,13 +58,13 @@ class Run:
         path = self.path / "checkpoints" / f"{which}.ckpt"
         if not path.is_file():
             raise TrainingError(
-                f"{path} does not exist: no epoch of this run was completed; train it with --resume"
+                f"{path} does not exist, because no epoch of this run was completed; resume it with --resume"
             )
         return path
 
 
-def best_row(run: Run) -> dict[str, float] | None:
-    """Return the metrics of the epoch that the best checkpoint is of, None if no epoch has the monitored metric."""
+def best_row(run: TrainingRun) -> dict[str, float] | None:
+    """Return the metrics of the epoch of the best checkpoint; None if no epoch has the monitored metric."""
     rows = [dict(row) for row in run.metrics if run.recipe.monitor in row]
     choose = min if run.recipe.monitor_mode == "min" else max
     return choose(rows, key=lambda row: row[run.recipe.monitor]) if rows else None
@@ -68,27 +75,29 @@ def is_run(path: Path) -> bool:
     return (path / "recipe.yaml").is_file() and (path / "provenance.json").is_file()
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path) -> TrainingRun:
     """Read a run folder.
 
     Raises:
-        TrainingError: it is none.
-        RecipeError: its recipe is not valid.
+        TrainingError: the folder is not a run folder.
+        RecipeError: its recipe is invalid.
     """
     path = Path(path)
     if not is_run(path):
         raise TrainingError(
-            f"{path} is no run folder: it lacks recipe.yaml or provenance.json; give the --output of `im2im-zoo train`"
+            f"{path} is not a run folder: it lacks recipe.yaml or provenance.json; give the --output of `im2im-zoo train`"
         )
     try:
         provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise TrainingError(f"{path / 'provenance.json'} is damaged: {error}; train again") from error
-    return Run(path, load_recipe(path / "recipe.yaml"), provenance, read_metrics(path / "metrics.csv"))
+    return TrainingRun(
+        path, load_recipe(path / "recipe.yaml"), provenance, read_metrics(path / "metrics.csv")
+    )
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
-    """The rows of a metrics CSV as numbers; () if there is no such file."""
+    """Read the rows of a metrics CSV as numbers; () if there is no such file."""
     if not path.is_file():
         return ()
     with path.open(newline="", encoding="utf-8") as file:
@@ -96,38 +105,47 @@ def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
 
 
 def load_framework(
-    run: Run, which: Literal["best", "last"] = "best", allow_code: Collection[str] = ()
+    run: TrainingRun, which: Literal["best", "last"] = "best", allow_code: Collection[str] = ()
 ) -> Framework:
-    """The trained framework of a run, on the CPU, in evaluation mode.
+    """Load the trained framework of a run, on the CPU, in evaluation mode.
+
+    Args:
+        run: the run.
+        which: the checkpoint.
+        allow_code: see `components.resolve_component`.
 
     Raises:
         TrainingError: the checkpoint is missing, damaged, or of another network.
         ComponentError: a component of the recipe cannot be built.
     """
     from im2im_zoo.training.build import build_framework, check_recipe
-    from im2im_zoo.training.own_code import find_modules
+    from im2im_zoo.training.own_code import allow_modules
 
-    find_modules(run.path, allow_code)
+    allow_modules(run.path, allow_code)
     check_recipe(run.recipe, allow_code)
     framework, path = build_framework(run.recipe, allow_code), run.checkpoint(which)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         framework.load_state_dict(checkpoint["state_dict"], strict=True)
     except (RuntimeError, KeyError, OSError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path} cannot be loaded into the recipe's network: {error}") from error
+        raise TrainingError(
+            f"{path} cannot be loaded into the recipe's network: {error}; it is damaged or of another recipe: train again"
+        ) from error
     except pickle.UnpicklingError as error:
-        raise TrainingError(f"{path} holds more than weights and is not loaded: {error}") from error
+        raise TrainingError(
+            f"{path} holds more than weights and is not loaded, as it could run code: {error}; train again"
+        ) from error
     return framework.eval()
 
 
-def network_weights(run: Run, allow_code: Collection[str] = ()) -> dict[str, torch.Tensor]:
-    """The state dict of the network that a run trained, by its best checkpoint, as the recipe's network names it.
+def load_network_weights(run: TrainingRun, allow_code: Collection[str] = ()) -> dict[str, torch.Tensor]:
+    """Load the state dict of a run's network from its best checkpoint, with the names of the recipe's network.
 
     Raises:
         TrainingError, ComponentError: as `load_framework`.
     """
     framework = load_framework(run, "best", allow_code)
-    # What a framework exports may have more around the network that the recipe names, e.g. an activation.
+    # The exported network may have more around the recipe's network, e.g. an activation.
     network = getattr(framework, "network", None)
     weights: dict[str, torch.Tensor] = (
         network if network is not None else framework.exported_network()
@@ -135,8 +153,8 @@ def network_weights(run: Run, allow_code: Collection[str] = ()) -> dict[str, tor
     return weights
 
 
-def parent_of(run: Run) -> dict[str, str]:
-    """What says which weights a run that starts from this one has started from: recipe, data and checkpoint."""
+def describe_parent(run: TrainingRun) -> dict[str, str]:
+    """Return the provenance of weights taken from this run: recipe, data and checkpoint."""
     return {
         "recipe": run.recipe.name,
         "data_sha256": run.provenance["data"]["sha256"],
@@ -144,14 +162,14 @@ def parent_of(run: Run) -> dict[str, str]:
     }
 
 
-def environment() -> list[str]:
-    """Every installed distribution as `name==version`, sorted."""
+def list_distributions() -> list[str]:
+    """Return every installed distribution as `name==version`, sorted."""
     found = {(d.metadata["Name"] or "").lower(): d.version for d in metadata.distributions()}
     return sorted(f"{name}=={version}" for name, version in found.items() if name)
 
 
-def machine() -> dict[str, object]:
-    """What the run ran on and with: versions, processor, accelerator; nothing that names a person or a host."""
+def describe_machine() -> dict[str, object]:
+    """Return versions, system, processors and accelerator of this machine, without names of users or hosts."""
     versions = {name: metadata.version(name) for name in ("im2im_zoo", "torch", "pytorch-lightning", "monai")}
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
@@ -163,7 +181,7 @@ def machine() -> dict[str, object]:
 
 
 def git_revision(folder: Path) -> str | None:
-    """The commit that `folder` is at, with `-dirty` if tracked files are changed; None outside a git repository."""
+    """Return the commit of `folder`, with `-dirty` if tracked files are changed; None outside a git repository."""
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(folder), *arguments]

@@ -1,4 +1,4 @@
-"""Train a recipe into a run folder. Builds with `training.build`, keeps the folder of `training.run`."""
+"""Training of a recipe into a run folder (see `training.run`), from the start or resumed."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -14,30 +14,36 @@ from pytorch_lightning.utilities import rank_zero_only
 from im2im_zoo.core.atomic import write_json, write_text
 from im2im_zoo.core.errors import InterruptionError, TrainingError
 from im2im_zoo.data import hash_pairs
-from im2im_zoo.data.cache.content_hashes import remembered
+from im2im_zoo.data.cache.content_hashes import remember_hashes
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.advice import Choice
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import dump_recipe
+from im2im_zoo.training.auto_configure import configure_patches, reasons_by_key
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
-from im2im_zoo.training.callbacks import EpochSeed, MetricsTable, PlateauSteps, Reporter, TrainingProgress
-from im2im_zoo.training.choose import told, with_patches
-from im2im_zoo.training.hard_patches import HardPatches
-from im2im_zoo.training.lightning import explained_failures, quiet
-from im2im_zoo.training.own_code import check_custom_code, find_modules, keep_own_files, own_files
-from im2im_zoo.training.pictures import Pictures
+from im2im_zoo.training.callbacks import (
+    EpochSeed,
+    MetricsTable,
+    PatchLossRecorder,
+    PlateauSteps,
+    ProgressReporter,
+    TrainingProgress,
+)
+from im2im_zoo.training.failures import explain_failures, silence_lightning
+from im2im_zoo.training.own_code import allow_modules, check_custom_code, copy_own_files, find_own_files
+from im2im_zoo.training.pictures import SnapshotRecorder
 from im2im_zoo.training.run import (
-    Run,
-    environment,
+    TrainingRun,
+    describe_machine,
+    describe_parent,
     git_revision,
     is_run,
-    machine,
-    network_weights,
+    list_distributions,
+    load_network_weights,
     open_run,
-    parent_of,
 )
-from im2im_zoo.training.speed import Faster
+from im2im_zoo.training.speed import NetworkSpeedup
 
 
 def train(
@@ -49,56 +55,65 @@ def train(
     root: Path | None = None,
     report: Callable[[TrainingProgress], None] | None = None,
     explain: Callable[[Choice], None] | None = None,
-) -> Run:
-    """Train a recipe, from the start or from where its run folder is.
+) -> TrainingRun:
+    """Train a recipe, from the start or resumed.
 
     Args:
-        recipe: what to learn.
-        output: the run folder; see `training.run` for what it holds.
-        resume: go on from `checkpoints/last.ckpt`, to the same end as an unbroken run; from the start if there
+        recipe: the recipe.
+        output: the run folder; `training.run` describes its content.
+        resume: continue from `checkpoints/last.ckpt`, with the same result as an uninterrupted run; from the start if there
             is none yet.
-        allow_code: packages whose code the recipe may use beside the trusted ones; see `components.resolve`. `custom` among
-            them allows the sources of its custom operations.
-        root: folder of the recipe, in which its own Python files are; the run folder keeps copies of those that it uses.
+        allow_code: packages whose code the recipe may use besides the trusted ones; see `components.resolve_component`. `custom`
+            among them allows the sources of its custom operations.
+        root: folder of the recipe and its own Python files; the run folder keeps copies of those that it uses.
         report: called with the progress, after batches and at the end of each epoch.
-        explain: called with what is chosen for the images and this machine, before training; the run folder says it too.
+        explain: called before training with each value selected for the images and this machine; the run folder records them.
+
+    Returns:
+        The run.
 
     Raises:
-        Im2ImError: what is wrong with the recipe, the data or the folder; a loss that became NaN; a full disk or
-            memory; an interruption. The folder then says so, and its last whole epoch can be resumed.
+        Im2ImError: an invalid recipe, data or folder; a loss that became NaN; a full disk or memory; an interruption. The
+            provenance then records it, and the last complete epoch can be resumed.
     """
-    find_modules(root, allow_code)
+    allow_modules(root, allow_code)
     check_recipe(recipe, allow_code)
     check_custom_code(recipe, root, allow_code)
-    # Of the processes of a distributed training, the first keeps the folder; the others only compute.
-    first = getattr(rank_zero_only, "rank", 0) == 0  # of which Lightning does not state the type
+    # In a distributed training the first process writes the folder; the others only compute.
+    first = getattr(rank_zero_only, "rank", 0) == 0  # Lightning does not declare its type
     if first:
         _check_folder(recipe, output, resume)
     earlier = open_run(output) if resume and is_run(output) else None
-    chosen = with_patches(recipe, allow_code, None if earlier is None else earlier.recipe)
+    chosen = configure_patches(recipe, allow_code, None if earlier is None else earlier.recipe)
     recipe = chosen.recipe
     data = ImagePairs(recipe, allow_code=allow_code, root=root)
     made = (*chosen.choices, *data.choices.values())
     if first and explain is not None:
         for choice in made:
             explain(choice)
-    with remembered(data.kept_folder) as content:
+    with remember_hashes(data.kept_folder) as content:
         data_hash = hash_pairs(data.pairs, content)
     if first and earlier is not None:
-        _check_same(earlier, recipe, data_hash)
+        _check_unchanged(earlier, recipe, data_hash)
     last = output / "checkpoints" / "last.ckpt"
     ckpt = last if resume and last.is_file() else None
-    with quiet():
-        weights, parent = _first_weights(recipe, allow_code) if ckpt is None else (None, _parent(output))
+    with silence_lightning():
+        weights, parent = (
+            _load_initial_weights(recipe, allow_code) if ckpt is None else (None, _read_parent(output))
+        )
         pl.seed_everything(recipe.seed, workers=True, verbose=False)
         framework = build_framework(recipe, allow_code, weights)
         options = build_trainer_options(recipe, allow_code)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
         if first:
-            keep_own_files(own_files(recipe, root, allow_code), output)
-        reasons = told(made) if earlier is None else dict(earlier.provenance.get("chosen", {})) | told(made)
-        provenance = _start(recipe, output, data, data_hash, parent, reasons) if first else {}
+            copy_own_files(find_own_files(recipe, root, allow_code), output)
+        reasons = (
+            reasons_by_key(made)
+            if earlier is None
+            else dict(earlier.provenance.get("chosen", {})) | reasons_by_key(made)
+        )
+        provenance = _write_start(recipe, output, data, data_hash, parent, reasons) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
             _fit(recipe, output, framework, data, options, ckpt, report if first else None)
@@ -115,52 +130,50 @@ def train(
 
 def _check_folder(recipe: Recipe, output: Path, resume: bool) -> None:
     if resume and not is_run(output) and output.exists() and any(output.iterdir()):
-        raise TrainingError(
-            f"{output} is no run folder, so nothing can be resumed there; give another --output"
-        )
+        raise TrainingError(f"{output} is not a run folder and cannot be resumed; give another --output")
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        hint = "--resume goes on with it; " if is_run(output) else ""
-        raise TrainingError(f"{output} exists already: {hint}give another --output, or remove it")
+        hint = "resume it with --resume, " if is_run(output) else ""
+        raise TrainingError(f"{output} already exists: {hint}give another --output, or remove it")
 
 
-def _first_weights(
+def _load_initial_weights(
     recipe: Recipe, allow_code: Collection[str]
 ) -> tuple[dict[str, torch.Tensor] | None, Mapping[str, str] | None]:
-    """The weights of the run that the recipe starts from, and what says which they are."""
+    """Load the weights of the run that the recipe starts from, and their provenance."""
     source = recipe.network.init_from
     if source is None:
         return None, None
     if not is_run(source):
         raise TrainingError(
-            f"network.init_from: {source} is no run folder; give the --output of `im2im-zoo train`"
+            f"network.init_from: {source} is not a run folder; give the --output of `im2im-zoo train`"
         )
     run = open_run(source)
-    return network_weights(run, allow_code), parent_of(run)
+    return load_network_weights(run, allow_code), describe_parent(run)
 
 
-def _parent(output: Path) -> Mapping[str, str] | None:
-    """Which weights a run that is resumed has started from."""
+def _read_parent(output: Path) -> Mapping[str, str] | None:
+    """Return the provenance of the weights that a resumed run started from."""
     parent: Mapping[str, str] | None = open_run(output).provenance.get("parent")
     return parent
 
 
-def _check_same(run: Run, recipe: Recipe, data_hash: str) -> None:
-    """A run may only be resumed by the same recipe on the same data; only its length may change."""
-    before, now = (_comparable(r) for r in (run.recipe, recipe))
+def _check_unchanged(run: TrainingRun, recipe: Recipe, data_hash: str) -> None:
+    """Refuse to resume a run with another recipe or other data; only its length may change."""
+    before, now = (_flatten_comparable(r) for r in (run.recipe, recipe))
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
         key = differing[0]
         raise TrainingError(
-            f"{run.path} was trained by another recipe: {', '.join(differing)} differ "
-            f"({key}: {before.get(key)!r} then, {now.get(key)!r} now); resume with the same, or give another --output"
+            f"{run.path} cannot be resumed because its recipe differs in {', '.join(differing)} "
+            f"({key}: {before.get(key)!r} then, {now.get(key)!r} now); resume with the same recipe, or give another --output"
         )
     if run.provenance["data"]["sha256"] != data_hash:
         raise TrainingError(
-            f"{run.path} was trained on other images: their hash differs; give another --output"
+            f"{run.path} cannot be resumed because it was trained on other images: their hash differs; give another --output"
         )
 
 
-def _comparable(recipe: Recipe) -> dict[str, object]:
+def _flatten_comparable(recipe: Recipe) -> dict[str, object]:
     flat: dict[str, object] = {}
 
     def flatten(node: object, key: str) -> None:
@@ -170,7 +183,7 @@ def _comparable(recipe: Recipe) -> dict[str, object]:
         else:
             flat[key] = node
 
-    flatten(_absolute(recipe).model_dump(mode="json", exclude={"package"}), "")
+    flatten(_make_paths_absolute(recipe).model_dump(mode="json", exclude={"package"}), "")
     free = (
         "trainer.max_epochs",
         "trainer.max_steps",
@@ -183,8 +196,8 @@ def _comparable(recipe: Recipe) -> dict[str, object]:
     return {k: v for k, v in flat.items() if k not in free}
 
 
-def _absolute(recipe: Recipe) -> Recipe:
-    """The recipe with paths that mean the same in any folder."""
+def _make_paths_absolute(recipe: Recipe) -> Recipe:
+    """Return the recipe with absolute paths."""
     data, network = recipe.data, recipe.network
     named = data.cache in ("temporary", "kept", "none")
     cache = data.cache if named else str(Path(data.cache).expanduser().resolve())
@@ -194,7 +207,7 @@ def _absolute(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": data, "network": network})
 
 
-def _start(
+def _write_start(
     recipe: Recipe,
     output: Path,
     data: ImagePairs,
@@ -202,15 +215,15 @@ def _start(
     parent: Mapping[str, str] | None,
     chosen: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write what is known before training, and return the provenance."""
+    """Write the recipe, the environment and the provenance before training, and return the provenance."""
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "recipe.yaml", dump_recipe(_absolute(recipe)))
-    (output / "environment.txt").write_text("\n".join(environment()) + "\n", encoding="utf-8")
+    write_text(output / "recipe.yaml", dump_recipe(_make_paths_absolute(recipe)))
+    (output / "environment.txt").write_text("\n".join(list_distributions()) + "\n", encoding="utf-8")
     pairs = data.pairs
     lone = {"train_targets": [stem_of(path) for path in pairs.targets]} if pairs.targets else {}
     provenance: dict[str, Any] = {
         "state": "running",
-        **machine(),
+        **describe_machine(),
         "git_revision": git_revision(Path(__file__).parent),
         "data": {
             "sha256": data_hash,
@@ -237,7 +250,7 @@ def _fit(
 ) -> None:
     checkpoints = output / "checkpoints"
     monitor, mode = recipe.monitor, recipe.monitor_mode
-    # In an epoch after which nothing is validated, there is no figure yet, or an older one.
+    # In an epoch without validation there is no metric yet, or an older one.
     every = (options.get("check_val_every_n_epoch") if monitor.startswith("val_") else None) or 1
     keep: dict[str, Any] = {
         "dirpath": checkpoints,
@@ -247,11 +260,11 @@ def _fit(
     callbacks = [
         EpochSeed(recipe.seed),
         PlateauSteps(),
-        Faster.of(recipe.network),
+        NetworkSpeedup.from_recipe(recipe.network),
         MetricsTable(output / "metrics.csv"),
-        Pictures(output / "pictures", whole_batches=recipe.network.compile),
-        *([HardPatches(data)] if recipe.data.hard_patches else []),
-        *([Reporter(report)] if report else []),
+        SnapshotRecorder(output / "pictures", whole_batches=recipe.network.compile),
+        *([PatchLossRecorder(data)] if recipe.data.hard_patches else []),
+        *([ProgressReporter(report)] if report else []),
         *options.pop("callbacks"),
         ModelCheckpoint(
             filename="best",
@@ -278,5 +291,5 @@ def _fit(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise TrainingError(f"trainer: {error}") from error
-    with explained_failures(recipe, output):
+    with explain_failures(recipe, output):
         trainer.fit(framework, datamodule=data, ckpt_path=ckpt, weights_only=True)

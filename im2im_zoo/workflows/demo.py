@@ -27,7 +27,7 @@ from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime import Settings, open_package_model
 from im2im_zoo.samples import write_samples
-from im2im_zoo.training.run import Run
+from im2im_zoo.training.run import TrainingRun
 from im2im_zoo.training.train import train
 from im2im_zoo.workflows.export_run import export_run
 
@@ -54,7 +54,7 @@ class DemoSteps:
     """
 
     report: Callable[[str], None] = lambda message: None
-    train: Callable[[Recipe, Path], Run] = train
+    train: Callable[[Recipe, Path], TrainingRun] = train
     predict: Callable[[Path, Path, Path, Mapping[str, int]], object] = _predict
     show_validation: Callable[[ValidationReport], None] = lambda report: None
 
@@ -149,7 +149,7 @@ def _report(
     images: Path,
     prediction: Path,
     evaluations: Mapping[str, Evaluation],
-    trained: Run,
+    trained: TrainingRun,
     facts: Mapping[str, str],
 ) -> Path:
     image, target = _held_out(images, "images"), _held_out(images, "targets")

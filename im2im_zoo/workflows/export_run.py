@@ -9,8 +9,8 @@ from typing import Any, Literal
 from torch import nn
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.data import find_pairs, validation_samples
-from im2im_zoo.data.pairing.samples import open_side
+from im2im_zoo.data import find_pairs, open_validation_pairs
+from im2im_zoo.data.pairing.image_pair import open_side_image
 from im2im_zoo.networks import Grid
 from im2im_zoo.packaging import (
     Exported,
@@ -25,7 +25,7 @@ from im2im_zoo.packaging.export.output_folder import check_free
 from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import Component
-from im2im_zoo.training.run import Run, load_framework, open_run
+from im2im_zoo.training.run import TrainingRun, load_framework, open_run
 from im2im_zoo.workflows.held_out import (
     HeldOut,
     Progress,
@@ -38,7 +38,7 @@ Report = Callable[[str], None]
 
 
 def export_run(
-    run: Run | str | Path,
+    run: TrainingRun | str | Path,
     output: str | Path,
     *,
     zip_path: str | Path | None = None,
@@ -85,7 +85,7 @@ def export_run(
     formats = tuple(FORMATS if weights is None else weights)
     _check_arguments(checkpoint, formats, opset)
     tell: Report = report or (lambda message: None)
-    trained = run if isinstance(run, Run) else open_run(run)
+    trained = run if isinstance(run, TrainingRun) else open_run(run)
     if trained.provenance["state"] != "complete":
         tell(
             f"warning: training of {trained.path} is {trained.provenance['state']}; exporting its {checkpoint} checkpoint"
@@ -94,7 +94,7 @@ def export_run(
     check_free(output, zip_path, overwrite)
     framework = load_framework(trained, checkpoint, allow_code)
     network, recipe = framework.exported_network().eval(), trained.recipe
-    samples = validation_samples(recipe)
+    samples = open_validation_pairs(recipe)
     source = _Source(
         network,
         recipe,
@@ -181,8 +181,8 @@ def _made_portable(source: _Source, tell: Report) -> Portable | None:
     """Return the portable model; None if there is nothing to fix."""
     recipe = source.recipe
     pairs = find_pairs(recipe.data, recipe.seed)
-    images = [open_side(path, recipe, "input") for path in pairs.inputs]
-    images += [open_side(pair.input, recipe, "input", pair.time, pair.more) for pair in pairs.train]
+    images = [open_side_image(path, recipe, "input") for path in pairs.inputs]
+    images += [open_side_image(pair.input, recipe, "input", pair.time, pair.more) for pair in pairs.train]
     made = make_portable(source.network, recipe, images)
     if not made.fixed:
         tell("note: there is nothing to make portable: the recipe has no custom operation before the network")

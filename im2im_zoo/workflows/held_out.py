@@ -12,7 +12,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from im2im_zoo.data import Sample
+from im2im_zoo.data import ImagePair
 from im2im_zoo.evaluation import Evaluation, baselines, evaluate, mean_evaluation
 from im2im_zoo.images import open_image
 from im2im_zoo.processing import fit
@@ -35,16 +35,16 @@ class HeldOut:
     """
 
     recipe: Recipe
-    samples: Sequence[Sample]
+    samples: Sequence[ImagePair]
     root: Path | None = None
     allow_code: bool = False
 
     @property
-    def measurable(self) -> list[Sample]:
+    def measurable(self) -> list[ImagePair]:
         """The samples with a target that a prediction can be compared with."""
         return [sample for sample in self.samples if sample.measurable]
 
-    def target(self, sample: Sample) -> xr.DataArray:
+    def target(self, sample: ImagePair) -> xr.DataArray:
         """Return the whole target as training saw it; labels of objects stay labels, whatever maps of them are learnt."""
         if self.recipe.output.grouping is not None:
             return sample.target
@@ -129,7 +129,7 @@ def _open_model(package: Path) -> Model:
     return open_package_model(package, allow_code=True)
 
 
-def _evaluated(result: PredictionResult, sample: Sample, held_out: HeldOut) -> Evaluation:
+def _evaluated(result: PredictionResult, sample: ImagePair, held_out: HeldOut) -> Evaluation:
     """Compare a written prediction, or its labels, with the target."""
     target = held_out.target(sample)
     if result.labels is not None:

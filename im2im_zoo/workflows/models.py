@@ -46,7 +46,7 @@ def open_model(
         >>> import numpy as np, im2im_zoo as zoo
         >>> model = zoo.open_model("nuclei_2d")
         >>> model.predict_array(np.zeros((64, 96), "float32"), axes="yx").shape
-        (1, 64, 96)
+        (64, 96)
     """
     if isinstance(source, str | Path | Package):
         if recipe is not None or samples is not None:
@@ -58,7 +58,7 @@ def open_model(
 
 
 def _open_network(network: "nn.Module", recipe: Recipe, samples: "Sequence[Sample] | None") -> Model:
-    from im2im_zoo.data import validation_samples
+    from im2im_zoo.data import open_validation_pairs
     from im2im_zoo.packaging import export_package
 
     folder = Path(tempfile.mkdtemp(prefix="im2im-zoo-model-"))
@@ -66,7 +66,7 @@ def _open_network(network: "nn.Module", recipe: Recipe, samples: "Sequence[Sampl
         written = export_package(
             network,
             recipe,
-            validation_samples(recipe) if samples is None else samples,
+            open_validation_pairs(recipe) if samples is None else samples,
             folder / "package",
             weights=("torchscript",),
         )

@@ -12,7 +12,7 @@ from im2im_zoo.processing import fit
 from im2im_zoo.processing.operations import requirements
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.pictures import Snapshot, read_snapshots
-from im2im_zoo.training.run import Run, best_row
+from im2im_zoo.training.run import TrainingRun, best_row
 from im2im_zoo.workflows.describe import facts_of_recipe, text_of
 
 _EPOCHS_SHOWN = 6
@@ -21,7 +21,7 @@ _FILES = ("recipe.yaml", "metrics.csv", "environment.txt")
 _MACHINE = ("system", "processors", "accelerator", "git_revision", "versions")
 
 
-def write_run_page(run: Run) -> Path:
+def write_run_page(run: TrainingRun) -> Path:
     """Write `RUN/run.html`, whole or not at all, whatever the state of the run.
 
     Example:
@@ -33,7 +33,7 @@ def write_run_page(run: Run) -> Path:
     return write_report(run.path / "run.html", run_report(run))
 
 
-def run_report(run: Run) -> Report:
+def run_report(run: TrainingRun) -> Report:
     """Return the content of the page of a run."""
     data = run.provenance["data"]
     reason = f": {run.provenance['reason']}" if "reason" in run.provenance else ""
@@ -54,7 +54,7 @@ def run_report(run: Run) -> Report:
     )
 
 
-def _headlines(run: Run) -> tuple[Headline, ...]:
+def _headlines(run: TrainingRun) -> tuple[Headline, ...]:
     """Return the best epoch's validation metrics, compared with the last epoch's; the monitored one first."""
     best = best_row(run)
     if best is None:
@@ -67,7 +67,7 @@ def _headlines(run: Run) -> tuple[Headline, ...]:
     )
 
 
-def _curves(run: Run) -> tuple[Curve, ...]:
+def _curves(run: TrainingRun) -> tuple[Curve, ...]:
     """Return a curve for each metric, with training and validation in one."""
     rows = run.metrics
     if not rows:

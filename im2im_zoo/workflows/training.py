@@ -9,7 +9,7 @@ from im2im_zoo.recipe.load import find_recipe, load_recipe
 
 if TYPE_CHECKING:
     from im2im_zoo.training.callbacks import TrainingProgress
-    from im2im_zoo.training.run import Run
+    from im2im_zoo.training.run import TrainingRun
 
 
 def train(
@@ -21,7 +21,7 @@ def train(
     allow_code: Collection[str] = (),
     root: Path | None = None,
     report: "Callable[[TrainingProgress], None] | None" = None,
-) -> "Run":
+) -> "TrainingRun":
     """Train a recipe, or resume its training.
 
     Args:
@@ -41,10 +41,11 @@ def train(
 
     Example:
         >>> import im2im_zoo as zoo
-        >>> zoo.train("nuclei_2d", output="run", overrides={"data.path": "nowhere"})
-        Traceback (most recent call last):
-        ...
-        im2im_zoo.core.errors.DataError: ...
+        >>> try:
+        ...     zoo.train("nuclei_2d", output="run", overrides={"data.path": "nowhere"})
+        ... except zoo.core.errors.DataError as error:
+        ...     print("does not exist" in str(error))
+        True
     """
     from im2im_zoo.training.train import train as run_training
 

@@ -80,7 +80,7 @@ def test_a_copied_recipe_is_the_recipe_and_is_not_overwritten(
         (("train", "no_such", "--output", "x"), 1, "neither a recipe file nor the name"),
         (("train", "nuclei_2d", "--data.path=nowhere", "--output", "x"), 1, "nowhere"),
         (("train", "nuclei_2d", "--ntwork.callable=x", "--output", "x"), 1, "did you mean 'network'"),
-        (("export", "nowhere", "--output", "x"), 1, "is no run folder"),
+        (("export", "nowhere", "--output", "x"), 1, "is not a run folder"),
         (("export", "nowhere", "--output", "x", "--weights", "keras"), 2, "onnx"),
         (("validate", "nowhere"), 2, "there is no 'nowhere'"),
         (("predict", "nowhere", "a.tif", "b.tif"), 1, "nowhere"),
@@ -89,7 +89,7 @@ def test_a_copied_recipe_is_the_recipe_and_is_not_overwritten(
         (("evaluate", "a.tif", "b.tif", "--task", "semantic"), 1, "a.tif"),
         (("show", "nowhere"), 1, "no package, run or recipe"),
         (("recipe",), 2, "--list, --schema or --copy"),
-        (("samples", "nowhere"), 1, "there are some for"),
+        (("samples", "nowhere"), 1, "choose one of"),
         (("fly",), 2, "fly"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from im2im_zoo.data import validation_samples
+from im2im_zoo.data import open_validation_pairs
 from im2im_zoo.networks import as_call
 from im2im_zoo.package import open_package
 from im2im_zoo.package.reference import Reference
@@ -63,7 +63,7 @@ def package_of(name: str, folder: Path) -> Packaged:
     exported = export_package(
         network,
         recipe,
-        validation_samples(recipe),
+        open_validation_pairs(recipe),
         folder / name,
         figures={},
         architecture=framework.exported_architecture(recipe.network),

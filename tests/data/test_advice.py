@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from im2im_zoo.data.patches.advice import StepMemory, choose_batch, choose_patch, choose_workers
-from im2im_zoo.data.patches.extents import Extents, extents_of
+from im2im_zoo.data.patches.extents import ImageExtents, measure_extents
 
 
 def image(*sizes: int, pixel_size: tuple[float, ...] | None = None) -> xr.DataArray:
@@ -28,29 +28,29 @@ def image(*sizes: int, pixel_size: tuple[float, ...] | None = None) -> xr.DataAr
 def test_a_patch_lies_within_every_image_and_can_be_halved(
     smallest: tuple[int, ...], gpu: bool, expected: list[int]
 ) -> None:
-    chosen = choose_patch(Extents(smallest), gpu=gpu)
+    chosen = choose_patch(ImageExtents(smallest), gpu=gpu)
     assert chosen.value == expected
     assert all(size <= most for size, most in zip(chosen.value, smallest, strict=True))
     assert " x ".join(map(str, smallest)) in chosen.reason
 
 
 def test_a_patch_is_as_long_along_all_axes_in_micrometres() -> None:
-    chosen = choose_patch(Extents((200, 2000, 2000), (1.0, 0.25, 0.25)), gpu=True)
+    chosen = choose_patch(ImageExtents((200, 2000, 2000), (1.0, 0.25, 0.25)), gpu=True)
     assert chosen.value == [32, 128, 128]
-    assert "4 times as long along z by the files" in chosen.reason
-    assert choose_patch(Extents((200, 2000, 2000), (0.5, 0.5, 0.5)), gpu=True).value == [80, 80, 80]
+    assert "4 times as long along z (from the files)" in chosen.reason
+    assert choose_patch(ImageExtents((200, 2000, 2000), (0.5, 0.5, 0.5)), gpu=True).value == [80, 80, 80]
 
 
 def test_a_patch_holds_objects_whole_up_to_a_size() -> None:
-    chosen = choose_patch(Extents((2000, 2000), objects=(90, 100)), gpu=False)
+    chosen = choose_patch(ImageExtents((2000, 2000), objects=(90, 100)), gpu=False)
     assert chosen.value == [176, 192]
-    assert "2 times the objects, which are up to 90 x 100" in chosen.reason
-    huge = choose_patch(Extents((9000, 9000), objects=(3000, 3000)), gpu=False)
+    assert "2 times the objects, which measure up to 90 x 100" in chosen.reason
+    huge = choose_patch(ImageExtents((9000, 9000), objects=(3000, 3000)), gpu=False)
     assert huge.value == [256, 256]
 
 
 def test_other_steps_and_less_memory_make_other_patches() -> None:
-    extents = Extents((1000, 1000))
+    extents = ImageExtents((1000, 1000))
     assert choose_patch(extents, gpu=False, step=96).value == [96, 96]
     assert choose_patch(extents, gpu=False, shrink=0.25).value == [64, 64]
 
@@ -64,7 +64,7 @@ def test_a_batch_has_more_of_smaller_patches() -> None:
 def test_a_batch_is_what_fits_the_memory() -> None:
     chosen = choose_batch((128, 128), gpu=False, memory=StepMemory(10**8, 10**9, 5 * 10**9))
     assert chosen.value == 4
-    assert chosen.reason == "the most whose step fits 5 GB: each patch takes about 1 GB"
+    assert chosen.reason == "the most that fit 5 GB: each patch needs about 1 GB"
     assert choose_batch((128, 128), gpu=False, memory=StepMemory(0, 10**9, 10)).value == 1
     assert choose_batch((128, 128), gpu=False, memory=StepMemory(0, 0, 10**9)).value == 8
 
@@ -78,8 +78,8 @@ def test_processors_are_left_to_a_network_that_is_on_them() -> None:
 
 def test_extents_are_of_the_smallest_image_and_the_usual_voxel() -> None:
     images = [image(64, 80, pixel_size=(0.5, 0.5)), image(90, 70), image(99, 99, pixel_size=(0.7, 0.7))]
-    assert extents_of(images) == Extents((64, 70), (0.6, 0.6))
-    assert extents_of([image(5, 6, 7)]) == Extents((5, 6, 7))
+    assert measure_extents(images) == ImageExtents((64, 70), (0.6, 0.6))
+    assert measure_extents([image(5, 6, 7)]) == ImageExtents((5, 6, 7))
 
 
 def test_objects_are_measured_whole() -> None:
@@ -87,8 +87,8 @@ def test_objects_are_measured_whole() -> None:
     labels[0, 10:20, 30:35] = 3
     labels[0, 40:52, 30:36] = 7
     labels[0, :30, :2] = 9  # cut by the border
-    assert extents_of([labels], [labels]).objects == (12, 6)
-    assert extents_of([labels], [image(60, 60)]).objects is None
+    assert measure_extents([labels], [labels]).objects == (12, 6)
+    assert measure_extents([labels], [image(60, 60)]).objects is None
     alone = image(60, 60)
     alone[0, :30, :25] = 1
-    assert extents_of([alone], [alone]).objects == (30, 25)
+    assert measure_extents([alone], [alone]).objects == (30, 25)

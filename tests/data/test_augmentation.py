@@ -120,7 +120,7 @@ def test_no_augmentations_are_none() -> None:
         (component("RandFlipd", probs=1), r"data\.augmentations\.1\.kwargs\.probs.*'prob'"),
         (component("RandFlippd"), r"data\.augmentations\.1\.callable.*RandFlipd"),
         (component("RandFlip"), r"data\.augmentations\.1\.callable.*single array.*RandFlipd"),
-        (component("RandGaussianSmoothd", prob="often"), r"data\.augmentations\.1: .*refuses"),
+        (component("RandGaussianSmoothd", prob="often"), r"data\.augmentations\.1: .*rejects"),
         (
             component("OneOf", transforms=[{"callable": "monai.transforms.Flipd", "kwargs": {"axis": 0}}]),
             r"data\.augmentations\.1\.kwargs\.transforms\.0\.kwargs\.axis",
@@ -183,7 +183,7 @@ def test_a_batch_is_transformed_patch_by_patch_where_it_is(patch: dict[str, torc
     augmentation = build_augmentation(data(device_augmentations=GEOMETRY), "device_augmentations")
     assert augmentation is not None
     batch = {key: torch.stack([value, value * 2, value * 3]) for key, value in patch.items()}
-    made = augmentation.of_batch(batch, [[3], [4], [5]])
+    made = augmentation.apply_to_batch(batch, [[3], [4], [5]])
     for i, seed in enumerate((3, 4, 5)):
         alone = augmentation({key: value[i] for key, value in batch.items()}, [seed])
         for key in ("input", "target"):

@@ -15,13 +15,13 @@ import torch
 from im2im_zoo.core.errors import DataError, Im2ImError
 from im2im_zoo.data import find_pairs, hash_pairs
 from im2im_zoo.data.cache.cache_folder import Lease
-from im2im_zoo.data.cache.content_hashes import remembered
-from im2im_zoo.data.cache.rounds import Rounds
-from im2im_zoo.data.cache.stored import Reader
+from im2im_zoo.data.cache.content_hashes import remember_hashes
+from im2im_zoo.data.cache.rotating_cache import ImageRotation
+from im2im_zoo.data.cache.stored import RegionReader
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.pairing.files import hash_content
-from im2im_zoo.data.patches.patches import draw_patch
-from im2im_zoo.data.patches.weights import weights_of
+from im2im_zoo.data.patches.center_samplers import measure_weights
+from im2im_zoo.data.patches.placement import sample_patch
 from im2im_zoo.processing import fit
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import dump_recipe
@@ -120,15 +120,15 @@ def test_what_was_not_used_longest_goes_first_and_nothing_that_is_in_use(tmp_pat
     mine = Lease(tmp_path, 250)
     mine.use([files[3]])
     assert [file.name for file in files if file.exists()] == ["a.npy", "d.npy"]
-    with pytest.raises(DataError, match=r"data\.cache_gb: the images that are in use"):
+    with pytest.raises(DataError, match=r"data\.cache_gb: the images in use need"):
         Lease(tmp_path, 150).use([files[3]])
-    other.end()
+    other.release()
     mine.use([files[3]])
     again = Lease(tmp_path, 150)
     again.use([])
     assert [file.name for file in files if file.exists()] == ["d.npy"]
-    mine.end()
-    again.end()
+    mine.release()
+    again.release()
     assert list((tmp_path / "in_use").iterdir()) == []
 
 
@@ -143,22 +143,22 @@ def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
     lease = Lease(tmp_path, 50)
     lease.use([])
     assert not (tmp_path / "a.npy").exists()
-    lease.end()
+    lease.release()
     assert list((tmp_path / "in_use").iterdir()) == []
 
 
 def test_over_a_pass_of_rounds_each_image_is_at_hand() -> None:
-    rounds = Rounds(10, 0.3, 2, seed=5)
+    rounds = ImageRotation(10, 0.3, 2, seed=5)
     assert rounds.size == 3
     for a_pass in range(3):
         members = [rounds.members(4 * a_pass + place) for place in range(4)]
         assert all(len(set(m)) == 3 for m in members)
         assert set().union(*members) == set(range(10))
     assert rounds.members(0) != rounds.members(4)
-    assert [rounds.round_of(e) for e in range(5)] == [0, 0, 1, 1, 2]
-    assert rounds.members(7) == Rounds(10, 0.3, 2, seed=5).members(7)
-    assert Rounds(3, 1, 1, 0).members(9) == (0, 1, 2)
-    assert Rounds(3, 0.01, 1, 0).size == 1
+    assert [rounds.find_round(e) for e in range(5)] == [0, 0, 1, 1, 2]
+    assert rounds.members(7) == ImageRotation(10, 0.3, 2, seed=5).members(7)
+    assert ImageRotation(3, 1, 1, 0).members(9) == (0, 1, 2)
+    assert ImageRotation(3, 0.01, 1, 0).size == 1
 
 
 def test_a_share_of_the_images_is_on_disk_and_is_exchanged(
@@ -198,7 +198,7 @@ def test_a_temporary_share_is_removed_as_it_is_exchanged_and_resumed_exactly(
     unbroken = data_of(folder, **options, workers=1)
     expected = [epoch(unbroken, number) for number in range(5)]
     [place] = tmp_path.glob("im2im_zoo_*")
-    unbroken._stock.end()
+    unbroken._rotating_cache.close()
     # Two that validate, one that trains, one that is next: two files each.
     assert len(list(place.glob("*.npy"))) <= 2 * (2 + 1 + 1)
     resumed = data_of(folder, **options)
@@ -212,13 +212,13 @@ def test_the_next_share_is_made_while_this_one_trains(
     makers: list[str] = []
     from im2im_zoo.data.cache import preprocess
 
-    real = preprocess.write
+    real = preprocess.write_cache_file
 
     def noting(*arguments: Any) -> None:
         makers.append(threading.current_thread().name)
         real(*arguments)
 
-    monkeypatch.setattr(preprocess, "write", noting)
+    monkeypatch.setattr(preprocess, "write_cache_file", noting)
     data = data_of(folder, loaded=0.2)
     before = len(makers)
     assert set(makers) == {"MainThread"}
@@ -232,7 +232,7 @@ def test_the_next_share_is_made_while_this_one_trains(
 def test_what_goes_wrong_in_the_background_is_said(folder: Path, data_of: Callable[..., ImagePairs]) -> None:
     data = data_of(folder, loaded=0.17)
     epoch(data, 0)
-    data._stock._next[1].result()
+    data._rotating_cache._next[1].result()
     for file in (folder / "images").iterdir():
         file.unlink()
     epoch(data, 1)
@@ -242,14 +242,14 @@ def test_what_goes_wrong_in_the_background_is_said(folder: Path, data_of: Callab
 
 def test_a_cache_that_cannot_be_made_is_named(folder: Path, recipe_for: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"data\.cache: .*file/cache cannot be made"):
+    with pytest.raises(DataError, match=r"data\.cache: .*file/cache cannot be created"):
         ImagePairs(recipe_for(folder, cache=str(tmp_path / "file" / "cache"))).setup("fit")
 
 
 def test_keys_of_data_that_do_not_go_together_are_refused(folder: Path, recipe_for: Make) -> None:
     for fields, message in (
-        ({"loaded": 0.5, "cache": "none"}, "leave one out"),
-        ({"foreground_patches": 0.5, "object_patches": 0.5}, "cannot both say"),
+        ({"loaded": 0.5, "cache": "none"}, "remove one of them"),
+        ({"foreground_patches": 0.5, "object_patches": 0.5}, "cannot be combined"),
         ({"cost_patches": 0.5}, "needs cost maps"),
     ):
         with pytest.raises(Exception, match=message):
@@ -262,23 +262,23 @@ def test_patches_lie_by_weight(tmp_path: Path, shape: tuple[int, ...]) -> None:
     light, heavy = tuple(n // 4 for n in shape), tuple(3 * n // 4 for n in shape)
     costs[(0, *light)], costs[(0, *heavy)] = 1, 3
     np.save(tmp_path / "c.npy", costs)
-    weights = weights_of(tmp_path / "c.npy", shape, 1.0, foreground=False)
+    weights = measure_weights(tmp_path / "c.npy", shape, 1.0, foreground=False)
     random = np.random.default_rng(0)
-    middles = np.array([weights.middle(random) for _ in range(400)])
+    middles = np.array([weights.sample_center(random) for _ in range(400)])
     reach = np.array(weights.cell)
     near_heavy = (np.abs(middles - heavy) < reach).all(1)
     near_light = (np.abs(middles - light) < reach).all(1)
     assert (near_heavy | near_light).all()
     assert 0.68 < near_heavy.mean() < 0.82
-    even = weights_of(tmp_path / "c.npy", shape, 1.0, foreground=True)
-    middles = np.array([even.middle(random) for _ in range(400)])
+    even = measure_weights(tmp_path / "c.npy", shape, 1.0, foreground=True)
+    middles = np.array([even.sample_center(random) for _ in range(400)])
     assert 0.42 < (np.abs(middles - heavy) < reach).all(1).mean() < 0.58
 
 
 def test_without_foreground_patches_lie_anywhere(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", np.zeros((1, 40, 50), np.float32))
-    nothing = weights_of(tmp_path / "t.npy", (40, 50), 1.0, foreground=True)
-    corners = {draw_patch((40, 50), (8, 8), 0, 0, i, nothing).corner for i in range(50)}
+    nothing = measure_weights(tmp_path / "t.npy", (40, 50), 1.0, foreground=True)
+    corners = {sample_patch((40, 50), (8, 8), 0, 0, i, nothing).corner for i in range(50)}
     assert len(corners) > 40
 
 
@@ -300,14 +300,14 @@ def test_foreground_patches_have_more_foreground(folder: Path, data_of: Callable
 
 
 def test_a_region_is_that_of_the_whole(folder: Path, recipe_for: Make) -> None:
-    from im2im_zoo.data.cache.stored import RawImage
-    from im2im_zoo.data.pairing.samples import open_sample
+    from im2im_zoo.data.cache.stored import LazyPreprocessedImage
+    from im2im_zoo.data.pairing.image_pair import open_image_pair
 
     recipe = recipe_for(folder, preprocessing=OF_IMAGE)
-    sample = open_sample(find_pairs(recipe.data, 0).train[0], recipe)
+    sample = open_image_pair(find_pairs(recipe.data, 0).train[0], recipe)
     pipeline = fit(recipe.input.preprocessing, sample.input)
     whole = pipeline(sample.input).to_numpy()
-    region = Reader().read(RawImage(sample.input, pipeline, "input"), (5, 7), (20, 30))
+    region = RegionReader().read(LazyPreprocessedImage(sample.input, pipeline, "input"), (5, 7), (20, 30))
     np.testing.assert_array_equal(region, whole[:, 5:25, 7:37])
 
 
@@ -331,7 +331,7 @@ def test_contents_are_hashed_once_until_a_file_changes(
     folder: Path, recipe_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = find_pairs(recipe_for(folder).data, 0)
-    with remembered(tmp_path / "cache") as content:
+    with remember_hashes(tmp_path / "cache") as content:
         first = hash_pairs(pairs, content)
     assert first == hash_pairs(pairs)
     read: list[Path] = []
@@ -341,12 +341,12 @@ def test_contents_are_hashed_once_until_a_file_changes(
         return hash_content(path)
 
     monkeypatch.setattr("im2im_zoo.data.cache.content_hashes.hash_content", noting)
-    with remembered(tmp_path / "cache") as content:
+    with remember_hashes(tmp_path / "cache") as content:
         assert hash_pairs(pairs, content) == first
     assert read == []
     changed = folder / "images" / "c.tif"
     changed.write_bytes(changed.read_bytes()[:-1] + b"x")
-    with remembered(tmp_path / "cache") as content:
+    with remember_hashes(tmp_path / "cache") as content:
         assert hash_pairs(pairs, content) == hash_pairs(pairs) != first
     assert read == [changed]
 
@@ -470,6 +470,6 @@ def test_a_file_of_the_cache_that_is_damaged_or_gone_is_named(tmp_path: Path) ->
     np.save(tmp_path / "a.npy", np.zeros((1, 8, 8), np.float32))
     os.truncate(tmp_path / "a.npy", 200)
     with pytest.raises(DataError, match=r"a\.npy in the cache is damaged .*: remove it"):
-        Reader().read(tmp_path / "a.npy", (0, 0), (2, 2))
-    with pytest.raises(DataError, match=r"b\.npy was removed from the cache while it was used"):
-        Reader().read(tmp_path / "b.npy", (0, 0), (2, 2))
+        RegionReader().read(tmp_path / "a.npy", (0, 0), (2, 2))
+    with pytest.raises(DataError, match=r"b\.npy was removed from the cache while it was in use"):
+        RegionReader().read(tmp_path / "b.npy", (0, 0), (2, 2))

@@ -81,13 +81,13 @@ def test_pairs_without_a_cost_map_and_the_reverse_are_listed(folder: Path) -> No
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"cost_channels": (0,)}, r"need cost maps: say in data\.cost"),
-        ({"cost_axes": "yx"}, r"need cost maps: say in data\.cost"),
+        ({"cost_channels": (0,)}, r"need cost maps: set data\.cost"),
+        ({"cost_axes": "yx"}, r"need cost maps: set data\.cost"),
         ({"cost": "nowhere"}, r"cost maps \(data\.cost\): there is no folder .*nowhere"),
         ({"pairing": "suffixes", "cost": "_GT"}, r"data\.target and data\.cost are both '_GT'"),
         (
             {"pairing": "channels", "cost": "x", "input_channels": (0,), "target_channels": (1,)},
-            r"data\.cost mean nothing with data\.pairing: channels",
+            r"data\.cost have no effect with data\.pairing: channels",
         ),
     ],
 )
@@ -176,8 +176,8 @@ def test_cost_maps_of_several_channels_or_another_size_are_refused(
     folder: Path, tmp_path: Path, recipe_for: Make
 ) -> None:
     save(folder / "costs" / "c.tif", np.ones((96, 100), np.uint8))
-    with pytest.raises(DataError, match=r"(?s)cost and target have other sizes.*costs/c\.tif: y 96 × x 100"):
+    with pytest.raises(DataError, match=r"(?s)cost and target differ in size.*costs/c\.tif: y 96 × x 100"):
         batches(recipe_for(folder, cost="costs"), tmp_path / "cache")
     save(folder / "costs" / "c.tif", np.ones((2, 96, 112), np.uint8), "CYX")
-    with pytest.raises(DataError, match=r"costs/c\.tif: a cost map has one channel, but this file has 2"):
+    with pytest.raises(DataError, match=r"costs/c\.tif: a cost map needs one channel, but this file has 2"):
         batches(recipe_for(folder, cost="costs"), tmp_path / "cache")

@@ -15,10 +15,10 @@ import torch
 from lightning_fabric.utilities.distributed import DistributedSamplerWrapper
 
 from im2im_zoo.core.errors import ComponentError, DataError
-from im2im_zoo.data.cache.stored import Reader
+from im2im_zoo.data.cache.stored import RegionReader
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.dataset import EpochSampler
-from im2im_zoo.data.patches.patches import draw_patch
+from im2im_zoo.data.patches.placement import sample_patch
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import Component
 
@@ -115,7 +115,7 @@ def test_patches_are_cut_from_images_normalised_as_a_whole(
         name = data.pairs.train[index // 3].name
         image = tiles["abcde".index(name)][0].astype(np.float64)
         normalised = (image - image.mean()) / (image.std() + 1e-6)
-        y, x = draw_patch((96, 112), (32, 48), 0, 5, index).corner
+        y, x = sample_patch((96, 112), (32, 48), 0, 5, index).corner
         patch = dataset[5, index]["input"][0].numpy()
         np.testing.assert_allclose(patch, normalised[y : y + 32, x : x + 48], atol=1e-5)
         own_means.append(abs(patch.mean()))
@@ -278,7 +278,7 @@ def test_more_images_than_may_be_open_at_once_are_served(
     data = data_of(folder)
     expected = joined(epochs(data, 1)[0])
     loader = data.train_dataloader()
-    loader.dataset._reader = pickle.loads(pickle.dumps(Reader(open_maps=2)))
+    loader.dataset._reader = pickle.loads(pickle.dumps(RegionReader(open_maps=2)))
     assert torch.equal(joined(list(loader)), expected)
     assert len(loader.dataset._reader._maps) == 2
 

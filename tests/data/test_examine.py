@@ -13,8 +13,8 @@ from PIL import Image
 
 from im2im_zoo.data.check.examine import Examination, examine
 from im2im_zoo.data.check.voxels import measure_voxels
-from im2im_zoo.data.pairing.layout import guess_recipe
-from im2im_zoo.data.pairing.splitting import likely_group
+from im2im_zoo.data.pairing.guess import guess_recipe
+from im2im_zoo.data.pairing.splitting import guess_group
 from im2im_zoo.images import open_image
 from im2im_zoo.recipe import Recipe
 
@@ -41,7 +41,7 @@ def test_nothing_is_found_in_sound_images(folder: Path, recipe_for: Make) -> Non
     assert found.findings == ()
     assert found.is_sound
     assert [step[0] for step in steps] == list(range(1, 11))
-    assert {look.part for look in found.looks} == {"train", "validation"}
+    assert {entry.part for entry in found.examined} == {"train", "validation"}
 
 
 def test_a_copy_on_the_other_side_of_the_split_is_leakage_whatever_its_format(
@@ -135,7 +135,7 @@ def test_images_of_other_pixel_sizes_are_told(
     found = examine(recipe_for(tmp_path), voxels=False)
     assert set(codes(found)) == {"mixed-pixel-sizes", "unknown-pixel-size"}
     assert {f.code: f.names for f in found.findings}["mixed-pixel-sizes"] == ("0",)
-    assert all(look.voxels is None for look in found.looks)
+    assert all(entry.voxels is None for entry in found.examined)
 
 
 def test_planes_of_one_stack_on_both_sides_are_told_unless_the_split_keeps_them_together(
@@ -187,7 +187,7 @@ def test_the_layout_of_a_folder_is_seen(folder: Path, tmp_path: Path) -> None:
     recipe = guess_recipe(flat)
     assert (recipe.data.pairing, recipe.output.task) == ("suffixes", "regression")
     recipe = guess_recipe(folder / "images")
-    assert (recipe.data.pairing, len(examine(recipe).looks)) == ("self", 5)
+    assert (recipe.data.pairing, len(examine(recipe).examined)) == ("self", 5)
 
 
 def test_labels_that_were_saved_as_pictures_are_told(folder: Path, recipe_for: Make) -> None:
@@ -208,7 +208,7 @@ def test_labels_that_were_saved_as_pictures_are_told(folder: Path, recipe_for: M
 
 
 def test_a_name_that_is_nothing_but_counters_has_the_group_of_all_but_the_last() -> None:
-    assert [likely_group(name) for name in ("s1_z01", "s1_z02", "s2_z01", "z7", "exp_s1_z01")] == [
+    assert [guess_group(name) for name in ("s1_z01", "s1_z02", "s2_z01", "z7", "exp_s1_z01")] == [
         "s1",
         "s1",
         "s2",

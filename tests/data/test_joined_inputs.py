@@ -10,7 +10,7 @@ import tifffile
 import xarray as xr
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data import find_pairs, hash_pairs, open_sample
+from im2im_zoo.data import find_pairs, hash_pairs, open_image_pair
 from im2im_zoo.data.check.examine import examine
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.recipe import Recipe
@@ -46,7 +46,7 @@ def voxels(folder: Path, *kinds: str) -> np.ndarray[Any, Any]:
 
 def first(recipe: Recipe) -> xr.DataArray:
     pairs = find_pairs(recipe.data, 0)
-    return next(open_sample(p, recipe) for p in (*pairs.train, *pairs.validation) if p.name == "a").input
+    return next(open_image_pair(p, recipe) for p in (*pairs.train, *pairs.validation) if p.name == "a").input
 
 
 def test_channels_are_joined_in_order_and_named_by_themselves_or_their_folder(
@@ -131,9 +131,9 @@ def test_files_that_do_not_fit_are_refused_with_their_names(folder: Path, recipe
     (folder / "second" / "b.tif").unlink()
     with pytest.raises(DataError, match="images that do not pair"):
         find_pairs(recipe.data, 0)
-    with pytest.raises(DataError, match=r"in 'images' and 'second' the names have to be equal(.|\n)*b"):
+    with pytest.raises(DataError, match=r"'images' and 'second' need the same names(.|\n)*b"):
         find_pairs(recipe_for(folder, pairing="self", input=["images", "second"]).data, 0)
-    with pytest.raises(DataError, match="names the same twice"):
+    with pytest.raises(DataError, match="has the same entry twice"):
         find_pairs(recipe_for(folder, input=["images", "images"]).data, 0)
     with pytest.raises(DataError, match=r"several files of an input, which data\.pairing: unpaired"):
         find_pairs(recipe_for(folder, pairing="unpaired", input=["images", "second"]).data, 0)
@@ -141,11 +141,11 @@ def test_files_that_do_not_fit_are_refused_with_their_names(folder: Path, recipe
 
 def test_rows_in_a_recipe_need_a_folder_and_are_named_in_messages(folder: Path, recipe_for: Make) -> None:
     rows = [{"input": f"images/{n}.tif", "target": f"targets/{n}.tif"} for n in NAMES]
-    with pytest.raises(DataError, match=r"data\.pairs are the rows of a table: they need data\.pairing: csv"):
+    with pytest.raises(DataError, match=r"data\.pairs are the rows of a table: set data\.pairing: csv"):
         find_pairs(recipe_for(folder, pairs=rows).data, 0)
     lost = [*rows, {"input": "images/d.tif", "target": "targets/a.tif"}]
     with pytest.raises(
-        DataError, match=r"data\.pairs names files that do not exist(.|\n)*row 3: .*images/d\.tif"
+        DataError, match=r"data\.pairs lists files that do not exist(.|\n)*row 3: .*images/d\.tif"
     ):
         find_pairs(recipe_for(folder, pairing="csv", pairs=lost).data, 0)
     with pytest.raises(DataError, match=r"data\.pairs, row 3: the column 'target' is empty"):

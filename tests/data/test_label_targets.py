@@ -11,8 +11,8 @@ import torch
 from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.augmentation import build_augmentation
-from im2im_zoo.data.patches.objects import boxes_of
-from im2im_zoo.data.patches.patches import Objects, draw_patch
+from im2im_zoo.data.patches.center_samplers import ObjectSampler, find_object_boxes
+from im2im_zoo.data.patches.placement import sample_patch
 from im2im_zoo.recipe import Data
 from im2im_zoo.recipe.components import Component
 from im2im_zoo.recipe.load import dump_recipe, load_recipe
@@ -74,32 +74,36 @@ def test_each_object_has_a_box_however_many_parts_it_has_and_however_it_is_read(
     labels[1, 2:4, 3], labels[5, 7, 8] = 9, 9
     labels[2:4, 0:5, 1] = 70000
     expected = [[[1, 2, 3], [6, 8, 9]], [[2, 0, 1], [4, 5, 2]]]
-    assert boxes_of(write_labels(tmp_path, labels), labels.shape).tolist() == expected
-    assert boxes_of(write_labels(tmp_path, labels), labels.shape, block_bytes=1).tolist() == expected
-    assert boxes_of(write_labels(tmp_path, labels * 0), labels.shape, block_bytes=1).shape == (0, 2, 3)
+    assert find_object_boxes(write_labels(tmp_path, labels), labels.shape).tolist() == expected
+    assert find_object_boxes(write_labels(tmp_path, labels), labels.shape, block_bytes=1).tolist() == expected
+    assert find_object_boxes(write_labels(tmp_path, labels * 0), labels.shape, block_bytes=1).shape == (
+        0,
+        2,
+        3,
+    )
 
 
 def test_patches_around_objects_are_centred_in_a_box_or_lie_at_the_border() -> None:
     boxes = np.array([[[100, 200], [110, 203]], [[0, 398], [1, 400]]])
-    draws = [draw_patch((300, 400), (32, 64), 0, 0, i, Objects(boxes, 1.0)) for i in range(400)]
+    draws = [sample_patch((300, 400), (32, 64), 0, 0, i, ObjectSampler(boxes, 1.0)) for i in range(400)]
     corners = {draw.corner for draw in draws}
     assert {c for c in corners if c != (0, 336)} == {
         (y - 16, x - 32) for y in range(100, 110) for x in range(200, 203)
     }
     assert 150 < sum(draw.corner == (0, 336) for draw in draws) < 250
-    assert draws[7] == draw_patch((300, 400), (32, 64), 0, 0, 7, Objects(boxes, 1.0))
+    assert draws[7] == sample_patch((300, 400), (32, 64), 0, 0, 7, ObjectSampler(boxes, 1.0))
     assert len({draw.seed for draw in draws}) == 400
 
 
 def test_the_share_of_patches_around_objects_is_as_asked() -> None:
     boxes = np.array([[[500, 500], [501, 501]]])
     around = [
-        draw_patch((1000, 1000), (8, 8), 0, 0, i, Objects(boxes, 0.3)).corner == (496, 496)
+        sample_patch((1000, 1000), (8, 8), 0, 0, i, ObjectSampler(boxes, 0.3)).corner == (496, 496)
         for i in range(2000)
     ]
     assert 0.27 < np.mean(around) < 0.33
-    none = Objects(boxes[:0], 1.0)
-    assert len({draw_patch((1000, 1000), (8, 8), 0, 0, i, none).corner for i in range(50)}) == 50
+    none = ObjectSampler(boxes[:0], 1.0)
+    assert len({sample_patch((1000, 1000), (8, 8), 0, 0, i, none).corner for i in range(50)}) == 50
 
 
 def test_a_batch_has_the_label_numbers_and_an_object_in_each_patch(tmp_path: Path) -> None:

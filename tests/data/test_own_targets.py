@@ -10,7 +10,7 @@ import tifffile
 import torch
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data import Pairs, find_pairs, hash_pairs, validation_samples
+from im2im_zoo.data import Pairs, find_pairs, hash_pairs, open_validation_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.recipe import Data, Recipe
 
@@ -65,7 +65,7 @@ def test_samples_have_it_as_their_target_and_say_where_there_is_none(
     write_pairs(tmp_path / "train", "a")
     folder = write_pairs(tmp_path / "val", "bc", first=1)
     without_targets(folder, "c")
-    known, unknown = validation_samples(recipe_for(tmp_path, pairing="self", split="folders"))
+    known, unknown = open_validation_pairs(recipe_for(tmp_path, pairing="self", split="folders"))
     assert known.measurable
     np.testing.assert_array_equal(known.target[0], tifffile.imread(folder / "targets" / "b.tif"))
     assert not unknown.measurable
@@ -128,5 +128,5 @@ def test_the_hash_is_of_the_images_alone(tmp_path: Path, write_pairs: Write) -> 
 def test_an_image_that_also_validates_is_refused(tmp_path: Path, write_pairs: Write) -> None:
     write_pairs(tmp_path / "train", "a")
     write_pairs(tmp_path / "val", "a")
-    with pytest.raises(DataError, match="both in training and in validation"):
+    with pytest.raises(DataError, match="in both training and validation"):
         found(tmp_path, split="folders")

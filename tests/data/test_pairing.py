@@ -235,10 +235,10 @@ def test_files_that_a_table_names_in_vain_are_listed_with_their_line(folder: Pat
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ((), "header and no rows"),
+        ((), "has no rows"),
         (("images/a.tif,,train",), "line 2: the column 'target' is empty"),
-        (("images/a.tif,targets/a.tif,test",), "line 2: the column 'split' says 'test'"),
-        (("images/a.tif,targets/a.tif,train",), "no row says 'val'"),
+        (("images/a.tif,targets/a.tif,test",), "line 2: the column 'split' has 'test'"),
+        (("images/a.tif,targets/a.tif,train",), "no row has 'val'"),
         (("images/a.tif,targets/a.tif,train", "images/a.tif,targets/b.tif,val"), "line 2 and line 3"),
     ],
 )
@@ -257,7 +257,7 @@ def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_one_pair_cannot_be_split_and_the_message_says_what_to_do(
     tmp_path: Path, write_pairs: Callable[..., Path]
 ) -> None:
-    with pytest.raises(DataError, match=r"only the pair 'a'.*train/ and val/.*data\.split: folders"):
+    with pytest.raises(DataError, match=r"only one pair, 'a'.*train/ and val/.*data\.split: folders"):
         everything(write_pairs(tmp_path, ["a"]))
 
 
@@ -282,7 +282,7 @@ def test_an_image_in_both_train_and_val_is_refused(
             shutil.copy(source, copy / "b.tif")
         else:
             (copy / "other_name.tif").symlink_to(source)
-    with pytest.raises(DataError, match=r"both in training and in validation.*\n.*val/images/"):
+    with pytest.raises(DataError, match=r"in both training and validation.*\n.*val/images/"):
         everything(tmp_path, split="folders")
 
 
@@ -290,10 +290,10 @@ def test_an_image_in_both_train_and_val_is_refused(
     ("fields", "message"),
     [
         ({"split": "column"}, r"data\.split: column needs data\.pairing: csv"),
-        ({"pairing": "csv", "split": "folders"}, r"data\.split: folders does not go"),
+        ({"pairing": "csv", "split": "folders"}, r"data\.split: folders cannot be combined"),
         ({"pairing": "channels"}, r"needs data\.input_channels and data\.target_channels"),
-        ({"pairing": "channels", "input": "x"}, r"mean nothing with data\.pairing: channels"),
-        ({"pairing": "csv"}, r"needs the path of the table itself"),
+        ({"pairing": "channels", "input": "x"}, r"have no effect with data\.pairing: channels"),
+        ({"pairing": "csv"}, r"give the path of the table"),
     ],
 )
 def test_keys_that_do_not_go_together_are_refused(folder: Path, fields: dict[str, Any], message: str) -> None:
@@ -335,9 +335,9 @@ def test_a_group_is_on_one_side_of_the_split(tmp_path: Path, write_pairs: Callab
         wells = [{pair.name[:3] for pair in side} for side in (pairs.train, pairs.validation)]
         assert not wells[0] & wells[1]
         assert len(pairs.validation) == 4  # the least number of whole wells that is 0.4 of the images
-    with pytest.raises(DataError, match=r"finds nothing in the name 'A01_f1'"):
+    with pytest.raises(DataError, match=r"does not match the name 'A01_f1'"):
         find_pairs(data(folder, group="C"), 0)
-    with pytest.raises(DataError, match=r"no regular expression"):
+    with pytest.raises(DataError, match=r"not a regular expression"):
         find_pairs(data(folder, group="("), 0)
     with pytest.raises(DataError, match=r"1 groups of images"):
         find_pairs(data(folder, group="_f"), 0)
@@ -349,7 +349,7 @@ def test_folds_hold_out_each_image_once(folder: Path) -> None:
     assert [len(fold) for fold in held_out] == [2, 2, 2]
     with pytest.raises(DataError, match=r"data\.folds smaller"):
         find_pairs(data(folder, folds=7), 0)
-    with pytest.raises(ValueError, match="not among 3 folds"):
+    with pytest.raises(ValueError, match="not one of 3 folds"):
         data(folder, folds=3, fold=3)
 
 
@@ -366,5 +366,5 @@ def test_a_group_in_both_folders_is_refused(tmp_path: Path, write_pairs: Callabl
     write_pairs(tmp_path / "train", ["A01_1", "A02_1"])
     write_pairs(tmp_path / "val", ["A01_2"], first=2)
     assert len(find_pairs(data(tmp_path, split="folders"), 0).train) == 2
-    with pytest.raises(DataError, match="groups are both in training and in validation"):
+    with pytest.raises(DataError, match="groups are in both training and validation"):
         find_pairs(data(tmp_path, split="folders", group="^A.."), 0)

@@ -13,7 +13,7 @@ from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import find_pairs
 from im2im_zoo.data.cache.preprocess import preprocess
 from im2im_zoo.data.check.examine import examine
-from im2im_zoo.data.pairing.samples import open_sample
+from im2im_zoo.data.pairing.image_pair import open_image_pair
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]
@@ -57,7 +57,7 @@ def test_the_fields_of_a_plate_are_images_and_its_wells_are_not_parted(
     names = sorted(pair.name for pair in (*pairs.train, *pairs.validation))
     assert names == [f"screen-{well.replace('/', '-')}-{field}" for well in WELLS for field in "01"]
     [third] = [pair for pair in (*pairs.train, *pairs.validation) if pair.name == "screen-A-2-1"]
-    np.testing.assert_array_equal(open_sample(third, recipe).input.to_numpy()[0], tiles[3][0])
+    np.testing.assert_array_equal(open_image_pair(third, recipe).input.to_numpy()[0], tiles[3][0])
     assert examine(recipe).findings == ()
 
 

@@ -10,7 +10,7 @@ import tifffile
 import im2im_zoo.data.cache.cached_image as module
 from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.data.cache.preprocess import PreparedPairs, plan_all, preprocess
+from im2im_zoo.data.cache.preprocess import PreparedPairs, plan_preprocessing, preprocess
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]
@@ -97,7 +97,9 @@ def test_volumes_in_blocks_equal_volumes_at_once(
         target_channels=[1],
     )
     whole = [np.load(one.input) for one in run(recipe, tmp_path / "whole").train]
-    parts = plan_all(find_pairs(recipe.data, recipe.seed), recipe, tmp_path / "blocks", block_bytes=2**16)
+    parts = plan_preprocessing(
+        find_pairs(recipe.data, recipe.seed), recipe, tmp_path / "blocks", block_bytes=2**16
+    )
     parts.write(range(len(parts.names)))
     blocks = [np.load(one.input) for one in parts.prepared.train]
     assert whole[0].shape == (2, 31, 61, 57)
@@ -135,7 +137,7 @@ def test_an_interrupted_file_leaves_nothing(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "checked_float32", interrupt)
+    monkeypatch.setattr(module, "convert_to_float32", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(recipe_for(folder), tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

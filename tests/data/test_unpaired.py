@@ -9,7 +9,7 @@ import tifffile
 import torch
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data import Pairs, find_pairs, hash_pairs, validation_samples
+from im2im_zoo.data import Pairs, find_pairs, hash_pairs, open_validation_pairs
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.recipe import Data, Recipe
 
@@ -122,17 +122,17 @@ def test_an_image_that_also_validates_is_refused(
     write(tmp_path / "train", "targets", "cd", tiles)
     write_pairs(tmp_path / "val", ["h"], first=7)
     shutil.copy(tmp_path / "val" / kind / "h.tif", tmp_path / "train" / kind / "h.tif")
-    with pytest.raises(DataError, match=rf"both in training and in validation.*\n.*val/{kind}/h\.tif"):
+    with pytest.raises(DataError, match=rf"in both training and validation.*\n.*val/{kind}/h\.tif"):
         found(tmp_path, split="folders")
     (tmp_path / "train" / kind / "h.tif").unlink()
     (tmp_path / "train" / kind / "other.tif").symlink_to(tmp_path / "val" / kind / "h.tif")
-    with pytest.raises(DataError, match=rf"both in training and in validation.*\n.*val/{kind}/h\.tif"):
+    with pytest.raises(DataError, match=rf"in both training and validation.*\n.*val/{kind}/h\.tif"):
         found(tmp_path, split="folders")
 
 
 @pytest.mark.parametrize("fields", [{"cost": "costs"}, {"cost_channels": (0,)}, {"cost_axes": "yx"}])
 def test_cost_maps_are_refused(folder: Path, fields: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"mean nothing with data\.pairing: unpaired"):
+    with pytest.raises(DataError, match=r"have no effect with data\.pairing: unpaired"):
         found(folder, **fields)
 
 
@@ -227,5 +227,5 @@ def test_small_targets_and_other_channels_are_listed(
 def test_validation_is_of_pairs(folder: Path, data_of: Callable[..., ImagePairs], recipe_for: Make) -> None:
     data = data_of(folder)
     assert sum(len(b["input"]) for b in data.val_dataloader()) == 2 * 2  # 64 x 80 in patches of 32 x 48
-    [sample] = validation_samples(recipe_for(folder, pairing="unpaired"))
+    [sample] = open_validation_pairs(recipe_for(folder, pairing="unpaired"))
     assert sample.name == data.pairs.validation[0].name

@@ -156,7 +156,7 @@ def test_what_a_network_maps_is_read_off_its_convolutions() -> None:
     judged = [build_discriminator(small_gan, network, images) for images in ("input", "output", "both")]
     first = [next(m for m in d.modules() if isinstance(m, nn.Conv3d)) for d in judged]
     assert [conv.in_channels for conv in first] == [2, 5, 7]
-    with pytest.raises(ComponentError, match="no convolution to tell its channels by"):
+    with pytest.raises(ComponentError, match="no convolution that gives its channels"):
         network_channels(nn.Linear(2, 2))
 
 

@@ -150,7 +150,7 @@ def test_the_same_seed_hides_the_same_in_the_type_of_the_image(strategy: Any, dt
     ("arguments", "message"),
     [
         ({"fraction": 0.5}, "masked_fraction is 0.5; give more than 0"),
-        ({"fraction": 0.05, "strategy": "mean"}, "strategy is 'mean'; give uniform or median"),
+        ({"fraction": 0.05, "strategy": "mean"}, "strategy is 'mean': choose uniform or median"),
         ({"fraction": 0.05, "radius": 0}, "radius is 0"),
         ({"fraction": 0.05, "extent": (0, -1)}, "an extent 0 or more"),
     ],
@@ -165,7 +165,7 @@ def test_patches_that_are_too_small_and_windows_without_anything_visible_are_ref
     with pytest.raises(TrainingError, match=r"patches of \[8, 16\] voxels are smaller than the boxes of 10"):
         BlindSpots(0.01).draw(image)
     everywhere = torch.ones_like(image, dtype=torch.bool)
-    with pytest.raises(TrainingError, match="no visible one within 5 voxels"):
+    with pytest.raises(TrainingError, match="no visible neighbour within 5 voxels"):
         BlindSpots(0.05).hide(image, everywhere)
     with pytest.raises(TrainingError, match="extent has 1 numbers, but the images have 2 space axes"):
         BlindSpots(0.05, extent=(1,)).hide(image, everywhere)

@@ -16,7 +16,7 @@ from im2im_zoo.instances.methods.embedseg import group
 from im2im_zoo.networks.anisotropic_unet import AnisotropicUNet
 from im2im_zoo.networks.embedding_maps import EmbeddingMaps
 from im2im_zoo.networks.erfnet import BranchedERFNet
-from im2im_zoo.recipe.components import Component, build
+from im2im_zoo.recipe.components import Component, build_component
 
 
 class Output(nn.Module):
@@ -146,9 +146,9 @@ def test_a_package_builds_the_exported_network_of_plain_values() -> None:
         callable="im2im_zoo.networks.anisotropic_unet.AnisotropicUNet",
         kwargs={"out_channels": 7, "features": [4, 6]},
     )
-    framework = EmbedSeg(build(component, "network"), voxel_size=[2, 1, 1], grid=8, sigma=2)
+    framework = EmbedSeg(build_component(component, "network"), voxel_size=[2, 1, 1], grid=8, sigma=2)
     architecture = framework.exported_architecture(component)
-    rebuilt = build(architecture, "network")
+    rebuilt = build_component(architecture, "network")
     assert type(rebuilt) is EmbeddingMaps
     rebuilt.load_state_dict(framework.exported_network().state_dict())
     image = torch.rand(1, 1, 3, 8, 8)
@@ -169,9 +169,7 @@ def test_half_precision_learns_too() -> None:
 def test_a_target_that_is_no_labels_is_refused() -> None:
     framework = EmbedSeg(Output(torch.zeros(1, 5, 8, 8)), voxel_size=[1, 1], grid=16, sigma=3)
     for target in (torch.full((1, 1, 8, 8), 0.5), torch.zeros(1, 2, 8, 8)):
-        with pytest.raises(
-            TrainingError, match=r"whole numbers: leave out what scales it in target\.preprocessing"
-        ):
+        with pytest.raises(TrainingError, match=r"whole numbers; remove scaling from target\.preprocessing"):
             framework.terms(torch.zeros(1, 5, 8, 8), target, None)
 
 

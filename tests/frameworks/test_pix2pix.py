@@ -130,5 +130,7 @@ def test_the_generator_is_exported() -> None:
 def test_a_reconstruction_that_heeds_no_cost_map_is_named_by_its_own_key() -> None:
     batch = batches(2)[0]
     batch["cost"] = torch.ones_like(batch["input"])
-    with pytest.raises(TrainingError, match=r"framework\.kwargs\.reconstruction: L1Loss cannot count"):
+    with pytest.raises(
+        TrainingError, match=r"framework\.kwargs\.reconstruction: L1Loss cannot weight voxels"
+    ):
         framework(reconstruction=nn.L1Loss()).validation_step(batch, 0)

@@ -78,7 +78,7 @@ def ambiguous(count: int = 8) -> dict[str, Tensor]:
     return {"input": image + 0.05 * torch.randn_like(image), "target": target}
 
 
-def trained(beta: float, local: bool) -> tuple[Probabilistic, float]:
+def trained(beta: float, local: bool, rate: float = 1e-2) -> tuple[Probabilistic, float]:
     """Trained on what is ambiguous, and how much the latents of an image then say, in nats.
 
     The rate falls to 0: at a constant one the divergence still jumps from step to step, and where it stands in the end hangs on
@@ -90,7 +90,7 @@ def trained(beta: float, local: bool) -> tuple[Probabilistic, float]:
         local=local,
         activation="sigmoid",
         loss=nn.BCEWithLogitsLoss(reduction="none"),
-        optimizer=partial(torch.optim.Adam, lr=1e-2 if local else 5e-3),
+        optimizer=partial(torch.optim.Adam, lr=rate),
         scheduler=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=batches * epochs),
         scheduler_interval="step",
     )
@@ -103,7 +103,7 @@ def trained(beta: float, local: bool) -> tuple[Probabilistic, float]:
 @LOCAL
 def test_the_variance_is_where_people_do_not_agree(local: bool) -> None:
     # Each of many local latents has to find out for itself that it is worth its divergence: with a beta of 1, two seeds of four do not.
-    made, kl = trained(0.3 if local else 1.0, local)
+    made, kl = trained(0.3, local) if local else trained(1.0, local, rate=5e-3)
     # Of ten seeds, with the instructions of AVX2 and with none: 2.0 nats or more, variances of 0.140 to 0.242 in the margin and
     # more than 230 times those elsewhere, means of 0.37 to 0.64.
     assert kl > 1, "the latent says who draws, or what is drawn here"
@@ -119,9 +119,10 @@ def test_the_variance_is_where_people_do_not_agree(local: bool) -> None:
 
 def test_a_divergence_that_counts_too_much_makes_the_latent_collapse_which_the_log_tells() -> None:
     made, kl = trained(1000.0, local=False)
+    # Of five seeds 0.0002 nats at most, and variances of 0.002 to 0.007 at most, where those above have 0.16 or more.
     assert kl < 0.01
     with torch.inference_mode():
-        assert made.exported_network()(ambiguous(1)["input"])[0, 1].max() < 0.01
+        assert made.exported_network()(ambiguous(1)["input"])[0, 1].max() < 0.03
 
 
 def test_what_has_no_cost_does_not_count_in_the_loss() -> None:

@@ -19,7 +19,7 @@ from im2im_zoo.package import open_package
 from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.samples import write_samples
 from im2im_zoo.training.build import check_recipe
-from im2im_zoo.training.run import Run, open_run
+from im2im_zoo.training.run import TrainingRun, open_run
 from im2im_zoo.training.train import train
 from im2im_zoo.workflows.export_run import export_run
 
@@ -63,7 +63,7 @@ def test_the_loss_falls_on_a_batch(kind: str, ndim: int) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert max(losses[-3:]) < 0.5 * losses[0]
+    assert max(losses[-3:]) < 0.5 * losses[0], "of four seeds 0.10 to 0.26 times"
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
 
 
@@ -95,7 +95,7 @@ def test_noise2void_takes_another_loss_if_it_can_leave_voxels_out() -> None:
     loss = loss_of(method, data)
     hidden = method.network.seen != data["input"]
     torch.testing.assert_close(loss, (method.network.seen - data["target"]).abs()[hidden].mean())
-    with pytest.raises(TrainingError, match="MSELoss cannot count some voxels more than others"):
+    with pytest.raises(TrainingError, match="MSELoss cannot weight voxels"):
         Noise2Void(Seeing(), nn.MSELoss())
 
 
@@ -142,12 +142,12 @@ def test_it_runs_in_half_precision(kind: str) -> None:
 
 
 def test_self2self_without_its_network_is_refused() -> None:
-    with pytest.raises(ComponentError, match=r"Self2SelfUNet; it is Conv2d"):
+    with pytest.raises(ComponentError, match=r"cannot train Conv2d, .*; use .*Self2SelfUNet"):
         Self2Self(nn.Conv2d(1, 1, 1))
 
 
 def test_a_method_and_a_pairing_that_do_not_go_together_are_refused(noisy_nuclei: Path) -> None:
-    with pytest.raises(RecipeError, match=r"pairing: folders: Noise2Void .* say data\.pairing: self"):
+    with pytest.raises(RecipeError, match=r"pairing: folders: Noise2Void .* set data\.pairing: self"):
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, data__pairing="folders"))
     fcn = {"callable": "im2im_zoo.frameworks.fcn.FCN", "kwargs": {}}
     with pytest.raises(
@@ -156,7 +156,7 @@ def test_a_method_and_a_pairing_that_do_not_go_together_are_refused(noisy_nuclei
         check_recipe(tiny_recipe("noise2void", noisy_nuclei, framework=fcn))
 
 
-def weights(run: Run) -> dict[str, Tensor]:
+def weights(run: TrainingRun) -> dict[str, Tensor]:
     state: dict[str, Tensor] = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
     return state
 

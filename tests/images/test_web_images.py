@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from im2im_zoo.images.web_store import WebStore
 from site_for_tests import Site, serving
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import Address, as_place, create_image, open_image, web_state
+from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
 
 SHAPE = (2, 300, 530)
 

@@ -75,5 +75,5 @@ def test_halves_are_summed_in_full_precision() -> None:
 
 
 def test_another_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="use one of vanilla, least_squares, hinge"):
+    with pytest.raises(ValueError, match="choose one of vanilla, least_squares, hinge"):
         GANLoss("wasserstein")  # type: ignore[arg-type]

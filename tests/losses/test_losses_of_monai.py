@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from im2im_zoo.recipe.components import Component, build, check
+from im2im_zoo.recipe.components import Component, build_component, check_component
 
 P = 1 / (1 + math.exp(-1))  # of logit 1
 
@@ -16,8 +16,8 @@ P = 1 / (1 + math.exp(-1))  # of logit 1
 def loss(name: str, **kwargs: object) -> torch.nn.Module:
     """As a recipe names it: checked, then built."""
     component = Component(callable=f"monai.losses.{name}", kwargs=kwargs)
-    check(component, "framework.kwargs.loss")
-    built: torch.nn.Module = build(component, "framework.kwargs.loss")
+    check_component(component, "framework.kwargs.loss")
+    built: torch.nn.Module = build_component(component, "framework.kwargs.loss")
     return built
 
 

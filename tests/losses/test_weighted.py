@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.losses.weighted import Weighted, weighted_mean
-from im2im_zoo.recipe.components import Component, build
+from im2im_zoo.recipe.components import Component, build_component
 
 SPACES = [(2, 3), (2, 3, 2)]
 
@@ -17,7 +17,7 @@ def weighted(path: str, **kwargs: object) -> nn.Module:
     """As a recipe names it."""
     inner = {"callable": path, "kwargs": {"reduction": "none", **kwargs}}
     loss = Component(callable="im2im_zoo.losses.weighted.Weighted", kwargs={"loss": inner})
-    built: nn.Module = build(loss, "framework.kwargs.loss")
+    built: nn.Module = build_component(loss, "framework.kwargs.loss")
     return built
 
 

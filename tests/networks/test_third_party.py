@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from im2im_zoo.core.errors import ComponentError
-from im2im_zoo.recipe.components import Component, build, check
+from im2im_zoo.recipe.components import Component, build_component, check_component
 
 # As docs/networks-and-losses.md has it.
 FASTAI = Component.model_validate(
@@ -23,13 +23,13 @@ FASTAI = Component.model_validate(
 
 def test_code_of_a_package_that_is_not_trusted_is_not_even_looked_for_without_consent() -> None:
     with pytest.raises(ComponentError, match="--allow-code fastai"):
-        check(FASTAI, "network")
+        check_component(FASTAI, "network")
 
 
 def test_a_unet_of_fastai_learns_a_batch() -> None:
     pytest.importorskip("fastai.vision.learner", reason="fastai is not installed")
     torch.manual_seed(0)
-    network = build(FASTAI, "network", allow_code=("fastai", "torchvision"))
+    network = build_component(FASTAI, "network", allow_code=("fastai", "torchvision"))
     image = torch.randn(2, 1, 64, 64)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
     losses = []

@@ -12,9 +12,10 @@ import pytest
 import yaml
 from packages_for_tests import build_package, small_unet
 
-from im2im_zoo import package as package_module
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.unzip import ZipLimits
+from im2im_zoo.package import open as package_module
 from im2im_zoo.package import open_package
 from im2im_zoo.package.hashes import check_hashes
 
@@ -103,7 +104,7 @@ def test_nothing_is_fetched_and_a_dead_link_of_another_format_does_not_matter(fo
     edit(folder, lambda rdf: rdf["weights"]["torchscript"].update(source="https://dead.invalid/weights.pt"))
     package = open_package(folder)
     assert package.weights == ("onnx",)
-    with pytest.raises(PackageError, match="nothing is fetched"):
+    with pytest.raises(PackageError, match="is not downloaded"):
         package.path(package.weights_entry("torchscript"))
 
 
@@ -112,7 +113,7 @@ def test_a_file_that_was_changed_is_found_by_its_hash(folder):
     path.write_bytes(path.read_bytes() + b"x")
     (mismatch,) = check_hashes(open_package(folder))
     assert mismatch.file == "weights.onnx"
-    assert mismatch.expected != mismatch.actual == package_module.sha256(path)
+    assert mismatch.expected != mismatch.actual == sha256(path)
 
 
 def test_an_invalid_field_is_named_with_its_path_and_reason(folder):
@@ -142,7 +143,10 @@ def test_numbers_are_read_as_the_spec_reads_them(folder):
         ({"rdf.yaml": b"\xff\xfe\x00"}, "rdf.yaml is not YAML"),
         ({"rdf.yaml": b"- 1\n- 2\n"}, "no `type` and `format_version`; it has list"),
         ({"rdf.yaml": b"services: {}\n"}, "it has services"),
-        ({"rdf.yaml": b"type: dataset\nformat_version: 0.3.0\n"}, "a bioimage.io dataset, not a model"),
+        (
+            {"rdf.yaml": b"type: dataset\nformat_version: 0.3.0\n"},
+            "a bioimage.io dataset, but only models can run",
+        ),
     ],
 )
 def test_what_is_no_package_is_refused_with_what_was_found(tmp_path, files, message):
@@ -166,7 +170,10 @@ def test_weights_that_no_engine_runs_are_named(folder):
         rdf["weights"] = {"tensorflow_js": {"source": "w.zip", "tensorflow_version": "2.1"}}
 
     edit(folder, only_javascript)
-    with pytest.raises(PackageError, match="weights are of the format tensorflow_js; this program runs onnx"):
+    with pytest.raises(
+        PackageError,
+        match="weights are of the format tensorflow_js, which cannot be run; use a package with onnx",
+    ):
         open_package(folder)
 
 
@@ -223,11 +230,13 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(folder, tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(folder / "rdf.yaml", "rdf.yaml")
         archive.writestr("zeros", bytes(4 * 2**20))
-    with pytest.raises(PackageError, match=r"'zeros' unpacks \d+ bytes to 4194304: refused"):
+    with pytest.raises(
+        PackageError, match=r"'zeros' unpacks \d+ bytes to 4194304; such a zip may be hostile"
+    ):
         open_package(path, limits=ZipLimits(ratio_from_bytes=2**20))
-    with pytest.raises(PackageError, match="more than 1000000: refused"):
+    with pytest.raises(PackageError, match="more than the limit of 1000000"):
         open_package(path, limits=ZipLimits(total_bytes=10**6))
-    with pytest.raises(PackageError, match="has 2 files, more than 1"):
+    with pytest.raises(PackageError, match="has 2 files, more than the limit of 1"):
         open_package(path, limits=ZipLimits(entries=1))
 
 
@@ -313,12 +322,12 @@ def test_an_rdf_that_grows_without_bound_is_refused_at_once(folder, shape):
     added = {"aliases": "\n".join(lines), "itself": "a: &a [*a]", "deep": "a: " + "[" * 5000 + "]" * 5000}
     rdf = folder / "rdf.yaml"
     rdf.write_text(rdf.read_text() + "\n" + added[shape] + "\n")
-    with pytest.raises(PackageError, match="that is no RDF"):
+    with pytest.raises(PackageError, match=r"(not|to be) an RDF"):
         open_package(folder)
 
 
 def test_a_zip_that_is_cut_short_is_said_to_be(folder, tmp_path):
     path = zipped(folder, tmp_path / "model.zip")
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(PackageError, match="no sound zip"):
+    with pytest.raises(PackageError, match="not a valid zip"):
         open_package(path)

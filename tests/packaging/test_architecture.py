@@ -16,7 +16,7 @@ from im2im_zoo.packaging import export_package, validate_package
 from im2im_zoo.packaging.consumers.torchscript_ops import needed_torch
 from im2im_zoo.packaging.export.architecture import FILE, libraries, write_architecture
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.components import Component, build
+from im2im_zoo.recipe.components import Component, build_component
 from im2im_zoo.recipe.load import make_recipe
 
 OWN = {
@@ -56,13 +56,13 @@ def test_each_network_of_ours_is_one_file_of_torch_alone(path: str, tmp_path: Pa
     scope: dict = {}
     exec(compile((tmp_path / FILE).read_text(encoding="utf-8"), FILE, "exec"), scope)
     made = scope[described["callable"]](**described["kwargs"])
-    expected = build(component, "network").state_dict()
+    expected = build_component(component, "network").state_dict()
     assert {k: v.shape for k, v in made.state_dict().items()} == {k: v.shape for k, v in expected.items()}
 
 
 def test_components_within_are_written_out_and_run_without_im2im_zoo(tmp_path: Path) -> None:
     described = write_architecture(NESTED, tmp_path)
-    expected = {k: list(v.shape) for k, v in build(NESTED, "network").state_dict().items()}
+    expected = {k: list(v.shape) for k, v in build_component(NESTED, "network").state_dict().items()}
     assert built_elsewhere(tmp_path, described) == expected
 
 

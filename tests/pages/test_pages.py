@@ -22,7 +22,7 @@ from im2im_zoo.packaging.validation.findings import CoreVerdict, Note, Picture
 from im2im_zoo.packaging.validation.page import validation_page
 from im2im_zoo.pages import Line, line_chart, render
 from im2im_zoo.recipe.load import load_recipe
-from im2im_zoo.training.run import Run
+from im2im_zoo.training.run import TrainingRun
 from im2im_zoo.workflows.run_page import write_run_page
 
 EVIL = (
@@ -107,7 +107,7 @@ def run_page(folder: Path) -> str:
     patch = np.random.default_rng(0).random((1, 1, 16, 16), dtype=np.float32)
     np.savez(folder / "pictures" / "epoch_00000.npz", input=patch, target=patch, output=patch)
     rows = ({"epoch": 0.0, EVIL: 1.0, "val_loss": 2.0}, {"epoch": 1.0, EVIL: 0.5, "val_loss": 1.0})
-    return write_run_page(Run(folder, recipe, provenance, rows)).read_text(encoding="utf-8")
+    return write_run_page(TrainingRun(folder, recipe, provenance, rows)).read_text(encoding="utf-8")
 
 
 PAGES = {"report": report_page, "gallery": gallery_page, "package": package_page, "run": run_page}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from im2im_zoo.core.errors import ComponentError
-from im2im_zoo.recipe.components import Component, build, check, resolve
+from im2im_zoo.recipe.components import Component, build_component, check_component, resolve_component
 
 
 def component(path: str, **kwargs: object) -> Component:
@@ -18,7 +18,7 @@ def component(path: str, **kwargs: object) -> Component:
     ("path", "message"),
     [
         ("monai.networks.nets.BasicUNt", r"did you mean 'monai\.networks\.nets\.BasicUNet'"),
-        ("monai.networks.nets", r"is a module; name one of its classes: .*BasicUNet"),
+        ("monai.networks.nets", r"is a module; choose one of its classes: .*BasicUNet"),
         ("monai.networks.nets.", r"network\.callable"),
         ("torch", r"is a module"),
         ("torch.pi", r"float, not a class"),
@@ -30,7 +30,7 @@ def component(path: str, **kwargs: object) -> Component:
 )
 def test_a_wrong_or_untrusted_path_is_refused(path: str, message: str) -> None:
     with pytest.raises(ComponentError, match=message):
-        check(component(path), "network")
+        check_component(component(path), "network")
 
 
 def test_untrusted_code_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,46 +40,50 @@ def test_untrusted_code_is_not_even_imported(tmp_path: Path, monkeypatch: pytest
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ComponentError, match="--allow-code foreign_package"):
-        check(component("foreign_package.Net"), "network")
+        check_component(component("foreign_package.Net"), "network")
     assert not (tmp_path / "ran").exists()
-    check(component("foreign_package.Net"), "network", allow_code=("foreign_package",))
+    check_component(component("foreign_package.Net"), "network", allow_code=("foreign_package",))
     assert (tmp_path / "ran").exists()
 
 
 def test_a_package_that_is_not_installed_is_named() -> None:
     with pytest.raises(ComponentError, match="install 'not_there'"):
-        resolve("not_there.Thing", "network.callable", ("not_there",))
+        resolve_component("not_there.Thing", "network.callable", ("not_there",))
 
 
 def test_an_unknown_argument_names_the_nearest() -> None:
     with pytest.raises(ComponentError, match=r"network\.kwargs\.featres: .*did you mean 'features'"):
-        check(component("monai.networks.nets.BasicUNet", featres=1), "network")
+        check_component(component("monai.networks.nets.BasicUNet", featres=1), "network")
 
 
 def test_an_argument_of_a_nested_component_is_checked_with_its_full_key() -> None:
     inner = {"a": [{"callable": "torch.nn.MSELoss", "kwargs": {"reductio": "sum"}}]}
     with pytest.raises(ComponentError, match=r"framework\.kwargs\.loss\.a\.0\.kwargs\.reductio"):
-        check(component("im2im_zoo.frameworks.fcn.FCN", loss=inner), "framework", given=("network",))
+        check_component(
+            component("im2im_zoo.frameworks.fcn.FCN", loss=inner), "framework", given=("network",)
+        )
 
 
 def test_a_missing_argument_is_named_and_an_uncalled_component_needs_none() -> None:
     with pytest.raises(ComponentError, match=r"needs params.*call: false"):
-        check(component("torch.optim.AdamW", lr=1), "x")
-    check(Component(callable="torch.optim.AdamW", kwargs={"lr": 1}, call=False), "x")
+        check_component(component("torch.optim.AdamW", lr=1), "x")
+    check_component(Component(callable="torch.optim.AdamW", kwargs={"lr": 1}, call=False), "x")
 
 
 def test_a_network_that_is_no_module_is_refused() -> None:
-    with pytest.raises(ComponentError, match="is no Module"):
-        check(component("torch.optim.AdamW"), "network", kind=nn.Module)
+    with pytest.raises(ComponentError, match="is not a Module"):
+        check_component(component("torch.optim.AdamW"), "network", kind=nn.Module)
 
 
 def test_components_nest_and_are_built() -> None:
-    built = build(component("torch.nn.Sequential"), "network", nn.Conv2d(1, 2, 3), nn.ReLU())
+    built = build_component(component("torch.nn.Sequential"), "network", nn.Conv2d(1, 2, 3), nn.ReLU())
     assert built(torch.zeros(1, 1, 5, 5)).shape == (1, 2, 3, 3)
-    optimizer = build(Component(callable="torch.optim.AdamW", kwargs={"lr": 0.25}, call=False), "o")
+    optimizer = build_component(Component(callable="torch.optim.AdamW", kwargs={"lr": 0.25}, call=False), "o")
     assert optimizer(built.parameters()).param_groups[0]["lr"] == 0.25
 
 
 def test_a_refused_value_names_the_component_and_keeps_its_message() -> None:
-    with pytest.raises(ComponentError, match=r"network: torch\.nn\.Conv2d refuses its arguments: .*groups"):
-        build(component("torch.nn.Conv2d", in_channels=3, out_channels=4, kernel_size=3, groups=2), "network")
+    with pytest.raises(ComponentError, match=r"network: torch\.nn\.Conv2d rejects its arguments: .*groups"):
+        build_component(
+            component("torch.nn.Conv2d", in_channels=3, out_channels=4, kernel_size=3, groups=2), "network"
+        )

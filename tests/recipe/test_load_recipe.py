@@ -86,10 +86,14 @@ def test_an_override_of_one_number_keeps_the_rest_of_a_default_of_the_signature(
             r"data\.pairing: .*'folders', 'suffixes', 'csv', 'channels', 'unpaired' or 'self'.*'foo'",
         ),
         ("data.patch_size", [64], r"data\.patch_size has 1 numbers, but input\.axes has the space axes y, x"),
-        ("input.axes", "bcyq", r"input\.axes: .*'q' is no axis"),
-        ("input.axes", "bcxy", r"input: axes are batch, channel, x, y; they must be"),
-        ("network.kwargs.features.9", 1, r"--network\.kwargs\.features\.9: '9' is no place in a list of 6"),
-        ("name.first", 1, r"--name\.first: there is nothing below"),
+        ("input.axes", "bcyq", r"input\.axes: .*'q' is not an axis"),
+        ("input.axes", "bcxy", r"input: axes are batch, channel, x, y: use batch"),
+        (
+            "network.kwargs.features.9",
+            1,
+            r"--network\.kwargs\.features\.9: '9' is not an index of a list of 6",
+        ),
+        ("name.first", 1, r"--name\.first: .*has no keys"),
         ("data.pairs", "pairs.csv", r"data\.pairs: input should be a list \(it is 'pairs\.csv'\)"),
         ("data.batch_size", 0, r"data\.batch_size: .*greater than or equal to 1"),
         ("package.authors", [{"nme": "x"}], r"unknown key 'package\.authors\.0\.nme'; did you mean 'name'\?"),
@@ -150,7 +154,7 @@ def test_a_recipe_cannot_be_changed() -> None:
 
 def test_every_key_of_our_sections_is_described_in_the_schema() -> None:
     schema = Recipe.model_json_schema()
-    ours = ("Data", "Input", "Target", "Output", "Package", "Component")
+    ours = ("Data", "Input", "Target", "Output", "PackageMetadata", "Component")
     missing = [
         f"{name}.{key}"
         for name in ours

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import immunohistochemistry
 
-from im2im_zoo.core.resources import sample_image
+from im2im_zoo.core.resources import fetch_sample_image
 from im2im_zoo.package import open_package, sha256
 from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime import predict_arrays
@@ -193,7 +193,7 @@ FORMATS = {
 
 def nuclei(size: int) -> Mapping[str, list[tuple[NDArray[Any], NDArray[Any]]]]:
     """Pairs of images and labels, (y, x) of `size`."""
-    image, labels = (tifffile.imread(sample_image(name)) for name in ("img2d.tif", "mask2d.tif"))
+    image, labels = (tifffile.imread(fetch_sample_image(name)) for name in ("img2d.tif", "mask2d.tif"))
     image = (255 * np.clip(image / np.percentile(image, 99.9), 0, 1)).astype(np.uint8)
     parts = [
         (

@@ -17,10 +17,10 @@ from im2im_zoo.engines import open_engine
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging.grouping import grouping_file, grouping_name
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.components import resolve
+from im2im_zoo.recipe.components import resolve_component
 from im2im_zoo.recipe.load import dump_recipe, load_recipe
 from im2im_zoo.training.build import build_framework, check_recipe
-from im2im_zoo.training.run import Run, load_framework, open_run
+from im2im_zoo.training.run import TrainingRun, load_framework, open_run
 from im2im_zoo.training.train import train
 from im2im_zoo.workflows.export_run import export_run
 
@@ -46,7 +46,7 @@ def dotted_paths(content: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_name_that_a_recipe_can_hold_is_found(name: str) -> None:
-    found = resolve(name, "recipe")
+    found = resolve_component(name, "recipe")
     assert getattr(found, "__name__", "") == current_name(name).rpartition(".")[2]
 
 
@@ -72,7 +72,7 @@ def test_an_old_recipe_trains_and_an_old_run_is_exported_and_resumed(folder: str
 
     old = open_run(copy / "run")
     data = old.recipe.data.model_copy(update={"path": copy / "data"})
-    old = Run(old.path, old.recipe.model_copy(update={"data": data}), old.provenance, old.metrics)
+    old = TrainingRun(old.path, old.recipe.model_copy(update={"data": data}), old.provenance, old.metrics)
     export_run(old, copy / "package", weights=["torchscript"])
     with open_package(copy / "package") as package:
         assert package.weights == ("torchscript",)
@@ -97,9 +97,9 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> None:
         "im2im_zoo.nets.unets.BlurUNet": "im2im_zoo.networks.blur_pool_unet.BlurPoolUNet",
         "im2im_zoo.methods": "im2im_zoo.frameworks",
         "im2im_zoo.methods.dice": "im2im_zoo.losses.dice",
-        "im2im_zoo.labels": str(resolve("im2im_zoo.grouping.components.group", "").__module__).rpartition(
-            "."
-        )[0],
+        "im2im_zoo.labels": str(
+            resolve_component("im2im_zoo.grouping.components.group", "").__module__
+        ).rpartition(".")[0],
     }
     for name, today in here.items():
         monkeypatch.setitem(MOVED, name, today)
@@ -173,7 +173,7 @@ def test_a_recipe_that_names_what_moved_is_built_packaged_and_compared_as_one_of
     path.write_text(dump_recipe(recipe), encoding="utf-8")
     assert load_recipe(path) == recipe
     assert Recipe.model_validate(OLD).framework == recipe.framework
-    function = resolve("im2im_zoo.labels.components.group", "")
+    function = resolve_component("im2im_zoo.labels.components.group", "")
     assert (grouping_name(recipe), grouping_file(recipe)) == (
         "components.py",
         Path(inspect.getfile(function)),
@@ -199,7 +199,7 @@ def test_a_run_whose_recipe_names_what_moved_is_loaded(copied: Copied) -> None:
 @pytest.mark.usefixtures("moved")
 def test_an_architecture_that_names_what_moved_is_built_with_consent(tmp_path: Path) -> None:
     kwargs = {"depth": 1, "features": 2}
-    network = resolve("im2im_zoo.networks.blur_pool_unet.BlurPoolUNet", "")(**kwargs)
+    network = resolve_component("im2im_zoo.networks.blur_pool_unet.BlurPoolUNet", "")(**kwargs)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     known = spec.ArchitectureFromLibraryDescr(
         callable="BlurUNet", import_from="im2im_zoo.nets.unets", kwargs=kwargs  # type: ignore[arg-type]
@@ -214,4 +214,4 @@ def test_an_architecture_that_names_what_moved_is_built_with_consent(tmp_path: P
 def test_names_of_other_packages_are_no_more_trusted_than_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MOVED, "im2im_zoo.nets", "os")
     with pytest.raises(ComponentError, match="--allow-code os"):
-        resolve("im2im_zoo.nets.system", "network")
+        resolve_component("im2im_zoo.nets.system", "network")

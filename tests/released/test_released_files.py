@@ -9,7 +9,7 @@ import pytest
 import im2im_zoo.processing.custom as operations
 from im2im_zoo.core.released_files import RELEASED_FILES, Kind, find_released
 from im2im_zoo.instances.blockwise.run import is_exact
-from im2im_zoo.recipe.components import resolve
+from im2im_zoo.recipe.components import resolve_component
 
 HERE = Path(__file__).parent
 # What packages that were exported by a version hold. These lines are never changed; a release adds its own.
@@ -22,7 +22,7 @@ PINNED = {
         "macenko.py": "ea63d5ab148a98fae8b3d939929b63f45705ebd3e6c916f1044a5f745ce1aa69",
     }
 }
-METHODS = Path(inspect.getfile(resolve("im2im_zoo.grouping.components.group", ""))).parent
+METHODS = Path(inspect.getfile(resolve_component("im2im_zoo.grouping.components.group", ""))).parent
 OPERATIONS = Path(str(operations.__file__)).parent
 TODAY: list[tuple[Kind, Path]] = [
     *(("instance method", path) for path in sorted(METHODS.glob("*.py")) if path.stem != "__init__"),

@@ -56,9 +56,10 @@ def test_the_memory_plan_counts_the_processes_of_the_executor(unet_2d: Package) 
     image, settings = image_of((200, 150)), Settings(tile=TILE, halo=16)
     model = Model(unet_2d)
     one = model.plan(image, settings=settings)
-    four = model.plan(image, settings=settings, resources=Resources(executor=LocalProcesses(4)))
+    many = Resources(memory="64GB", executor=LocalProcesses(4))
+    four = model.plan(image, settings=settings, resources=many)
     assert four.workers == 4
-    assert four.memory.total > 3 * one.memory.process
+    assert four.memory.total > one.memory.total + 3 * one.memory.process
 
 
 def test_a_model_opens_and_measures_its_network_once(

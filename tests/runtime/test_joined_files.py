@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused_and_no_input_is_overwritten(
         predict(unet_3d, dna, tmp_path / "out.ome.zarr", join=[narrow])
     coarse = image_of(1, 2)
     coarse.attrs["pixel_size_um"] = {"z": 2.0, "y": 0.5, "x": 0.5}
-    with pytest.raises(ImageError, match=r"other pixel sizes along z[\s\S]*: 2 µm"):
+    with pytest.raises(ImageError, match=r"different pixel sizes along z[\s\S]*: 2 µm"):
         predict(
             unet_3d, dna, tmp_path / "out.ome.zarr", join=[write_image(coarse, tmp_path / "coarse.ome.zarr")]
         )

@@ -327,7 +327,7 @@ def test_a_folder_that_is_no_unfinished_prediction_is_not_removed(unet_2d, image
     folder = work_folder(tmp_path / "out.tif")
     folder.mkdir()
     (folder / "precious.txt").write_text("mine")
-    with pytest.raises(ImageError, match="already exists"):
+    with pytest.raises(ImageError, match="is not a resumable prediction"):
         predict(unet_2d, image, tmp_path / "out.tif")
     assert (folder / "precious.txt").exists()
 

@@ -13,7 +13,7 @@ from im2im_zoo.recipe.load import load_recipe, recipe_names
 from im2im_zoo.samples import SAMPLES, write_samples
 
 PAIRED = [name for name, sample in SAMPLES.items() if sample.unpaired is None]
-ALONE = [name for name, sample in SAMPLES.items() if sample.alone]
+ALONE = [name for name, sample in SAMPLES.items() if sample.images_only]
 UNPAIRED = [name for name, sample in SAMPLES.items() if sample.unpaired is not None]
 
 
@@ -142,5 +142,5 @@ def test_about_a_third_of_the_nuclei_are_drawn_smaller_and_a_third_larger() -> N
 def test_unknown_names_and_folders_that_exist_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no sample images for 'nuclei'.*nuclei_2d"):
         write_samples("nuclei", tmp_path / "images")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         write_samples("nuclei_2d", tmp_path)

@@ -14,7 +14,7 @@ from tensors_for_tests import differing
 
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.training.run import Run, open_run
+from im2im_zoo.training.run import TrainingRun, open_run
 from im2im_zoo.training.train import train
 from im2im_zoo.workflows.export_run import export_run
 
@@ -24,12 +24,12 @@ NOISE = {"callable": "monai.transforms.RandGaussianNoised", "kwargs": {"prob": 0
 ROTATE = {"callable": "monai.transforms.RandAffined", "kwargs": {"prob": 0.5, "rotate_range": [0.5]}}
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
+def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
     return state
 
 
-def resumes_exactly(make: Callable[[int], Recipe], folder: Path) -> Run:
+def resumes_exactly(make: Callable[[int], Recipe], folder: Path) -> TrainingRun:
     """Train two epochs at once and one by one; both have to end alike."""
     unbroken = train(make(2), folder / "unbroken")
     train(make(1), folder / "resumed")
@@ -188,6 +188,6 @@ def test_a_network_without_a_variance_is_refused_with_the_number_of_channels(
     with_variance: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     with pytest.raises(
-        TrainingError, match=r"\[1, 1, 32, 32\], but has to give \[1, 2, 32, 32\]: set .* to 2"
+        TrainingError, match=r"\[1, 1, 32, 32\], but the target needs \[1, 2, 32, 32\]: set .* to 2"
     ):
         train(with_variance(network__kwargs__out_channels=1), tmp_path / "run")

@@ -9,15 +9,15 @@ from tensors_for_tests import differing
 
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.training.lightning import explained_failures
-from im2im_zoo.training.run import Run, load_framework
+from im2im_zoo.training.failures import explain_failures
+from im2im_zoo.training.run import TrainingRun, load_framework
 from im2im_zoo.training.train import train
 
 Tiny = Callable[..., Recipe]
 AVERAGE = {"callable": "pytorch_lightning.callbacks.EMAWeightAveraging", "kwargs": {"decay": 0.8}}
 
 
-def checkpoint(run: Run) -> dict[str, dict[str, torch.Tensor]]:
+def checkpoint(run: TrainingRun) -> dict[str, dict[str, torch.Tensor]]:
     loaded: dict[str, dict[str, torch.Tensor]] = torch.load(run.checkpoint("last"), weights_only=True)
     return loaded
 
@@ -85,7 +85,7 @@ def test_a_strategy_is_taken_by_its_path_and_clipping_and_determinism_pass_throu
 def test_out_of_memory_suggests_overrides_that_need_less(
     tiny: Tiny, tmp_path: Path, overrides: dict[str, object], expected: str
 ) -> None:
-    with pytest.raises(TrainingError, match=expected), explained_failures(tiny(**overrides), tmp_path):
+    with pytest.raises(TrainingError, match=expected), explain_failures(tiny(**overrides), tmp_path):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
@@ -94,7 +94,7 @@ def test_out_of_memory_suggests_overrides_that_need_less(
     [
         (
             {"trainer__strategy": "deepspeed_stage_2"},
-            "deepspeed_stage_2 as it is set keeps a checkpoint in parts",
+            "deepspeed_stage_2 saves sharded checkpoints",
         ),
         (
             {
@@ -103,11 +103,11 @@ def test_out_of_memory_suggests_overrides_that_need_less(
                     "kwargs": {"state_dict_type": "sharded"},
                 }
             },
-            "FSDPStrategy as it is set keeps a checkpoint in parts, .* state_dict_type: full",
+            "FSDPStrategy saves sharded checkpoints, .* state_dict_type: full",
         ),
         (
             {"trainer__strategy": "fsdp", "trainer__callbacks": AVERAGE},
-            "EMAWeightAveraging averages whole weights",
+            "EMAWeightAveraging needs whole weights",
         ),
         ({"trainer__strategy": "fsdp", "trainer__accelerator": "cpu"}, "trainer: .*fsdp.* requires a GPU"),
     ],

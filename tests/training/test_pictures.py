@@ -39,7 +39,7 @@ def test_pictures_change_nothing_of_what_is_learnt(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = train(tiny(), tmp_path / "one")
-    monkeypatch.setattr(sys.modules[train.__module__], "Pictures", lambda *_, **__: pl.Callback())
+    monkeypatch.setattr(sys.modules[train.__module__], "SnapshotRecorder", lambda *_, **__: pl.Callback())
     other = train(tiny(), tmp_path / "other")
     assert not (other.path / "pictures").exists()
     assert [row["val_loss"] for row in one.metrics] == [row["val_loss"] for row in other.metrics]
@@ -62,7 +62,7 @@ def test_a_run_that_failed_has_a_page_that_says_why(tiny: Tiny, tmp_path: Path) 
     page = html.unescape((tmp_path / "run" / "run.html").read_text())
     assert "Training is failed: monitor: 'val_dise'" in page
     before = (tmp_path / "run" / "run.html").stat().st_mtime_ns
-    with pytest.raises(TrainingError, match="exists already"):
+    with pytest.raises(TrainingError, match="already exists"):
         train_with_progress(recipe, tmp_path / "run", False, ())
     assert (tmp_path / "run" / "run.html").stat().st_mtime_ns == before
 

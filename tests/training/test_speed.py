@@ -9,14 +9,14 @@ from tensors_for_tests import differing
 
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.training.run import Run, load_framework
+from im2im_zoo.training.run import TrainingRun, load_framework
 from im2im_zoo.training.speed import check_compiler
 from im2im_zoo.training.train import train
 
 Tiny = Callable[..., Recipe]
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
+def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
     return state
 

@@ -1,1 +1,1 @@
-"""Preprocessed images, kept on disk or at hand."""
+"""Preprocessed images: planned, written to a cache folder or made when they are read, and read in regions."""

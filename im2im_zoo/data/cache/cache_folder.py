@@ -1,7 +1,11 @@
-"""A folder of preprocessed images that outlives a run: which files are in use, and which go when they are too many. Makes none."""
+"""Folders of preprocessed images: a kept one, shared by processes, with a size limit and leases; and a temporary one."""
 
 import os
+import platform
+import re
+import shutil
 import sys
+import tempfile
 import uuid
 import weakref
 from collections.abc import Collection, Iterator
@@ -14,22 +18,38 @@ from im2im_zoo.core.errors import DataError
 
 _LEASES = "in_use"
 _TURN = ".turn"
+_OWNER = "owner"
 
 
-def user_folder() -> Path:
-    """Where images are kept for the next time, of all recipes of this user."""
+def find_user_folder() -> Path:
+    """Return the folder that keeps images for later runs of all recipes of this user."""
     return Path(platformdirs.user_cache_dir("im2im_zoo")) / "images"
 
 
-class Lease:
-    """Files of a cache that this process uses, so that no other removes them; it ends with the object, or the process.
+def make_temporary_folder() -> tuple[Path, int]:
+    """Create a folder below `TMPDIR`, and remove those of killed processes of this machine and user.
 
-    What processes that died have left half-written goes when it begins. Processes of several users can share a folder: nobody
-    removes, or touches, what is another's.
+    Returns:
+        The folder, and the handle of a file in it that has to stay open while the folder is used.
+    """
+    # On disks shared by several machines, locks may hold on one machine only.
+    prefix = f"im2im_zoo_{re.sub('[^A-Za-z0-9]', '', platform.node())}_"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        if is_abandoned(left / _OWNER) and _is_own(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    return folder, create_locked_file(folder / _OWNER)
+
+
+class Lease:
+    """Lease on files of a cache, which no other process may remove; it ends with the object, or the process.
+
+    A new lease removes partly written files of dead processes. Users can share a folder: no process removes or touches
+    another user's files.
 
     Args:
         folder: of the cache.
-        limit: bytes that its files may take together.
+        limit: largest total size of its files, in bytes.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -39,23 +59,24 @@ class Lease:
         self._folder = folder
         self._limit = limit
         self._names: frozenset[str] = frozenset()
-        with _writable(folder):
+        with _explain_unwritable(folder):
             leases = folder / _LEASES
             leases.mkdir(parents=True, exist_ok=True)
             self._path = leases / uuid.uuid4().hex
-            self._handle = locked_file(self._path)
-            self._end = weakref.finalize(self, _end, self._handle, self._path, os.getpid())
+            self._handle = create_locked_file(self._path)
+            self._release = weakref.finalize(self, _release, self._handle, self._path, os.getpid())
             remove_unfinished(folder)
 
     def use(self, files: Collection[Path]) -> None:
-        """Use these files from now on, and no others: they are the newest, and the oldest of the rest go where there are too many.
+        """Lease these files instead of all earlier ones, and remove the least recently used others above the size limit.
 
-        Files that are not there yet may be named, and are kept once they are.
+        Args:
+            files: may include files that do not exist yet.
 
         Raises:
-            DataError: those that are in use take more than the limit.
+            DataError: the leased files exceed the limit.
         """
-        with _writable(self._folder), _turn(self._folder):
+        with _explain_unwritable(self._folder), _hold_turn(self._folder):
             self._names = frozenset(file.name for file in files)
             os.ftruncate(self._handle, 0)
             os.lseek(self._handle, 0, os.SEEK_SET)
@@ -63,28 +84,31 @@ class Lease:
             while left:
                 left = left[os.write(self._handle, left) :]
             for file in files:
-                with suppress(FileNotFoundError, PermissionError):  # not there yet, or another user's
+                with suppress(FileNotFoundError, PermissionError):  # not written yet, or another user's
                     os.utime(file)
             self._remove_oldest()
 
     def check(self, needed: int) -> None:
-        """Refuse what would be too much before anything is made.
+        """Check that files fit the limit before any is written.
+
+        Args:
+            needed: their size in bytes.
 
         Raises:
-            DataError: files of so many bytes exceed the limit.
+            DataError: they exceed the limit.
         """
         if needed > self._limit:
-            raise DataError(self._too_much(needed))
+            raise DataError(self._explain_limit(needed))
 
-    def end(self) -> None:
-        """Let go of all files."""
-        self._end()
+    def release(self) -> None:
+        """Release all files."""
+        self._release()
 
     def _remove_oldest(self) -> None:
-        in_use = self._names | _used_by_others(self._folder, self._path)
+        in_use = self._names | _list_used_by_others(self._folder, self._path)
         found = []
         for file in self._folder.glob("*.npy"):
-            with suppress(FileNotFoundError):  # a person was faster
+            with suppress(FileNotFoundError):  # removed meanwhile
                 found.append((file.stat().st_mtime_ns, file.stat().st_size, file))
         total = sum(size for _, size, _ in found)
         for _, size, file in sorted(found):
@@ -95,17 +119,17 @@ class Lease:
                     file.unlink(missing_ok=True)
                     total -= size
         if total > self._limit:
-            raise DataError(self._too_much(total))
+            raise DataError(self._explain_limit(total))
 
-    def _too_much(self, total: int) -> str:
+    def _explain_limit(self, total: int) -> str:
         return (
-            f"data.cache_gb: the images that are in use take {total / 1e9:.2f} GB of {self._folder}, and only "
-            f"{self._limit / 1e9:g} GB are allowed; make it larger, or keep fewer images there at a time (data.loaded)"
+            f"data.cache_gb: the images in use need {total / 1e9:.2f} GB in {self._folder}, but only "
+            f"{self._limit / 1e9:g} GB are allowed; make it larger, or cache fewer images at a time (data.loaded)"
         )
 
 
-def locked_file(path: Path) -> int:
-    """A new file that its process has locked before anybody sees it; returns its handle."""
+def create_locked_file(path: Path) -> int:
+    """Create a file that is locked before other processes see it; return its handle."""
     if sys.platform == "win32":  # an open file cannot be renamed
         return os.open(path, os.O_RDWR | os.O_CREAT)
     hidden = path.with_name(f".{path.name}")
@@ -116,7 +140,7 @@ def locked_file(path: Path) -> int:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether a file that was made by `locked_file` is there and nobody has it locked any more."""
+    """Whether a file made by `create_locked_file` exists and is not locked any more."""
     try:
         handle = _open(path)
     except OSError:
@@ -128,14 +152,14 @@ def is_abandoned(path: Path) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that died have begun to write."""
+    """Remove partly written files of dead processes."""
     for file in folder.glob("*.partial"):
         if not file.name.startswith(".") and is_abandoned(file):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
 
 
-def _end(handle: int, path: Path, process: int) -> None:
+def _release(handle: int, path: Path, process: int) -> None:
     # A forked worker inherits the finalizer, but not the lease.
     if os.getpid() == process:
         os.close(handle)
@@ -143,18 +167,18 @@ def _end(handle: int, path: Path, process: int) -> None:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
+def _explain_unwritable(folder: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
         raise DataError(
-            f"data.cache: {folder} may not be written to ({error.strerror}); give another folder"
+            f"data.cache: {folder} cannot be written to ({error.strerror}); give another folder"
         ) from error
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """One process at a time, so that none reads the names that another is just writing."""
+def _hold_turn(folder: Path) -> Iterator[None]:
+    """Wait for this process's turn, so that none reads names while another writes them."""
     if sys.platform == "win32":
         yield
         return
@@ -162,15 +186,15 @@ def _turn(folder: Path) -> Iterator[None]:
 
     handle = _open(folder / _TURN, os.O_CREAT)
     try:
-        with suppress(OSError):  # a disk without locks
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
 
 
-def _used_by_others(folder: Path, own: Path) -> frozenset[str]:
-    """Names of files that living processes use; what dead ones have left is removed."""
+def _list_used_by_others(folder: Path, own: Path) -> frozenset[str]:
+    """Return the names of files that living processes lease; remove the leases of dead ones."""
     names: set[str] = set()
     for path in (folder / _LEASES).iterdir():
         if path == own or path.name.startswith("."):
@@ -185,7 +209,7 @@ def _used_by_others(folder: Path, own: Path) -> frozenset[str]:
 
 
 def _open(path: Path, flags: int = 0) -> int:
-    """A handle by which a file can be locked: on network disks it has to be one for writing, which others' files do not give."""
+    """Open a file so that it can be locked: for writing, as network disks need, or for reading if it is another user's."""
     try:
         return os.open(path, os.O_RDWR | flags, 0o644)
     except PermissionError:
@@ -193,7 +217,7 @@ def _open(path: Path, flags: int = 0) -> int:
 
 
 def _lock(handle: int) -> bool:
-    """Lock an open file, if nobody else has; where the system knows no such locks, a file in use cannot be removed either."""
+    """Lock an open file and return whether that worked; on Windows, without such locks, files in use cannot be removed."""
     if sys.platform == "win32":
         return False
     import fcntl
@@ -203,3 +227,7 @@ def _lock(handle: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_own(folder: Path) -> bool:
+    return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()

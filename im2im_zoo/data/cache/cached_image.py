@@ -1,23 +1,24 @@
-"""One image preprocessed into one file of the cache, under a name that says what its values depend on. Knows no pairs."""
+"""One image and its preprocessed file in the cache, whose name is a hash of everything that its values depend on."""
 
 import json
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from im2im_zoo.core.atomic import write_text
 from im2im_zoo.core.errors import FULL, DataError, ProcessingError
 from im2im_zoo.core.hashing import sha256_of
-from im2im_zoo.data.cache.cache_folder import locked_file
-from im2im_zoo.data.cache.statistics import read_statistics, write_statistics
-from im2im_zoo.data.cache.stored import RawImage
-from im2im_zoo.data.cache.values import checked_float32
+from im2im_zoo.data.cache.cache_folder import create_locked_file
+from im2im_zoo.data.cache.stored import LazyPreprocessedImage, convert_to_float32
 from im2im_zoo.data.pairing.matching import Side
 from im2im_zoo.images.flat_file import RegionFile
 from im2im_zoo.processing import Operation, Pipeline, fit
@@ -32,45 +33,55 @@ BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Image:
-    """A raw image, lazy; `identity` is another one after any change of its file."""
+class SourceImage:
+    """A raw, lazy image of one side of a pair.
+
+    Attributes:
+        identity: changes with any change of its file.
+        array: lazy.
+        side: input, target or cost.
+        partner: the input of a target or a cost map, if there is one.
+    """
 
     identity: str
     array: xr.DataArray
     side: Side
-    partner: "Image | None" = None
-    """The input that belongs to a target or a cost map, if one does."""
+    partner: "SourceImage | None" = None
 
     @property
-    def source(self) -> "Image | None":
-        """The input whose statistics an operation may refer to."""
+    def source(self) -> "SourceImage | None":
+        """The input whose statistics an operation may refer to; None if there is none."""
         return self if self.side == "input" else self.partner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What one image is to become."""
+class ImagePlan:
+    """An image, the operations to apply, and the file of the result."""
 
-    image: Image
+    image: SourceImage
     operations: Sequence[Operation]
     file: Path
 
 
-def plan_file(
-    image: Image, training: Sequence[Image], recipe: Recipe, folder: Path, root: Path | None = None
-) -> Plan:
-    """What an image is to become, and the file for it, which is the same for the same values.
+def plan_image(
+    image: SourceImage,
+    training: Sequence[SourceImage],
+    recipe: Recipe,
+    folder: Path,
+    root: Path | None = None,
+) -> ImagePlan:
+    """Plan the preprocessing of an image and its file, which is the same for the same values.
 
     Args:
         image: to be preprocessed.
-        training: all images of its side that train, of which statistics of the dataset are taken.
-        recipe: its `input` and `target` say how; a cost map is used as it is.
+        training: all training images of its side, for statistics of the dataset.
+        recipe: has the operations in `input` and `target`; a cost map is not preprocessed.
         folder: of the cache.
-        root: folder of the sources of `custom` operations that are not ours.
+        root: folder of the sources of `custom` operations that are not im2im_zoo's.
 
     Raises:
-        DataError: an operation refers to the input that belongs to the image, and there is none; or the file of a custom
-            one is not there.
+        DataError: an operation refers to the input of the image, and there is none; or the file of a custom operation is
+            missing.
     """
     operations: Sequence[Operation] = (
         () if image.side == "cost" else getattr(recipe, image.side).preprocessing
@@ -79,12 +90,12 @@ def plan_file(
     by_source = any(want.reference for want in wants)
     if by_source and image.source is None:
         raise DataError(
-            f"{image.side}.preprocessing refers to the input that belongs to an image, but with data.pairing: unpaired "
-            "there is none; take the statistics of the image itself"
+            f"{image.side}.preprocessing refers to the input of a pair, but with data.pairing: unpaired "
+            "there is none; use the statistics of the image itself"
         )
     parts = {
         "format": _FORMAT,
-        "version": _version(),
+        "version": _find_version(),
         "image": image.identity,
         "axes": recipe.input.axes,
         "file_axes": getattr(recipe.data, f"{image.side}_axes"),
@@ -99,27 +110,28 @@ def plan_file(
         raise DataError(f"{image.side}.preprocessing: {error}") from error
     if code:
         parts["code"] = code
-    if image.side == "cost":  # else a file that was cached as another side would go unchecked
+    if image.side == "cost":  # otherwise a file cached as another side would not be checked as a cost map
         parts["side"] = "cost"
     key = sha256_of(json.dumps(parts, sort_keys=True))
-    return Plan(image, operations, folder / f"{key}.npy")
+    return ImagePlan(image, operations, folder / f"{key}.npy")
 
 
-def _version() -> str:
+def _find_version() -> str:
     try:
         return metadata.version("im2im_zoo")
     except metadata.PackageNotFoundError:
         return ""
 
 
-class Fitter:
-    """Fits operations to images; once for all if every statistic is of the dataset.
+class PipelineFitter:
+    """Fitting of operations to images, only once if every statistic is of the dataset.
 
     Args:
-        dataset: the images that statistics of the dataset are taken of.
-        reference_id: of the input, which statistics of another tensor are taken of.
-        allow_code, root: of `custom` operations, as in `fit`.
-        block_bytes: about how much of an image is in memory at once; what is written is the same for any size.
+        dataset: images for statistics of the dataset.
+        reference_id: by which operations refer to the input.
+        allow_code: whether `custom` operations may run.
+        root: folder of their sources.
+        block_bytes: about how much of an image is in memory at once; the file is the same for any size.
     """
 
     def __init__(
@@ -137,8 +149,8 @@ class Fitter:
         self._root = root
         self._shared: Pipeline | None = None
 
-    def __call__(self, plan: Plan) -> Pipeline:
-        """The operations of a plan, with the statistics that are kept, or taken and kept, beside its file."""
+    def __call__(self, plan: ImagePlan) -> Pipeline:
+        """Fit the operations of a plan, with the statistics kept beside its file; measure and keep them if there are none."""
         if self._shared is not None:
             return self._shared
         measured = read_statistics(plan.file)
@@ -162,70 +174,74 @@ class Fitter:
         return pipeline
 
 
-def write(plan: Plan, fitter: Fitter) -> None:
-    """Preprocess one image in blocks, into a file that takes its name at the end."""
+def write_cache_file(plan: ImagePlan, fitter: PipelineFitter) -> None:
+    """Preprocess one image in blocks into a file, which gets its name when it is complete.
+
+    Raises:
+        DataError: values that training cannot use, an operation that fails, or a full disk.
+    """
     partial = plan.file.with_name(f"{plan.file.stem}.{uuid.uuid4().hex}.partial")
     handle = None
     try:
         pipeline = fitter(plan)
-        # Locked, so that it can be told from what a killed process has left.
-        handle = locked_file(partial)
+        # Locked, to distinguish it from a partial file of a killed process.
+        handle = create_locked_file(partial)
         _write_blocks(plan.image, pipeline, partial, fitter.block_bytes)
         if sys.platform == "win32":  # an open file cannot be renamed
             os.close(handle)
             handle = None
         partial.replace(plan.file)
     except ProcessingError as error:
-        raise DataError(f"{_where(plan)}: {error}") from error
+        raise DataError(f"{_describe_source(plan)}: {error}") from error
     except OSError as error:
-        raise DataError(_not_written(plan.file.parent, error)) from error
+        raise DataError(_explain_not_written(plan.file.parent, error)) from error
     finally:
         if handle is not None:
             os.close(handle)
         partial.unlink(missing_ok=True)
 
 
-def _not_written(folder: Path, error: OSError) -> str:
+def _explain_not_written(folder: Path, error: OSError) -> str:
     if error.errno in FULL:
         return (
-            f"data.cache: no space is left in {folder}; free some, or give another folder (for a temporary one, set TMPDIR); what was "
-            "done is kept"
+            f"data.cache: no space is left in {folder}; free some, or give another folder (for a temporary one, set TMPDIR); finished "
+            "images are kept"
         )
     return f"data.cache: {folder} cannot be written to ({error.strerror}); give another folder"
 
 
-def raw_image(plan: Plan, fitter: Fitter) -> RawImage:
-    """The image to be read in regions, each preprocessed as it is read.
+def open_lazily(plan: ImagePlan, fitter: PipelineFitter) -> LazyPreprocessedImage:
+    """Return an image whose regions are preprocessed when they are read.
 
     Raises:
-        DataError: an operation that needs the whole image, or cannot be done.
+        DataError: an operation that needs the whole image, or fails.
     """
     try:
         pipeline = fitter(plan)
     except ProcessingError as error:
-        raise DataError(f"{_where(plan)}: {error}") from error
+        raise DataError(f"{_describe_source(plan)}: {error}") from error
     if not pipeline.is_pointwise:
         raise DataError(
-            f"data.cache: none: an operation of {plan.image.side}.preprocessing needs whole images, and cannot be done to parts as "
-            "they are read; use a cache (temporary, kept, or a folder)"
+            f"data.cache: none: an operation of {plan.image.side}.preprocessing needs whole images and cannot be applied to regions "
+            "when they are read; use a cache (temporary, kept, or a folder)"
         )
-    return RawImage(plan.image.array, pipeline, plan.image.side)
+    return LazyPreprocessedImage(plan.image.array, pipeline, plan.image.side)
 
 
-def _where(plan: Plan) -> str:
+def _describe_source(plan: ImagePlan) -> str:
     return f"{plan.image.side}.preprocessing of {plan.image.array.attrs.get('source')}"
 
 
-def _write_blocks(whole_image: Image, pipeline: Pipeline, file: Path, block_bytes: int) -> None:
+def _write_blocks(whole_image: SourceImage, pipeline: Pipeline, file: Path, block_bytes: int) -> None:
     image, side = whole_image.array, whole_image.side
     axes = [str(axis) for axis in image.dims]
     whole = {axis: image.sizes[axis] for axis in pipeline.whole_axes if axis in axes}
     written: RegionFile | None = None
     for start, block in walk(image, block_bytes=block_bytes, grain=whole):
         made = pipeline(block)
-        values = checked_float32(made.transpose(*axes).to_numpy(), str(image.attrs.get("source")), side)
+        values = convert_to_float32(made.transpose(*axes).to_numpy(), str(image.attrs.get("source")), side)
         if written is None:
-            # Only an operation that sees all channels at once can change their number.
+            # Only an operation on all channels at once can change their number.
             sizes = dict(image.sizes) | ({"channel": made.sizes["channel"]} if "channel" in whole else {})
             shape = tuple(sizes[axis] for axis in axes)
             offset = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape).offset
@@ -236,3 +252,18 @@ def _write_blocks(whole_image: Image, pipeline: Pipeline, file: Path, block_byte
         written.close()
         with file.open("r+b") as made_file:
             os.fsync(made_file.fileno())
+
+
+def read_statistics(file: Path) -> dict[str, Any]:
+    """Read the statistics kept for an image as JSON beside its preprocessed file, which need not exist; empty if there are none."""
+    try:
+        known = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def write_statistics(file: Path, measured: Mapping[str, Any]) -> None:
+    """Write the statistics of an image atomically; on a full disk, or if they are not finite, they are measured again next time."""
+    with suppress(OSError, ValueError):
+        write_text(file.with_suffix(".json"), json.dumps(measured, allow_nan=False))

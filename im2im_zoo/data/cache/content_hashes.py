@@ -1,4 +1,4 @@
-"""Hashes of the contents of files, remembered beside a kept cache until a file is changed. Computes none itself."""
+"""Content hashes of files, kept beside the cache until a file changes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ _FILE = "hashes.json"
 
 
 @contextmanager
-def remembered(folder: Path | None) -> Iterator[Callable[[Place], str]]:
-    """`hash_content` that reads a file only if it is not known, or was changed since.
+def remember_hashes(folder: Path | None) -> Iterator[Callable[[Place], str]]:
+    """Yield a `hash_content` that reads a file only if it is new or changed.
 
     Args:
-        folder: of the cache; None: nothing is remembered.
+        folder: of the cache; None: no hashes are kept.
     """
     if folder is None:
         yield hash_content
@@ -45,7 +45,7 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _write(file: Path, known: dict[str, str]) -> None:
-    """Write in one step; what another process adds meanwhile may be lost, and is then computed again."""
+    """Write the hashes atomically; those that another process adds meanwhile may be lost, and are then computed again."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, known)

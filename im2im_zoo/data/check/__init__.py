@@ -1,1 +1,1 @@
-"""Checks of training data before training."""
+"""Checks of training data before training: one pass over all images, and rules that report findings."""

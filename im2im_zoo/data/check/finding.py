@@ -1,4 +1,4 @@
-"""A finding, and an image that was looked at: what the rules of `findings` and `file_findings` are of. Judges nothing."""
+"""Findings and examined images, which the rules in `image_rules` and `file_rules` use."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Literal
 
 import xarray as xr
 
-from im2im_zoo.data.check.voxels import Voxels
+from im2im_zoo.data.check.voxels import VoxelStatistics
 from im2im_zoo.data.pairing.matching import Side
 
 Severity = Literal["error", "warning"]
@@ -14,13 +14,14 @@ Part = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong (an error: training fails, or its figures mean nothing) or that may be (a warning).
+class DataFinding:
+    """One problem (an error: training fails, or its metrics are meaningless) or possible problem (a warning).
 
     Attributes:
-        code: of the kind of finding, e.g. `leakage`.
-        message: what it is and what to do about it.
-        files: the images, each in a few words; all of them.
+        code: kind of finding, e.g. `leakage`.
+        severity: error or warning.
+        message: the problem and what to do about it.
+        files: all affected images, each with a remark.
         names: the pairs that they belong to.
     """
 
@@ -32,26 +33,28 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """An image of the set that could be opened, and its voxels if they were looked at."""
+class ExaminedImage:
+    """An image that could be opened, and statistics of its voxels if they were read."""
 
     name: str
     part: Part
     side: Side
     image: xr.DataArray
-    voxels: Voxels | None = None
+    voxels: VoxelStatistics | None = None
 
     @property
     def source(self) -> str:
-        """Its file."""
+        """The image's file."""
         return str(self.image.attrs.get("source"))
 
 
-def finding_of(
-    code: str, severity: Severity, message: str, looks: Iterable[tuple[Look, str]]
-) -> Iterator[Finding]:
-    """A finding if there are images that it is of, each with a remark."""
-    listed = list(looks)
+def make_finding(
+    code: str, severity: Severity, message: str, examined: Iterable[tuple[ExaminedImage, str]]
+) -> Iterator[DataFinding]:
+    """Yield a finding if there are images, each with a remark."""
+    listed = list(examined)
     if listed:
-        files = tuple(f"{look.source}: {remark}" if remark else look.source for look, remark in listed)
-        yield Finding(code, severity, message, files, tuple(dict.fromkeys(look.name for look, _ in listed)))
+        files = tuple(f"{entry.source}: {remark}" if remark else entry.source for entry, remark in listed)
+        yield DataFinding(
+            code, severity, message, files, tuple(dict.fromkeys(entry.name for entry, _ in listed))
+        )

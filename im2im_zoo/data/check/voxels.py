@@ -1,4 +1,4 @@
-"""What the voxels of one image are like, of one streamed pass over it. Judges nothing."""
+"""Statistics of the voxels of one image, from one streamed pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Voxels:
-    """Of all voxels of an image.
+class VoxelStatistics:
+    """Statistics of all voxels of an image.
 
     Attributes:
-        count: how many there are.
-        lowest, highest: of those that are finite; 0 if none is.
-        at_lowest, at_highest: how many have these values.
-        not_finite: how many are NaN or infinite.
-        whole_numbers: whether every finite one is an integer.
-        fingerprint: the same for the same values at the same places, whatever the format and the type; hexadecimal.
+        count: number of voxels.
+        lowest, highest: finite value; 0 if there is none.
+        at_lowest, at_highest: number of voxels with these values.
+        not_finite: number of voxels that are NaN or infinite.
+        whole_numbers: whether every finite value is an integer.
+        fingerprint: hexadecimal; equal for equal values at equal places, whatever the format and the data type.
     """
 
     count: int
@@ -36,23 +36,23 @@ class Voxels:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all finite voxels are alike."""
+        """Whether all finite voxels are equal."""
         return self.lowest == self.highest
 
     @property
     def is_binary(self) -> bool:
-        """Whether there are two values and no more."""
+        """Whether there are exactly two values."""
         return not self.is_constant and self.at_lowest + self.at_highest == self.count
 
 
-def measure_voxels(image: xr.DataArray) -> Voxels:
-    """Read an image once, in blocks of bounded memory.
+def measure_voxels(image: xr.DataArray) -> VoxelStatistics:
+    """Measure the statistics of an image, which is read once, in blocks of bounded memory.
 
     Args:
         image: lazy; any axes.
     """
     sizes = {str(axis): size for axis, size in image.sizes.items()}
-    weights = _weights(sizes)
+    weights = _draw_weights(sizes)
     ends: list[tuple[float, int, float, int]] = []
     not_finite, whole, total = 0, True, 0
     for start, block in walk(image, block_bytes=_BLOCK_BYTES):
@@ -66,7 +66,7 @@ def measure_voxels(image: xr.DataArray) -> Voxels:
             ends.append((low, int((finite == low).sum()), high, int((finite == high).sum())))
     lowest = min((low for low, *_ in ends), default=0.0)
     highest = max((high for _, _, high, _ in ends), default=0.0)
-    return Voxels(
+    return VoxelStatistics(
         count=int(image.size),
         lowest=float(lowest),
         highest=float(highest),
@@ -78,8 +78,8 @@ def measure_voxels(image: xr.DataArray) -> Voxels:
     )
 
 
-def _weights(sizes: Mapping[str, int]) -> dict[str, NDArray[np.uint64]]:
-    """Fixed random odd numbers along each axis; their product is the weight of a voxel's place."""
+def _draw_weights(sizes: Mapping[str, int]) -> dict[str, NDArray[np.uint64]]:
+    """Draw fixed random odd numbers along each axis; their product is the weight of a voxel."""
     return {
         axis: np.random.default_rng((number, size)).integers(2**64, size=size, dtype=np.uint64) | np.uint64(1)
         for number, (axis, size) in enumerate(sizes.items())
@@ -89,8 +89,8 @@ def _weights(sizes: Mapping[str, int]) -> dict[str, NDArray[np.uint64]]:
 def _weighted_sum(
     values: NDArray[np.float64], start: Mapping[str, int], weights: Mapping[str, NDArray[np.uint64]]
 ) -> int:
-    """The bits of the values as integers, weighted by their places, modulo 2**64: a sum, so blocks come in any order."""
-    # Zeros of either sign are alike. The bits are mixed, because those of small whole numbers end in many zeros.
+    """Sum the bits of the values as integers, weighted by their places, modulo 2**64; independent of the order of blocks."""
+    # Adding 0 makes -0 equal to 0. The bits are mixed, because those of small whole numbers end in many zeros.
     bits = (values + 0.0).view(np.uint64)
     made = (bits ^ (bits >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     for axis in reversed(list(weights)):

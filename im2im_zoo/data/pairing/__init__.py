@@ -1,1 +1,1 @@
-"""From files to pairs of images: matching, tables, groups and splits."""
+"""Pairing of image files: matching by name, tables, groups and splits, and opening of the images of a pair."""

@@ -1,14 +1,14 @@
-"""Which keys of a recipe's `data` go together. Looks at no file but `data.path`."""
+"""Check that the keys of a recipe's `data` section are compatible."""
 
 from im2im_zoo.core.errors import DataError
 from im2im_zoo.recipe import Data
 
 
 def check_keys(data: Data) -> None:
-    """Refuse keys that contradict each other, or that mean nothing beside others.
+    """Refuse keys that contradict each other, or that have no effect with others.
 
     Raises:
-        DataError: naming them.
+        DataError: the message names the keys.
     """
     if not data.path.exists():
         raise DataError(
@@ -18,17 +18,17 @@ def check_keys(data: Data) -> None:
     _check_unpaired(data)
     if not data.has_cost and (data.cost_channels, data.cost_axes) != (None, None):
         raise DataError(
-            "data.cost_channels and data.cost_axes need cost maps: say in data.cost where they are (with data.pairing: "
-            "channels, in data.cost_channels)"
+            "data.cost_channels and data.cost_axes need cost maps: set data.cost to where they are (with data.pairing: "
+            "channels, data.cost_channels)"
         )
     _check_channels(data)
     if data.pairs and (data.pairing != "csv" or not data.path.is_dir()):
         raise DataError(
-            f"data.pairs are the rows of a table: they need data.pairing: csv (it is {data.pairing}), and a folder as data.path, which "
+            f"data.pairs are the rows of a table: set data.pairing: csv (it is {data.pairing}), and data.path to the folder that "
             f"their paths are relative to (it is {data.path})"
         )
     if len(set(data.inputs)) < len(data.inputs):
-        raise DataError(f"data.input names the same twice: {', '.join(data.inputs)}; name each once")
+        raise DataError(f"data.input has the same entry twice: {', '.join(data.inputs)}; give each once")
     if data.pairing != "csv" and data.pairing != "channels" and not data.path.is_dir():
         raise DataError(f"data.path: {data.path} is a file; data.pairing: {data.pairing} needs a folder")
 
@@ -38,26 +38,28 @@ def _check_split(data: Data) -> None:
         raise DataError(f"data.split: column needs data.pairing: csv; it is {data.pairing}")
     if data.split == "folders" and data.pairing == "csv":
         raise DataError(
-            "data.split: folders does not go with data.pairing: csv; use data.split: column or random"
+            "data.split: folders cannot be combined with data.pairing: csv; use data.split: column or random"
         )
     if data.folds is not None and data.split != "random":
-        raise DataError(f"data.folds splits the images itself, but data.split is {data.split}: leave one out")
+        raise DataError(
+            f"data.folds splits the images itself, but data.split is {data.split}: remove one of them"
+        )
 
 
 def _check_unpaired(data: Data) -> None:
     if data.pairing == "unpaired" and (data.folds, data.group, data.time_points) != (None, None, False):
         raise DataError(
-            "data.folds, data.group and data.time_points part pairs, which data.pairing: unpaired has none of; put pairs into val/, all other "
-            "images into train/, and set data.split: folders"
+            "data.folds, data.group and data.time_points split pairs, but data.pairing: unpaired has none; put pairs into val/, all "
+            "other images into train/, and set data.split: folders"
         )
     if data.pairing == "unpaired" and (data.cost, data.cost_channels, data.cost_axes) != (None, None, None):
         raise DataError(
-            "data.cost, data.cost_channels and data.cost_axes mean nothing with data.pairing: unpaired, whose inputs "
-            "have no targets that could count less; remove them"
+            "data.cost, data.cost_channels and data.cost_axes have no effect with data.pairing: unpaired, whose inputs "
+            "have no targets; remove them"
         )
     if data.pairing == "unpaired" and len(data.inputs) > 1:
         raise DataError(
-            "data.input names several files of an input, which data.pairing: unpaired cannot tell to belong together; save their "
+            "data.input names several files of an input, which data.pairing: unpaired cannot match with each other; save their "
             "channels in one file"
         )
 
@@ -66,11 +68,11 @@ def _check_channels(data: Data) -> None:
     if data.pairing == "channels":
         if (data.input, data.target, data.cost) != (None, None, None):
             raise DataError(
-                "data.input, data.target and data.cost mean nothing with data.pairing: channels; name the channels in "
+                "data.input, data.target and data.cost have no effect with data.pairing: channels; name the channels in "
                 "data.input_channels, data.target_channels and data.cost_channels"
             )
         if data.input_channels is None or data.target_channels is None:
             raise DataError(
-                "data.pairing: channels needs data.input_channels and data.target_channels: which channels of the "
-                "files are the input and which the target, by name or index"
+                "data.pairing: channels needs data.input_channels and data.target_channels: give the names or indices of "
+                "the channels of the input and the target"
             )

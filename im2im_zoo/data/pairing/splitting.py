@@ -1,4 +1,4 @@
-"""Which images validate: a random part or a fold of them, and never a part of a group. Knows names alone."""
+"""Split of images into training and validation by name: a random part or a fold, never splitting a group."""
 
 import re
 from collections import Counter
@@ -8,23 +8,26 @@ from im2im_zoo.core.errors import DataError
 from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.recipe import Data
 
-# What programs append to a name for a plane, a time point, a field of a well or a cut-out, with its number.
+# Suffixes that programs append to a name for a plane, a time point, a field of a well or a crop, with its number.
 _COUNTER = re.compile(
     r"(?:^|[_\-. ])(?:z|t|zslice|slice|plane|frame|time|timepoint|tp|crop|tile|patch|field|fov|f|site|s)[_\-]?\d+(?![a-z\d])",
     re.IGNORECASE,
 )
 
 
-def validating(names: Sequence[str], groups: Sequence[str], data: Data, seed: int) -> set[str]:
-    """The names that validate: those of `data.fold`, or of whole groups until they are `data.validation` of all.
+def choose_validation(names: Sequence[str], groups: Sequence[str], data: Data, seed: int) -> set[str]:
+    """Choose the validation images: those of `data.fold`, or whole groups until they are the share `data.validation`.
 
-    Groups are ranked by a hash, so adding images moves few of the others to the other side. Some names are left to train.
+    Groups are ranked by a hash, so added images move few of the others to the other side. At least one group trains.
 
     Args:
         names: of the images, all different.
-        groups: of each name the group that it belongs to, and is not parted from.
+        groups: the group of each name, which is not split.
         data: its `validation`, `folds` and `fold` are used.
         seed: the recipe's.
+
+    Returns:
+        The names of the validation images.
 
     Raises:
         DataError: too few groups for the split.
@@ -33,11 +36,11 @@ def validating(names: Sequence[str], groups: Sequence[str], data: Data, seed: in
     least = data.folds or 2
     if len(sizes) < least:
         raise DataError(
-            f"there are {len(sizes)} groups of images ({', '.join(list(sizes)[:5])}), and {least} are needed: "
+            f"there are only {len(sizes)} groups of images ({', '.join(list(sizes)[:5])}), but {least} are needed: "
             + (
                 "make data.folds smaller"
                 if data.folds
-                else "add images, or let data.group tell more of them apart"
+                else "add images, or change data.group so that it makes more groups"
             )
         )
     ranked = sorted(sizes, key=lambda group: sha256_of(f"{seed}/{group}"))
@@ -52,31 +55,37 @@ def validating(names: Sequence[str], groups: Sequence[str], data: Data, seed: in
     return {name for name, group in zip(names, groups, strict=True) if group in set(chosen)}
 
 
-def groups_of(names: Sequence[str], pattern: str | None) -> list[str]:
-    """The group of each name: what the pattern finds in it, its first group if it has one; without one, each is its own.
+def find_groups(names: Sequence[str], pattern: str | None) -> list[str]:
+    """Find the group of each name by a regular expression.
+
+    Args:
+        names: of the images.
+        pattern: its match, or its first group if it has one, is the group of a name; None: each name is a group.
 
     Raises:
-        DataError: it is no regular expression, or finds nothing in a name.
+        DataError: an invalid regular expression, or a name without a match.
     """
     if pattern is None:
         return list(names)
     try:
         found = [re.search(pattern, name) for name in names]
     except re.error as error:
-        raise DataError(f"data.group: {pattern!r} is no regular expression: {error}") from error
+        raise DataError(
+            f"data.group: {pattern!r} is not a regular expression: {error}; correct it"
+        ) from error
     lost = [name for name, match in zip(names, found, strict=True) if match is None]
     if lost:
         raise DataError(
-            f"data.group: {pattern!r} finds nothing in the name {lost[0]!r} ({len(lost)} of {len(names)} names); every image "
-            "needs a group"
+            f"data.group: {pattern!r} does not match the name {lost[0]!r} ({len(lost)} of {len(names)} names); change it so that "
+            "it matches every name"
         )
     return [str(match[match.re.groups and 1]) for match in found if match is not None]
 
 
-def likely_group(name: str) -> str | None:
-    """What is left of a name without the numbers of planes, time points, fields and cut-outs; None if it has none.
+def guess_group(name: str) -> str | None:
+    """Guess the group of a name: the name without the numbers of planes, time points, fields and crops; None if it has none.
 
-    Of a name that is nothing else, as `s1_z03`, the last one is left out.
+    A name of such numbers only, as `s1_z03`, loses the last one.
     """
     found = list(_COUNTER.finditer(name))
     left = _COUNTER.sub("", name) or (name[: found[-1].start()] if found else "")

@@ -1,1 +1,1 @@
-"""Patches: where they lie, how large, augmented and batched."""
+"""Patches for training: their size, sampling, augmentation and data sets."""

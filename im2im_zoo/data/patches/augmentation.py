@@ -1,4 +1,4 @@
-"""MONAI dictionary transforms of a recipe, applied alike to input, target and cost, and reproducible. Draws no patches."""
+"""Reproducible augmentation with a recipe's MONAI dictionary transforms, the same for input, target and cost."""
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,19 +13,25 @@ from torch import Tensor
 
 from im2im_zoo.core.errors import ComponentError, DataError
 from im2im_zoo.recipe import Data
-from im2im_zoo.recipe.components import Component, as_component, build, check, is_component, resolve
+from im2im_zoo.recipe.components import (
+    Component,
+    build_component,
+    check_component,
+    is_component,
+    parse_component,
+    resolve_component,
+)
 
-Which = Literal["augmentations", "device_augmentations"]
+AugmentationKey = Literal["augmentations", "device_augmentations"]
 
-# Of a transform's `mode`: what makes numbers between those of two labels.
+# Values of a transform's `mode` that interpolate, which would make new numbers between labels.
 _INTERPOLATING = frozenset({"linear", "bilinear", "trilinear", "bicubic", "area"})
 
 
 class Augmentation:
-    """Transforms in a row. A patch and its seeds give the same result each time, in any process.
+    """Sequence of transforms. A patch and its seeds give the same result each time, in any process.
 
-    That holds for all that MONAI calls `Randomizable`; a transform that draws from a global generator instead
-    is not reproducible.
+    This holds for MONAI's `Randomizable` transforms; a transform that uses a global random generator is not reproducible.
     """
 
     def __init__(self, transforms: Sequence[Any], where: str) -> None:
@@ -33,37 +39,38 @@ class Augmentation:
         self._where = where
 
     def __call__(self, patch: Mapping[str, Tensor], seeds: Sequence[int]) -> dict[str, Tensor]:
-        """The transformed patch.
+        """Transform a patch.
 
         Args:
-            patch: `input`, `target` and, if there are any, `cost`, float32 with axes channel, (z,) y, x. May be
-                written to.
-            seeds: of all that is random, 0 to 2**32 - 1: one, for all alike, or one for each, which are then
-                transformed one by one.
+            patch: `input`, `target` and, if there are cost maps, `cost`, float32 with axes channel, (z,) y, x. May be
+                modified.
+            seeds: 0 to 2**32 - 1: one for all images together, or one for each, which are then transformed separately.
 
         Raises:
             DataError: a transform changed a shape.
         """
         if len(seeds) == 1:
-            return self._transformed(patch, seeds[0])
-        made = [self._transformed({key: patch[key]}, seed) for key, seed in zip(patch, seeds, strict=True)]
+            return self._transform(patch, seeds[0])
+        made = [self._transform({key: patch[key]}, seed) for key, seed in zip(patch, seeds, strict=True)]
         return {key: value for one in made for key, value in one.items()}
 
-    def of_batch(self, batch: Mapping[str, Tensor], seeds: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """The transformed batch, where it is: each patch of it by its own seeds."""
+    def apply_to_batch(
+        self, batch: Mapping[str, Tensor], seeds: Sequence[Sequence[int]]
+    ) -> dict[str, Tensor]:
+        """Transform a batch on its device, each patch with its own seeds."""
         made = [self({key: batch[key][i] for key in batch}, own) for i, own in enumerate(seeds)]
         return {key: torch.stack([one[key] for one in made]) for key in batch}
 
-    def _transformed(self, patch: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def _transform(self, patch: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
         self._compose.set_random_state(seed=seed)
-        with _untracked():
+        with _disable_tracking():
             made = self._compose(dict(patch))
-        return {key: _plain(made[key], before, key, self._where) for key, before in patch.items()}
+        return {key: _to_plain_tensor(made[key], before, key, self._where) for key, before in patch.items()}
 
 
 @contextmanager
-def _untracked() -> Iterator[None]:
-    """Without MONAI's record of what was done to a tensor, which takes more time than doing it."""
+def _disable_tracking() -> Iterator[None]:
+    """Disable MONAI's record of transforms on a tensor, which takes longer than the transforms."""
     before = get_track_meta()
     set_track_meta(False)
     try:
@@ -73,69 +80,79 @@ def _untracked() -> Iterator[None]:
 
 
 def check_augmentations(data: Data, allow_code: Collection[str] = ()) -> None:
-    """Check the recipe's augmentations, those on the device too, without building any.
+    """Check the recipe's augmentations, including those on the device, without building any.
 
     Raises:
-        ComponentError: see `components.check`; or a MONAI transform of single arrays.
+        ComponentError: see `components.check_component`; or a MONAI transform of single arrays.
     """
-    for which in get_args(Which):
-        _checked(data, which, allow_code)
+    for which in get_args(AugmentationKey):
+        _check_components(data, which, allow_code)
 
 
 def build_augmentation(
-    data: Data, which: Which = "augmentations", allow_code: Collection[str] = (), *, labels: bool = False
+    data: Data,
+    which: AugmentationKey = "augmentations",
+    allow_code: Collection[str] = (),
+    *,
+    labels: bool = False,
 ) -> Augmentation | None:
-    """The recipe's augmentations, or None if there are none.
+    """Build the recipe's augmentations; None if there are none.
 
     Args:
-        data: of the recipe.
-        which: those in a batch's making, or those on the device.
-        allow_code: see `components.resolve`.
-        labels: the target are instance labels: a transform whose `mode` interpolates by default, and is not given, takes
-            the nearest voxel of target and cost.
+        data: the recipe's section.
+        which: the key of the augmentations, before batching or on the device.
+        allow_code: see `components.resolve_component`.
+        labels: whether the targets are instance labels: transforms that interpolate by default then use the nearest voxel
+            for target and cost, unless their `mode` is set.
 
     Raises:
-        ComponentError: as `check_augmentations`, or what a transform refuses.
+        ComponentError: as `check_augmentations`, or a transform that rejects its arguments.
     """
-    components = _checked(data, which, allow_code)
+    components = _check_components(data, which, allow_code)
     if labels:
-        components = {where: _keeping_labels(c, where, allow_code) for where, c in components.items()}
-    built = [build(component, where, allow_code=allow_code) for where, component in components.items()]
+        components = {where: _set_nearest_mode(c, where, allow_code) for where, c in components.items()}
+    built = [
+        build_component(component, where, allow_code=allow_code) for where, component in components.items()
+    ]
     return Augmentation(built, f"data.{which}") if built else None
 
 
-def _checked(data: Data, which: Which, allow_code: Collection[str]) -> dict[str, Component]:
-    """The components by their keys in the recipe, with what they are not given: see `_filled`."""
+def _check_components(
+    data: Data, which: AugmentationKey, allow_code: Collection[str]
+) -> dict[str, Component]:
+    """Check the components and return them by their keys in the recipe, completed by `_fill_keys`."""
     filled = {}
     for number, component in enumerate(getattr(data, which)):
         where = f"data.{which}.{number}"
-        filled[where] = _filled(component, where, data, allow_code)
-        check(filled[where], where, allow_code=allow_code)
+        filled[where] = _fill_keys(component, where, data, allow_code)
+        check_component(filled[where], where, allow_code=allow_code)
         _check_takes_dictionary(component, where, allow_code)
     return filled
 
 
-def _filled(component: Component, where: str, data: Data, allow_code: Collection[str]) -> Component:
-    """The component, and those within it (of `OneOf`), with `keys` where they take them and have none."""
-    found = resolve(component.callable, f"{where}.callable", allow_code)
-    kwargs = {k: _within(v, f"{where}.kwargs.{k}", data, allow_code) for k, v in component.kwargs.items()}
-    takes = _parameters(found)
+def _fill_keys(component: Component, where: str, data: Data, allow_code: Collection[str]) -> Component:
+    """Set `keys` in a component, and in those nested in it (e.g. in `OneOf`), where they take it and have none."""
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
+    kwargs = {
+        k: _fill_keys_within(v, f"{where}.kwargs.{k}", data, allow_code) for k, v in component.kwargs.items()
+    }
+    takes = _list_parameters(found)
     if "keys" in takes:
         kwargs.setdefault("keys", ["input", "target", *(["cost"] if data.has_cost else [])])
         if data.pairing == "unpaired" and "allow_missing_keys" in takes:
-            # Input and target are transformed one by one.
+            # Input and target are transformed separately.
             _check_some_key(kwargs["keys"], where)
             kwargs.setdefault("allow_missing_keys", True)
     return component.model_copy(update={"kwargs": kwargs})
 
 
-def _keeping_labels(component: Component, where: str, allow_code: Collection[str]) -> Component:
-    """The component, and those within it, so that nothing is interpolated but the input."""
-    found = resolve(component.callable, f"{where}.callable", allow_code)
+def _set_nearest_mode(component: Component, where: str, allow_code: Collection[str]) -> Component:
+    """Set `mode` in a component, and in those nested in it, so that only the input is interpolated."""
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
     kwargs = {
-        k: _labels_kept_within(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()
+        k: _set_nearest_within(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()
     }
-    takes = _parameters(found)
+    takes = _list_parameters(found)
     usual = takes["mode"].default if "mode" in takes else None
     if str(getattr(usual, "value", usual)) in _INTERPOLATING and "keys" in kwargs and "mode" not in kwargs:
         keys: Any = kwargs["keys"]
@@ -144,29 +161,29 @@ def _keeping_labels(component: Component, where: str, allow_code: Collection[str
     return component.model_copy(update={"kwargs": kwargs})
 
 
-def _labels_kept_within(value: object, where: str, allow_code: Collection[str]) -> object:
+def _set_nearest_within(value: object, where: str, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return _keeping_labels(as_component(value, where), where, allow_code)
+        return _set_nearest_mode(parse_component(value, where), where, allow_code)
     if isinstance(value, list | tuple):
-        return [_labels_kept_within(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
+        return [_set_nearest_within(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
     return value
 
 
 def _check_some_key(keys: object, where: str) -> None:
     named = [keys] if isinstance(keys, str) else keys
     if isinstance(named, list | tuple) and not {"input", "target"} & set(named):
-        raise ComponentError(f"{where}.kwargs.keys: {keys!r} has neither input nor target")
+        raise ComponentError(f"{where}.kwargs.keys: {keys!r} has neither input nor target; add at least one")
 
 
-def _within(value: object, where: str, data: Data, allow_code: Collection[str]) -> object:
+def _fill_keys_within(value: object, where: str, data: Data, allow_code: Collection[str]) -> object:
     if is_component(value):
-        return _filled(as_component(value, where), where, data, allow_code)
+        return _fill_keys(parse_component(value, where), where, data, allow_code)
     if isinstance(value, list | tuple):
-        return [_within(v, f"{where}.{i}", data, allow_code) for i, v in enumerate(value)]
+        return [_fill_keys_within(v, f"{where}.{i}", data, allow_code) for i, v in enumerate(value)]
     return value
 
 
-def _parameters(found: Any) -> Mapping[str, inspect.Parameter]:
+def _list_parameters(found: Any) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(found).parameters
     except (TypeError, ValueError):
@@ -174,21 +191,21 @@ def _parameters(found: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _check_takes_dictionary(component: Component, where: str, allow_code: Collection[str]) -> None:
-    found = resolve(component.callable, f"{where}.callable", allow_code)
+    found = resolve_component(component.callable, f"{where}.callable", allow_code)
     if not inspect.isclass(found) or not issubclass(found, Transform):
         return
     if not issubclass(found, MapTransform | Compose):
         raise ComponentError(
             f"{where}.callable: {component.callable} transforms a single array; use a transform of dictionaries, which "
-            f"does the same to input and target: MONAI's end in d, like {component.callable}d"
+            f"transforms input and target together: MONAI's end in d, like {component.callable}d"
         )
 
 
-def _plain(made: Any, before: Tensor, key: str, where: str) -> Tensor:
+def _to_plain_tensor(made: Any, before: Tensor, key: str, where: str) -> Tensor:
     tensor = made.as_tensor() if hasattr(made, "as_tensor") else torch.as_tensor(made)
     if tensor.shape != before.shape:
         raise DataError(
-            f"{where} change the {key} from {tuple(before.shape)} to {tuple(tensor.shape)} (channel first); patches "
-            "have to keep their shape: leave out what crops or resizes, and turn only patches of equal sides"
+            f"{where} change the {key} from {tuple(before.shape)} to {tuple(tensor.shape)} (channel first), but patches "
+            "have to keep their shape: remove transforms that crop or resize, and rotate by 90 degrees only patches of equal sides"
         )
     return tensor.to(before).contiguous()

@@ -1,4 +1,4 @@
-"""torch datasets of patches of preprocessed images, and the sampler that tells them the epoch. Knows no Lightning."""
+"""torch datasets of patches of preprocessed images, and the sampler that passes the epoch to them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,49 +7,51 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from im2im_zoo.data.cache.preprocess import Prepared, PreparedImage
-from im2im_zoo.data.cache.rounds import Rounds
-from im2im_zoo.data.cache.stored import Reader, Stored
-from im2im_zoo.data.patches.hard_places import HardPlace, HardPlaces
-from im2im_zoo.data.patches.objects import boxes_of
-from im2im_zoo.data.patches.patches import (
-    Aim,
-    Draw,
-    Objects,
-    draw_lone_patch,
-    draw_patch,
-    grid,
-    order_of_epoch,
+from im2im_zoo.data.cache.preprocess import PreparedImage, PreparedPair
+from im2im_zoo.data.cache.rotating_cache import ImageRotation
+from im2im_zoo.data.cache.stored import RegionReader, StoredImage
+from im2im_zoo.data.patches.center_samplers import (
+    ObjectSampler,
+    PatchCenterSampler,
+    find_object_boxes,
+    measure_weights,
 )
-from im2im_zoo.data.patches.weights import weights_of
+from im2im_zoo.data.patches.loss_map import LossMap, PatchCenter
+from im2im_zoo.data.patches.placement import (
+    PatchSpec,
+    list_grid_corners,
+    sample_patch,
+    sample_unpaired_patch,
+    shuffle_epoch,
+)
 
 Patch = dict[str, Tensor]
 Augment = Callable[[Patch, Sequence[int]], Patch]
-"""A patch and seeds: one for all its images, or one for each if they have nothing to do with each other."""
+"""Function of a patch and seeds: one for all its images, or one for each if they are unpaired."""
 
 DEVICE_SEEDS = "device_seeds"
-"""Where a training batch keeps the seeds of what is done on the device, (batch, one or one an image)."""
+"""Key of a training batch's seeds for augmentation on the device, (batch, 1) or (batch, image)."""
 
-PLACES = "places"
-"""Where it keeps the number of the image and the first voxel of each patch, (batch, 1 + axis), where hard ones are looked for."""
+PATCH_POSITIONS = "places"
+"""Key of the image number and the first voxel of each patch, (batch, 1 + axis), used with hard patches."""
 
-Item = tuple[int, int] | tuple[int, int, HardPlace]
-"""The epoch and the number of a patch in it, and where it is, if it is to be at a hard place."""
+Item = tuple[int, int] | tuple[int, int, PatchCenter]
+"""The epoch, the number of a patch in it, and its center if it is a hard patch."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """How patches are drawn from training images.
+class PatchSampling:
+    """Settings for sampling patches from training images.
 
     Attributes:
         patch_size: voxels along the space axes.
         patches_per_image: in an epoch.
         seed: the recipe's.
-        augment: what is done to each patch.
-        device_seeds: whether items carry the seeds of what is done to them later, under `DEVICE_SEEDS`.
-        object_patches, foreground_patches, cost_patches: the share of patches that are drawn around an object of the target,
-            its foreground, or a place that costs much; at most one of them is above 0.
-        places: whether items carry where they are, under `PLACES`.
+        augment: applied to each patch, if any.
+        device_seeds: whether items carry seeds for augmentation on the device, under `DEVICE_SEEDS`.
+        object_patches, foreground_patches, cost_patches: share of patches that are drawn around an object of the target,
+            its foreground, or in proportion to the cost; at most one of them is above 0.
+        places: whether items carry their position, under `PATCH_POSITIONS`.
     """
 
     patch_size: tuple[int, ...]
@@ -62,106 +64,114 @@ class Drawing:
     cost_patches: float = 0.0
     places: bool = False
 
-    def aim(self, image: Prepared) -> Aim | None:
-        """What some patches of an image are drawn around; it is read for that."""
+    def make_center_sampler(self, image: PreparedPair) -> PatchCenterSampler | None:
+        """Make the sampler of patch centers of an image, which is read for that; None if patches lie anywhere."""
         if self.object_patches:
-            return Objects(boxes_of(image.target, image.shape), self.object_patches)
+            return ObjectSampler(find_object_boxes(image.target, image.shape), self.object_patches)
         if self.foreground_patches:
-            return weights_of(image.target, image.shape, self.foreground_patches, foreground=True)
+            return measure_weights(image.target, image.shape, self.foreground_patches, foreground=True)
         if self.cost_patches and image.cost is not None:
-            return weights_of(image.cost, image.shape, self.cost_patches, foreground=False)
+            return measure_weights(image.cost, image.shape, self.cost_patches, foreground=False)
         return None
 
-    def finish(self, patch: Patch, draws: Sequence[Draw]) -> Patch:
-        """The patch as an item: augmented, and with its seeds."""
-        made = patch if self.augment is None else self.augment(patch, [draw.seed for draw in draws])
+    def finish(self, patch: Patch, specs: Sequence[PatchSpec]) -> Patch:
+        """Augment a patch, and add its seeds for the device."""
+        made = patch if self.augment is None else self.augment(patch, [spec.seed for spec in specs])
         if not self.device_seeds:
             return made
-        return made | {DEVICE_SEEDS: torch.tensor([draw.device_seed for draw in draws])}
+        return made | {DEVICE_SEEDS: torch.tensor([spec.device_seed for spec in specs])}
 
 
 class RandomPatches(Dataset[Patch]):
     """Random patches of training pairs.
 
-    An item is asked for by (epoch, index), as `EpochSampler` does, and depends on nothing else: not on the number
-    of workers, nor on which items were asked for before. A plain index is that of epoch 0.
+    An item depends only on its (epoch, index), as from `EpochSampler`: not on the number of workers, nor on earlier items. A
+    plain index is one of epoch 0.
     """
 
-    def __init__(self, images: Sequence[Prepared], drawing: Drawing, rounds: Rounds | None = None) -> None:
-        """Where only some images are at hand at a time, `rounds` says which; what they are aimed at is then read as they come."""
+    def __init__(
+        self, images: Sequence[PreparedPair], sampling: PatchSampling, rotation: ImageRotation | None = None
+    ) -> None:
+        """Initialize; with a `rotation`, only some images are available at a time, and center samplers are made when needed."""
         self._images = tuple(images)
-        self._drawing = drawing
-        self._rounds = rounds or Rounds(len(images), 1, 1, drawing.seed)
-        self._reader = Reader()
+        self._sampling = sampling
+        self._rotation = rotation or ImageRotation(len(images), 1, 1, sampling.seed)
+        self._reader = RegionReader()
         self._round: int | None = None
         self._members: tuple[int, ...] = ()
-        self._aims: dict[int, Aim | None] = {}
-        if self._rounds.size == len(images):
+        self._center_samplers: dict[int, PatchCenterSampler | None] = {}
+        if self._rotation.size == len(images):
             self._enter(0)
-            self._aims = {number: drawing.aim(image) for number, image in enumerate(images)}
+            self._center_samplers = {
+                number: sampling.make_center_sampler(image) for number, image in enumerate(images)
+            }
 
     def __len__(self) -> int:
-        return self._rounds.size * self._drawing.patches_per_image
+        return self._rotation.size * self._sampling.patches_per_image
 
     def __getitem__(self, item: Item | int) -> Patch:
-        epoch, index, hard = _item(item, len(self))
-        how = self._drawing
-        self._enter(self._rounds.round_of(epoch))
-        number, middle = hard or (self._members[index // how.patches_per_image], None)
+        epoch, index, hard = _parse_item(item, len(self))
+        how = self._sampling
+        self._enter(self._rotation.find_round(epoch))
+        number, center = hard or (self._members[index // how.patches_per_image], None)
         image = self._images[number]
-        if number not in self._aims:
-            self._aims[number] = how.aim(image)
-        draw = draw_patch(image.shape, how.patch_size, how.seed, epoch, index, self._aims[number], middle)
-        patch = how.finish(_read_pair(self._reader, image, draw.corner, how.patch_size), [draw])
-        return patch | {PLACES: torch.tensor([number, *draw.corner])} if how.places else patch
+        if number not in self._center_samplers:
+            self._center_samplers[number] = how.make_center_sampler(image)
+        spec = sample_patch(
+            image.shape, how.patch_size, how.seed, epoch, index, self._center_samplers[number], center
+        )
+        patch = how.finish(_read_pair(self._reader, image, spec.corner, how.patch_size), [spec])
+        return patch | {PATCH_POSITIONS: torch.tensor([number, *spec.corner])} if how.places else patch
 
     def _enter(self, number: int) -> None:
         if number == self._round:
             return
-        members = self._rounds.members(number)
+        members = self._rotation.members(number)
         if self._round is not None and members != self._members:
             self._reader.forget()
-            self._aims.clear()
+            self._center_samplers.clear()
         self._round, self._members = number, members
 
 
 class UnpairedPatches(Dataset[Patch]):
-    """Random patches of inputs, each with a random patch of the targets, drawn independently of each other.
+    """Random patches of inputs, each with an independent random patch of the targets.
 
-    Items are asked for, and depend on what is asked for, as in `RandomPatches`. An epoch has `patches_per_image` for
-    each image of the side that has more.
+    Items depend only on their (epoch, index), as in `RandomPatches`. An epoch has `patches_per_image` for each image of
+    the side that has more.
     """
 
     def __init__(
-        self, inputs: Sequence[PreparedImage], targets: Sequence[PreparedImage], drawing: Drawing
+        self, inputs: Sequence[PreparedImage], targets: Sequence[PreparedImage], sampling: PatchSampling
     ) -> None:
         self._sides = {"input": tuple(inputs), "target": tuple(targets)}
-        self._drawing = drawing
-        self._reader = Reader()
+        self._sampling = sampling
+        self._reader = RegionReader()
 
     def __len__(self) -> int:
-        return max(map(len, self._sides.values())) * self._drawing.patches_per_image
+        return max(map(len, self._sides.values())) * self._sampling.patches_per_image
 
     def __getitem__(self, item: Item | int) -> Patch:
-        epoch, index, _ = _item(item, len(self))
-        how = self._drawing
+        epoch, index, _ = _parse_item(item, len(self))
+        how = self._sampling
         patch: Patch = {}
-        draws = []
+        specs = []
         for stream, (side, images) in enumerate(self._sides.items()):
             shapes = [image.shape for image in images]
-            number, draw = draw_lone_patch(shapes, how.patch_size, stream, how.seed, epoch, index)
-            patch[side] = _read(self._reader, images[number].image, draw.corner, how.patch_size)
-            draws.append(draw)
-        return how.finish(patch, draws)
+            number, spec = sample_unpaired_patch(shapes, how.patch_size, stream, how.seed, epoch, index)
+            patch[side] = _read(self._reader, images[number].image, spec.corner, how.patch_size)
+            specs.append(spec)
+        return how.finish(patch, specs)
 
 
 class GridPatches(Dataset[Patch]):
-    """Patches that cover each validation image; see `patches.grid`. Nothing is random."""
+    """Grid of patches that cover each validation image; see `placement.list_grid_corners`."""
 
-    def __init__(self, images: Sequence[Prepared], patch_size: Sequence[int]) -> None:
+    def __init__(self, images: Sequence[PreparedPair], patch_size: Sequence[int]) -> None:
         self._patch_size = tuple(patch_size)
-        self._places = [(image, corner) for image in images for corner in grid(image.shape, patch_size)]
-        self._reader = Reader()
+        self._places = [
+            (image, corner) for image in images for corner in list_grid_corners(image.shape, patch_size)
+        ]
+        self._reader = RegionReader()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -172,10 +182,10 @@ class GridPatches(Dataset[Patch]):
 
 
 class EpochSampler(Sampler[Item]):
-    """All indices in an order of the epoch, each with the epoch, so that worker processes know it; with their place, if it is hard.
+    """Sampler of all indices in the random order of an epoch, each with the epoch, and the center if it is a hard patch.
 
-    Lightning calls `set_epoch` before each epoch, also through the wrapper that it makes for several devices;
-    a loop of one's own has to call it, else every epoch is the first.
+    Lightning calls `set_epoch` before each epoch, also with several devices; other training loops have to call it, or
+    every epoch is the first.
     """
 
     def __init__(
@@ -183,13 +193,20 @@ class EpochSampler(Sampler[Item]):
         count: int,
         seed: int,
         before: Callable[[int], None] | None = None,
-        hard: HardPlaces | None = None,
+        hard: LossMap | None = None,
     ) -> None:
-        """`before` is called with the epoch as it begins; `hard` says then which patches are drawn where."""
+        """Initialize.
+
+        Args:
+            count: items of an epoch.
+            seed: the recipe's.
+            before: called with the epoch when it begins.
+            hard: map of losses, from which the centers of hard patches are sampled.
+        """
         self._count = count
         self._seed = seed
         self._before = before
-        self._hard = hard
+        self._loss_map = hard
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -203,22 +220,24 @@ class EpochSampler(Sampler[Item]):
         epoch = self._epoch
         if self._before is not None:
             self._before(epoch)
-        hard = {} if self._hard is None else self._hard.draw(epoch, self._count)
-        order = order_of_epoch(self._count, self._seed, epoch)
+        hard = {} if self._loss_map is None else self._loss_map.sample_centers(epoch, self._count)
+        order = shuffle_epoch(self._count, self._seed, epoch)
         return ((epoch, index, hard[index]) if index in hard else (epoch, index) for index in order)
 
 
-def _item(item: Item | int, count: int) -> tuple[int, int, HardPlace | None]:
+def _parse_item(item: Item | int, count: int) -> tuple[int, int, PatchCenter | None]:
     epoch, index, *place = item if isinstance(item, tuple) else (0, item)
     if not 0 <= index < count:
         raise IndexError(index)
     return epoch, index, place[0] if place else None
 
 
-def _read_pair(reader: Reader, image: Prepared, corner: Sequence[int], size: Sequence[int]) -> Patch:
+def _read_pair(
+    reader: RegionReader, image: PreparedPair, corner: Sequence[int], size: Sequence[int]
+) -> Patch:
     kinds = {"input": image.input, "target": image.target, "cost": image.cost}
     return {kind: _read(reader, stored, corner, size) for kind, stored in kinds.items() if stored is not None}
 
 
-def _read(reader: Reader, image: Stored, corner: Sequence[int], size: Sequence[int]) -> Tensor:
+def _read(reader: RegionReader, image: StoredImage, corner: Sequence[int], size: Sequence[int]) -> Tensor:
     return torch.from_numpy(reader.read(image, corner, size))

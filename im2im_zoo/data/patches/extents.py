@@ -1,4 +1,4 @@
-"""How large images, voxels and objects are, as far as the size of patches depends on it. Reads parts of some labels, and nothing else."""
+"""Sizes of images, voxels and objects, from which the size of patches is chosen."""
 
 import math
 import statistics
@@ -12,21 +12,21 @@ from scipy import ndimage
 
 from im2im_zoo.images import pixel_size_um
 
-# Of label images, which are looked at for objects.
+# Label images, and voxels of each, that are read to measure objects.
 _LABELS_READ = 8
 _VOXELS_READ = 2**22
-# Of the objects, those that are smaller than what is said of all.
+# Quantile of the object sizes.
 _MOST_OBJECTS = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Extents:
-    """Along each space axis, (z,) y, x.
+class ImageExtents:
+    """Sizes along each space axis, (z,) y, x.
 
     Attributes:
         smallest: voxels of the smallest image.
-        pixel_size: micrometres of a voxel, the median of the images that say it; None if none says it of all axes.
-        objects: voxels of an object that 95 of 100 do not exceed; None where there are none, or they are not known.
+        pixel_size: micrometres of a voxel, the median of the images that have it; None if no image has it for all axes.
+        objects: 95th percentile of the voxels of an object; None if there are no objects, or they are not known.
     """
 
     smallest: tuple[int, ...]
@@ -34,29 +34,31 @@ class Extents:
     objects: tuple[int, ...] | None = None
 
 
-def extents_of(images: Sequence[xr.DataArray], labels: Sequence[xr.DataArray] = ()) -> Extents:
-    """The extents of images, at least one, with the axes channel, (z,) y, x.
+def measure_extents(images: Sequence[xr.DataArray], labels: Sequence[xr.DataArray] = ()) -> ImageExtents:
+    """Measure the sizes of images, voxels and objects.
 
     Args:
-        images: lazy; no voxel is read.
-        labels: lazy images of one number for each object; of up to eight the middle is read.
+        images: at least one, lazy, with the axes channel, (z,) y, x; no voxel is read.
+        labels: lazy label images; the middle of up to eight is read.
     """
     space = [str(axis) for axis in images[0].dims if axis != "channel"]
     known = [[pixel_size_um(image).get(axis) for axis in space] for image in images]
-    told = [[size for size in sizes if size] for sizes in known if all(sizes)]
-    pixel_size = tuple(statistics.median(sizes) for sizes in zip(*told, strict=True)) if told else None
+    complete = [[size for size in sizes if size] for sizes in known if all(sizes)]
+    pixel_size = (
+        tuple(statistics.median(sizes) for sizes in zip(*complete, strict=True)) if complete else None
+    )
     chosen = sorted({int(i) for i in np.linspace(0, len(labels) - 1, min(len(labels), _LABELS_READ))})
-    boxes = [box for i in chosen for box in _extents_of_objects(_middle(labels[i]))]
+    boxes = [box for i in chosen for box in _measure_objects(_read_middle(labels[i]))]
     objects = np.ceil(np.quantile(boxes, _MOST_OBJECTS, axis=0)).astype(int).tolist() if boxes else None
-    return Extents(
+    return ImageExtents(
         tuple(min(image.sizes[axis] for image in images) for axis in space),
         pixel_size,
         None if objects is None else tuple(objects),
     )
 
 
-def _middle(labels: xr.DataArray) -> NDArray[np.generic]:
-    """The middle of the first channel, as much of all axes as is read."""
+def _read_middle(labels: xr.DataArray) -> NDArray[np.generic]:
+    """Read the middle of the first channel, of bounded size."""
     first = labels.isel(channel=0)
     part = min(1.0, (_VOXELS_READ / math.prod(first.shape)) ** (1 / first.ndim))
     lengths = {axis: max(1, int(size * part)) for axis, size in first.sizes.items()}
@@ -65,8 +67,8 @@ def _middle(labels: xr.DataArray) -> NDArray[np.generic]:
     ).to_numpy()
 
 
-def _extents_of_objects(labels: NDArray[np.generic]) -> list[list[int]]:
-    """Voxels of each object along each axis; those that the border cuts only where there are no others."""
+def _measure_objects(labels: NDArray[np.generic]) -> list[list[int]]:
+    """Measure the voxels of each object along each axis; objects cut by the border count only if there are no others."""
     numbers, compact = np.unique(labels, return_inverse=True)
     places = ndimage.find_objects(compact.reshape(labels.shape) + 1)
     found = [place for number, place in zip(numbers, places, strict=True) if number > 0]

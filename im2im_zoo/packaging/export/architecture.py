@@ -17,7 +17,7 @@ from typing import Any
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256
-from im2im_zoo.recipe.components import Component, as_component, is_component
+from im2im_zoo.recipe.components import Component, is_component, parse_component
 
 FILE = "architecture.py"
 _OURS = "im2im_zoo"
@@ -90,7 +90,7 @@ class _Bundle:
     def expression(self, value: Any) -> str:
         """Python that makes a value of a recipe."""
         if is_component(value):
-            component = as_component(value, "network")
+            component = parse_component(value, "network")
             module, _, name = component.callable.rpartition(".")
             if _own_file(module, self.root) is None:
                 self.imports[f"import {module}"] = None

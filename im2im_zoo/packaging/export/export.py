@@ -117,7 +117,7 @@ def export_package(
         overwrite: replace what is at `output` and `zip_path`.
         root: folder of the files of custom operations, and of networks, that are the recipe's own.
         allow_code: consent to run those of operations.
-        trusted: packages whose code the architecture and the grouping may import, see `components.resolve`.
+        trusted: packages whose code the architecture and the grouping may import, see `components.resolve_component`.
         trained_with, portable: of a portable model, the recipe that it was trained with, which the package keeps, and what
             it says of how it became so (`portable.Portable.record`).
         grid: what `network_grid` gives for the network and the weights; measured if it is not given.

@@ -21,7 +21,7 @@ from im2im_zoo.packaging.consumers.torchscript_ops import OLDEST, needed_torch
 from im2im_zoo.packaging.export.architecture import FILE as ARCHITECTURE
 from im2im_zoo.packaging.export.architecture import write_architecture
 from im2im_zoo.packaging.export.onnx_export import onnx_bytes
-from im2im_zoo.recipe.components import Component, build
+from im2im_zoo.recipe.components import Component, build_component
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +92,7 @@ def write_weights(
         channels: of its input.
         tensors: names of the input and the output tensor.
         architecture: what the network was built from, for the state dict.
-        allow_code: packages whose code the architecture may use, see `components.resolve`.
+        allow_code: packages whose code the architecture may use, see `components.resolve_component`.
         root: folder of the modules that are the recipe's own; one that the architecture is of goes into the package.
         opset: of the ONNX file; beyond 17, older runtimes do not read it.
     Raises:
@@ -203,7 +203,7 @@ def _write_state_dict(work: _Writing) -> dict[str, Any]:
     except PackageError as error:
         raise _LeftOutError(str(error)) from error
     try:
-        rebuilt = build(work.component, "network", allow_code=work.allow_code).eval()
+        rebuilt = build_component(work.component, "network", allow_code=work.allow_code).eval()
         rebuilt.load_state_dict(work.network.state_dict(), strict=True)
     except (ComponentError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise _LeftOutError(

@@ -19,7 +19,7 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 
-from im2im_zoo.core.download import is_local, may_be_fetched
+from im2im_zoo.core.download import is_fetchable, is_local
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.images.address import Address
@@ -167,7 +167,7 @@ def _client(process: int, local: bool) -> httpx.Client:
 
     def check(request: httpx.Request) -> None:
         # Called for each redirection, too.
-        if not may_be_fetched(str(request.url), local_http=local):
+        if not is_fetchable(str(request.url), local_http=local):
             raise ImageError(
                 f"{request.url}: the server redirects to this address, which is not https and is not read"
             )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.core.picture_file import picture_size
+from im2im_zoo.core.picture_file import read_picture_size
 from im2im_zoo.package import Package
 from im2im_zoo.packaging.validation.drafts import tag_categories
 from im2im_zoo.packaging.validation.findings import Finding
@@ -77,7 +77,7 @@ def _check_cover(package: Package, where: str, cover: object) -> list[Finding]:
         message = f"{source} has {path.stat().st_size} bytes: bioimage.io wants less than 500 KB"
         found.append(Finding("warning", "cover", where, message))
     try:
-        width, height = picture_size(path)
+        width, height = read_picture_size(path)
     except ImageError as error:
         return [*found, Finding("error", "cover", where, f"{error}; give a png, jpg or gif")]
     if not any(abs(width / height - ratio) < 0.05 for ratio in (1, 2)):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.array_file import read_npy
 from im2im_zoo.core.errors import Im2ImError
-from im2im_zoo.core.picture_file import picture_size
+from im2im_zoo.core.picture_file import read_picture_size
 from im2im_zoo.package import Package
 from im2im_zoo.packaging.validation.findings import Picture
 
@@ -28,7 +28,7 @@ def pictures_of(package: Package) -> list[Picture]:
             path = package.path(source)
             kind = _TYPES.get(path.suffix.lower())
             if kind and path.stat().st_size <= _COVER_BYTES:
-                picture_size(path)
+                read_picture_size(path)
                 found.append(Picture(f"Cover: {source}", kind, path.read_bytes()))
         except (Im2ImError, OSError, ValueError):
             continue

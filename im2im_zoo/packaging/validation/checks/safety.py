@@ -6,7 +6,7 @@ from typing import Any
 
 from im2im_zoo.core.array_file import map_npy
 from im2im_zoo.core.errors import Im2ImError, ImageError, PackageError, ProcessingError
-from im2im_zoo.core.picture_file import picture_size
+from im2im_zoo.core.picture_file import read_picture_size
 from im2im_zoo.engines import vet_weights, weights_formats
 from im2im_zoo.packaging.validation.checks.base import Checks
 from im2im_zoo.packaging.validation.checks.format import files_of
@@ -73,7 +73,7 @@ def _check_headers(checks: Checks) -> None:
             if where.endswith("test_tensor"):
                 map_npy(path)
             elif suffix in _PICTURES:
-                picture_size(path)
+                read_picture_size(path)
             elif where == "documentation" and path.stat().st_size > _TEXT_BYTES:
                 raise ImageError(f"{path.name} has {path.stat().st_size} bytes: refused; shorten it")
         except (Im2ImError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Images of a pair, opened lazily and laid out as the recipe's input tensor. Nothing is processed here."""
+"""Raw images of a pair, opened lazily, with the axes of the recipe's input tensor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName, axes_letters
 from im2im_zoo.core.errors import AxesError, DataError, ImageError
-from im2im_zoo.data.pairing.files import list_files
+from im2im_zoo.data.pairing.files import format_file_list
 from im2im_zoo.data.pairing.matching import Side
 from im2im_zoo.data.pairing.pairing import find_pairs
 from im2im_zoo.data.pairing.pairs import Pair
@@ -22,16 +22,16 @@ from im2im_zoo.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class ImagePair:
     """A pair of raw images.
 
     Attributes:
         name: the pair's.
-        input, target: lazy; their dims are the recipe's `input.axes` without batch, their space axes have the
-            same sizes; `attrs` and channel names as `open_image` gives them.
-        cost: how much each voxel of the target counts, of one channel, if there are cost maps.
-        measurable: whether the target is what the result should be. False with `data.pairing: self`, whose target is the
-            input, where nothing else is known.
+        input, target: lazy; their dims are the recipe's `input.axes` without batch, and their space axes have the
+            same sizes; `attrs` and channel names as from `open_image`.
+        cost: weight of each voxel of the target, one channel, if there are cost maps.
+        measurable: whether results can be evaluated against the target. False with `data.pairing: self` where the target is
+            the input.
     """
 
     name: str
@@ -42,56 +42,56 @@ class Sample:
 
     @property
     def images(self) -> dict[Side, xr.DataArray]:
-        """The images that there are."""
+        """The images of the pair, with the cost map if there is one."""
         pair: dict[Side, xr.DataArray] = {"input": self.input, "target": self.target}
         return pair if self.cost is None else pair | {"cost": self.cost}
 
 
-def open_sample(pair: Pair, recipe: Recipe) -> Sample:
+def open_image_pair(pair: Pair, recipe: Recipe) -> ImagePair:
     """Open the images of a pair without reading their voxels.
 
     Raises:
         ImageError: a file that cannot be read, or lacks a channel.
-        DataError: axes that are not the recipe's; images whose sizes or pixel sizes differ; a cost map of several
+        DataError: axes other than the recipe's; images whose sizes or pixel sizes differ; a cost map with several
             channels.
     """
-    cost = None if pair.cost is None else open_side(pair.cost, recipe, "cost", pair.time)
-    image = open_side(pair.input, recipe, "input", pair.time, pair.more)
+    cost = None if pair.cost is None else open_side_image(pair.cost, recipe, "cost", pair.time)
+    image = open_side_image(pair.input, recipe, "input", pair.time, pair.more)
     own = recipe.data.pairing == "self" and pair.target == pair.input
-    target = image if own else open_side(pair.target, recipe, "target", pair.time)
-    sample = Sample(pair.name, image, target, cost, measurable=not own)
-    check_sample(pair.name, sample.images, recipe)
+    target = image if own else open_side_image(pair.target, recipe, "target", pair.time)
+    sample = ImagePair(pair.name, image, target, cost, measurable=not own)
+    check_image_pair(pair.name, sample.images, recipe)
     return sample
 
 
-def check_sample(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
-    """Check that the images of a pair, of which one may be missing, match voxel by voxel.
+def check_image_pair(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:
+    """Check that the images of a pair match voxel by voxel; input or target may be missing.
 
     Raises:
-        DataError: sizes or pixel sizes that differ; a cost map of several channels.
+        DataError: sizes or pixel sizes that differ; a cost map with several channels.
     """
     _check_geometry(name, images, recipe)
     cost = images.get("cost")
     if cost is not None and cost.sizes["channel"] != 1:
         raise DataError(
-            f"{cost.attrs.get('source')}: a cost map has one channel, but this file has {cost.sizes['channel']}; choose one "
+            f"{cost.attrs.get('source')}: a cost map needs one channel, but this file has {cost.sizes['channel']}; choose one "
             "in data.cost_channels"
         )
 
 
-def validation_samples(recipe: Recipe) -> list[Sample]:
-    """The raw image pairs that validate; with `data.pairing: self`, with the images that results are measured against."""
+def open_validation_pairs(recipe: Recipe) -> list[ImagePair]:
+    """Open the raw validation pairs; with `data.pairing: self` the targets are the images that results are evaluated against."""
     pairs = find_pairs(recipe.data, recipe.seed).validation
-    return [open_sample(replace(pair, target=pair.truth or pair.target), recipe) for pair in pairs]
+    return [open_image_pair(replace(pair, target=pair.truth or pair.target), recipe) for pair in pairs]
 
 
-def check_samples(
-    samples: Sequence[Sample],
+def check_image_pairs(
+    samples: Sequence[ImagePair],
     recipe: Recipe,
     inputs: Sequence[xr.DataArray] = (),
     targets: Sequence[xr.DataArray] = (),
 ) -> None:
-    """Check what has to hold over all samples, and over images without partners: channels, and room for a patch.
+    """Check all pairs, and images without partners, together: equal channels, and room for a patch.
 
     Raises:
         DataError: the message lists the files.
@@ -103,16 +103,16 @@ def check_samples(
 
 
 def check_channels(images: Sequence[xr.DataArray], side: Side, recipe: Recipe) -> None:
-    """Check that the images of a side have the same number of channels, for inputs as many as are named.
+    """Check that all inputs, or all targets, have the same number of channels; inputs as many as the recipe names.
 
     Raises:
         DataError: the message lists the files.
     """
-    _check_alike(images, side)
+    _check_channel_counts(images, side)
     named, count = recipe.input.channels, images[0].sizes["channel"]
     if side == "input" and named is not None and len(named) != count:
         raise DataError(
-            f"input.channels names {len(named)} channels ({', '.join(named)}), but the input images have {count}; "
+            f"input.channels has {len(named)} names ({', '.join(named)}), but the input images have {count} channels; "
             "name each one, or choose some with data.input_channels"
         )
 
@@ -129,18 +129,30 @@ def check_room(images: Sequence[xr.DataArray], recipe: Recipe) -> None:
     small = [i for i in images if any(i.sizes[axis] < size for axis, size in patch.items())]
     if small:
         raise DataError(
-            f"images smaller than data.patch_size, {_sizes_text(patch)}; make it at most as large as the smallest "
-            f"image, or leave these images out:\n{list_files(map(_describe_space, small))}"
+            f"images are smaller than data.patch_size, {_sizes_text(patch)}; make it at most as large as the smallest "
+            f"image, or remove these images:\n{format_file_list(map(_describe_space, small))}"
         )
 
 
-def open_side(
+def open_side_image(
     path: Place, recipe: Recipe, side: Side, time: int | None = None, more: Sequence[Place] = ()
 ) -> xr.DataArray:
-    """Open one image, as `open_sample`; of a movie, the given time point; the channels of `more` files are joined to its own."""
+    """Open one image of a pair, lazily, with the recipe's axes and channels.
+
+    Args:
+        path: its file or address.
+        recipe: declares axes and channels of files.
+        side: the kind of image.
+        time: the time point of a movie.
+        more: further files, whose channels are joined to its own.
+
+    Raises:
+        ImageError: a file that cannot be read, or lacks a channel.
+        DataError: axes other than the recipe's, or files that cannot be joined.
+    """
     if more:
         whole = recipe.model_copy(update={"data": recipe.data.model_copy(update={"input_channels": None})})
-        parts = [open_side(one, whole, side, time) for one in (path, *more)]
+        parts = [open_side_image(one, whole, side, time) for one in (path, *more)]
         try:
             joined = join_channels(parts, recipe.data.inputs)
         except ImageError as error:
@@ -161,20 +173,19 @@ def open_side(
         ) from error
     if time is not None and "time" in image.dims:
         image = image.isel(time=time)
-    return arrange(image, recipe.input.axes[1:], f"data.{side}_axes")
+    return arrange_axes(image, recipe.input.axes[1:], f"data.{side}_axes")
 
 
-def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataArray:
-    """A lazy view of an image with exactly the wanted axes, found by name.
+def arrange_axes(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataArray:
+    """Return a lazy view of an image with exactly the given axes.
 
     Args:
-        image: as `open_image` gives it.
-        axes: the wanted ones, in order. `channel` is added where the image has none; axes of size one that are
-            not wanted are dropped.
+        image: as from `open_image`.
+        axes: of the view, in order. `channel` is added if the image has none; other axes of size one are dropped.
         key: the recipe's key that declares the axes of the file, for messages.
 
     Raises:
-        DataError: a wanted axis is missing, or another one is longer than one.
+        DataError: an axis is missing, or another one is longer than one.
     """
     wanted = axes_letters(axes)
     described = (
@@ -183,8 +194,8 @@ def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataA
     extra = [str(axis) for axis in image.dims if axis not in axes and image.sizes[axis] != 1]
     if "time" in extra:
         raise DataError(
-            f"{described}: a time axis of {image.sizes['time']} points; training takes single time points: "
-            f"set data.time_points to take each for an image, or, if this axis is another one, declare the axes in {key}"
+            f"{described}: training needs single time points, but the time axis has {image.sizes['time']}: "
+            f"set data.time_points to use each as an image, or declare the axes in {key} if this is another axis"
         )
     missing = [axis for axis in axes if axis not in image.dims and axis != "channel"]
     if missing or extra:
@@ -192,10 +203,10 @@ def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataA
             f"{', '.join(extra)} is too much"
         ] * bool(extra)
         raise DataError(
-            f"{described}, but input.axes wants {wanted!r} (besides batch): {' and '.join(wrong)}; declare the axes "
-            f"of the files in {key} if they are others, or change input.axes"
+            f"{described}, but input.axes needs {wanted!r} (besides batch): {' and '.join(wrong)}; declare the axes "
+            f"of the files in {key} if these are wrong, or change input.axes"
         )
-    arranged = lazy_image(_Arranged(image, tuple(axes)), tuple(axes))
+    arranged = lazy_image(_ArrangedImage(image, tuple(axes)), tuple(axes))
     arranged.attrs = dict(image.attrs)
     arranged.name = image.name
     chunks = image.encoding.get("preferred_chunks")
@@ -205,8 +216,8 @@ def arrange(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.DataA
 
 
 @dataclass(frozen=True, slots=True)
-class _Arranged:
-    """A source whose axes are those of an image in another order; xarray's own transposition reads slower."""
+class _ArrangedImage:
+    """Image source with transposed axes; xarray's own transposition reads slower."""
 
     image: xr.DataArray
     axes: tuple[AxisName, ...]
@@ -226,7 +237,7 @@ class _Arranged:
     def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
         asked = dict(zip(self.axes, key, strict=True))
         there = [str(axis) for axis in self.image.dims]
-        # A single index is read as a slice of one voxel, so that the axes stay countable until the end.
+        # A single index is read as a slice of one voxel, so that no axis is lost until the end.
         slices = {a: slice(k, k + 1) if isinstance(k, int) else k for a, k in asked.items() if a in there}
         read = self.image.isel({a: slices.get(a, 0) for a in there}).to_numpy()
         found = [a for a in there if a in asked]
@@ -241,8 +252,8 @@ def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Reci
     for side, image in images.items():
         if any(image.sizes[axis] != target.sizes[axis] for axis in recipe.space):
             raise DataError(
-                f"{name}: {side} and target have other sizes, but have to match voxel by voxel; crop or resample one:\n"
-                f"{list_files(map(_describe_space, (image, target)))}"
+                f"{name}: {side} and target differ in size, but have to match voxel by voxel; crop or resample one:\n"
+                f"{format_file_list(map(_describe_space, (image, target)))}"
             )
         sizes = pixel_size_um(image), pixel_size_um(target)
         for axis in recipe.space:
@@ -250,19 +261,19 @@ def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Reci
             if ours and theirs and abs(ours - theirs) > PIXEL_TOLERANCE * max(ours, theirs):
                 raise DataError(
                     f"{name}: the pixel size along {axis} is {ours:g} µm in {image.attrs.get('source')} but "
-                    f"{theirs:g} µm in {target.attrs.get('source')}; register the two, or correct the one that is wrong"
+                    f"{theirs:g} µm in {target.attrs.get('source')}; register the two, or correct the wrong one"
                 )
 
 
-def _check_alike(images: Sequence[xr.DataArray], side: Side) -> None:
+def _check_channel_counts(images: Sequence[xr.DataArray], side: Side) -> None:
     counts = [image.sizes["channel"] for image in images]
     usual = max(sorted(set(counts)), key=counts.count)
     others = [image for image, count in zip(images, counts, strict=True) if count != usual]
     if others:
         lines = [f"{image.attrs.get('source')}: {image.sizes['channel']}" for image in others]
         raise DataError(
-            f"the {side} images have {usual} channel{'s' * (usual != 1)}, but not all of them; choose the channels "
-            f"in data.{side}_channels, or leave these out:\n{list_files(lines)}"
+            f"most {side} images have {usual} channel{'s' * (usual != 1)}, but some have another number; choose the channels "
+            f"in data.{side}_channels, or remove these:\n{format_file_list(lines)}"
         )
 
 

@@ -1,11 +1,11 @@
-"""How the images in a folder, or of a table, pair and lie, guessed from what is there: for looking at data without a recipe."""
+"""A recipe guessed from the images in a folder or a table, to check data without a recipe."""
 
 from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data.pairing.files import image_files
+from im2im_zoo.data.pairing.files import list_images
 from im2im_zoo.data.pairing.pairing import find_pairs
 from im2im_zoo.images import is_image_file, open_image
 from im2im_zoo.images.names import stem_of
@@ -16,19 +16,20 @@ _SUFFIXES = ("_IM", "_GT")
 
 
 def guess_recipe(path: Path) -> Recipe:
-    """A recipe that says of the data what can be seen, and of a network nothing.
+    """Guess a recipe's data section, axes and task; its network is a placeholder.
 
-    Targets of floats, or of many values, are taken for intensities (task regression), others for masks or labels.
+    Targets of floats, or with many different neighbouring values, count as intensities (task regression), others as masks or
+    labels.
 
     Args:
-        path: folder with `images` and `targets`, or these in `train` and `val`; of files that end in `_IM` and `_GT`; of
-            images alone, in `images` or not; or a CSV table.
+        path: folder with `images` and `targets`, or with these in `train` and `val`; with files that end in `_IM` and `_GT`;
+            with only images, in `images` or not; or a CSV table.
 
     Raises:
-        DataError: it looks like none of these.
+        DataError: it is none of these.
         ImageError, AxesError: the first image cannot be opened.
     """
-    fields = _fields(path)
+    fields = _guess_data(path)
     data: dict[str, Any] = {"path": str(path), **fields}
     pairs = find_pairs(Data(**data), 0)
     first = pairs.train[0]
@@ -48,13 +49,13 @@ def guess_recipe(path: Path) -> Recipe:
 
 
 def _is_mask(target: Any) -> bool:
-    """Whether few of the neighbouring voxels of an image differ, as in masks and labels."""
+    """Whether few neighbouring voxels differ, as in masks and labels."""
     middle = {axis: size // 2 for axis, size in target.sizes.items() if axis not in ("y", "x")}
     plane = target.isel(middle).to_numpy()
     return bool((plane[1:] != plane[:-1]).mean() < 0.2)
 
 
-def _fields(path: Path) -> dict[str, Any]:
+def _guess_data(path: Path) -> dict[str, Any]:
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         first = path.read_text(encoding="utf-8-sig").partition("\n")[0]
         return {"pairing": "csv", "split": "column" if "split" in first.lower() else "random"}
@@ -69,5 +70,5 @@ def _fields(path: Path) -> dict[str, Any]:
     stems = [stem_of(file) for file in inner.iterdir() if is_image_file(file)]
     if all(any(stem.endswith(suffix) for stem in stems) for suffix in _SUFFIXES):
         return {"pairing": "suffixes", **split}
-    image_files(inner, "images")  # says what was looked for
+    list_images(inner, "images")  # raises if there are none
     return {"pairing": "self", "input": ".", **split}

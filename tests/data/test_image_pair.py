@@ -6,8 +6,8 @@ import pytest
 import tifffile
 
 from im2im_zoo.core.errors import DataError, ImageError
-from im2im_zoo.data import Pair, Sample, find_pairs, open_sample, validation_samples
-from im2im_zoo.data.pairing.samples import check_samples
+from im2im_zoo.data import ImagePair, Pair, find_pairs, open_image_pair, open_validation_pairs
+from im2im_zoo.data.pairing.image_pair import check_image_pairs
 from im2im_zoo.images import open_image
 from im2im_zoo.recipe import Recipe
 
@@ -21,8 +21,8 @@ def save(path: Path, array: np.ndarray, axes: str) -> Path:
     return path
 
 
-def opened(recipe: Recipe, input_path: Path, target_path: Path) -> Sample:
-    return open_sample(Pair("p", input_path, target_path), recipe)
+def opened(recipe: Recipe, input_path: Path, target_path: Path) -> ImagePair:
+    return open_image_pair(Pair("p", input_path, target_path), recipe)
 
 
 def test_a_channel_axis_is_added_without_reading_the_image(
@@ -85,7 +85,7 @@ def test_channels_of_one_ome_zarr_are_input_and_target(
     recipe = recipe_for(
         tmp_path, axes="zyx", pairing="channels", input_channels=["DNA"], target_channels=["nucleus"]
     )
-    [sample] = validation_samples(recipe)
+    [sample] = open_validation_pairs(recipe)
     np.testing.assert_array_equal(sample.input, volume[None])
     np.testing.assert_array_equal(sample.target, labels[None])
     assert sample.input["channel"].values.tolist() == ["DNA"]
@@ -97,7 +97,7 @@ def test_validation_samples_are_those_of_the_split(
 ) -> None:
     recipe = recipe_for(write_pairs(tmp_path, "abcdef"), validation=0.5, seed=7)
     expected = [p.name for p in find_pairs(recipe.data, 7).validation]
-    assert [s.name for s in validation_samples(recipe)] == expected
+    assert [s.name for s in open_validation_pairs(recipe)] == expected
 
 
 def test_declared_axes_replace_those_of_the_file(tmp_path: Path, tiles: Tiles, recipe_for: Make) -> None:
@@ -119,10 +119,10 @@ def test_axes_of_size_one_are_dropped(tmp_path: Path, tiles: Tiles, recipe_for: 
 @pytest.mark.parametrize(
     ("axes", "recipe_axes", "message"),
     [
-        ("zyx", "yx", r"a\.ome\.tif has the axes 'zyx' \(4, 96, 112\).* wants 'cyx'.*: z is too much"),
-        ("yx", "zyx", r"has the axes 'yx'.* wants 'czyx'.*z is missing"),
-        ("tyx", "yx", r"a time axis of 4 points"),
-        ("tyx", "zyx", r"a time axis of 4 points"),
+        ("zyx", "yx", r"a\.ome\.tif has the axes 'zyx' \(4, 96, 112\).* needs 'cyx'.*: z is too much"),
+        ("yx", "zyx", r"has the axes 'yx'.* needs 'czyx'.*z is missing"),
+        ("tyx", "yx", r"the time axis has 4"),
+        ("tyx", "zyx", r"the time axis has 4"),
     ],
 )
 def test_axes_that_do_not_fit_are_refused(
@@ -176,15 +176,15 @@ def test_samples_with_other_channel_counts_are_listed(tmp_path: Path, tiles: Til
     with pytest.raises(
         DataError, match=r"(?s)have 1 channel,.*data\.input_channels.*2\.ome\.tif: 2"
     ) as caught:
-        check_samples(samples, recipe)
+        check_image_pairs(samples, recipe)
     assert "1.ome.tif" not in str(caught.value)
 
 
 def test_a_name_for_each_input_channel_is_needed(tmp_path: Path, tiles: Tiles, recipe_for: Make) -> None:
     image = save(tmp_path / "a.tif", tiles[0][0], "yx")
     recipe = recipe_for(tmp_path, channels=["DNA", "membrane"])
-    with pytest.raises(DataError, match=r"input\.channels names 2 channels.*have 1"):
-        check_samples([opened(recipe, image, image)], recipe)
+    with pytest.raises(DataError, match=r"input\.channels has 2 names.*have 1"):
+        check_image_pairs([opened(recipe, image, image)], recipe)
 
 
 def test_images_smaller_than_a_patch_are_listed(tmp_path: Path, tiles: Tiles, recipe_for: Make) -> None:
@@ -194,7 +194,7 @@ def test_images_smaller_than_a_patch_are_listed(tmp_path: Path, tiles: Tiles, re
     with pytest.raises(
         DataError, match=r"(?s)data\.patch_size, y 64 × x 112.*b\.tif: y 60 × x 112"
     ) as caught:
-        check_samples(samples, recipe)
+        check_image_pairs(samples, recipe)
     assert "a.tif" not in str(caught.value)
 
 

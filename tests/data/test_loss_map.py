@@ -10,24 +10,24 @@ import torch
 from tensors_for_tests import differing
 
 from im2im_zoo.core.errors import RecipeError
-from im2im_zoo.data.cache.rounds import Rounds
+from im2im_zoo.data.cache.rotating_cache import ImageRotation
 from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.data.patches.dataset import PLACES
-from im2im_zoo.data.patches.hard_places import HardPlaces
+from im2im_zoo.data.patches.dataset import PATCH_POSITIONS
+from im2im_zoo.data.patches.loss_map import LossMap
 from im2im_zoo.recipe import Recipe
 
 SHAPES = [(64, 96), (40, 33)]  # of 2 x 3 cells and of 1 x 1
-EVERYTHING = Rounds(2, 1, 1, 0)
+EVERYTHING = ImageRotation(2, 1, 1, 0)
 
 
-def places(share: float = 0.5, rounds: Rounds = EVERYTHING) -> HardPlaces:
-    return HardPlaces(SHAPES, (32, 32), share, seed=0, rounds=rounds)
+def places(share: float = 0.5, rounds: ImageRotation = EVERYTHING) -> LossMap:
+    return LossMap(SHAPES, (32, 32), share, seed=0, rotation=rounds)
 
 
 def test_a_cell_is_drawn_in_proportion_to_its_loss_and_its_voxels_alike() -> None:
     hard = places()
     hard.losses = np.array([0, 0, 0, 3, 0, 0, 1.0])
-    drawn = hard.draw(1, 20_000)
+    drawn = hard.sample_centers(1, 20_000)
     assert len(drawn) == pytest.approx(10_000, rel=0.03)
     first = np.array([middle for number, middle in drawn.values() if number == 0])
     assert len(first) / len(drawn) == pytest.approx(0.75, rel=0.03)
@@ -39,9 +39,9 @@ def test_a_cell_is_drawn_in_proportion_to_its_loss_and_its_voxels_alike() -> Non
 def test_a_patch_counts_for_the_cell_that_its_middle_is_in() -> None:
     hard = places()
     at = np.array([[0, 0, 0], [0, 32, 64], [0, 31, 63], [1, 8, 1], [0, 15, 16], [0, 0, 0]])
-    hard.learn(*hard.sums(at, np.array([1, 2, 4, 8, 6, np.nan])))
+    hard.update(*hard.sum_by_cell(at, np.array([1, 2, 4, 8, 6, np.nan])))
     np.testing.assert_array_equal(hard.losses, [1, 6, np.nan, np.nan, np.nan, 3, 8])
-    hard.learn(*hard.sums(at[:1], np.array([5.0])))
+    hard.update(*hard.sum_by_cell(at[:1], np.array([5.0])))
     np.testing.assert_array_equal(hard.losses, [3, 6, np.nan, np.nan, np.nan, 3, 8])
 
 
@@ -49,7 +49,9 @@ def test_where_no_patch_was_is_as_likely_as_the_mean_and_losses_below_0_count_fr
     hard = places(share=1)
     hard.losses = np.array([-3, -1, np.nan, -3, -3, -3, -3.0])
     cells = [
-        middle[1] // 32 for number, middle in hard.draw(0, 6000).values() if number == 0 and middle[0] < 32
+        middle[1] // 32
+        for number, middle in hard.sample_centers(0, 6000).values()
+        if number == 0 and middle[0] < 32
     ]
     counts = np.bincount(cells, minlength=3)
     known = np.array([0, 2, 1 / 3])
@@ -57,18 +59,18 @@ def test_where_no_patch_was_is_as_likely_as_the_mean_and_losses_below_0_count_fr
 
 
 def test_only_images_that_are_at_hand_are_drawn() -> None:
-    rounds = Rounds(2, 0.5, 1, 0)
+    rounds = ImageRotation(2, 0.5, 1, 0)
     hard = places(share=1, rounds=rounds)
     hard.losses = np.ones(7)
     for epoch in range(4):
-        assert {number for number, _ in hard.draw(epoch, 50).values()} == set(rounds.members(epoch))
+        assert {number for number, _ in hard.sample_centers(epoch, 50).values()} == set(rounds.members(epoch))
 
 
 def test_nothing_is_drawn_hard_before_anything_is_known_or_of_no_loss() -> None:
     hard = places(share=1)
-    assert hard.draw(0, 100) == {}
+    assert hard.sample_centers(0, 100) == {}
     hard.losses = np.zeros(7)
-    assert hard.draw(1, 100) == {}
+    assert hard.sample_centers(1, 100) == {}
 
 
 @pytest.fixture
@@ -100,10 +102,10 @@ def test_patches_are_the_same_until_losses_are_known_and_for_any_number_of_worke
     assert usual.keys() == {"input", "target"}
     found = epoch(hard, 1)
     assert torch.equal(found["input"], usual["input"])
-    losses = torch.arange(len(found[PLACES]), dtype=torch.float64).numpy()
+    losses = torch.arange(len(found[PATCH_POSITIONS]), dtype=torch.float64).numpy()
     for data in (hard, several):
-        assert data.hard_places is not None
-        data.hard_places.learn(*data.hard_places.sums(found[PLACES].numpy(), losses))
+        assert data.loss_map is not None
+        data.loss_map.update(*data.loss_map.sum_by_cell(found[PATCH_POSITIONS].numpy(), losses))
     one, other = epoch(hard, 2), epoch(several, 2)
     assert differing(one, other) == []
     same = (one["input"] == epoch(plain, 2)["input"]).flatten(1).all(1).float().mean()
@@ -115,14 +117,14 @@ def test_patches_are_the_same_until_losses_are_known_and_for_any_number_of_worke
 def test_what_is_carried_by_a_patch_says_where_it_is(loaded: Callable[..., ImagePairs]) -> None:
     data = loaded(hard_patches=0.5)
     patches = data.train_dataloader().dataset
-    number, y, x = patches[0, 30][PLACES].tolist()
+    number, y, x = patches[0, 30][PATCH_POSITIONS].tolist()
     whole = np.load(patches._images[number].input)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(patches[0, 30]["input"], whole[:, y : y + 32, x : x + 48])
     data.teardown("fit")
 
 
 def test_hard_patches_do_not_go_with_other_aims_or_without_pairs(recipe_for: Callable[..., Recipe]) -> None:
-    with pytest.raises(RecipeError, match="foreground_patches and hard_patches cannot both"):
+    with pytest.raises(RecipeError, match="foreground_patches and hard_patches cannot be combined"):
         recipe_for(Path("x"), hard_patches=0.5, foreground_patches=0.5)
-    with pytest.raises(RecipeError, match="hard_patches means nothing with pairing: unpaired"):
+    with pytest.raises(RecipeError, match="hard_patches has no effect with pairing: unpaired"):
         recipe_for(Path("x"), hard_patches=0.5, pairing="unpaired")

@@ -10,7 +10,7 @@ from torch import nn
 
 from im2im_zoo.packaging.export.sample import Steps
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.components import build
+from im2im_zoo.recipe.components import build_component
 from im2im_zoo.recipe.load import make_recipe
 
 # bioimageio.spec asks GitHub about any user that it does not know of; tests need no network.
@@ -70,7 +70,7 @@ def tiny_recipe(ndim: int, task: str, **package: object) -> Recipe:
 
 def network_of(recipe: Recipe) -> nn.Module:
     torch.manual_seed(0)
-    network: nn.Module = build(recipe.network, "network")
+    network: nn.Module = build_component(recipe.network, "network")
     return network.eval()
 
 

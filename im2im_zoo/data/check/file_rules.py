@@ -1,0 +1,97 @@
+"""Rules on the files of a data set: pixel sizes, types and formats; no voxel is needed."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from im2im_zoo.data.check.finding import DataFinding, ExaminedImage, make_finding
+from im2im_zoo.data.pairing.matching import Side
+from im2im_zoo.images import format_of, pixel_size_um
+from im2im_zoo.images.image_format import ImageFormat
+from im2im_zoo.recipe import Recipe
+
+# Relative difference of pixel sizes above which objects look larger or smaller than in the other images.
+_PIXEL_TOLERANCE = 0.05
+
+
+def find_pixel_sizes(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
+    """Find inputs whose pixel size differs from most others, or is not in the file."""
+    inputs = [(entry, pixel_size_um(entry.image)) for entry in examined if entry.side == "input"]
+    known = {axis: sorted(s for _, size in inputs if (s := size.get(axis))) for axis in recipe.space}
+    usual = {axis: sizes[len(sizes) // 2] for axis, sizes in known.items() if sizes}
+    yield from make_finding(
+        "mixed-pixel-sizes",
+        "warning",
+        f"most images have pixels of {_sizes_text(usual)}, but these have another size, so the same objects look larger or smaller; "
+        "resample them, or correct the metadata",
+        (
+            (entry, _sizes_text(size))
+            for entry, size in inputs
+            if any(
+                size.get(axis) and not np.isclose(size[axis], most, rtol=_PIXEL_TOLERANCE, atol=0)
+                for axis, most in usual.items()
+            )
+        ),
+    )
+    lacking = [(entry, [axis for axis in usual if not size.get(axis)]) for entry, size in inputs]
+    yield from make_finding(
+        "unknown-pixel-size",
+        "warning",
+        "most images have a pixel size, but these have none; write it into the files",
+        ((entry, f"along {', '.join(axes)}") for entry, axes in lacking if axes),
+    )
+
+
+def _sizes_text(sizes: Mapping[Any, float]) -> str:
+    return ", ".join(f"{axis} {size:g} µm" for axis, size in sizes.items())
+
+
+def find_picture_formats(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
+    """Find masks and labels that were saved as colour pictures, or with lossy compression."""
+    if recipe.output.task == "regression":
+        return
+    targets = [entry for entry in examined if entry.side == "target"]
+    yield from make_finding(
+        "colour-labels",
+        "warning",
+        "targets are colour pictures, but masks and labels need one number for each voxel; convert them, or, if one of the colours is "
+        "the mask, choose it in data.target_channels",
+        (
+            (entry, f"{entry.image.sizes['channel']} channels")
+            for entry in targets
+            if (f := _format(entry)) and f.is_picture and entry.image.sizes["channel"] in (3, 4)
+        ),
+    )
+    yield from make_finding(
+        "lossy-labels",
+        "warning",
+        "targets are JPEG files, whose compression changes the numbers at the borders of objects; save masks and labels as PNG or TIFF",
+        ((entry, "") for entry in targets if (f := _format(entry)) and f.is_lossy),
+    )
+
+
+def _format(entry: ExaminedImage) -> ImageFormat | None:
+    return format_of(Path(entry.source))
+
+
+def find_mixed_types(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
+    """Find inputs, or targets that are intensities, with another data type than most."""
+    sides: tuple[Side, ...] = ("input", "target") if recipe.output.task == "regression" else ("input",)
+    for side in sides:
+        images = [entry for entry in examined if entry.side == side]
+        usual = _most_common(str(entry.image.dtype) for entry in images)
+        yield from make_finding(
+            "mixed-types",
+            "warning",
+            f"most {side} images are {usual}, but these are not, so their values may mean something else; convert them to one type, "
+            f"or scale each image in {side}.preprocessing",
+            ((entry, str(entry.image.dtype)) for entry in images if str(entry.image.dtype) != usual),
+        )
+
+
+def _most_common(values: Iterable[str]) -> str:
+    counts = Counter(values)
+    return max(sorted(counts), key=lambda value: counts[value], default="")
