@@ -236,7 +236,7 @@ def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
 def predict_with_progress(package: Any, image: Any, output: Path, **options: Any) -> "PredictionResult":
     """Predict with a progress bar; options are those of `runtime.predict`."""
     from im2im_zoo.runtime import predict
-    from im2im_zoo.runtime.execute.work_folder import unfinished
+    from im2im_zoo.runtime.execute.work_folder import find_unfinished
 
     output_bytes = 0
 
@@ -255,7 +255,7 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
         try:
             done = predict(package, image, output, progress=report, planned=planned, **options)
         except BaseException:
-            if (left := unfinished(output)) is not None:
+            if (left := find_unfinished(output)) is not None:
                 print_line(f"Partial results are kept in {left}. Run the same command to resume.")
             raise
     if done.not_finite:

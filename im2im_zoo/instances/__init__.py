@@ -1,1 +1,1 @@
-"""Instance segmentation: from maps to label images, whole or in blocks."""
+"""Instance segmentation: from maps to label images, as a whole or in blocks."""

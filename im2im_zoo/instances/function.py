@@ -1,4 +1,4 @@
-"""The function of a grouping, checked: maps of a whole image in, labels out. Where it comes from is not said here."""
+"""A function for instance segmentation, from maps to labels, with checks of its results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +12,13 @@ from im2im_zoo.core.errors import PackageError
 
 @dataclass(frozen=True, slots=True)
 class GroupFunction:
-    """Calls a function of maps and checks what it gives; `what` names it in messages.
+    """A segmentation function whose labels are checked.
 
-    `scale`: voxels of the labels for one of the maps along (z,) y, x; None where there are as many.
+    Attributes:
+        what: name for messages.
+        function: called with the maps and `kwargs`.
+        kwargs: arguments.
+        scale: voxels of the labels per voxel of the maps along (z,) y, x; None for 1.
     """
 
     what: str
@@ -23,12 +27,16 @@ class GroupFunction:
     scale: tuple[int, ...] | None = None
 
     def __call__(self, maps: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        """The labels ((z,) y, x), 0 background, of maps (channel, (z,) y, x), which the function may not write into.
+        """Segment maps.
 
-        They have the maps' shape, times `scale`.
+        Args:
+            maps: (channel, (z,) y, x), read-only for the function.
+
+        Returns:
+            Labels ((z,) y, x) of the maps' shape times `scale`; 0 is background.
 
         Raises:
-            PackageError: the function fails, or gives no labels of that shape.
+            PackageError: the function fails, or returns an invalid shape or type.
         """
         maps = maps.view()
         maps.flags.writeable = False
@@ -36,16 +44,16 @@ class GroupFunction:
             labels = np.asarray(self.function(maps, **self.kwargs))
         except Exception as error:
             raise PackageError(
-                f"{self.what} failed on maps of shape {maps.shape}: {type(error).__name__}: {error}"
+                f"{self.what} failed for maps of shape {maps.shape}: {type(error).__name__}: {error}"
             ) from error
         factors = self.scale or (1,) * (maps.ndim - 1)
         wanted = tuple(n * f for n, f in zip(maps.shape[1:], factors, strict=True))
         if labels.shape != wanted:
             raise PackageError(
-                f"{self.what} made labels of shape {labels.shape} of maps of shape {maps.shape}: it must give {wanted}"
+                f"{self.what} returned labels of shape {labels.shape} for maps of shape {maps.shape}: it must return {wanted}"
             )
         if labels.dtype.kind not in "iu" or (labels.dtype.kind == "i" and labels.min(initial=0) < 0):
             raise PackageError(
-                f"{self.what} made {labels.dtype} values from {labels.min(initial=0)}: labels are integers, 0 and above"
+                f"{self.what} returned {labels.dtype} values from {labels.min(initial=0)} on: labels must be integers of 0 or more"
             )
         return labels

@@ -1,10 +1,11 @@
-"""Grouping: a network's dense maps become instance labels, by one file of the package. The methods are in `im2im_zoo.instances.methods`.
+"""Grouping: instance segmentation from a network's dense maps, by a Python file of the package.
 
-The format has no place for it, as a consumer runs operations block by block and expects the shape kept. So it is in
+The RDF has no operation for it, as consumers run operations block by block and expect the shape to be kept. It is stored in
 
     config.im2im_zoo.grouping: {source: FILE, sha256: ..., callable: group, kwargs: {...}, output: ID}
 
-and is done last, on the whole of an image at one time point; the RDF's output is the maps (docs/decisions/0012).
+and runs last, on the whole image at one time point; the RDF's output is the maps (docs/decisions/0012). The methods of
+im2im_zoo are in `im2im_zoo.instances.methods`.
 """
 
 import hashlib
@@ -22,20 +23,21 @@ from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.processing.custom_code import file_in, load_callable
 
 WHERE = "config.im2im_zoo.grouping"
-# What the labels are called, beside the outputs and within an OME-Zarr.
+# Name of the labels, among the outputs and inside an OME-Zarr.
 INSTANCES = "instances"
 _KEYS = ("source", "sha256", "callable", "output")
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """What makes the labels, as a package describes it.
+    """The instance segmentation that a package describes.
 
     Attributes:
-        source: the file, within the package.
-        sha256: of it.
-        callable: the function that it defines: of float32 maps (channel, (z,) y, x) and `kwargs` to labels ((z,) y, x).
-        output: the id of the output tensor, which is the maps.
+        source: the file in the package.
+        sha256: of the file.
+        callable: name of its function from float32 maps (channel, (z,) y, x) and `kwargs` to labels ((z,) y, x).
+        output: id of the output tensor with the maps.
+        kwargs: arguments of the function.
     """
 
     source: str
@@ -46,46 +48,45 @@ class Grouping:
 
     @property
     def scale(self) -> Mapping[str, int]:
-        """Labels have the voxels of the maps."""
+        """Voxels of the labels per voxel of the maps, by axis where it is not 1: empty."""
         return {}
 
     @property
     def copies(self) -> tuple[int, int]:
-        """What a call takes at most, in copies of its maps and labels: the maps, and what our methods make of them if all is
-        foreground (measured); the labels as they are found, given and written."""
+        """Peak memory of a call in copies of its maps and of its labels, measured with foreground only."""
         return 3, 6
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the grouping as JSON values."""
         return asdict(self)
 
     def is_ours(self, root: Path) -> bool:
-        """Whether the file is byte for byte that of a version of im2im_zoo, so that it runs without consent.
+        """Return whether the file is identical to that of a version of im2im_zoo, so that it runs without consent.
 
         Raises:
-            PackageError: there is no such file in the package's folder.
+            PackageError: the file is not in the package's folder.
         """
         return self._released(root) is not None
 
     def method(self, root: Path) -> str | None:
-        """The name of today's method that gives the same labels as the file, if it is one of ours, of any version.
+        """Return the name of the current method with the same labels, if the file is from any version of im2im_zoo.
 
         Raises:
-            PackageError: there is no such file in the package's folder.
+            PackageError: the file is not in the package's folder.
         """
         released = self._released(root)
         return None if released is None else released.implementation
 
     def load(self, root: Path, *, allow_code: bool) -> GroupFunction:
-        """The function, ready to be called.
+        """Load the function.
 
         Args:
             root: folder of the package.
-            allow_code: consent to a file that is not ours.
+            allow_code: consent to run a file that is not from im2im_zoo.
 
         Raises:
-            PackageError: no consent, no such file, another sha256, a file that cannot be imported, no such function in
-                it, or one that does not take the kwargs.
+            PackageError: there is no consent, the file is missing or has another SHA-256, it cannot be imported, it lacks
+                the function, or the function does not take the kwargs.
         """
         path = self._file(root)
         try:
@@ -103,7 +104,7 @@ class Grouping:
             inspect.signature(function).bind(None, **self.kwargs)
         except TypeError as error:
             raise PackageError(
-                f"{self._what} does not take the kwargs of {WHERE}, {dict(self.kwargs)}: {error}"
+                f"{self._what} does not take the kwargs of {WHERE}, {dict(self.kwargs)}: {error}; correct them"
             ) from error
         return GroupFunction(self._what, function, self.kwargs)
 
@@ -123,14 +124,14 @@ class Grouping:
 
 
 def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Grouping | None:
-    """The grouping of a package's `config`, or None if it has none.
+    """Read the grouping of a package's `config`; None if it has none.
 
     Args:
-        config: of the RDF, plain.
-        outputs: the axes of the output tensors, by id.
+        config: of the RDF, as JSON values.
+        outputs: axes of the output tensors, by id.
 
     Raises:
-        PackageError: it is not described as above, or its output is no maps.
+        PackageError: the entry is invalid, or its output does not have the axes of maps.
     """
     ours = config.get("im2im_zoo") if isinstance(config, Mapping) else None
     entry = ours.get("grouping") if isinstance(ours, Mapping) else None
@@ -138,11 +139,11 @@ def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Group
         return None
     kwargs = entry.get("kwargs") or {} if isinstance(entry, Mapping) else None
     if not isinstance(kwargs, Mapping) or not all(isinstance(entry.get(key), str) for key in _KEYS):
-        raise PackageError(f"{WHERE} needs the keys {', '.join(_KEYS)}, each a text, and kwargs, a mapping")
+        raise PackageError(f"{WHERE} needs the keys {', '.join(_KEYS)} with texts, and kwargs with a mapping")
     source, sha256, callable_, output = (str(entry[key]) for key in _KEYS)
     if list(outputs) != [output] or output == INSTANCES:
         raise PackageError(
-            f"{WHERE}.output is {output!r}: it must name the package's only output, which may not be called {INSTANCES!r}; "
+            f"{WHERE}.output is {output!r}: it must name the package's only output, which must not be called {INSTANCES!r}; "
             f"the outputs are {', '.join(outputs)}"
         )
     axes = set(outputs[output])
@@ -153,5 +154,5 @@ def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Group
     return Grouping(source, sha256, callable_, output, {str(k): v for k, v in kwargs.items()})
 
 
-# By a file of the package, or by a library that the format names.
+# A grouping by a file of the package, or by a library that the RDF names.
 AnyGrouping = Grouping | LibraryGrouping

@@ -1,4 +1,4 @@
-"""The label image that a grouping writes: where in it the labels of a sample go. Groups nothing."""
+"""The label image of a prediction, into which the labels of each sample are written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LabelImage:
-    """The labels of one sample within the image of all. It can be sent to other processes if the sink can.
+    """The labels of one sample in the image of all samples; picklable if the sink is.
 
     Attributes:
-        sink: what writes regions.
+        sink: writer of regions.
         axes, shape, dtype: of the image.
-        space: axes of a sample's labels; the image may lack some, in which the sample then has one voxel.
+        space: axes of a sample's labels; along those that the image lacks, the sample has one voxel.
         position: of the sample on the other axes.
-        model: for messages.
+        model: name for messages.
     """
 
     sink: "Sink"
@@ -35,19 +35,19 @@ class LabelImage:
     model: str
 
     def check(self, objects: int) -> None:
-        """Refuse more objects than the type has numbers.
+        """Check that the image's type can number all objects.
 
         Raises:
-            PlanError: naming both.
+            PlanError: there are too many objects.
         """
         if objects > np.iinfo(self.dtype).max:
             raise PlanError(
-                f"{self.model}: there are {objects} objects, more than {self.dtype} has numbers; give a larger "
+                f"{self.model}: there are {objects} objects, more than {self.dtype} can number; use a larger "
                 "--dtype, and start over with --restart"
             )
 
     def region(self, place: tuple[slice, ...]) -> dict[str, slice]:
-        """The region of the image that a region of the sample is."""
+        """Return the region of the image that corresponds to a region of the sample."""
         given = dict(zip(self.space, place, strict=True))
         given |= {a: slice(p, p + 1) for a, p in self.position.items()}
         return {a: given[a] for a in self.axes}
@@ -56,7 +56,7 @@ class LabelImage:
         """Write the labels of a region of the sample.
 
         Raises:
-            ImageError: they cannot be written.
+            ImageError: the labels cannot be written.
         """
         kept = xr.DataArray(labels, dims=self.space).isel({a: 0 for a in self.space if a not in self.axes})
         block = kept.expand_dims(list(self.position)).transpose(*self.axes).to_numpy()

@@ -106,13 +106,13 @@ class Package:
             PackageError: the section is not valid, or its library does not support it.
         """
         from im2im_zoo.instances.grouping import read_grouping
-        from im2im_zoo.instances.library.grouping import exported_by_stardist, library_grouping
+        from im2im_zoo.instances.library.grouping import library_grouping, stardist_grouping
 
         axes = {str(t.id): [str(axis.id) for axis in t.axes] for t in self.outputs}
         try:
             by_file = read_grouping(self.raw.get("config"), axes)
             named = by_file or library_grouping(self.description.outputs)
-            return named or exported_by_stardist(self.raw.get("config"), self.description.outputs)
+            return named or stardist_grouping(self.raw.get("config"), self.description.outputs)
         except PackageError as error:
             raise PackageError(f"{self.source}: {error}") from error
 

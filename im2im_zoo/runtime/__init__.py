@@ -1,4 +1,4 @@
-"""The runtime: run a package on an image of any size, within a memory budget. Plan first, then run."""
+"""Run a package on an image of any size within a memory budget: plan first, then run."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # xarray and bioimageio.spec are loaded with the first use, not with the name of the package.
+    # xarray and bioimageio.spec are imported on first use, so that importing the package stays fast.
     if name in _HOMES:
         return getattr(importlib.import_module(f"im2im_zoo.runtime.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'im2im_zoo.runtime' has no attribute {name!r}")

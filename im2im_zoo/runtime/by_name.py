@@ -18,7 +18,7 @@ _RESOURCES = {f.name for f in fields(Resources)}
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[Settings, Resources, dict[str, Any]]:
-    """Return settings and resources of options given by name, and the options that are neither."""
+    """Split options by name into settings, resources, and the options that are neither."""
     form = Format(**{k: v for k, v in options.items() if k in _FORMAT})
     settings = Settings(**{k: v for k, v in options.items() if k in _SETTINGS}, format=form)
     resources = Resources(**{k: v for k, v in options.items() if k in _RESOURCES})

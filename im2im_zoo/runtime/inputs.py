@@ -1,4 +1,4 @@
-"""The images of a package's inputs, opened, and at the scale that it was trained at. Decides nothing of tiles."""
+"""Input images: opened by input tensor, and resampled to the pixel size that the model was trained at."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from im2im_zoo.core.errors import AxesError, PlanError
 from im2im_zoo.images import as_place, join_channels, open_image, select_channels, sources_of, stem_of
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.layout.mapping import images_by_input, main_input
-from im2im_zoo.runtime.rescale import pixel_size_warning, resampled, rescale_factors
+from im2im_zoo.runtime.rescale import pixel_size_warning, resample_by, rescale_factors
 from im2im_zoo.runtime.settings import Settings
 
 Image = xr.DataArray | str | Path
@@ -24,17 +24,25 @@ def open_inputs(
     channels: Sequence[int | str] | None = None,
     join: Sequence[Image] = (),
 ) -> dict[str, xr.DataArray]:
-    """The images by input: the main one, with its axes and channels, and further ones.
+    """Open the images of all inputs.
 
     Args:
-        join: images of the same place, whose channels follow those of the main one, before `channels` chooses among all.
+        package: the model.
+        image: of the main input.
+        inputs: further images, by input id.
+        axes: letters of the main image's axes, if its file does not state them.
+        channels: indices or names of the channels to keep, in the model's order.
+        join: images of the same field of view, whose channels are appended before `channels` selects among all.
+
+    Returns:
+        The lazy images by input id.
 
     Raises:
-        PlanError, ImageError, AxesError: an input that the model does not have or lacks, or an image that cannot be opened.
+        PlanError, ImageError, AxesError: an unknown or missing input, or an image that cannot be opened.
     """
     main = main_input(package)
     if inputs and main in inputs:
-        raise PlanError(f"the image of the input {main} is given twice")
+        raise PlanError(f"the image of the input {main} is given twice; leave out --input {main}=PATH")
     lazy = {main: open_joined([image, *join], axes, channels)}
     for name, other in (inputs or {}).items():
         lazy[name] = other if isinstance(other, xr.DataArray) else open_image(other)
@@ -44,15 +52,15 @@ def open_inputs(
 def open_joined(
     images: Sequence[Image], axes: str | None = None, channels: Sequence[int | str] | None = None
 ) -> xr.DataArray:
-    """One image, or several of the same place as one whose channels follow each other; those without a name are called after the file.
+    """Open one image, or join the channels of several; a channel without a name is named after its file.
 
     Args:
-        images: the first, and further ones.
-        axes: of the first, and of those of the others whose files do not say.
-        channels: those to take of all.
+        images: the first image, and further ones of the same field of view.
+        axes: letters of the first image's axes, and of the others whose files do not state them.
+        channels: indices or names of the channels to keep, counted over all images.
 
     Raises:
-        ImageError, AxesError: an image that cannot be opened, lacks a channel, or does not go with the others.
+        ImageError, AxesError: an image that cannot be opened, lacks a channel, or does not match the others.
     """
     first, *more = images
     if not more:
@@ -74,15 +82,19 @@ def _open_further(image: Image, axes: str | None) -> xr.DataArray:
         return open_image(image, axes=axes)
 
 
-def at_model_scale(
+def rescale_to_model(
     package: Package, images: Mapping[str, xr.DataArray], settings: Settings
 ) -> tuple[dict[str, xr.DataArray], list[str]]:
-    """The images, resampled to the model's pixel size if that is wanted, and what to warn of if it is not."""
+    """Resample the images to the model's pixel size if `settings.rescale` is set.
+
+    Returns:
+        The images by input, and a warning if they are not rescaled although their pixel size differs from the model's.
+    """
     main = images[main_input(package)] if main_input(package) in images else next(iter(images.values()))
     if not settings.rescale:
         warning = pixel_size_warning(package, main)
         return dict(images), [] if warning is None else [warning]
     factors = rescale_factors(package, main)
     return {
-        name: resampled(i, {a: f for a, f in factors.items() if a in i.dims}) for name, i in images.items()
+        name: resample_by(i, {a: f for a, f in factors.items() if a in i.dims}) for name, i in images.items()
     }, []

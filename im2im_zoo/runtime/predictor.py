@@ -1,6 +1,6 @@
-"""The predictor: an open model, and what it makes of images: a plan, files, or arrays.
+"""The open model: plan and run predictions, to files or in memory.
 
-A prediction passes these rooms: `inputs` (images) -> `layout` (axes) -> `prepare` (`measure`, `plan`) -> `execute` (stages).
+Modules in the order of a prediction: `inputs` -> `layout` (axes) -> `prepare` (`measure`, `plan`) -> `execute` (stages).
 """
 
 import shutil
@@ -27,7 +27,7 @@ from im2im_zoo.runtime.execute.executors import executor_for
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import segment_instances
 from im2im_zoo.runtime.execute.outputs import (
-    OF_LABELS,
+    LABEL_IMAGE,
     check_free,
     main_image,
     output_image,
@@ -38,7 +38,7 @@ from im2im_zoo.runtime.execute.outputs import (
 from im2im_zoo.runtime.execute.prediction_run import PredictionRun
 from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, run_plan
 from im2im_zoo.runtime.execute.work_folder import work_folder
-from im2im_zoo.runtime.inputs import Image, at_model_scale, open_inputs
+from im2im_zoo.runtime.inputs import Image, open_inputs, rescale_to_model
 from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
 from im2im_zoo.runtime.measure.cost import peak_bytes, restart_peak
 from im2im_zoo.runtime.plan.memory import Cost
@@ -52,21 +52,22 @@ Images = xr.DataArray | Mapping[str, xr.DataArray]
 
 @dataclass(frozen=True, slots=True)
 class PredictionResult:
-    """The outputs of a prediction and what was counted.
+    """The outputs of a prediction, with counts, time and memory.
 
     Attributes:
         outputs: paths of the outputs; `output` is the first.
         plan: of the prediction.
-        seconds: of running the plan; with reading, statistics and writing, without opening the network.
-        voxels: written in this run, without channels.
-        tiles: runs of the network in this run; `resumed` tiles were finished by an earlier run.
-        not_finite: values of the output that are NaN or infinite; more than 0 means that the network failed there.
-        peak_bytes: the largest resident memory of this process while the plan ran.
-        input_bytes, output_bytes: of the images, uncompressed.
-        reason: why the engine was chosen.
-        labels: the label image of a package for instance segmentation: within the output, or the output itself.
-        objects: how many objects are in it.
-        warnings: about the result, beside those of the plan.
+        seconds: time to run the plan: reading, statistics, network and writing, without opening the network.
+        voxels: number written in this run, without channels.
+        tiles: number of tiles that this run computed.
+        resumed: number of tiles that an earlier run had finished.
+        not_finite: number of output values that are NaN or infinite; above 0, the network failed there.
+        peak_bytes: peak resident memory of this process while the plan ran.
+        input_bytes, output_bytes: uncompressed sizes of the images.
+        reason: why the engine was selected.
+        labels: path of the label image of an instance segmentation: inside the output, or the output itself.
+        objects: number of objects in the label image.
+        warnings: about the result, in addition to those of the plan.
     """
 
     outputs: tuple[Path, ...]
@@ -91,16 +92,16 @@ class PredictionResult:
 
     @property
     def voxels_per_second(self) -> float:
-        """Voxels of the output a second."""
+        """Output voxels per second."""
         return self.voxels / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The images of one prediction, opened, at the scale of the model, and how they fit it.
+    """The opened images of one prediction.
 
     Attributes:
-        originals: by input, as they are in their files.
+        originals: by input, at the pixel size of their files.
         images: by input, at the pixel size of the model.
         warnings: about the images.
     """
@@ -112,14 +113,16 @@ class Request:
 
 @dataclass
 class Model:
-    """An open model. Its network is opened and measured once, and then predicts any number of images.
+    """An open model, whose network is opened and measured once and then predicts any number of images.
 
-    Open one with `im2im_zoo.open_model`; `close` it, or use it in a `with` block, to remove the folder of a zipped package.
+    Open one with `im2im_zoo.open_model`. `close` it, or use it in a `with` block, to remove the folder of a zipped package.
 
     Attributes:
         package: the model's package.
-        allow_code: whether Python of the package may run (`pytorch_state_dict`, `custom` operations, instance methods of
-            others).
+        allow_code: whether Python code of the package may run (`pytorch_state_dict`, `custom` operations, third-party
+            instance methods).
+        engine: an open network to use instead of selecting one.
+        cost: its known memory cost.
 
     Example:
         >>> import im2im_zoo as zoo
@@ -148,13 +151,13 @@ class Model:
         settings: Settings | None = None,
         resources: Resources | None = None,
     ) -> Plan:
-        """Return the plan that `predict` follows. No voxel of the image is read, and nothing is written.
+        """Return the plan that `predict` follows, without reading voxels or writing files.
 
         Args:
             image, inputs, axes, channels, join, settings, resources: see `predict`.
 
         Raises:
-            PackageError, ImageError, AxesError, PlanError: whatever is impossible.
+            PackageError, ImageError, AxesError, PlanError: the prediction is impossible.
 
         Example:
             >>> import numpy as np, im2im_zoo as zoo
@@ -186,25 +189,25 @@ class Model:
     ) -> PredictionResult:
         """Predict an image of any size and write the result.
 
-        Finished work is kept beside the output, in `OUTPUT.incomplete`, until all is done: after a crash, a kill, a full disk or
-        an interrupt the same call resumes, and the result is bit-identical to that of an uninterrupted run.
+        Resumable: partial results are kept in `OUTPUT.incomplete`. After a crash, a full disk or an interrupt, the same call
+        resumes, and the result is bit-identical to that of an uninterrupted run.
 
         Args:
             image: of the main input: a lazy image, or the path of one.
-            output: path of the image to write; its suffix is the format.
+            output: path of the image to write; its suffix selects the format.
             inputs: images of further inputs, by id.
-            outputs: paths of further outputs, by id (default: beside `output`, with their id in the name).
+            outputs: paths of further outputs, by id (default: next to `output`, with the id in the name).
             axes, channels: of the main image's file, see `open_image`.
-            join: images of the same place, whose channels follow those of the main one; `channels` chooses among all of them.
-            settings: what changes the result.
-            resources: what does not.
-            overwrite: replace the output if it exists; otherwise that is an error.
-            restart: remove the unfinished work of an earlier run instead of resuming it.
-            progress: called with the stage, the finished voxels and all of them.
-            planned: called with the plan and the number of tiles that an earlier run has finished, before the first tile.
+            join: images of the same field of view, whose channels are appended; `channels` selects among all of them.
+            settings: choices that change the result.
+            resources: memory, processes and devices.
+            overwrite: replace an existing output instead of raising an error.
+            restart: remove the partial results of an earlier run instead of resuming it.
+            progress: called with the stage, the finished voxels and their total number.
+            planned: called before the first tile with the plan and the number of tiles that an earlier run finished.
 
         Raises:
-            PackageError, ImageError, AxesError, PlanError, ProcessingError: whatever is impossible; nothing is at `output` then.
+            PackageError, ImageError, AxesError, PlanError, ProcessingError: the prediction fails; `output` is not created.
 
         Example:
             >>> import numpy as np, im2im_zoo as zoo
@@ -263,19 +266,20 @@ class Model:
         whole: bool = False,
         progress: Progress | None = None,
     ) -> dict[str, xr.DataArray]:
-        """Predict images and return the results in memory, by the ids of the outputs.
-
-        The labels of a package for instance segmentation are beside its maps, as `instances`. An output whose size depends on
-        the data has the axes of its tensor.
+        """Predict images and return all outputs in memory.
 
         Args:
             images: of the main input, or all by input.
             settings, resources: see `predict`; the images are not rescaled.
-            whole: run each sample as one tile: what every tiling has to equal.
-            progress: called with the stage, the finished voxels and all of them.
+            whole: run each sample as one tile, as a reference for tiled results.
+            progress: called with the stage, the finished voxels and their total number.
+
+        Returns:
+            The images by output id; instance labels are added as `instances`. An output whose size depends on the data has
+            the axes of its tensor.
 
         Raises:
-            PackageError, ImageError, AxesError, PlanError, ProcessingError: whatever is impossible.
+            PackageError, ImageError, AxesError, PlanError, ProcessingError: the prediction fails.
         """
         settings, resources = settings or Settings(), resources or Resources()
         request = Request({}, images_by_input(self.package, images))
@@ -315,7 +319,7 @@ class Model:
         whole: bool = False,
         progress: Progress | None = None,
     ) -> xr.DataArray:
-        """Predict an image in memory with a model of one output; return its labels if it segments instances.
+        """Predict an image in memory with a model of one output; return the labels if it segments instances.
 
         Args:
             image: an array with `axes`, a lazy image, or images by input.
@@ -325,7 +329,7 @@ class Model:
 
         Raises:
             PlanError: the model has several outputs.
-            AxesError: an array without `axes`, or with others than it has.
+            AxesError: `axes` is missing for an array, or does not match its dimensions.
 
         Example:
             >>> import numpy as np, im2im_zoo as zoo
@@ -348,7 +352,7 @@ class Model:
         return next(iter(results.values()))
 
     def close(self) -> None:
-        """Remove the folder of a package that was opened from a zip."""
+        """Remove the temporary folder of a package that was opened from a zip."""
         self.package.close()
 
     def __enter__(self) -> Self:
@@ -369,7 +373,7 @@ class Model:
         settings: Settings,
     ) -> Request:
         originals = open_inputs(self.package, image, inputs, axes=axes, channels=channels, join=join)
-        images, warnings = at_model_scale(self.package, originals, settings)
+        images, warnings = rescale_to_model(self.package, originals, settings)
         return Request(originals, images, tuple(warnings))
 
     def _prepare(
@@ -407,7 +411,12 @@ class Model:
 
 
 def open_package_model(source: Package | str | Path, *, allow_code: bool = False) -> Model:
-    """Open the model of a package: one that is open, or whatever `open_package` takes."""
+    """Open the model of a package.
+
+    Args:
+        source: an open package, or anything that `open_package` takes.
+        allow_code: whether Python code of the package may run.
+    """
     package = source if isinstance(source, Package) else open_package(source)
     return Model(package, allow_code)
 
@@ -441,7 +450,7 @@ def _result(
 
 
 def _instances(plan: Plan, code: Code, maps: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
-    """Return the label image of maps in memory."""
+    """Return the label image of maps, in memory."""
     if plan.grouping is None:
         raise ValueError("a plan without instance segmentation")
     labels = np.zeros(plan.grouping.shape, plan.grouping.dtype)
@@ -449,9 +458,9 @@ def _instances(plan: Plan, code: Code, maps: xr.DataArray, image: xr.DataArray) 
     with tempfile.TemporaryDirectory() as folder:
         segment_instances(plan, code, maps, sink, Path(folder), executor=InProcess())
     result = xr.DataArray(labels, dims=plan.grouping.axes, name=INSTANCES, attrs=maps.attrs)
-    result.attrs |= {"pixel_size_um": output_pixel_size(plan, OF_LABELS, image)}
+    result.attrs |= {"pixel_size_um": output_pixel_size(plan, LABEL_IMAGE, image)}
     result.attrs.pop("translation_um", None)
-    if translation := output_translation(plan, OF_LABELS, image):
+    if translation := output_translation(plan, LABEL_IMAGE, image):
         result.attrs["translation_um"] = translation
     if "channel" in plan.grouping.axes and "channel" in maps.coords:
         result = result.assign_coords(channel=maps["channel"].values)
@@ -460,7 +469,7 @@ def _instances(plan: Plan, code: Code, maps: xr.DataArray, image: xr.DataArray) 
 
 @dataclass(slots=True)
 class _ArraySink:
-    """An output in memory; of one whose shape depends on the data, the last block."""
+    """An output in memory; if its shape depends on the data, only the last block."""
 
     array: NDArray[Any]
     axes: tuple[str, ...]
@@ -470,8 +479,8 @@ class _ArraySink:
         target = plan.outputs[number]
         if target.image_shape is None and plan.samples > 1:
             raise PlanError(
-                f"{plan.model}: the size of its output {target.id} depends on the data, so the outputs of {plan.samples} "
-                "samples do not form one array; give one sample at a time"
+                f"{plan.model}: the size of the output {target.id} depends on the data, so the outputs of {plan.samples} "
+                "samples do not form one array; predict one sample at a time"
             )
         return cls(np.empty(target.image_shape or (), target.dtype), target.image_axes)
 

@@ -1,4 +1,4 @@
-"""From a package, images and settings to a plan and an open network, with everything measured that the plan needs."""
+"""Prepare a prediction: open the network, measure its halo and memory, and plan the tiles."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
 from im2im_zoo.runtime.measure.overlap import measure_overlap
-from im2im_zoo.runtime.measure.select_engine import Opened, open_network
+from im2im_zoo.runtime.measure.select_engine import SelectedEngine, open_network
 from im2im_zoo.runtime.plan.memory import Cost, default_budget
 from im2im_zoo.runtime.plan.plan import HaloSource, Plan
 from im2im_zoo.runtime.plan.planning import plan_prediction
@@ -27,13 +27,13 @@ from im2im_zoo.runtime.settings import Resources, Settings
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-# A tile of so many times the voxels of the largest that was measured is not planned: a larger one is measured first.
-_FAR = 8
+# Memory is extrapolated to tiles of at most this many times the voxels of the largest measured one.
+_MAX_EXTRAPOLATION = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan, the open network that runs it, and why that was chosen."""
+    """A plan, the open network that runs it, and the reason why this network was selected."""
 
     plan: Plan
     engine: Engine
@@ -42,62 +42,68 @@ class Prepared:
 
 @dataclass
 class Networks:
-    """The open networks of a package, and what was measured of them: opened and measured once for any number of images.
+    """The open networks of a package and their measurements, shared by any number of images.
 
     Attributes:
         package: the model.
-        allow_code: whether Python of the package may run.
-        given: an open network, to be used instead of opening one.
-        cost: its measured cost, if it is known.
+        allow_code: whether Python code of the package may run.
+        given: an open network to use instead of opening one.
+        cost: the known memory cost of the network.
+        costs: measured costs by cache file.
     """
 
     package: "Package"
     allow_code: bool = False
     given: Engine | None = None
     cost: Cost | None = None
-    _opened: dict[tuple[Any, ...], Opened] = field(default_factory=dict)
+    _selected: dict[tuple[Any, ...], SelectedEngine] = field(default_factory=dict)
     _halos: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     costs: dict[Path, dict[str, Any]] = field(default_factory=dict)
 
     def open(
         self, settings: Settings, resources: Resources, decisions: Mapping[str, Any] | None = None
     ) -> tuple[Engine, str]:
-        """Return the network for some settings, and why it was chosen.
+        """Open the network for some settings.
 
         Args:
-            decisions: of an earlier plan, which are taken again.
+            settings: weights, backend and precision.
+            resources: device and threads.
+            decisions: of an earlier plan, to reuse instead of measuring.
+
+        Returns:
+            The network, and the reason why it was selected.
         """
         if self.given is not None:
             return self.given, ""
-        taken = decisions or {
+        choice = decisions or {
             "weights": settings.weights,
             "backend": settings.backend,
             "device": resources.device,
         }
         key = (
-            taken["weights"],
-            taken["backend"],
-            taken["device"],
+            choice["weights"],
+            choice["backend"],
+            choice["device"],
             settings.precision,
             resources.threads,
             decisions is None,
         )
-        if key not in self._opened:
-            self._opened[key] = open_network(
+        if key not in self._selected:
+            self._selected[key] = open_network(
                 self.package,
-                weights=taken["weights"],
-                backend=taken["backend"],
+                weights=choice["weights"],
+                backend=choice["backend"],
                 precision=settings.precision,
-                device=taken["device"],
+                device=choice["device"],
                 threads=resources.threads,
                 allow_code=self.allow_code,
                 measure=decisions is None,
             )
-        opened = self._opened[key]
-        return opened.engine, opened.reason
+        selected = self._selected[key]
+        return selected.engine, selected.reason
 
     def halo(self, engine: Engine, layout: Layout, settings: Settings) -> dict[str, Any]:
-        """Return the arguments of `plan_prediction` for the halo, measured once for a network and a layout."""
+        """Return the halo arguments of `plan_prediction`, measured once per network and layout."""
         key = (id(engine), repr(settings.halo), settings.blend, repr(layout.network_axes))
         if key not in self._halos:
             self._halos[key] = _overlap_options(self.package, engine, layout, settings, self.allow_code)
@@ -119,12 +125,14 @@ def prepare(
     Args:
         networks: of the package.
         images: by input.
-        layout: of these images (`map_axes`): images that do not fit cost nothing.
-        decisions: of an earlier plan (`decisions_of`), which are taken again instead of measuring anything.
-        warnings: to be kept in the plan.
+        layout: of these images (`map_axes`).
+        settings: choices that change the result.
+        resources: memory, processes and devices.
+        decisions: of an earlier plan (`decisions_of`), to reuse instead of measuring.
+        warnings: to include in the plan.
 
     Raises:
-        PackageError, PlanError: whatever is impossible, before any voxel of the images is read.
+        PackageError, PlanError: the prediction is impossible; raised before any voxel of the images is read.
     """
     set_up_memory()
     package = networks.package
@@ -132,7 +140,7 @@ def prepare(
     budget = default_budget() if resources.memory_bytes is None else resources.memory_bytes
     cost = networks.cost
     if decisions is not None and cost is None:
-        # A process is a little larger another time; the tiles were chosen for what was measured then.
+        # A process varies in size between runs; the tiles were chosen for the cost measured in the first.
         cost = Cost(**decisions["cost"])
     options: dict[str, Any] = {
         "layout": layout,
@@ -153,7 +161,7 @@ def prepare(
 
     def planned(cost: Cost) -> Plan:
         if settings.tile is None and settings.blend is not True:
-            single = _at_once(package, images, options | {"cost": cost})
+            single = _plan_whole(package, images, options | {"cost": cost})
             if single is not None:
                 return single
         found = networks.halo(engine, layout, settings)
@@ -162,15 +170,15 @@ def prepare(
 
     if cost is not None:
         return Prepared(planned(cost), engine, reason)
-    measured = _Measured(package, engine, layout, budget, resources.threads, networks.costs)
+    measured = _CostMeasurement(package, engine, layout, budget, resources.threads, networks.costs)
     plan = planned(measured.cost())
-    while plan.tile_voxels > _FAR * plan.cost.voxels:
-        plan = planned(measured.cost(plan.tile_voxels // _FAR))
+    while plan.tile_voxels > _MAX_EXTRAPOLATION * plan.cost.voxels:
+        plan = planned(measured.cost(plan.tile_voxels // _MAX_EXTRAPOLATION))
     return Prepared(plan, engine, reason)
 
 
 def decisions_of(prepared: Prepared) -> dict[str, Any]:
-    """Return the decisions of `prepare` as plain values, so that a later run takes the same."""
+    """Return the decisions of `prepare` as JSON values, so that a later run makes the same."""
     plan = prepared.plan
     return {
         "weights": plan.weights_format,
@@ -185,21 +193,21 @@ def decisions_of(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _at_once(
+def _plan_whole(
     package: "Package", images: Mapping[str, xr.DataArray], options: Mapping[str, Any]
 ) -> Plan | None:
-    """The plan if each sample fits the memory in one tile, where no halo matters."""
+    """Return the plan with one tile per sample, or None if that exceeds the memory."""
     try:
         plan = plan_prediction(package, images, **options, whole=True)
     except PlanError:
         return None
     fits = plan.memory.total <= plan.budget
-    return replace(plan, halo_source="none", halo_note="no tile is cut") if fits else None
+    return replace(plan, halo_source="none", halo_note="the image is one tile") if fits else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
-    """What a network takes, measured once for a package on a machine and kept in the user's cache."""
+class _CostMeasurement:
+    """The memory cost of a network, measured once per package and machine and kept in the user's cache."""
 
     package: "Package"
     engine: Engine
@@ -209,12 +217,12 @@ class _Measured:
     costs: dict[Path, dict[str, Any]]
 
     def cost(self, voxels: int = 0) -> Cost:
-        """What it takes, measured with tiles of that many voxels too."""
+        """Return the cost, measured with tiles of at least `voxels` voxels."""
         known = self.costs.get(self._file) or read_cache(self._file)
         if known is None or set(known) != {"kept", "call", "per_voxel", "voxels"}:
             before = resident_bytes()
             found = measure_cost(self.engine, self.layout, budget=self.budget)
-            # What the runs set up in the process once, which one that does not measure has still before it.
+            # Memory that the first run of a network in a process sets up once.
             known = self._keep(found, max(0, found.process - before))
         kept = int(known["kept"])
         found = Cost(
@@ -257,9 +265,9 @@ class _Measured:
 def _overlap_options(
     package: "Package", engine: Engine, layout: Layout, settings: Settings, allow_code: bool
 ) -> dict[str, Any]:
-    """The arguments of `plan_prediction` for the halo, and whether to blend."""
+    """Return the arguments of `plan_prediction` for halo and blending."""
     if settings.blend:
-        return {"blend": True, "halo_note": "as it was asked for"}
+        return {"blend": True, "halo_note": "as requested"}
     if settings.halo not in ("auto", "exact"):
         return {"halo": settings.halo}
     overlap = measure_overlap(
@@ -275,9 +283,9 @@ def _overlap_options(
     if settings.blend is None and (overlap.is_global or short):
         note = overlap.note
         if short and not overlap.is_global:
-            note = f"its tiles of one size along {', '.join(short)} are too small for the halo that it needs ({note})"
+            note = f"the network's fixed tile size along {', '.join(short)} is too small for the halo it needs ({note})"
         return {"blend": True, "halo_note": note}
-    warnings = [f"{overlap.note}: the tiles are not exact"] if overlap.is_global else []
+    warnings = [f"{overlap.note}: tiles differ from the whole image"] if overlap.is_global else []
     source: HaloSource = "none"
     if overlap.source in ("declared", "test tensor", "receptive field"):
         source = overlap.source  # type: ignore[assignment]
@@ -285,12 +293,12 @@ def _overlap_options(
 
 
 def _fits_one_tile(axis: AxisMap) -> bool:
-    """Whether the image is no larger than the one size that the network takes."""
+    """Return whether the image fits the only size that the network takes."""
     return axis.grid is not None and axis.grid.fixed and axis.size + 2 * axis.crop <= axis.grid.minimum
 
 
 def _leaves_nothing(axis: AxisMap, halo: int) -> bool:
-    """Whether a halo leaves no voxel of a tile of a network that takes one size only, in an image that is larger."""
+    """Return whether a halo leaves nothing of the only tile size that the network takes, in a larger image."""
     grid = axis.grid
     return (
         grid is not None

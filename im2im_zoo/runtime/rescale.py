@@ -1,14 +1,14 @@
-"""Physical pixel sizes: what a package declares, how far an image is from it, and resampling from one to the other.
+"""Pixel sizes of packages and images, and resampling from one to the other.
 
-Resampling is lazy: a region of the result is computed when it is read, from the part of the image around it, and is bit
-for bit the same whichever region it is read in. It is no registration: the grids are aligned at the image's borders.
+Resampling is lazy: a region of the result is computed when it is read, from the part of the image around it. A voxel is
+bit-identical in every region that contains it. The grids are aligned at the image's borders.
 
     image    |   0   |   1   |   2   |   3   |   4   |   5   |      6 voxels
     result   |     0     |     1     |     2     |     3     |      4 voxels over the same extent
 
 Voxel i of the result has its centre at (i + 0.5) * old / new - 0.5 of the image. Its value is interpolated linearly; where
-the image shrinks, after a Gaussian filter of sigma (old / new - 1) / 2 against aliasing, as `skimage.transform.resize` does
-it. Beyond its borders the image is mirrored as one whole, the border voxel first. Each axis is one weighted sum.
+the image shrinks, after a Gaussian filter of sigma (old / new - 1) / 2 against aliasing, as in `skimage.transform.resize`.
+Beyond its borders the image is mirrored, the border voxel first. Each axis is one weighted sum.
 """
 
 import math
@@ -30,23 +30,23 @@ from im2im_zoo.images.metadata import micrometres, positive
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-# A network that was trained at 20x sees objects of a quarter more at 25x, the step to the nearest usual objective, and
-# augmentation by scale seldom goes beyond it. Differences of some per cent are those of calibration, and no news.
+# At 25x instead of 20x, the nearest usual objective, objects are a quarter larger; augmentation by scale seldom goes
+# beyond that. Differences of a few per cent are calibration errors and not worth a warning.
 _LARGEST_RATIO = 1.25
 
-# Voxels of the image, and of the result, that are worked on at once: what bounds the memory (see `READING_BYTES`).
+# Most voxels of the image, and of the result, that are processed at once; this bounds the memory (see `READING_BYTES`).
 _BOX_VOXELS = 2**21
 
-# The most that reading a region takes beside its result: the box as stored, as float64, one pass's sum and its part.
+# Most bytes that reading a region takes besides its result: the box as stored and as float64, a pass's sum and its part.
 READING_BYTES = _BOX_VOXELS * 4 * 8
 
 _TRUNCATE = 4.0  # sigmas, as scipy.ndimage.gaussian_filter
 
 
 def model_pixel_size_um(package: "Package") -> dict[str, float]:
-    """Micrometres between voxels for the space axes of the package's first input, only those that it declares.
+    """Return the pixel size in micrometres of the package's first input, for the space axes that declare one.
 
-    A scale without a unit, or with a unit that is no length, declares nothing: 1.0 is the format's default.
+    A scale without a unit, or with a unit other than a length, is ignored: 1.0 is the format's default.
     """
     sizes = {}
     for axis in package.inputs[0].axes:
@@ -57,29 +57,26 @@ def model_pixel_size_um(package: "Package") -> dict[str, float]:
 
 
 def pixel_size_warning(package: "Package", image: xr.DataArray) -> str | None:
-    """One sentence if the image's voxels are far from those that the package declares, else None.
-
-    Far is a factor of more than 1.25 along any axis for which both are known.
-    """
+    """Return a warning if pixel sizes of image and package differ by a factor of more than 1.25 along any axis, else None."""
     model, own = model_pixel_size_um(package), pixel_size_um(image)
     both = [a for a in SPACE if a in model and a in own]
     if all(max(own[a] / model[a], model[a] / own[a]) <= _LARGEST_RATIO for a in both):
         return None
     return (
-        f"the voxels of {image.attrs.get('source', 'the image')} are {_lengths(own, both)}, but {package.name!r} "
-        f"was made for {_lengths(model, both)}: what it sees is of another size than what it learned; "
-        "--rescale resamples the image to the model's and puts the result back on the image's grid"
+        f"the pixel size of {image.attrs.get('source', 'the image')} is {_lengths(own, both)}, but {package.name!r} "
+        f"was trained at {_lengths(model, both)}, so objects appear at another size than in training; "
+        "use --rescale to resample the image to the model's pixel size and the result back"
     )
 
 
 def rescale_factors(package: "Package", image: xr.DataArray) -> dict[str, float]:
-    """By which factor the image has to be resampled along each axis, to have the package's pixel sizes.
+    """Return the factor by which the image is resampled along each axis to match the package's pixel sizes.
 
     Returns:
-        space axis -> the image's size / the model's, for those axes for which both are known: 2.0 is twice the voxels.
+        Space axis -> pixel size of the image / pixel size of the model, where both are known; 2.0 doubles the voxels.
 
     Raises:
-        PlanError: there is no such axis; the message says who does not state it.
+        PlanError: no axis has both pixel sizes.
     """
     model, own = model_pixel_size_um(package), pixel_size_um(image)
     factors: dict[str, float] = {a: own[a] / model[a] for a in SPACE if a in model and a in own}
@@ -87,21 +84,21 @@ def rescale_factors(package: "Package", image: xr.DataArray) -> dict[str, float]
         return factors
     source = image.attrs.get("source", "the image")
     if not model:
-        reason = f"{package.name!r} does not declare the pixel size that it was made for"
-        remedy = "resample the image yourself if you know it"
+        reason = f"{package.name!r} does not declare the pixel size that it was trained at"
+        remedy = "if you know it, resample the image yourself"
     elif not own:
         reason = f"{source} does not state its pixel size"
         remedy = "save it with its pixel size, as OME-TIFF or OME-Zarr"
     else:
         reason = f"{source} states it along {', '.join(own)} and {package.name!r} along {', '.join(model)}"
-        remedy = "save the image with its pixel size along those"
+        remedy = f"save the image with its pixel size along {', '.join(model)}"
     raise PlanError(
-        f"the pixel size is not known, so nothing can be rescaled: {reason}; {remedy}, or leave out --rescale"
+        f"cannot rescale, as the pixel size is unknown: {reason}; {remedy}, or leave out --rescale"
     )
 
 
-def resampled(image: xr.DataArray, factors: Mapping[str, float], *, labels: bool = False) -> xr.DataArray:
-    """The image with round(n * factor) voxels, at least 1, along each axis of `factors`; see `resampled_to`.
+def resample_by(image: xr.DataArray, factors: Mapping[str, float], *, labels: bool = False) -> xr.DataArray:
+    """Resample an image to round(n * factor) voxels, at least 1, along each axis of `factors`; see `resample_to`.
 
     Raises:
         PlanError: an axis that the image does not have, or a factor that is not finite and above 0.
@@ -109,25 +106,25 @@ def resampled(image: xr.DataArray, factors: Mapping[str, float], *, labels: bool
     for axis, factor in factors.items():
         if not (math.isfinite(factor) and factor > 0):
             raise PlanError(
-                f"the factor of {axis} is {factor}; give a number above 0, such as 0.5 for half the voxels"
+                f"the factor of the axis {axis} is {factor}; use a number above 0, such as 0.5 for half the voxels"
             )
-    # An unknown axis is refused below.
+    # `resample_to` rejects an unknown axis.
     sizes = {a: max(1, round(image.sizes.get(a, 1) * factor)) for a, factor in factors.items()}
-    return resampled_to(image, sizes, labels=labels)
+    return resample_to(image, sizes, labels=labels)
 
 
-def resampled_to(image: xr.DataArray, sizes: Mapping[str, int], *, labels: bool = False) -> xr.DataArray:
-    """The image with other sizes over the same extent, lazily: no voxel is read.
+def resample_to(image: xr.DataArray, sizes: Mapping[str, int], *, labels: bool = False) -> xr.DataArray:
+    """Resample an image to other sizes over the same extent, lazily.
 
     Args:
         image: any lazy or loaded image.
-        sizes: axis -> voxels of the result; the other axes stay as they are.
-        labels: take the nearest voxel instead of interpolating, which keeps values and dtype. Booleans always are labels.
+        sizes: axis -> voxels of the result; other axes keep their size.
+        labels: take the nearest voxel instead of interpolating, which keeps values and dtype. Booleans are always labels.
 
     Returns:
         Integers of the image's dtype (rounded), or float32 for any float. `attrs` are those of the image, with
-        `pixel_size_um` and `translation_um` of the new grid; coordinates of axes that keep their size are kept. If no size
-        changes, this is `image` itself.
+        `pixel_size_um` and `translation_um` of the new grid; coordinates of axes that keep their size are kept. Returns
+        `image` itself if no size changes.
 
     Raises:
         PlanError: an axis that the image does not have, or a size below 1.
@@ -135,11 +132,11 @@ def resampled_to(image: xr.DataArray, sizes: Mapping[str, int], *, labels: bool 
     for axis, size in sizes.items():
         if axis not in image.dims:
             raise PlanError(
-                f"cannot resample along {axis!r}: the image has the axes {', '.join(map(str, image.dims))}; leave it out"
+                f"cannot resample along {axis!r}: the image has the axes {', '.join(map(str, image.dims))}; leave out {axis!r}"
             )
         if size < 1 or image.sizes[axis] < 1:
             raise PlanError(
-                f"cannot resample {axis} from {image.sizes[axis]} to {size} voxels; give at least 1"
+                f"cannot resample the axis {axis} from {image.sizes[axis]} to {size} voxels; use at least 1"
             )
     changed = {a: int(n) for a, n in sizes.items() if n != image.sizes[a]}
     if not changed:
@@ -156,12 +153,12 @@ def resampled_to(image: xr.DataArray, sizes: Mapping[str, int], *, labels: bool 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResampledSource:
-    """An image on another grid, a `Source` of im2im_zoo.images.lazy.
+    """A resampled image as a `Source` of `images.lazy`.
 
     Attributes:
-        image: what is resampled.
-        shape: of the result.
-        labels: whether the nearest voxel is taken.
+        image: the image to resample.
+        shape: of the result, in voxels.
+        labels: whether to take the nearest voxel instead of interpolating.
     """
 
     image: xr.DataArray
@@ -177,7 +174,7 @@ class ResampledSource:
         return self.image.dtype if self.labels or self.image.dtype.kind in "iu" else np.dtype(np.float32)
 
     def read(self, key: Key) -> NDArray[Any]:
-        """See `Source`. Takes at most `READING_BYTES` beside the result."""
+        """Read a region; see `Source`. Takes at most `READING_BYTES` besides the result."""
         wanted = [
             range(n)[k : k + 1 or None] if isinstance(k, int) else range(n)[k]
             for n, k in zip(self.shape, key, strict=True)
@@ -188,7 +185,7 @@ class ResampledSource:
         return region[tuple(0 if isinstance(k, int) else slice(None) for k in key)]
 
     def _fill(self, out: NDArray[Any], wanted: Sequence[range]) -> None:
-        """Compute the voxels at `wanted` into `out`, in halves until both they and what has to be read are few."""
+        """Compute the voxels at `wanted` into `out`, halving the region until it and its input are small enough."""
         taps = [
             _taps(old, new, np.array(at, np.int64), self.labels) if old != new else None
             for old, new, at in zip(self.image.shape, self.shape, wanted, strict=True)
@@ -204,24 +201,26 @@ class ResampledSource:
                 self._fill(out[inside], [at[part] if a == axis else at for a, at in enumerate(wanted)])
             return
         block = self.image[tuple(box)].to_numpy()
-        # Shrinking first keeps every sum within the larger of the box and the result; the order is that of all regions.
+        # Shrinking first keeps every sum no larger than the box or the result. The order is the same for all regions.
         order = sorted(range(len(taps)), key=lambda a: self.shape[a] / self.image.shape[a])
         passes = [(axis, each) for axis in order if (each := taps[axis]) is not None]
-        # An infinite voxel beside others gives NaN or infinity, which is what there is to say of them.
+        # The average of an infinite voxel and others is NaN or infinity; no warning is needed.
         with np.errstate(invalid="ignore", over="ignore"):
             out[...] = (
-                _nearest(block, passes) if self.labels else _fitted(_weighted(block, passes), self.dtype)
+                _nearest(block, passes)
+                if self.labels
+                else _round_to_dtype(_weighted_sums(block, passes), self.dtype)
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Taps:
-    """What each voxel of the result is a sum of, along one axis.
+    """The weighted voxels of the image that each voxel of the result is the sum of, along one axis.
 
     Attributes:
-        positions: of the image's voxels, counted from the first that is read; shape (taps, voxels).
-        weights: of each; they sum to 1 over the taps.
-        first, last: voxels of the image between which all of them lie.
+        positions: of the image's voxels, relative to `first`; shape (taps, voxels).
+        weights: shape (taps, voxels); they sum to 1 over the taps.
+        first, last: the range of voxels of the image to read.
     """
 
     positions: NDArray[np.int64]
@@ -231,8 +230,8 @@ class _Taps:
 
 
 def _taps(old: int, new: int, at: NDArray[np.int64], nearest: bool) -> _Taps:
-    """The taps of the voxels `at` of the result. They depend on nothing else, which makes regions agree."""
-    # Centres in units of 1 / (2 new) voxels: integers, so that no rounding depends on where a voxel lies.
+    """Return the taps of the voxels `at` of the result; they do not depend on the region that is read."""
+    # Centres in units of 1 / (2 new) voxels are integers, so that rounding does not depend on the position.
     centre = (2 * at + 1) * old - new
     if nearest:
         positions = ((centre + new) // (2 * new))[None]
@@ -246,7 +245,7 @@ def _taps(old: int, new: int, at: NDArray[np.int64], nearest: bool) -> _Taps:
         weights = padded[1:, None] * (1 - fraction) + padded[:-1, None] * fraction
         folded = positions % (2 * old)
         positions = np.minimum(folded, 2 * old - 1 - folded)
-        # A voxel without weight is not looked at: it may be NaN.
+        # Voxels with weight 0 are replaced, as they may be NaN.
         positions = np.where(weights == 0, positions[radius], positions)
     first, last = int(positions.min()), int(positions.max())
     return _Taps(positions - first, weights, first, last)
@@ -271,11 +270,11 @@ def _nearest(block: NDArray[Any], passes: Sequence[tuple[int, _Taps]]) -> NDArra
     return block
 
 
-def _weighted(block: NDArray[Any], passes: Sequence[tuple[int, _Taps]]) -> NDArray[np.float64]:
-    """The sums, axis after axis.
+def _weighted_sums(block: NDArray[Any], passes: Sequence[tuple[int, _Taps]]) -> NDArray[np.float64]:
+    """Compute the weighted sums, axis by axis.
 
-    Each voxel's sum is made in the order of its taps and with the roundings of float64, whichever region it is in; a matrix
-    product would not promise that.
+    Each voxel is summed in the order of its taps in float64, so that it is bit-identical in every region; a matrix product
+    does not guarantee that.
     """
     result: NDArray[np.float64] = block.astype(np.float64)
     for axis, taps in passes:
@@ -291,12 +290,12 @@ def _weighted(block: NDArray[Any], passes: Sequence[tuple[int, _Taps]]) -> NDArr
     return result
 
 
-def _fitted(block: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    """As an integer dtype can hold it: rounded and clipped, in place."""
+def _round_to_dtype(block: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """Round and clip to the range of an integer dtype, in place; leave floats unchanged."""
     if dtype.kind not in "iu":
         return block
     limits = np.iinfo(dtype)
-    # The last integer of 64 bits is no float64; the one above it would wrap around.
+    # The largest 64-bit integer has no float64; the next larger float64 would wrap around.
     highest = (
         float(limits.max) if int(float(limits.max)) <= limits.max else np.nextafter(float(limits.max), 0)
     )
@@ -305,17 +304,17 @@ def _fitted(block: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.floa
 
 
 def _attributes(image: xr.DataArray, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The image's attributes with its pixel sizes and first voxel's place on the new grid."""
+    """Return the image's attributes with pixel size and translation of the new grid."""
     old = pixel_size_um(image)
-    new = {a: _tidy(s * image.sizes[a] / sizes.get(a, image.sizes[a])) for a, s in old.items()}
+    new = {a: _round_off(s * image.sizes[a] / sizes.get(a, image.sizes[a])) for a, s in old.items()}
     attributes = {**image.attrs}
     if "pixel_size_um" in image.attrs:
         attributes["pixel_size_um"] = new
     if "translation_um" in image.attrs:
-        # The border stays where it is, and the first centre is half a voxel from it; unknown without a pixel size.
+        # The border stays in place, and the first centre is half a voxel from it; this needs the pixel size.
         places = {str(a): float(place) for a, place in image.attrs["translation_um"].items()}
         attributes["translation_um"] = {
-            a: _tidy(place + (new[a] - old[a]) / 2) if a in sizes else place
+            a: _round_off(place + (new[a] - old[a]) / 2) if a in sizes else place
             for a, place in places.items()
             if a not in sizes or a in old
         }
@@ -326,7 +325,7 @@ def _lengths(sizes: Mapping[str, float], axes: Sequence[str]) -> str:
     return ", ".join(f"{a} {sizes[a]:.4g}" for a in axes) + " µm"
 
 
-def _tidy(value: float) -> float:
-    """Without the last bits that going to another grid and back leaves: 0.3, not 0.30000000000000004."""
+def _round_off(value: float) -> float:
+    """Remove rounding errors of resampling forth and back: 0.3, not 0.30000000000000004."""
     short = float(f"{value:.12g}")
     return short if math.isclose(short, value, rel_tol=1e-15) else value

@@ -13,11 +13,11 @@ Halo = int | Mapping[str, int] | Literal["auto", "declared", "exact"]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How outputs are written.
+    """The file format of the outputs.
 
     Attributes:
         ome_zarr_version: 0.4 or 0.5 (default: 0.5).
-        shards: whether OME-Zarr 0.5 is written in shards (default: where there would be more than 10,000 chunks).
+        shards: whether OME-Zarr 0.5 is written in shards (default: only from 10,000 chunks on).
     """
 
     ome_zarr_version: str | None = None
@@ -26,21 +26,21 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a user may choose that changes the result.
+    """The choices of a user that change the result.
 
     Attributes:
-        tile: voxels of a tile by axis, halo included (default: those that compute the least within the memory).
-        halo: voxels of the input at each end of a tile that are not kept. `auto`: the smallest with which tiles agree with
-            the whole within the package's own tolerance, measured on its test tensors, and never less than it declares;
-            `exact`: the receptive field, found by probing; `declared`: as the RDF says; or voxels.
-        blend: whether overlapping tiles are averaged (default: only where nothing makes tiles exact).
+        tile: voxels of a tile by axis, halo included (default: the tiles with the least computation within the memory).
+        halo: voxels of the input at each end of a tile that are discarded. `auto`: the smallest halo with which tiles agree
+            with the whole image within the package's own tolerance, measured on its test tensors, and never less than it
+            declares; `exact`: the receptive field, measured by probing; `declared`: the RDF's; or a number of voxels.
+        blend: whether overlapping tiles are averaged (default: only where no halo makes tiles exact).
         weights: the only weights format to use (default: the fastest).
         backend: the only library to use (default: the fastest).
-        precision: of the network's numbers: float32, or float16 or bfloat16 where the test tensors are still reproduced.
+        precision: float32, or float16 or bfloat16 if the network still reproduces the package's test tensors.
         dtype: of the output images (default: that of the RDF), or of the label image.
         rescale: whether the image is resampled to the pixel size that the model declares, and the result back.
-        format: how outputs are written.
-        group: whether the maps of a package for instance segmentation become labels.
+        format: the file format of the outputs.
+        group: whether maps are post-processed into instance labels, if the package can.
 
     Example:
         >>> from im2im_zoo import Settings
@@ -60,23 +60,23 @@ class Settings:
     group: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the settings as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a prediction may use; the result is the same whatever it is.
+    """Memory, processes and devices of a prediction; they do not change the result.
 
     Attributes:
-        memory: bytes that all processes may take together, or a text such as `4GB` (default: half of what is available).
+        memory: bytes that all processes may use together, or a text such as `4GB` (default: half of the available memory).
         workers: processes that run tiles and blocks.
-        threads: of the network within one process (default: as the library chooses).
+        threads: of the network in one process (default: the library's choice).
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         executor: runs tiles and blocks, instead of `workers` processes; see `docs/adding-an-executor.md`.
 
     Raises:
-        PlanError: a memory that is not a size, or fewer than one worker.
+        PlanError: `memory` is not a size, or `workers` is below 1.
 
     Example:
         >>> from im2im_zoo import Resources
@@ -92,12 +92,12 @@ class Resources:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise PlanError(f"workers is {self.workers}; give at least 1")
+            raise PlanError(f"workers is {self.workers}; use at least 1")
         _ = self.memory_bytes
 
     @property
     def memory_bytes(self) -> int | None:
-        """The memory as a number of bytes, if it is stated."""
+        """The memory in bytes, or None for the default."""
         if not isinstance(self.memory, str):
             return self.memory
         try:
@@ -107,5 +107,5 @@ class Resources:
 
     @property
     def processes(self) -> int:
-        """Processes on this host that each hold a network."""
+        """Number of processes on this host that each hold a network."""
         return self.workers if self.executor is None else self.executor.processes

@@ -51,7 +51,10 @@ def test_it_is_validated_shown_and_planned(cli: "Cli", grouped: Path, image: Pat
     assert shown["grouping"]["source"] == "components.py"
     planned = ("predict", grouped, image, tmp_path / "o.ome.zarr", "--plan", "--halo", "declared")
     plan = cli(*planned).out
-    assert "components.py groups it, the whole image at once: group(threshold=0.5, min_size=4)" in plan
+    assert (
+        "instance segmentation by components.py, the whole image at once: group(threshold=0.5, min_size=4)"
+        in plan
+    )
     assert "labels instances" in plan
     plan = cli(*planned, "--no-grouping").out
     assert "components.py" not in plan
@@ -123,7 +126,7 @@ def test_an_image_that_does_not_fit_the_memory_is_planned_in_blocks(
     options = ("--axes", "yx", "--memory", "2GB", "--plan")
     done = cli("predict", grouped, large, tmp_path / "o.ome.zarr", *options)
     assert done.code == 0, done.err
-    assert "components.py groups it, in blocks of" in done.out
+    assert "instance segmentation by components.py, in blocks of" in done.out
     planned = json.loads(cli("predict", grouped, large, tmp_path / "o.ome.zarr", *options, "--json").out)
     assert planned["memory"]["total"] <= 2e9
     assert max(planned["grouping"]["block"]) < 24000

@@ -244,13 +244,13 @@ def test_an_object_for_which_the_memory_leaves_no_overlap_is_warned_of(tmp_path:
     maps[0, 10:14, 20:110] = 1
     sample = sample_of(maps, (16, 16), tmp_path, LABEL, room=100 * 40 * 60)
     *_, warnings = in_blocks(sample)
-    assert "they may be cut there: give more --memory" in warnings[0]
+    assert "they may be cut at block borders: use more --memory" in warnings[0]
 
 
 def test_what_two_blocks_see_differently_is_warned_of(tmp_path: Path) -> None:
     sample = sample_of(np.zeros((1, 10, 100), np.float32), (10, 16), tmp_path, STRIPES)
     labels, objects, warnings = in_blocks(sample)
-    assert any("voxels are seen differently from two blocks" in w for w in warnings)
+    assert any("voxels differ between two blocks" in w for w in warnings)
     assert objects == len(np.unique(labels[labels > 0]))
 
 
@@ -318,7 +318,7 @@ def test_what_our_methods_do_not_take_is_refused_in_a_sentence(tmp_path: Path) -
     maps = np.zeros((2, 20, 20), np.float32)
     with pytest.raises(PackageError, match="5 in 2D"):
         in_blocks(sample_of(maps, (9, 9), tmp_path / "a", embedseg))
-    with pytest.raises(PackageError, match="failed on maps"):
+    with pytest.raises(PackageError, match="failed for maps"):
         in_blocks(sample_of(maps, (9, 9), tmp_path / "b", components, {"channel": 2}))
 
 

@@ -143,7 +143,7 @@ def test_the_plan_says_that_the_image_is_taken_whole_and_counts_its_memory(
 ) -> None:
     plan = plan_prediction(centre, image)
     assert plan.whole_before == {"raw"}
-    assert "raw: preprocessed whole, before the tiles" in str(plan)
+    assert "raw: preprocessed as a whole, before the tiles" in str(plan)
     assert plan.memory.whole == 16 * image.size
 
 

@@ -19,10 +19,10 @@ def test_the_plan_says_how_it_is_grouped_and_what_memory_that_takes(
     package = make_grouped()
     plan = plan_prediction(package, movie, cost=COST)
     assert (
-        "components.py groups it, the whole image at once, 3 times: group(channel=1, threshold=-0.58, min_size=3)"
+        "instance segmentation by components.py, the whole image at once, 3 times: group(channel=1, threshold=-0.58, min_size=3)"
         in str(plan)
     )
-    assert "labels instances: time 3, y 130, x 150, uint32; this step takes" in str(plan)
+    assert "labels instances: time 3, y 130, x 150, uint32; this step needs" in str(plan)
     assert plan.to_json()["grouping"]["labels"] == "instances"
     # At least the maps and labels of one time point.
     assert plan.memory.grouping >= 130 * 150 * (2 * 4 + 4)
@@ -48,7 +48,7 @@ def test_maps_that_do_not_fit_the_memory_are_grouped_in_blocks_that_do(make_grou
         blocks.append(plan.grouping.block)
     assert blocks == sorted(blocks, reverse=True)
     assert blocks[-1] < blocks[0]
-    assert "components.py groups it, in blocks of" in str(plan)
+    assert "instance segmentation by components.py, in blocks of" in str(plan)
     shared = plan_prediction(package, large, cost=COST, memory=3000 * MIB, workers=3)
     assert shared.grouping is not None
     assert shared.grouping.block is not None
@@ -62,10 +62,11 @@ def test_a_memory_too_small_for_any_block_is_refused_before_anything_is_computed
     package = make_grouped()
     large = xr.DataArray(np.broadcast_to(np.uint8(0), (8000, 8000)), dims=("y", "x"))
     with pytest.raises(
-        PlanError, match=r"grouping takes .* a block .* give at least \d+ bytes .*--no-grouping"
+        PlanError,
+        match=r"not enough for instance segmentation.* a block .* pass --memory \d+ .*--no-grouping",
     ) as refused:
         plan_prediction(package, large, cost=COST, memory=400 * MIB)
-    least = int(str(refused.value).split("at least ")[1].split()[0])
+    least = int(str(refused.value).split("--memory ")[1].split()[0])
     # What then does not fit is the statistics that are taken before the tiles.
     with pytest.raises(PlanError, match="the smallest tile"):
         plan_prediction(package, large, cost=COST, memory=least)

@@ -61,7 +61,7 @@ def test_a_file_that_is_missing_or_outside_is_refused(make_grouped: MakeGrouped,
     [
         ("def group(maps):\n    return maps[:1].astype(int)", r"labels of shape \(1, 130, 150\)"),
         ("def group(maps):\n    return maps[0]", "float32 values"),
-        ("def group(maps):\n    return maps[0].astype(int) - 9", "labels are integers, 0 and above"),
+        ("def group(maps):\n    return maps[0].astype(int) - 9", "labels must be integers of 0 or more"),
         ("def group(maps):\n    raise RuntimeError('no luck')", "RuntimeError: no luck"),
         ("def group(maps):\n    maps[:] = 0", "read-only"),
         ("def group(maps, size):\n    pass", "does not take the kwargs.*'size'"),

@@ -12,7 +12,7 @@ from test_resume import bytes_of, run
 from im2im_zoo.core.errors import ImageError, PackageError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.runtime import plan_prediction, predict
-from im2im_zoo.runtime.execute.work_folder import unfinished, work_folder
+from im2im_zoo.runtime.execute.work_folder import find_unfinished, work_folder
 
 TILE = {"y": 60, "x": 60}
 
@@ -37,7 +37,7 @@ def test_stopped_while_grouping_it_goes_on_with_the_labels_and_runs_no_tile_agai
     stopped = run(**common, output=broken, stop_after=tiles + 2, by="SIGKILL")
     assert stopped.returncode == -signal.SIGKILL, stopped.stderr
     assert not broken.exists()
-    assert unfinished(broken)
+    assert find_unfinished(broken)
     assert (work_folder(broken) / "broken.ome.zarr").is_dir()
     again = predict(**common, output=broken, threads=1)  # type: ignore[arg-type]
     assert (again.tiles, again.resumed) == (0, tiles)
@@ -69,7 +69,7 @@ def group(maps, calls, fails_at):
     output, options = tmp_path / "o.ome.zarr", {"tile": TILE, "halo": 8, "allow_code": True}
     with pytest.raises(PackageError, match="ValueError: enough"):
         predict(package, movie, output, **options)
-    assert unfinished(output)
+    assert find_unfinished(output)
     done = predict(package, movie, output, **options)
     assert calls.read_text() == "4"
     assert done.tiles == 0

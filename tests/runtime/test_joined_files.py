@@ -13,7 +13,7 @@ from im2im_zoo.core.errors import AxesError, ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import predict
-from im2im_zoo.runtime.execute.work_folder import unfinished
+from im2im_zoo.runtime.execute.work_folder import find_unfinished
 from im2im_zoo.runtime.inputs import open_joined
 
 SIZES = {"z": 30, "y": 60, "x": 52}
@@ -101,7 +101,7 @@ def test_another_second_file_is_not_mixed_into_an_unfinished_prediction(
     common: dict[str, Any] = {"tile": TILE, "halo": 8, "weights": "onnx"}
     with pytest.raises(KeyboardInterrupt):
         predict(unet_3d, dna, output, join=[other], progress=stop, **common)
-    assert unfinished(output)
+    assert find_unfinished(output)
     another = write_image(image_of(1, 1), tmp_path / "another.ome.zarr")
     with pytest.raises(PlanError, match="--restart"):
         predict(unet_3d, dna, output, join=[another], **common)

@@ -20,7 +20,7 @@ from im2im_zoo.core.errors import PackageError
 from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.images import open_image
 from im2im_zoo.instances.blockwise.grid import BlockGrid
-from im2im_zoo.instances.blockwise.order import numbered
+from im2im_zoo.instances.blockwise.order import renumber
 from im2im_zoo.instances.blockwise.sample import Code, Sample
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.packaging import validate_package
@@ -151,7 +151,7 @@ def test_labels_of_a_coarse_grid_have_the_images_voxels_and_are_the_librarys(tmp
         np.moveaxis(coarse[1:], 0, -1), coarse[0], grid=(2, 2), b=1, prob_thresh=0.4, nms_thresh=0.3
     )
     theirs = polygons_to_label(far, points, prob=sure, shape=truth.shape)
-    np.testing.assert_array_equal(labels, numbered(theirs))
+    np.testing.assert_array_equal(labels, renumber(theirs))
     assert (labels.shape, labels.attrs["pixel_size_um"]) == (truth.shape, {"y": 0.5, "x": 0.5})
     written = open_image(tmp_path / "o.ome.zarr")
     assert (written.shape, written.attrs["pixel_size_um"]) == ((RAYS + 1, 49, 61), {"y": 1.0, "x": 1.0})
@@ -225,7 +225,7 @@ def test_objects_of_blocks_on_any_grid_are_those_of_the_whole(
     assert average_precision(labels, whole, [0.99])[0.99] == 1
     assert (again, warnings) == (objects, [])
     assert objects > 5
-    np.testing.assert_array_equal(whole, numbered(code.load()(coarse.to_numpy()))[tuple(map(slice, shape))])
+    np.testing.assert_array_equal(whole, renumber(code.load()(coarse.to_numpy()))[tuple(map(slice, shape))])
 
 
 @stardist
@@ -330,7 +330,7 @@ def test_the_extra_that_is_missing_is_named_and_the_maps_can_be_had(
     monkeypatch.setitem(sys.modules, "stardist", None)  # as where it is not installed
     opened = package(tmp_path, RAYS + 1, [star(grid=2)], grid=2)
     image = image_of(np.zeros((RAYS + 1, 21, 24), np.float32))
-    with pytest.raises(PackageError, match=r"pip install 'im2im_zoo\[stardist\]', or stop at the maps"):
+    with pytest.raises(PackageError, match=r"pip install 'im2im_zoo\[stardist\]', or write only the maps"):
         predict(opened, image, tmp_path / "o.ome.zarr")
     assert not (tmp_path / "o.ome.zarr").exists()
     assert predict_array(opened, image, group=False).shape == (RAYS + 1, 11, 12)
@@ -340,7 +340,7 @@ def test_what_a_library_cannot_group_is_refused_when_the_package_is_opened(tmp_p
     sigmoid = spec.SigmoidDescr(id="sigmoid")
     with pytest.raises(PackageError, match="followed by sigmoid"):
         package(tmp_path / "a", 3, [flow(), sigmoid])
-    with pytest.raises(PackageError, match="volumes need do_3D"):
+    with pytest.raises(PackageError, match="set do_3D only for volumes"):
         package(tmp_path / "b", 3, [flow(do_3D=True)])
-    with pytest.raises(PackageError, match=r"grid \(1, 1, 1\) is not of the axes y, x"):
+    with pytest.raises(PackageError, match=r"grid \(1, 1, 1\) must have one value for each axis of y, x"):
         package(tmp_path / "c", RAYS + 1, [star(ndim=3)])

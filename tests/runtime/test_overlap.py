@@ -16,7 +16,7 @@ from torch import nn
 
 from im2im_zoo.networks import Agreement, NetworkAxis, TensorAxis
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.measure.overlap import Overlap, Sample, declared_halo, measure_overlap
+from im2im_zoo.runtime.measure.overlap import Overlap, ReferenceTensors, declared_halo, measure_overlap
 
 # Of `small_unet`: two levels of pooling and a convolution at each, down and up: 1 + 2 + 4 + 2 + 1 and its last one.
 REACH = 11
@@ -43,9 +43,9 @@ def axes_of(minimum: int = 36, step: int = 4, *, fixed: bool = False, scale: int
     return [NetworkAxis(a, minimum, step, fixed, *p) for a, p in zip("yx", places, strict=True)]
 
 
-def sample(*shape: int, agree: Agreement | None = None) -> Sample:
+def sample(*shape: int, agree: Agreement | None = None) -> ReferenceTensors:
     image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    return Sample([image], [agree or Agreement()])
+    return ReferenceTensors([image], [agree or Agreement()])
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def test_an_optional_input_without_an_image_is_left_out(unet: Package, tmp_path:
     axes = [
         NetworkAxis(a, 8, 1, False, (TensorAxis(d), None), (TensorAxis(d),)) for d, a in ((2, "y"), (3, "x"))
     ]
-    both = Sample([image, image], [Agreement(0, 1e-6)])
+    both = ReferenceTensors([image, image], [Agreement(0, 1e-6)])
     overlap = measure_overlap(package, ModuleEngine(WithMask()), axes, sample=both, cache=tmp_path)
     assert overlap.reach == {"y": 2, "x": 2}
 

@@ -142,7 +142,7 @@ def test_the_type_of_the_labels_is_chosen_and_holds_them(
     done = predict(package, image, tmp_path / "o.ome.zarr", dtype="uint16", **options)
     assert open_image(done.labels).dtype == np.uint16  # type: ignore[arg-type]
     assert open_image(done.output).dtype == np.float32
-    with pytest.raises(PlanError, match="float32 is no type of labels"):
+    with pytest.raises(PlanError, match="float32 cannot hold labels"):
         predict(package, image, tmp_path / "p.tif", dtype="float32", **options)
     assert not work_folder(tmp_path / "p.tif").exists()
     # However the method numbers them, they are 150.

@@ -22,8 +22,8 @@ from im2im_zoo.runtime.rescale import (
     READING_BYTES,
     model_pixel_size_um,
     pixel_size_warning,
-    resampled,
-    resampled_to,
+    resample_by,
+    resample_to,
     rescale_factors,
 )
 
@@ -64,7 +64,7 @@ def declaring(folder: Path, **axes: tuple[float, str | None]) -> Package:
 )
 def test_resampling_is_that_of_scikit_image(shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
     image = image_of(noise(*shape))
-    result = resampled_to(image, dict(zip(map(str, image.dims), sizes, strict=True)))
+    result = resample_to(image, dict(zip(map(str, image.dims), sizes, strict=True)))
     expected = resize(
         image.values.astype(float),
         sizes,
@@ -81,7 +81,7 @@ def test_resampling_is_that_of_scikit_image(shape: tuple[int, ...], sizes: tuple
 
 def test_integers_are_scikit_images_rounded() -> None:
     image = image_of(noise(50, 41, dtype="uint16"))
-    result = resampled_to(image, {"y": 33, "x": 77})
+    result = resample_to(image, {"y": 33, "x": 77})
     expected = resize(
         image.values.astype(float),
         (33, 77),
@@ -112,7 +112,7 @@ sizes = st.integers(1, 30)
 def test_any_region_is_bit_for_bit_that_of_the_whole(
     data: st.DataObject, z: int, y: int, x: int, to_z: int, to_y: int, to_x: int, dtype: str, labels: bool
 ) -> None:
-    lazy = resampled_to(
+    lazy = resample_to(
         image_of(noise(z, y, x, dtype=dtype)), {"z": to_z, "y": to_y, "x": to_x}, labels=labels
     )
     whole = lazy.values
@@ -129,7 +129,7 @@ def test_any_region_is_bit_for_bit_that_of_the_whole(
 def test_a_region_does_not_depend_on_how_much_is_read_at_once(
     factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lazy = resampled(image_of(noise(9, 70, 60)), {"z": 2.0, "y": factor, "x": factor})
+    lazy = resample_by(image_of(noise(9, 70, 60)), {"z": 2.0, "y": factor, "x": factor})
     whole = lazy.values
     monkeypatch.setattr("im2im_zoo.runtime.rescale._BOX_VOXELS", 500)
     assert lazy.values.tobytes() == whole.tobytes()
@@ -138,7 +138,7 @@ def test_a_region_does_not_depend_on_how_much_is_read_at_once(
 def test_a_constant_image_stays_exactly_constant() -> None:
     for value in (0.1, 60000.0):
         image = image_of(np.full((31, 17), value, np.float32))
-        result = resampled(image, {"y": 0.3, "x": 1.9}).values
+        result = resample_by(image, {"y": 0.3, "x": 1.9}).values
         np.testing.assert_array_equal(result, np.float32(value))
 
 
@@ -146,7 +146,7 @@ def test_a_constant_image_stays_exactly_constant() -> None:
 def test_extreme_integers_do_not_wrap_around(dtype: str) -> None:
     limits = np.iinfo(dtype)
     image = image_of(np.array([[limits.min] * 6 + [limits.max] * 6], dtype).repeat(4, axis=0))
-    result = resampled(image, {"x": 3.0, "y": 0.5}).values
+    result = resample_by(image, {"x": 3.0, "y": 0.5}).values
     spacing = 2.0**-52 * float(limits.max)
     assert result.dtype == np.dtype(dtype)
     assert abs(int(result[0, 0]) - limits.min) <= spacing
@@ -157,7 +157,7 @@ def test_extreme_integers_do_not_wrap_around(dtype: str) -> None:
 @pytest.mark.parametrize("size", [5, 7, 12, 40])
 def test_labels_keep_their_values_and_their_place(size: int) -> None:
     labels = np.arange(12, dtype=np.uint32)[None] + 2**31
-    result = resampled_to(image_of(labels), {"x": size}, labels=True)
+    result = resample_to(image_of(labels), {"x": size}, labels=True)
     assert result.dtype == np.uint32
     expected = [labels[0, int((i + 0.5) * 12 / size)] for i in range(size)]
     np.testing.assert_array_equal(result.values[0], expected)
@@ -166,7 +166,7 @@ def test_labels_keep_their_values_and_their_place(size: int) -> None:
 def test_booleans_are_labels() -> None:
     mask = np.zeros((4, 4), bool)
     mask[2:] = True
-    result = resampled(image_of(mask), {"y": 2.0, "x": 0.5})
+    result = resample_by(image_of(mask), {"y": 2.0, "x": 0.5})
     assert result.dtype == bool
     np.testing.assert_array_equal(result.values, np.repeat(mask, 2, axis=0)[:, :2])
 
@@ -174,7 +174,7 @@ def test_booleans_are_labels() -> None:
 def test_there_and_back_gives_a_smooth_image_again() -> None:
     y, x = np.mgrid[:96, :80]
     image = image_of((np.sin(y / 9) * np.cos(x / 11)).astype(np.float32), y=0.3, x=0.3)
-    back = resampled_to(resampled(image, {"y": 0.61, "x": 1.7}), {"y": 96, "x": 80})
+    back = resample_to(resample_by(image, {"y": 0.61, "x": 1.7}), {"y": 96, "x": 80})
     assert back.attrs["pixel_size_um"] == {"y": 0.3, "x": 0.3}
     # Shrinking smooths by half a voxel, and more is lost at the borders, where the mirrored image has a kink.
     assert np.abs((back - image).values[4:-4, 4:-4]).max() < 0.02
@@ -185,7 +185,7 @@ def test_an_objects_centre_stays_at_its_place_in_micrometres() -> None:
     image.attrs["translation_um"] = {"x": 100.0, "y": 3.0}
     expected = 100.0 + 0.5 * 21.3
     for factor in (0.5, 0.73, 2.0):
-        result = resampled(image, {"x": factor})
+        result = resample_by(image, {"x": factor})
         profile = result.values[0].astype(float)
         at = result.attrs["translation_um"]["x"] + result.attrs["pixel_size_um"]["x"] * np.arange(
             len(profile)
@@ -196,7 +196,7 @@ def test_an_objects_centre_stays_at_its_place_in_micrometres() -> None:
 
 def test_the_extent_the_source_and_the_channels_are_kept() -> None:
     image = image_of(noise(2, 5, 10, 10), z=2.0, y=0.4, x=0.4).assign_coords(channel=["dna", "membrane"])
-    result = resampled(image, {"z": 2.0, "y": 0.33})
+    result = resample_by(image, {"z": 2.0, "y": 0.33})
     assert dict(result.sizes) == {"channel": 2, "z": 10, "y": 3, "x": 10}
     assert result.attrs["pixel_size_um"] == pytest.approx({"z": 1.0, "y": 4 / 3, "x": 0.4})
     assert result.attrs["source"] == "scan.tif"
@@ -205,17 +205,17 @@ def test_the_extent_the_source_and_the_channels_are_kept() -> None:
 
 
 def test_a_shrunk_image_never_loses_all_its_voxels() -> None:
-    assert resampled(image_of(noise(1, 8)), {"y": 0.2, "x": 0.01}).shape == (1, 1)
+    assert resample_by(image_of(noise(1, 8)), {"y": 0.2, "x": 0.01}).shape == (1, 1)
 
 
 def test_an_image_of_the_same_size_is_itself() -> None:
     image = image_of(noise(9, 8))
-    assert resampled(image, {"y": 1.0, "x": 1.01}) is image
+    assert resample_by(image, {"y": 1.0, "x": 1.01}) is image
 
 
 def test_a_voxel_without_weight_is_not_looked_at() -> None:
     image = image_of(np.array([[1, np.nan, 3, np.inf, 5]], np.float32))
-    result = resampled(image, {"x": 3.0}).values[0]
+    result = resample_by(image, {"x": 3.0}).values[0]
     assert np.isnan(result[2:7]).all()
     np.testing.assert_array_equal(result[[0, 1, 7, 13]], [1, 1, 3, 5])
 
@@ -224,7 +224,7 @@ def test_an_image_in_a_file_is_resampled_without_reading_all_of_it(tmp_path: Pat
     side = 4096
     path = tmp_path / "image.ome.zarr"
     write_image(image_of(np.broadcast_to(np.arange(side, dtype=np.uint16), (side, side)), y=0.2, x=0.2), path)
-    lazy = resampled(open_image(path), {"y": 0.25, "x": 0.25})
+    lazy = resample_by(open_image(path), {"y": 0.25, "x": 0.25})
     travelled = pickle.loads(pickle.dumps(lazy))
     tracemalloc.start()
     region = travelled.isel(y=slice(300, 340), x=slice(0, 40)).values
@@ -237,7 +237,7 @@ def test_an_image_in_a_file_is_resampled_without_reading_all_of_it(tmp_path: Pat
 
 
 def test_reading_the_whole_stays_within_what_is_promised() -> None:
-    lazy = resampled(image_of(noise(3000, 3000, dtype="float64")), {"y": 0.5, "x": 0.4})
+    lazy = resample_by(image_of(noise(3000, 3000, dtype="float64")), {"y": 0.5, "x": 0.4})
     tracemalloc.start()
     size = lazy.values.nbytes
     taken = tracemalloc.get_traced_memory()[1]
@@ -284,7 +284,7 @@ def test_rescaling_by_the_factors_gives_the_models_pixel_size(tmp_path: Path) ->
     image = image_of(noise(5, 40, 60), z=1.0, y=0.3, x=0.1)
     factors = rescale_factors(package, image)
     assert factors == pytest.approx({"y": 1.5, "x": 0.25})
-    assert resampled(image, factors).attrs["pixel_size_um"] == pytest.approx({"z": 1.0, "y": 0.2, "x": 0.4})
+    assert resample_by(image, factors).attrs["pixel_size_um"] == pytest.approx({"z": 1.0, "y": 0.2, "x": 0.4})
 
 
 @pytest.mark.parametrize(
@@ -307,4 +307,4 @@ def test_rescaling_without_pixel_sizes_is_refused_with_who_lacks_them(
 )
 def test_factors_that_cannot_be_are_refused(factors: dict[str, float], words: str) -> None:
     with pytest.raises(PlanError, match=words):
-        resampled(image_of(noise(8, 8)), factors)
+        resample_by(image_of(noise(8, 8)), factors)

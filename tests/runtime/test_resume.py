@@ -22,7 +22,7 @@ from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime import plan_prediction, predict
-from im2im_zoo.runtime.execute.work_folder import unfinished, work_folder
+from im2im_zoo.runtime.execute.work_folder import find_unfinished, work_folder
 from im2im_zoo.runtime.plan.memory import Cost
 
 TILE = {"y": 60, "x": 60}
@@ -133,7 +133,7 @@ def test_killed_again_and_again_it_ends_bit_for_bit_as_an_unbroken_run(
         kills += 1
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not broken.exists()
-        assert unfinished(broken) == work_folder(broken)
+        assert find_unfinished(broken) == work_folder(broken)
     assert kills >= 2
     assert bytes_of(broken) == bytes_of(unbroken)
     assert not work_folder(broken).exists()
@@ -237,7 +237,7 @@ def stopped(unet_2d, image, tmp_path) -> dict[str, object]:
         "weights": "torchscript",
     }
     assert run(**common, stop_after=25, by="SIGINT").returncode != 0
-    assert unfinished(tmp_path / "out.ome.zarr")
+    assert find_unfinished(tmp_path / "out.ome.zarr")
     return common
 
 
@@ -254,7 +254,7 @@ def test_other_settings_are_refused_rather_than_mixed_in(stopped, change, named)
     with pytest.raises(PlanError, match=named) as refused:
         predict(**(stopped | change))
     assert "--restart" in str(refused.value)
-    assert unfinished(Path(str(stopped["output"])))
+    assert find_unfinished(Path(str(stopped["output"])))
 
 
 def test_another_image_or_package_is_refused(stopped, image, unet_2d, folder, tmp_path):

@@ -83,7 +83,7 @@ def test_two_tiles_suffice_where_each_has_one_end_at_the_border():
 
 
 def test_a_tile_off_the_grid_is_refused_with_the_nearest_sizes():
-    with pytest.raises(PlanError, match=r"16 \+ n \* 8; the nearest are 96 and 104"):
+    with pytest.raises(PlanError, match=r"16 \+ n \* 8, such as 96 or 104"):
         split_axis(500, 100, 4, Grid(16, 8))
 
 

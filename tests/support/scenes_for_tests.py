@@ -16,7 +16,7 @@ from packages_for_tests import build_package
 from scipy import ndimage
 from torch import nn
 
-from im2im_zoo.instances.blockwise.order import numbered
+from im2im_zoo.instances.blockwise.order import renumber
 from im2im_zoo.instances.methods import components, embedseg, watershed
 from im2im_zoo.package import Package
 
@@ -125,11 +125,11 @@ def known(method: str, shape: Sequence[int]) -> Known:
     """The scene of a shape for a method, by the name of its file, or `any`."""
     labels = scene(shape)
     if method == "embedseg":
-        return Known(inspect.getsource(embedseg), {}, embedding_of(labels), numbered(labels))
+        return Known(inspect.getsource(embedseg), {}, embedding_of(labels), renumber(labels))
     if method == "watershed":
         large = np.where(labels < 7, labels, 0)
         return Known(
-            inspect.getsource(watershed), {"affinities": 0}, affinities_of(labels), numbered(parts(large))
+            inspect.getsource(watershed), {"affinities": 0}, affinities_of(labels), renumber(parts(large))
         )
     code = BACKWARDS if method == "any" else inspect.getsource(components)
     inside = (labels > 0)[None].astype(np.float32)

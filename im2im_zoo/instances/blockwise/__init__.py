@@ -1,4 +1,4 @@
-"""Grouping block by block: the labels of maps that are larger than the memory. The argument why is in docs/instances.md."""
+"""Instance segmentation in blocks, for maps larger than the memory; see docs/instances.md for the proofs."""
 
 from im2im_zoo.instances.blockwise.run import group_in_blocks
 

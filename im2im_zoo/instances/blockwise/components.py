@@ -1,7 +1,7 @@
-"""Connected components block by block: each block's own, joined where they touch across a face. Exactly those of the whole image.
+"""Connected components in blocks: those of each block, joined across faces, with the labels of the whole image.
 
-A component's id is its first voxel in raster order: of components that are joined, the least. Only those that touch a face
-between blocks are ever looked at together; all others are known when their block is.
+A component's id is its first voxel in raster order; joined components have the smallest id. Only components that touch a
+face between blocks are joined; all others are complete within their block.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from im2im_zoo.instances.blockwise.sample import Sample, arguments
 from im2im_zoo.instances.blockwise.steps import Step
 from im2im_zoo.instances.methods import components
 
-# Bytes that joining takes for a component that touches a face.
+# Bytes per component that touches a face, for joining.
 _EACH = 160
 
 
 def steps(sample: Sample) -> Iterator[Step]:
-    """What makes the numbers of all objects; see `blockwise.run`."""
+    """Yield the steps up to the numbers of all objects; see `blockwise.run`."""
     yield Step("find", range(len(sample.grid)), find)
     join(sample)
     at_least = arguments(components.group, sample.code.grouping.kwargs)["min_size"]
@@ -32,7 +32,7 @@ def steps(sample: Sample) -> Iterator[Step]:
 
 
 def find(sample: Sample, number: int) -> None:
-    """The components of one block."""
+    """Find the components of one block."""
     given = arguments(components.group, sample.code.grouping.kwargs)
     region = sample.grid.region(number)
     maps = sample.read(region, given["channel"])
@@ -52,13 +52,16 @@ def keep_regions(
     complete: NDArray[np.bool_],
     open_too: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Keep the regions of a block: what touches a face apart, as it is to be joined.
+    """Save the regions of a block, separately those that touch a face and may be joined.
 
     Args:
-        labels: 1..n, 0 background.
-        ids, counts: of each region, ascending, and how many voxels it has.
-        complete: whether it is an object by itself, if it is joined with nothing.
-        open_too: whether it may be joined with others although it touches no face.
+        sample: of the block.
+        number: of the block.
+        labels: 1..n, 0 is background.
+        ids: of the regions, ascending.
+        counts: voxels of each region.
+        complete: whether a region is an object even if it is not joined.
+        open_too: whether a region may be joined although it touches no face.
     """
     at_face = np.zeros(len(ids) + 1, bool)
     known = np.concatenate([[0], ids]).astype(np.int64)
@@ -74,7 +77,7 @@ def keep_regions(
 
 
 def face_pairs(sample: Sample, number: int) -> NDArray[np.int64]:
-    """(2, pairs): components of a block and of those after it that touch each other."""
+    """Return the pairs of ids (2, pairs) of touching components of a block and its following neighbours."""
     found = [np.zeros((2, 0), np.int64)]
     for axis, far, other in sample.grid.faces(number):
         if far:
@@ -87,22 +90,22 @@ def face_pairs(sample: Sample, number: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Touching:
-    """All that may be joined: ids, ascending, voxels, and which are objects by themselves."""
+    """All regions that may be joined: ids, ascending, voxels, and whether they are objects if they are not joined."""
 
     ids: NDArray[np.int64]
     counts: NDArray[np.int64]
     complete: NDArray[np.bool_]
 
     def places(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Where ids are among these."""
+        """Return the indices of ids in `self.ids`."""
         return np.searchsorted(self.ids, ids).astype(np.int32)
 
 
 def touching(sample: Sample) -> Touching:
-    """What the blocks have that may be joined.
+    """Load all regions that may be joined.
 
     Raises:
-        PlanError: it does not fit the memory.
+        PlanError: they do not fit the memory.
     """
     tables = [sample.load("touching", n) for n in range(len(sample.grid))]
     needed = _EACH * sum(t.shape[1] for t in tables)
@@ -113,7 +116,7 @@ def touching(sample: Sample) -> Touching:
 
 
 def join(sample: Sample) -> None:
-    """Find what belongs together of all that touches a face, and say it to each block."""
+    """Join the components that touch across faces, and save the result for each block."""
     found = touching(sample)
     pairs = [found.places(face_pairs(sample, n)) for n in range(len(sample.grid))]
     edges, nodes = np.concatenate(pairs, axis=1), len(found.ids)
@@ -121,11 +124,11 @@ def join(sample: Sample) -> None:
     number, group = connected_components(graph, directed=False) if nodes else (0, np.zeros(0, np.intp))
     roots = np.full(number, np.iinfo(np.int64).max)
     np.minimum.at(roots, group, found.ids)
-    say_joined(sample, found, roots[group])
+    save_joined(sample, found, roots[group])
 
 
-def say_joined(sample: Sample, found: Touching, roots: NDArray[np.int64]) -> None:
-    """Say to each block which object each of its ids is of, and keep how large these are; 0 is none."""
+def save_joined(sample: Sample, found: Touching, roots: NDArray[np.int64]) -> None:
+    """Save for each block the object of each of its ids, 0 for none, and the sizes of these objects."""
     known, places = np.unique(roots, return_inverse=True)
     voxels = np.zeros(len(known), np.int64)
     np.add.at(voxels, places, found.counts)

@@ -1,13 +1,14 @@
-"""EmbedSeg's grouping block by block: the seeds first, in rounds, then what they take. Exactly that of the whole image.
+"""EmbedSeg's clustering in blocks: seeds in rounds, then their members, with the labels of the whole image.
 
-    candidates/HOME/BLOCK   voxels of BLOCK that may be seeds, whose places lie in HOME
-    wide/BLOCK              of these, those whose Gaussian reaches farther than blocks are read
-    reach/BLOCK             how far the others reach along each axis
-    decided/HOME            candidates that are seeds, or not yet decided, after the last round
-    rows/BLOCK              of each seed that takes voxels of BLOCK: its id, all that its Gaussian has, all that are left
+    candidates/HOME/BLOCK   voxels of BLOCK that may be seeds, and point into HOME
+    wide/BLOCK              candidates of BLOCK whose Gaussian extends beyond the regions that blocks read
+    reach/BLOCK             largest radius of the other Gaussians along each axis
+    decided/HOME            candidates that are seeds or undecided after the last round
+    rows/BLOCK              for each seed with voxels in BLOCK: id, voxels within its Gaussian, voxels not yet taken
 
-Candidates are looked at where their places are, not where they are themselves: how far a voxel points does not matter.
-A candidate's id is its own place in the flat image, plus one. Why it is exact: docs/instances.md.
+A place is the position that a voxel points to. Candidates are processed in the block of their place, so the distance that a
+voxel points does not matter. A candidate's id is its own flat index in the image, plus one. docs/instances.md proves that
+the result is exact.
 """
 
 from collections.abc import Iterator
@@ -23,12 +24,12 @@ from im2im_zoo.instances.blockwise.steps import Step
 from im2im_zoo.instances.methods import embedseg
 
 Table = NDArray[np.void]
-# Bytes that deciding takes for a candidate.
+# Bytes per candidate for deciding.
 _EACH = 200
 
 
 def steps(sample: Sample) -> Iterator[Step]:
-    """What makes the numbers of all objects; see `blockwise.run`."""
+    """Yield the steps up to the numbers of all objects; see `blockwise.run`."""
     blocks = range(len(sample.grid))
     yield Step("candidates", blocks, find_candidates)
     sample.save("halo", 0, _halo(sample))
@@ -43,7 +44,7 @@ def steps(sample: Sample) -> Iterator[Step]:
 
 
 def find_candidates(sample: Sample, number: int) -> None:
-    """Keep the voxels of a block that may be seeds, by the block that their places are in."""
+    """Save the voxels of a block that may be seeds, by the block of their places."""
     given = arguments(embedseg.group, sample.code.grouping.kwargs)
     grid, region = sample.grid, sample.grid.region(number)
     voxels, places, sigmas, seediness = _points(
@@ -66,25 +67,25 @@ def find_candidates(sample: Sample, number: int) -> None:
 
 
 def decide_first(sample: Sample, number: int) -> None:
-    """The first round for a block: nothing is decided yet."""
+    """Decide candidates of a block in the first round."""
     outer = _outer(sample, number)
     tables = [_empty(sample)]
-    for home in sample.grid.meeting(outer):
+    for home in sample.grid.blocks_in(outer):
         tables += [_inside(t, outer, sample.grid) for t in sample.tables(f"candidates/{home}")]
     tables += [t[~_is_inside(t, outer, sample.grid)] for t in sample.tables("wide")]
     _decide(sample, number, np.concatenate(tables))
 
 
 def decide_again(sample: Sample, number: int) -> None:
-    """A further round: of what is near, candidates are seeds, taken (and left out), or undecided."""
+    """Decide candidates of a block in a further round: seeds, undecided, or taken, which are removed."""
     outer = _outer(sample, number)
-    near = [_inside(sample.load("decided", n), outer, sample.grid) for n in sample.grid.meeting(outer)]
+    near = [_inside(sample.load("decided", n), outer, sample.grid) for n in sample.grid.blocks_in(outer)]
     far = sample.load("far", 0)
     _decide(sample, number, np.concatenate([*near, far[~_is_inside(far, outer, sample.grid)]]))
 
 
 def take_members(sample: Sample, number: int) -> None:
-    """What the seeds take of a block, each voxel the first that takes it."""
+    """Assign each voxel of a block to the first seed that takes it."""
     given = arguments(embedseg.group, sample.code.grouping.kwargs)
     grid, region = sample.grid, sample.grid.region(number)
     voxels, places, _, _ = _points(sample, region, given["foreground_threshold"])
@@ -109,7 +110,7 @@ def take_members(sample: Sample, number: int) -> None:
 def _points(
     sample: Sample, region: Region, threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Voxels of a region that exceed a threshold: where in the flat image, places, sigmas, seediness; as `embedseg.group` has them."""
+    """Return the voxels of a region above a threshold, as in `embedseg.group`: flat indices, places, sigmas, seediness."""
     maps = sample.read(region)
     axes = len(region)
     flat = maps.reshape(len(maps), -1)
@@ -121,11 +122,15 @@ def _points(
 
 
 def _decide(sample: Sample, number: int, points: Table) -> None:
-    """Say what can be said of the candidates whose places are in a block."""
+    """Decide the candidates with places in a block as far as possible, and save them.
+
+    Raises:
+        PlanError: the candidates do not fit the memory.
+    """
     sample.check_room(_EACH * len(points), f"{len(points)} candidates for seeds that point into one block")
     grid, region = sample.grid, sample.grid.region(number)
     points = points[np.lexsort((points["voxel"], -points["seediness"]))]
-    inner = grid.grown(region, [int(m) // 2 for m in sample.load("halo", 0)])
+    inner = grid.grow(region, [int(m) // 2 for m in sample.load("halo", 0)])
     places, sigmas = points["place"].T.copy(), points["sigma"].T.copy()
     states = decide(places, sigmas, points["state"] == SEED, _is_inside(points, inner, grid), grid.shape)
     points["state"] = states
@@ -134,24 +139,24 @@ def _decide(sample: Sample, number: int, points: Table) -> None:
 
 
 def _halo(sample: Sample) -> NDArray[np.int64]:
-    """Voxels around a block in which candidates are looked at: twice as far as one reaches, as it is measured."""
+    """Return the margin of a block, in voxels, that candidates are read from: twice the largest radius."""
     reach = np.max(list(sample.tables("reach")), axis=0)
     return np.asarray(2 * (np.ceil(reach).astype(np.int64) + 1))
 
 
 def _most(grid: BlockGrid) -> list[float]:
-    """How far a Gaussian may reach along each axis for its candidate not to be looked at everywhere."""
+    """Return the largest radius of a Gaussian along each axis for which a candidate is not wide."""
     return [
         np.inf if side >= n else max(1.0, side / 4) for side, n in zip(grid.block, grid.shape, strict=True)
     ]
 
 
 def _outer(sample: Sample, number: int) -> Region:
-    return sample.grid.grown(sample.grid.region(number), [int(m) for m in sample.load("halo", 0)])
+    return sample.grid.grow(sample.grid.region(number), [int(m) for m in sample.load("halo", 0)])
 
 
 def _undecided(sample: Sample) -> list[int]:
-    """The blocks that have undecided candidates; what is known of the wide ones is put together for the next round."""
+    """Return the blocks with undecided candidates, and save the wide candidates for the next round."""
     found, far, most = [], [_empty(sample)], np.array(_most(sample.grid))
     for number in range(len(sample.grid)):
         table = sample.load("decided", number)
@@ -163,14 +168,14 @@ def _undecided(sample: Sample) -> list[int]:
 
 
 def _seeds_near(sample: Sample, places: NDArray[np.float32]) -> Table:
-    """The seeds whose Gaussians may have one of these places, the surest first."""
+    """Return the seeds whose Gaussians may contain one of these places, in descending order of seediness."""
     if not places.shape[1]:
         return _empty(sample)
     grid, halo = sample.grid, sample.load("halo", 0)
     clipped = _clipped(places, grid)
     low, high = clipped.min(axis=1), clipped.max(axis=1)
     box = tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
-    tables = [sample.load("decided", n) for n in grid.meeting(grid.grown(box, [int(m) for m in halo]))]
+    tables = [sample.load("decided", n) for n in grid.blocks_in(grid.grow(box, [int(m) for m in halo]))]
     far = sample.load("far", 0)
     seeds = np.concatenate([*tables, far])
     seeds = seeds[np.unique(seeds["voxel"], return_index=True)[1]]
@@ -181,7 +186,7 @@ def _seeds_near(sample: Sample, places: NDArray[np.float32]) -> Table:
 
 
 def _clipped(places: NDArray[np.float32], grid: BlockGrid) -> NDArray[np.float64]:
-    """Places moved into the image; no two of them come farther apart by that."""
+    """Clip places to the image, which does not increase the distance between any two of them."""
     return np.clip(places.astype(np.float64), 0, np.array(grid.shape)[:, None] - 1)
 
 

@@ -1,4 +1,4 @@
-"""How an image is cut into blocks that cover it once, and where voxels are in it. Integers only: reads nothing."""
+"""The grid of blocks that cover an image once, with conversions between voxels, blocks and flat indices."""
 
 import math
 from collections.abc import Sequence
@@ -34,49 +34,53 @@ class BlockGrid:
 
     @property
     def voxels(self) -> int:
-        """Of the image."""
+        """Number of voxels of the image."""
         return math.prod(self.shape)
 
     def region(self, number: int) -> Region:
-        """The voxels of a block."""
+        """Return the region of a block."""
         at = np.unravel_index(number, self.counts)
         return tuple(
             slice(int(i) * side, min((int(i) + 1) * side, n))
             for i, side, n in zip(at, self.block, self.shape, strict=True)
         )
 
-    def grown(self, region: Region, margin: Sequence[int]) -> Region:
-        """A region with so many voxels more at each end, as far as the image goes."""
+    def grow(self, region: Region, margin: Sequence[int]) -> Region:
+        """Extend a region by a margin in voxels at each end, within the image."""
         return tuple(
             slice(max(0, s.start - m), min(n, s.stop + m))
             for s, m, n in zip(region, margin, self.shape, strict=True)
         )
 
-    def meeting(self, region: Region) -> list[int]:
-        """The blocks that a region has voxels of, in raster order."""
+    def blocks_in(self, region: Region) -> list[int]:
+        """Return the numbers of the blocks that overlap a region, in raster order."""
         spans = [
             range(s.start // side, -(-s.stop // side)) for s, side in zip(region, self.block, strict=True)
         ]
         return [int(np.ravel_multi_index(at, self.counts)) for at in product(*spans)]
 
     def owners(self, coordinates: NDArray[Any]) -> NDArray[np.intp]:
-        """The block of each voxel; coordinates (axis, n), integers within the image."""
+        """Return the block of each voxel.
+
+        Args:
+            coordinates: (axis, n), integers within the image.
+        """
         at = tuple(c // side for c, side in zip(coordinates, self.block, strict=True))
         return np.asarray(np.ravel_multi_index(at, self.counts), np.intp)
 
     def flat(self, region: Region, local: NDArray[Any]) -> NDArray[np.int64]:
-        """The places in the flat image of voxels that have these places in a flat region."""
+        """Convert flat indices in a region to flat indices in the image."""
         sizes = tuple(s.stop - s.start for s in region)
         at = np.unravel_index(local, sizes)
         whole = tuple(c.astype(np.int64) + s.start for c, s in zip(at, region, strict=True))
         return np.asarray(np.ravel_multi_index(whole, self.shape), np.int64)
 
     def coordinates(self, flat: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(axis, n): where voxels of the flat image are."""
+        """Return the coordinates (axis, n) of flat indices in the image."""
         return np.stack(np.unravel_index(flat, self.shape)).astype(np.int64)
 
     def faces(self, number: int) -> list[tuple[int, bool, int]]:
-        """The sides at which a block meets another: the axis, whether it is the far side, and the other block."""
+        """Return the faces between a block and its neighbours: axis, whether it is the far side, neighbour's number."""
         at = [int(i) for i in np.unravel_index(number, self.counts)]
         found = []
         for axis, (i, count) in enumerate(zip(at, self.counts, strict=True)):
@@ -89,5 +93,5 @@ class BlockGrid:
 
 
 def face(labels: NDArray[Any], axis: int, far: bool) -> NDArray[Any]:
-    """The outermost plane of an array at one side."""
+    """Return the outermost plane of an array at one side, as a view."""
     return labels[(slice(None),) * axis + (-1 if far else 0,)]

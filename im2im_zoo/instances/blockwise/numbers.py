@@ -1,7 +1,7 @@
-"""From the objects' ids to their numbers, 1..N in the order of the ids, with a part of them in memory at a time.
+"""Number the objects of a sample 1..N in the order of their ids, with only a part of the ids in memory at a time.
 
-An id is the place of an object's seed in the flat image, plus one; so the order of ids is the raster order of the seeds.
-Blocks say what they have of an object in tables (1 + k, n): ids, ascending, and k counts, which are added up over all blocks.
+An id is the flat index of an object's seed in the image, plus one, so ids are in raster order of the seeds. Each block has
+a table (1 + k, n) of its objects: ids, ascending, and k counts, which are summed over all blocks.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class Numbers:
     """The numbers of a sample's objects.
 
     Attributes:
-        sample: whose.
-        length: voxels of the flat image whose seeds are in one table.
-        before: how many objects are in the tables before each, and last how many there are.
+        sample: with the tables.
+        length: voxels of the flat image per table.
+        before: number of objects in the tables before each table; last, the total number.
     """
 
     sample: Sample
@@ -31,17 +31,17 @@ class Numbers:
 
     @classmethod
     def of(cls, sample: Sample) -> "Numbers":
-        """Those that `number_objects` has made."""
+        """Load the numbers that `number_objects` saved."""
         (length,), before = sample.load("numbers", "length"), sample.load("numbers", "before")
         return cls(sample, int(length), np.asarray(before))
 
     @property
     def objects(self) -> int:
-        """How many there are."""
+        """Number of objects."""
         return int(self.before[-1])
 
     def __call__(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of each id, 0 for one that is no object, and for the id 0."""
+        """Return the number of each id, or 0 for an id that is not an object."""
         found = np.zeros(len(ids), np.int64)
         parts = (ids - 1) // self.length
         for part in np.unique(parts[ids > 0]):
@@ -59,9 +59,9 @@ def number_objects(sample: Sample, kind: str, keep: Keep) -> Numbers:
     """Number the objects that are kept.
 
     Args:
-        sample: with tables of that kind, as above.
+        sample: with tables of this kind; see the module.
         kind: of the tables.
-        keep: of the added counts (1 + k, n), the ids first, which are objects.
+        keep: returns which columns of the summed table (1 + k, n) are objects.
     """
     length = int(np.prod(sample.grid.block))
     parts = -(-sample.grid.voxels // length)

@@ -1,4 +1,4 @@
-"""Objects in raster order of their first voxels, which is the order of their numbers. Pure functions of label arrays."""
+"""Number objects in raster order of their first voxels: pure functions of label arrays."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 
 def first_voxels(labels: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Where in the flat array each of the labels 1..N begins, if they are numbered in raster order."""
-    # Each begins where the highest number so far rises.
+    """Return the flat index of the first voxel of each label 1..N, which must be numbered in raster order."""
+    # A label begins where the running maximum increases.
     return np.flatnonzero(np.diff(np.maximum.accumulate(labels.ravel()), prepend=np.int32(0)))
 
 
-def numbered(labels: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
-    """The same objects, numbered 1..N in raster order of their first voxels; 0 stays."""
+def renumber(labels: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+    """Renumber objects 1..N in raster order of their first voxels; 0 is kept."""
     values, lengths = _runs(labels)
     known, first, places = np.unique(values, return_index=True, return_inverse=True)
     objects = known > 0
@@ -22,8 +22,12 @@ def numbered(labels: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
     return np.repeat(ranks[places], lengths).reshape(labels.shape)
 
 
-def compacted(ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Ids of objects, 0 for the background, as numbers 1..n in ascending order of the ids, and the ids of these."""
+def compact(ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Replace ids of objects by numbers 1..n in ascending order of the ids; 0 is background.
+
+    Returns:
+        The numbers, and the id of each.
+    """
     values, lengths = _runs(ids)
     known, places = np.unique(values, return_inverse=True)
     objects = known[known > 0]
@@ -32,7 +36,7 @@ def compacted(ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int
 
 
 def _runs(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The values of runs of equal ones in the flat array, and how long they are."""
+    """Return the values and lengths of the runs of equal values in the flat array."""
     flat = array.ravel()
     starts = np.flatnonzero(np.concatenate([np.ones(min(1, flat.size), bool), flat[1:] != flat[:-1]]))
     return flat[starts], np.diff(starts, append=flat.size)

@@ -1,7 +1,7 @@
-"""Group one sample block by block: which method, its steps in turn, and the labels in the end. Knows no method itself.
+"""Segment one sample in blocks: run the steps of its method, then write the labels.
 
-The labels are those of the whole image for the methods in `_EXACT`, for files of any version (`core.released_files`); for any other see
-`overlap`. What is left to do after a kill is what is not told of as done; all else is there.
+The labels are those of the whole image for the methods in `_EXACT`, in files of any version (`core.released_files`); for
+other methods see `overlap`. After an interruption, only blocks that are not recorded as done run again.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from im2im_zoo.instances.label_image import LabelImage
 
 Steps = Callable[[Sample], Iterator[Step]]
 
-# By the `implementation` of `core.released_files`, and how often each block is looked at, about.
+# Steps by `implementation` of `core.released_files`, and the approximate number of passes over each block.
 _EXACT: dict[str, tuple[Steps, int]] = {
     "components": (components.steps, 2),
     "embedseg": (greedy.steps, 4),
@@ -28,29 +28,34 @@ LABELS = "labels"
 
 
 def is_exact(method: str | None) -> bool:
-    """Whether a method, by its name in `core.released_files`, gives the labels of the whole image whatever the blocks."""
+    """Return whether a method, by its name in `core.released_files`, gives the labels of the whole image for any blocks."""
     return method in _EXACT
 
 
 def passes(method: str | None) -> int:
-    """How often a method looks at each block, about."""
+    """Return the approximate number of passes of a method over each block."""
     return _EXACT.get(method or "", _ANY)[1]
 
 
 def group_in_blocks(sample: Sample, target: LabelImage, runner: StepRunner) -> tuple[int, list[str]]:
-    """Write the labels of a sample.
+    """Segment a sample in blocks and write its labels.
+
+    Args:
+        sample: to segment.
+        target: the label image.
+        runner: runs the steps.
 
     Returns:
-        How many objects there are, and what a person should know.
+        The number of objects, and warnings for the user.
 
     Raises:
-        PackageError: what the grouping refuses, or does not do.
-        PlanError: more objects than the label image's type has numbers, or more of them than fit the memory.
-        ImageError: maps that cannot be read, or labels that cannot be written.
+        PackageError: the function fails.
+        PlanError: there are more objects than the label image's type or the memory can hold.
+        ImageError: the maps cannot be read, or the labels cannot be written.
     """
     method = sample.code.grouping.method(sample.code.root)
     if method in _EXACT:
-        _try(sample)
+        _check_function(sample)
     sample.begin()
     with runner.start(sample) as run:
         for step in _EXACT.get(method or "", _ANY)[0](sample):
@@ -73,7 +78,7 @@ def write_labels(sample: Sample, number: int, target: LabelImage) -> None:
     target.write(region, numbers[labels])
 
 
-def _try(sample: Sample) -> None:
-    """Have the package's own function say what it does not take, as the number of channels."""
+def _check_function(sample: Sample) -> None:
+    """Call the package's function on one voxel, so that it reports invalid maps, such as a wrong number of channels."""
     one = tuple(slice(0, 1) for _ in sample.space)
     sample.code.load()(sample.read(one))

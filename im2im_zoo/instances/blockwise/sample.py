@@ -1,10 +1,10 @@
-"""One sample that is grouped block by block: its maps, and the folder of what is found out on the way. Knows no method.
+"""A sample that is segmented in blocks: its maps, and a folder of intermediate results.
 
-    ID.npy, ...        tables, each file in a folder of its kind, written under another name and renamed
-    local              zarr: the objects of each block, numbered within it
-    view/ID            zarr: arrays of which parts are read
+    KIND/NAME.npy      tables, written atomically
+    local              zarr: the objects of each block, numbered within the block
+    view/NAME          zarr: arrays that are read in parts
 
-Everything in it can be made again from the maps, and is the same then. It can be sent to other processes.
+Intermediate results are deterministic and can be computed again from the maps. A sample is picklable.
 """
 
 import os
@@ -23,34 +23,35 @@ from im2im_zoo.images.atomic import writing_errors
 from im2im_zoo.instances.blockwise.grid import BlockGrid, Region
 from im2im_zoo.instances.grouping import AnyGrouping, GroupFunction
 
-# Of arrays of which parts are read.
+# Sides of the chunks of arrays that are read in parts, by number of axes.
 _CHUNK = {2: 512, 3: 64}
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The grouping's function, to be loaded in any process."""
+    """The source of a segmentation function, which can be loaded in any process."""
 
     grouping: AnyGrouping
     root: Path
     allow_code: bool
 
     def load(self) -> GroupFunction:
-        """The function; a second time it is the same."""
+        """Load the function; repeated calls are deterministic."""
         return self.grouping.load(self.root, allow_code=self.allow_code)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is grouped.
+    """A sample that is segmented in blocks.
 
     Attributes:
-        maps: lazy; some of channel and `space`, in any order.
-        space: the axes of the labels, (z,) y, x.
-        grid: the blocks, of the labels.
-        folder: where what is found out is kept.
-        code: of the grouping.
-        room: bytes that the work on one block may take; `each` is what it takes for a voxel.
+        maps: lazy, with the axes channel and `space` or some of them, in any order.
+        space: axes of the labels, (z,) y, x.
+        grid: blocks of the labels.
+        folder: for intermediate results.
+        code: the segmentation function.
+        room: bytes that the work on one block may use.
+        each: bytes per voxel of that work.
     """
 
     maps: xr.DataArray
@@ -63,24 +64,24 @@ class Sample:
 
     @property
     def scale(self) -> tuple[int, ...]:
-        """Voxels of the labels for one of the maps along (z,) y, x: more than 1 of a StarDist network with a coarser grid."""
+        """Voxels of the labels per voxel of the maps along (z,) y, x; above 1 for StarDist networks with a coarser grid."""
         return tuple(self.code.grouping.scale.get(a, 1) for a in self.space)
 
-    def aligned(self, region: Region) -> Region:
-        """A region of the labels with what its outermost voxels of the maps reach of the image beside it."""
+    def align(self, region: Region) -> Region:
+        """Extend a region of the labels to whole voxels of the maps, within the image."""
         return tuple(
             slice(s.start // g * g, min(n, -(-s.stop // g) * g))
             for s, g, n in zip(region, self.scale, self.grid.shape, strict=True)
         )
 
-    def grouped(self, region: Region) -> NDArray[np.integer[Any]]:
-        """The labels of a region that is `aligned`, grouped by itself."""
+    def segment(self, region: Region) -> NDArray[np.integer[Any]]:
+        """Segment an aligned region (see `align`) by itself and return its labels."""
         labels = self.code.load()(self.read(region))
-        # The last voxel of the maps may reach beyond the image.
+        # The last voxel of the maps may extend beyond the image.
         return labels[tuple(slice(0, n) for n in sizes(region))]
 
     def read(self, region: Region, channel: int | None = None) -> NDArray[np.float32]:
-        """The maps (channel, (z,) y, x) of a region of the labels, or one of them."""
+        """Read the maps (channel, (z,) y, x) of a region of the labels, or only one channel."""
         spans = {
             a: slice(s.start // g, -(-s.stop // g))
             for a, s, g in zip(self.space, region, self.scale, strict=True)
@@ -94,7 +95,7 @@ class Sample:
         return np.ascontiguousarray(whole, np.float32)
 
     def save(self, kind: str, name: object, table: NDArray[Any], *, durable: bool = False) -> None:
-        """Keep a table; a durable one is there, as it is or as it was, after a power cut as well."""
+        """Write a table atomically; if `durable`, also in case of a power cut."""
         path = self._path(kind, name)
         with writing_errors(path, table.nbytes):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,8 +108,8 @@ class Sample:
             partial.replace(path)
 
     def load(self, kind: str, name: object) -> NDArray[Any]:
-        """A table, mapped: what is not looked at is not read. It stays as it is if another takes its place."""
-        # Not by np.load, which opens a file again to map it: by then it may be another.
+        """Load a table as a memory map, which does not change if the file is replaced."""
+        # np.load opens the file twice to map it, and another process may replace it in between.
         with self._path(kind, name).open("rb") as file:
             np.lib.format.read_magic(file)
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
@@ -118,30 +119,31 @@ class Sample:
             return np.memmap(file, dtype, "r", file.tell(), shape, order)
 
     def has(self, kind: str, name: object) -> bool:
-        """Whether there is such a table."""
+        """Return whether a table exists."""
         return self._path(kind, name).is_file()
 
     def tables(self, kind: str) -> Iterator[NDArray[Any]]:
-        """All tables of a kind, by name."""
+        """Yield all tables of a kind, sorted by name."""
         for path in sorted((self.folder / kind).glob("*.npy")):
             yield self.load(kind, path.stem)
 
     def keep_local(self, number: int, labels: NDArray[np.int32], ids: NDArray[np.int64]) -> None:
-        """Keep the objects of a block.
+        """Save the objects of a block.
 
         Args:
-            labels: ((z,) y, x), 0 for the background, else the place of the object in `ids`, from 1.
-            ids: each object's, the same in all blocks.
+            number: of the block.
+            labels: ((z,) y, x), 0 for background, else the index of the object in `ids`, plus one.
+            ids: of the objects, unique in the sample.
         """
         self._local()[self.grid.region(number)] = labels
         self.save("ids", number, ids)
 
     def local(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The objects of a block, as they were kept."""
+        """Load the labels and ids of a block, as saved by `keep_local`."""
         return np.asarray(self._local()[self.grid.region(number)]), np.array(self.load("ids", number))
 
     def keep_array(self, kind: str, name: object, array: NDArray[np.int32]) -> None:
-        """Keep an array, to read parts of it."""
+        """Save an array that is read in parts."""
         import zarr
 
         path = self.folder / kind / str(name)
@@ -153,13 +155,13 @@ class Sample:
             kept[...] = array
 
     def array(self, kind: str, name: object, region: Region) -> NDArray[np.int32]:
-        """A part of an array."""
+        """Load a region of an array."""
         import zarr
 
         return np.asarray(zarr.open_array(str(self.folder / kind / str(name)), mode="r")[region])
 
     def begin(self) -> None:
-        """Make what blocks are written into, unless it is there."""
+        """Create the array for the objects of blocks, unless it exists."""
         import zarr
 
         path = self.folder / "local"
@@ -170,15 +172,19 @@ class Sample:
             )
 
     def check_room(self, needed: int, what: str) -> None:
-        """Refuse work that does not fit the memory.
+        """Check that work fits the memory.
+
+        Args:
+            needed: bytes.
+            what: name of the data for the message, in the plural.
 
         Raises:
-            PlanError: saying what takes how much.
+            PlanError: the memory is not enough.
         """
         if needed > self.room:
             raise PlanError(
-                f"grouping does not go on within the memory that it has, {bytes_text(self.room)}: {what} take "
-                f"{bytes_text(needed)}; give more with --memory, and start over with --restart"
+                f"{bytes_text(self.room)} of memory is not enough for instance segmentation: {what} need "
+                f"{bytes_text(needed)}; use more --memory, and start over with --restart"
             )
 
     def _local(self) -> Any:
@@ -191,12 +197,12 @@ class Sample:
 
 
 def sizes(region: Region) -> tuple[int, ...]:
-    """Voxels of a region along each axis."""
+    """Return the voxels of a region along each axis."""
     return tuple(s.stop - s.start for s in region)
 
 
 def arguments(function: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a grouping function is called with, beside the maps, its defaults included."""
+    """Return all arguments of a segmentation function except the maps, including defaults."""
     import inspect
 
     bound = inspect.signature(function).bind(None, **kwargs)

@@ -1,8 +1,8 @@
-"""Which candidates are seeds, of those that are known: what a block can say for sure of the greedy choice in the whole image.
+"""Decide which candidates near a block are seeds of the greedy selection in the whole image: pure functions of arrays.
 
-Candidates are taken in turn, the surest first; one that is not yet taken is a seed and takes all whose places lie within its
-Gaussian. A block knows the candidates near it only. So here a candidate is a seed, taken, or undecided, and what is undecided
-makes all undecided that it could have taken. Pure functions of arrays.
+Candidates are visited in descending order of seediness; one that is not yet taken is a seed and takes all candidates with
+places within its Gaussian. A block only knows the candidates near it. A candidate is therefore a seed, taken, or undecided,
+and an undecided candidate leaves all undecided that it could take.
 """
 
 from dataclasses import dataclass
@@ -11,29 +11,32 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-# As in grouping/embedseg.py, whose results these have to be, bit for bit.
+# As in methods/embedseg.py, whose results must be bit-identical.
 HALF = float(np.log(2))
 SMALLEST_SIGMA = np.float32(1e-6)
-# Sides of boxes, and how many there may be, whatever the number of points: far points make larger ones.
+# Side of the boxes in voxels, and the number of boxes that is always allowed; more are merged into larger ones.
 _BOX, _MANY = 8, 2**16
 _PART = 4096
 TAKEN, SEED, UNDECIDED = 0, 1, 2
 
 
 def radii(sigmas: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How far along each axis a Gaussian is above one half, and a little more, so that rounding loses no voxel."""
+    """Return the radii along each axis within which Gaussians exceed one half, slightly enlarged against rounding."""
     return np.asarray(np.maximum(sigmas, SMALLEST_SIGMA) * np.float64(np.sqrt(2 * HALF) * 1.001))
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Points in boxes, so that those near a point are found without looking at all.
+    """Points sorted into boxes, to find those near a point quickly.
 
     Attributes:
         places: (axis, n) of the points.
         side: of the boxes, in voxels.
-        first, counts: the first box, and boxes along each axis.
-        boxes: of each point; `order` has the points box by box, and `starts` where each box begins in it.
+        first: index of the first box along each axis.
+        counts: number of boxes along each axis.
+        boxes: flat box index of each point.
+        order: indices of the points, sorted by box.
+        starts: start of each box in `order`.
     """
 
     places: NDArray[np.float32]
@@ -46,7 +49,7 @@ class Places:
 
     @classmethod
     def of(cls, places: NDArray[np.float32], shape: tuple[int, ...]) -> "Places":
-        """Those of points; what lies outside an image of that shape is in the boxes at its border."""
+        """Sort points into boxes; points outside an image of that shape are in the boxes at its border."""
         most = np.array(shape)[:, None] - 1
         inside = np.clip(places, 0, most).astype(np.float64)
         low, high = inside.min(axis=1, initial=most.max()), inside.max(axis=1, initial=0)
@@ -62,21 +65,21 @@ class Places:
         return cls(places, side, first, counts, boxes, order, np.concatenate([[0], np.cumsum(tally)]))
 
     def within(self, centre: NDArray[np.float32], sigma: NDArray[np.float32]) -> NDArray[np.intp]:
-        """The points within a Gaussian, where it is above one half."""
+        """Return the indices of the points at which a Gaussian exceeds one half."""
         reach = radii(sigma)
         low, high = self.span(centre - reach, centre + reach)
         rows = product(*(range(a, b + 1) for a, b in zip(low[:-1], high[:-1], strict=True)))
         begins = [int(np.ravel_multi_index((*row, low[-1]), self.counts)) for row in rows]
         width = int(high[-1] - low[-1]) + 1
         near = np.concatenate([self.order[self.starts[b] : self.starts[b + width]] for b in begins])
-        with np.errstate(over="ignore"):  # infinitely far is far
+        with np.errstate(over="ignore"):  # an infinite distance is not within
             scaled = (self.places[:, near] - centre[:, None]) / np.maximum(sigma, SMALLEST_SIGMA)[:, None]
             return np.asarray(near[(scaled * scaled).sum(0) < 2 * HALF])
 
     def span(
         self, low: NDArray[np.float64], high: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The first and the last box along each axis between two places, the outermost for what is farther out."""
+        """Return the first and last box along each axis between two places, clipped to the outermost boxes."""
         most = np.array(self.counts) - 1
         first = np.floor(np.clip(low, -1e15, 1e15) / self.side).astype(np.int64) - self.first
         last = np.floor(np.clip(high, -1e15, 1e15) / self.side).astype(np.int64) - self.first
@@ -90,12 +93,12 @@ def decide(
     complete: NDArray[np.bool_],
     shape: tuple[int, ...],
 ) -> NDArray[np.uint8]:
-    """TAKEN, SEED or UNDECIDED of each candidate.
+    """Return TAKEN, SEED or UNDECIDED for each candidate.
 
     Args:
-        places, sigmas: (axis, n) of the candidates, the surest first.
-        known: those of which it is known that they are seeds.
-        complete: those of which all that could take them are here, or known to be taken.
+        places, sigmas: (axis, n) of the candidates, in descending order of seediness.
+        known: whether a candidate is known to be a seed.
+        complete: whether all candidates that could take a candidate are given or known to be taken.
         shape: of the image.
     """
     near = Places.of(places, shape)
@@ -103,7 +106,7 @@ def decide(
     for seed in np.flatnonzero(known):
         members = near.within(places[:, seed], sigmas[:, seed])
         left[members[members > seed]] = False
-    unsure = _Unsure.of(near, sigmas)
+    unsure = _UndecidedBoxes.of(near, sigmas)
     state = np.where(known, SEED, TAKEN).astype(np.uint8)
     queue = np.flatnonzero(left)
     for start in range(0, len(queue), _PART):
@@ -125,13 +128,14 @@ def decide(
 
 
 @dataclass(frozen=True, slots=True)
-class _Unsure:
-    """Boxes that have an undecided candidate, and those that such a one could take from.
+class _UndecidedBoxes:
+    """Boxes with undecided candidates, and boxes that such candidates could take from.
 
     Attributes:
-        silent: flat; the next candidates of such a box are undecided as well, unless a seed takes them.
-        blocked: in which nothing can be a seed any more.
-        reach: (axis, boxes) the farthest that any candidate of a box takes.
+        near: the candidates in boxes.
+        silent: flat; whether further candidates of a box are undecided unless a seed takes them.
+        blocked: whether no further candidate of a box can be a seed.
+        reach: (axis, boxes) largest radius of the candidates of a box.
     """
 
     near: Places
@@ -140,7 +144,7 @@ class _Unsure:
     reach: NDArray[np.float64]
 
     @classmethod
-    def of(cls, near: Places, sigmas: NDArray[np.float32]) -> "_Unsure":
+    def of(cls, near: Places, sigmas: NDArray[np.float32]) -> "_UndecidedBoxes":
         boxes = int(np.prod(near.counts))
         reach = np.zeros((len(sigmas), boxes))
         for axis, along in enumerate(radii(sigmas)):
@@ -148,7 +152,7 @@ class _Unsure:
         return cls(near, np.zeros(boxes, bool), np.zeros(near.counts, bool), reach)
 
     def spread(self, box: int) -> None:
-        """Count a box as having an undecided candidate."""
+        """Mark a box that has an undecided candidate."""
         self.silent[box] = True
         at = np.array(np.unravel_index(box, self.near.counts)) + self.near.first
         reach = self.reach[:, box]

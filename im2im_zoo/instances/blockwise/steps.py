@@ -1,4 +1,4 @@
-"""Steps of instance segmentation in blocks: each a function of one block, run through an executor."""
+"""Steps of instance segmentation in blocks: functions of one block, run through an executor."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ from im2im_zoo.instances.blockwise.sample import Sample
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A function of a block, for many blocks: in any order, and again after a crash.
+    """A function of a block, run for many blocks in any order, and again after a crash.
 
-    A step may read the results of the steps before it.
+    A step may read the results of earlier steps.
 
     Attributes:
-        name: one word; no two steps of a method share it.
+        name: one word, unique among the steps of a method.
         units: numbers of the blocks.
-        do: called with the sample and a number; a module's function, as it is pickled.
+        do: called with the sample and the number of a block; picklable, so a function of a module.
     """
 
     name: str
@@ -34,8 +34,8 @@ class StepRunner:
 
     Attributes:
         executor: runs the blocks.
-        finished: name and number of the steps' blocks that an earlier run has done.
-        record: called with both for each block that is done, in the calling thread.
+        finished: (step, block) that an earlier run finished.
+        record: called with step and block for each finished block, in the calling thread.
     """
 
     executor: Executor
@@ -44,7 +44,7 @@ class StepRunner:
 
     @contextmanager
     def start(self, sample: Sample) -> Iterator[Callable[[Step], None]]:
-        """Give a function that runs a step of a sample. Workers stay for all steps."""
+        """Yield a function that runs a step of a sample; workers are kept for all steps."""
         make_job = _JobMaker(sample)
         with self.executor.start(make_job) as session:
             yield partial(self._run, make_job, session)
@@ -58,9 +58,9 @@ class StepRunner:
             finished,
             partial(_Unit, step.do),
         )
-        # One block is not worth starting processes.
-        alone = len(step.units) - len(finished.intersection(step.units)) < 2
-        stage.run(_Inline(make_job()) if alone else session)
+        # Do not start processes for a single block.
+        single = len(step.units) - len(finished.intersection(step.units)) < 2
+        stage.run(_Inline(make_job()) if single else session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """All work on a block at once, so that only one block is in memory."""
+    """The job of one step: all work is in `compute`, so that only one block is in memory."""
 
     sample: Sample
 

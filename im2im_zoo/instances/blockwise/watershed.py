@@ -1,10 +1,11 @@
-"""The seeded watershed block by block: each block's forest as far as it is sure, then the forest of what is left. Exactly the whole's.
+"""The seeded watershed in blocks: the certain part of each block's forest, then the forest of the remaining regions.
 
-    kept/BLOCK                  edges within a block that may be of the forest of the whole: ids of both ends, and `order`
-    order/BLOCK                 heights of these
-    faces, heights, seeds, places   of the voxels at each face between blocks
+    kept/BLOCK              edges within a block that may be part of the whole forest: ids of both ends, and places
+    order/BLOCK             heights of these edges
+    faces, heights, seeds   of the voxels at each face between blocks
 
-A region within which a block is sure has the id of its seed's first voxel, or of its own if it has no seed.
+The labels are those of the whole image. The id of a region is the first voxel of its seed, or its own first voxel without
+a seed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.instances.blockwise.components import Touching, keep_regions, say_joined, touching
+from im2im_zoo.instances.blockwise.components import Touching, keep_regions, save_joined, touching
 from im2im_zoo.instances.blockwise.grid import Region, face
 from im2im_zoo.instances.blockwise.numbers import number_objects
 from im2im_zoo.instances.blockwise.sample import Sample, arguments
@@ -23,7 +24,7 @@ from im2im_zoo.instances.methods.watershed import Edges
 
 
 def steps(sample: Sample) -> Iterator[Step]:
-    """What makes the numbers of all objects; see `blockwise.run`."""
+    """Yield the steps up to the numbers of all objects; see `blockwise.run`."""
     yield Step("find", range(len(sample.grid)), find)
     join(sample)
     at_least = arguments(watershed.group, sample.code.grouping.kwargs)["min_size"]
@@ -31,7 +32,7 @@ def steps(sample: Sample) -> Iterator[Step]:
 
 
 def find(sample: Sample, number: int) -> None:
-    """The regions of one block, and the edges between them that matter."""
+    """Find the regions of one block and the edges between them that may be part of the whole forest."""
     given = arguments(watershed.group, sample.code.grouping.kwargs)
     del given["min_size"]
     grid, region = sample.grid, sample.grid.region(number)
@@ -48,7 +49,7 @@ def find(sample: Sample, number: int) -> None:
     waiting = np.zeros(len(voxels), bool)
     waiting[trees[at_face.ravel()[voxels]]] = True
     trees, rooted, _ = watershed.forest(trees, edges, rooted, waiting)
-    # Of the edges that are left, those of the forest of this block are all that can be of that of the whole.
+    # Of the remaining edges, only those of this block's forest can be part of the whole forest.
     *_, kept = watershed.forest(trees, edges, rooted, np.zeros(len(voxels), bool))
     nodes = np.where(rooted, watershed.first_seeds(trees, in_seed), np.arange(len(voxels)))
     _keep(sample, number, voxels, trees, nodes, rooted, edges.of(kept), mask)
@@ -57,13 +58,13 @@ def find(sample: Sample, number: int) -> None:
 def _terrain(
     sample: Sample, region: Region, given: Mapping[str, Any]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
-    """Of a region as it is within the whole: a voxel's affinity to the one after it is with that one."""
+    """Return mask, seeds and heights of a region, read with a margin so that they equal those of the whole image."""
     margin = [0 if given["affinities"] is None else 1] * len(region)
-    view = sample.grid.grown(region, margin)
+    view = sample.grid.grow(region, margin)
     found = watershed.terrain(sample.read(view), **given)
     inner = tuple(slice(r.start - v.start, r.stop - v.start) for r, v in zip(region, view, strict=True))
     mask, seeds, heights = found
-    # Heights may have an axis more in front.
+    # Heights may have an additional first axis.
     return mask[inner], seeds[inner], heights[(slice(None),) * (heights.ndim - mask.ndim) + inner]
 
 
@@ -77,7 +78,7 @@ def _keep(
     edges: Edges,
     mask: NDArray[np.bool_],
 ) -> None:
-    """Keep regions and edges; `nodes` is the node that a tree, by its number, has its id of."""
+    """Save the regions and edges of a block; `nodes` maps each tree to the node that gives its id."""
     grid, region = sample.grid, sample.grid.region(number)
     found, counts = np.unique(trees, return_counts=True)
     order = np.argsort(nodes[found])
@@ -98,28 +99,28 @@ def _keep(
 
 
 def join(sample: Sample) -> None:
-    """The forest of all regions that touch a face, or have an edge to one that does."""
+    """Compute the forest of all regions that touch a face or have an edge to one that does, and save it."""
     found = touching(sample)
     tables = [_kept(sample, n, found) for n in range(len(sample.grid))]
     tables += [_across(sample, n, axis, other, found) for n in range(len(sample.grid)) for axis, far, other in sample.grid.faces(n) if far]  # fmt: skip
     edges = Edges(*(np.concatenate(part) for part in zip(*tables, strict=True))).in_order()
     trees, rooted = watershed.rooted_in(edges, found.complete)
-    # A seed is rooted wherever it is, also in a region that touches no other of it.
+    # A seed is the root of each of its regions, even if they do not touch.
     trees, rooted, _ = watershed.forest(trees, edges, rooted, np.zeros(len(found.ids), bool))
     roots = np.full(len(found.ids), np.iinfo(np.int64).max)
     np.minimum.at(roots, trees[found.complete], found.ids[found.complete])
-    say_joined(sample, found, np.where(rooted[trees], roots[trees], 0))
+    save_joined(sample, found, np.where(rooted[trees], roots[trees], 0))
 
 
 def _kept(sample: Sample, number: int, found: Touching) -> Edges:
-    """The edges that a block has kept; nodes are places among the ids that are found."""
+    """Load the edges that a block saved; nodes are indices into `found.ids`."""
     one, two, places = sample.load("kept", number)
     high, low = sample.load("order", number)
     return Edges(found.places(one), found.places(two), high, low, places)
 
 
 def _across(sample: Sample, number: int, axis: int, other: int, found: Touching) -> Edges:
-    """The edges across the far face of a block, of each two regions the first."""
+    """Return the edges across the far face of a block, only the first between each two regions."""
     ours, theirs = f"{number}_{axis}_1", f"{other}_{axis}_0"
     one, two = sample.load("faces", ours).ravel(), sample.load("faces", theirs).ravel()
     of_edges = arguments(watershed.group, sample.code.grouping.kwargs)["affinities"] is not None

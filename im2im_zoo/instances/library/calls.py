@@ -1,6 +1,6 @@
-"""Calls of StarDist and Cellpose: from their options to a function of maps. They are loaded when it is made, and not before.
+"""Segmentation functions of StarDist and Cellpose; the libraries are imported only when a function is created.
 
-What is called, with what, is what bioimageio.core calls.
+The libraries are called with the same arguments as by bioimageio.core.
 """
 
 import importlib
@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 
 
 def group_by_stardist(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """The function of maps to labels by non-maximum suppression of star-convex polygons (Schmidt et al. 2018) or polyhedra (Weigert et al. 2020).
+    """Create the function from maps to labels of StarDist.
+
+    It uses non-maximum suppression of star-convex polygons (Schmidt et al. 2018) or polyhedra (Weigert et al. 2020).
+
+    Args:
+        options: kwargs of `stardist_postprocessing`.
 
     Raises:
-        ImportError: the library, or what it needs, is not installed.
+        ImportError: the library or one of its dependencies is not installed.
     """
-    stardist = _imported("stardist")
-    relabel = _imported("stardist.matching").relabel_sequential
+    stardist = _import_library("stardist")
+    relabel = _import_library("stardist.matching").relabel_sequential
     grid, three = tuple(options["grid"]), len(options["grid"]) == 3
     found = {
         "grid": grid,
@@ -38,7 +43,7 @@ def group_by_stardist(options: Mapping[str, Any]) -> Callable[[NDArray[np.float3
             labels: NDArray[Any] = stardist.polygons_to_label(far, points, prob=sure, shape=shape)
             return labels
         points, sure, far = stardist.non_maximum_suppression_3d(distances, probability, rays, **found)
-        if not len(points):  # which the library's drawing does not take
+        if not len(points):  # the library cannot draw zero objects
             return np.zeros(shape, np.int32)
         drawn = stardist.polyhedron_to_label(
             far,
@@ -49,32 +54,35 @@ def group_by_stardist(options: Mapping[str, Any]) -> Callable[[NDArray[np.float3
             overlap_label=options.get("overlap_label"),
             verbose=False,
         )
-        # A label for where objects overlap may be negative, for "none".
+        # A negative label for overlapping voxels means "none".
         return np.asarray(relabel(np.maximum(drawn, 0))[0])
 
     return group
 
 
 def group_by_cellpose(options: Mapping[str, Any]) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """The function of maps to labels by which voxels follow flows to the centres of their objects (Stringer et al. 2021).
+    """Create the function from maps to labels of Cellpose: voxels follow flows to their object's centre (Stringer et al. 2021).
+
+    Args:
+        options: kwargs of `cellpose_flow_dynamics`.
 
     Raises:
-        ImportError: the library, or what it needs, is not installed.
+        ImportError: the library or one of its dependencies is not installed.
     """
-    dynamics, utils = _imported("cellpose.dynamics"), _imported("cellpose.utils")
+    dynamics, utils = _import_library("cellpose.dynamics"), _import_library("cellpose.utils")
 
     def group(maps: NDArray[np.float32]) -> NDArray[Any]:
         with warnings.catch_warnings():
-            # torch tells whoever makes a sparse tensor that it is not checked.
+            # torch warns that sparse tensors are not checked.
             warnings.simplefilter("ignore", UserWarning)
             labels = dynamics.compute_masks(
-                np.array(maps[:-1]),  # the library writes into what it is given
+                np.array(maps[:-1]),  # a copy, as the library writes into it
                 np.array(maps[-1]),
                 cellprob_threshold=options["cellprob_threshold"],
                 flow_threshold=options["flow_threshold"],
                 do_3D=options["do_3D"],
             )
-        # Its type has room for no more than the objects there are; filling holes numbers them anew.
+        # The labels' type is only large enough for the objects; filling holes numbers them again.
         found: NDArray[Any] = utils.fill_holes_and_remove_small_masks(
             labels.astype(np.uint32), min_size=options["min_size"]
         )
@@ -83,8 +91,8 @@ def group_by_cellpose(options: Mapping[str, Any]) -> Callable[[NDArray[np.float3
     return group
 
 
-def _imported(name: str) -> Any:
-    """A library's module; how warnings look, which StarDist changes for all, is as it was."""
+def _import_library(name: str) -> Any:
+    """Import a module and restore the format of warnings, which StarDist changes globally."""
     style = warnings.formatwarning
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,10 +1,10 @@
-"""Groupings that the format names: `stardist_postprocessing` and `cellpose_flow_dynamics`, done by these libraries themselves.
+"""Groupings that an RDF names, by their libraries: `stardist_postprocessing` and `cellpose_flow_dynamics`.
 
-Packages that StarDist itself exports do not name the operation, but have what it takes in `config.stardist`; they are grouped alike.
+Packages that StarDist exports do not name the operation, but state its arguments in `config.stardist`.
 
-Both are extras (`pip install 'im2im_zoo[stardist]'`). They take the network's maps of a whole image and change its shape, so they
-are no steps of a pipeline: the output tensor is taken for the maps (`maps_tensor`), and the operation is the package's grouping,
-as one by a file is (`grouping`). What is called, with what, is what bioimageio.core calls.
+Both libraries are extras (`pip install 'im2im_zoo[stardist]'`). The operations need the network's maps of a whole image and
+may change its shape, so they are not steps of a pipeline: the output tensor is used as the maps (`maps_tensor`), and the
+operation is the package's grouping, like one by a file (`instances.grouping`).
 """
 
 import importlib.metadata
@@ -26,14 +26,14 @@ LIBRARIES: Mapping[str, str] = {"stardist_postprocessing": "stardist", "cellpose
 
 @dataclass(frozen=True, slots=True)
 class LibraryGrouping:
-    """What makes the labels, by a library.
+    """The instance segmentation of a package by a library.
 
     Attributes:
-        operation: the format's name of it.
-        output: the id of the output tensor, which is taken for the maps.
+        operation: its id in the RDF.
+        output: id of the output tensor, which is used as the maps.
         kwargs: of the operation.
-        scale: voxels of the labels for one of the maps, by axis, where it is not 1 (StarDist's grid).
-        named: whether the RDF names the operation, so that its output, and the test tensor, are the labels.
+        scale: voxels of the labels per voxel of the maps, by axis, where it is not 1 (StarDist's grid).
+        named: whether the RDF names the operation, so that its output and test tensor are the labels.
     """
 
     operation: str
@@ -44,16 +44,16 @@ class LibraryGrouping:
 
     @property
     def source(self) -> str:
-        """The library."""
+        """Name of the library."""
         return LIBRARIES[self.operation]
 
     @property
     def callable(self) -> str:
-        """The operation."""
+        """Name of the operation."""
         return self.operation
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the version of the library that is installed, if it is."""
+        """Return the grouping as JSON values, with the installed version of the library or None."""
         try:
             version = importlib.metadata.version(self.source)
         except importlib.metadata.PackageNotFoundError:
@@ -69,27 +69,32 @@ class LibraryGrouping:
 
     @property
     def copies(self) -> tuple[int, int]:
-        """What a call takes at most, in copies of its maps and labels, measured where all is foreground: of StarDist 0.9.2 890 bytes
-        a voxel with 32 rays, of Cellpose 4.2.1 510 bytes in 2D."""
+        """Peak memory of a call in copies of its maps and of its labels.
+
+        Measured with foreground only: StarDist 0.9.2 with 32 rays 890 bytes per voxel, Cellpose 4.2.1 in 2D 510 bytes.
+        """
         return (7, 6) if self.operation == "stardist_postprocessing" else (40, 10)
 
     @property
     def is_installed(self) -> bool:
-        """Whether the library can be found."""
+        """Whether the library is installed."""
         return importlib.util.find_spec(self.source) is not None
 
     def method(self, root: Path) -> None:
-        """None: it is no file of ours."""
+        """Return None, as it is not a method of im2im_zoo."""
 
     def is_ours(self, root: Path) -> bool:
-        """Whether it runs without consent: always, as no code of the package's is run."""
+        """Return True: it runs without consent, as no code of the package is run."""
         return True
 
     def load(self, root: Path, *, allow_code: bool) -> GroupFunction:
-        """The function, ready to be called; `root` and `allow_code` are not needed, as for a grouping by a file.
+        """Load the function.
+
+        Args:
+            root, allow_code: ignored; for the interface of `Grouping.load`.
 
         Raises:
-            PackageError: the library is not installed, and which extra installs it.
+            PackageError: the library is not installed; the message names the extra that installs it.
         """
         make = {"stardist_postprocessing": group_by_stardist, "cellpose_flow_dynamics": group_by_cellpose}[
             self.operation
@@ -98,18 +103,18 @@ class LibraryGrouping:
             function = make(dict(self.kwargs))
         except ImportError as error:
             raise PackageError(
-                f"the output {self.output} is grouped by {self.operation}, which needs the library {self.source}, and that cannot "
-                f"be imported here ({error}): pip install 'im2im_zoo[{self.source}]', or stop at the maps with --no-grouping"
+                f"the output {self.output} needs {self.operation} of the library {self.source}, which cannot be imported "
+                f"({error}): pip install 'im2im_zoo[{self.source}]', or write only the maps with --no-grouping"
             ) from error
         space = [a for a in ("z", "y", "x") if a in self.scale]
         return GroupFunction(self.operation, function, {}, tuple(self.scale[a] for a in space) or None)
 
 
 def library_grouping(tensors: "Sequence[v0_5.OutputTensorDescr]") -> LibraryGrouping | None:
-    """The grouping by a library that an RDF's output names, or None.
+    """Return the grouping by a library that an RDF's output names, or None.
 
     Raises:
-        PackageError: it is not the last operation of the only output, or its output cannot be what the operation makes.
+        PackageError: it is not the last operation of the only output, or does not match the output's axes.
     """
     found = [(t, op) for t in tensors for op in t.postprocessing if op.id in LIBRARIES]
     if not found:
@@ -117,35 +122,36 @@ def library_grouping(tensors: "Sequence[v0_5.OutputTensorDescr]") -> LibraryGrou
     tensor, operation = found[0]
     what = f"the {operation.id} of the output {tensor.id}"
     if len(tensors) > 1 or len(found) > 1:
-        raise PackageError(f"{what}: a package that groups its maps has one output, and groups it once")
+        raise PackageError(
+            f"{what}: a package with such an operation must have one output, with one such operation"
+        )
     behind = [op.id for op in tensor.postprocessing[_place(tensor) + 1 :] if op.id != "ensure_dtype"]
     if behind:
-        raise PackageError(
-            f"{what} is followed by {', '.join(behind)}; labels can be followed by ensure_dtype alone"
-        )
+        raise PackageError(f"{what} is followed by {', '.join(behind)}; only ensure_dtype may follow it")
     space = _space(what, tensor)
     kwargs: dict[str, Any] = {k: v for k, v in dict(operation.kwargs).items() if v is not None}
     if operation.id == "stardist_postprocessing":
         scale = dict(zip(space, map(int, kwargs["grid"]), strict=False))
         if len(kwargs["grid"]) != len(space):
-            raise PackageError(f"{what}: its grid {kwargs['grid']} is not of the axes {', '.join(space)}")
+            raise PackageError(
+                f"{what}: its grid {kwargs['grid']} must have one value for each axis of {', '.join(space)}"
+            )
         return LibraryGrouping(
             operation.id, str(tensor.id), kwargs, scale if set(scale.values()) != {1} else {}
         )
     if kwargs["do_3D"] != ("z" in space):
         raise PackageError(
-            f"{what}: do_3D is {kwargs['do_3D']}, and the output has the axes {', '.join(space)}; volumes need do_3D, planes must not have it"
+            f"{what}: do_3D is {kwargs['do_3D']}, but the output has the axes {', '.join(space)}; set do_3D only for volumes"
         )
     return LibraryGrouping(operation.id, str(tensor.id), kwargs, {})
 
 
-def exported_by_stardist(
-    config: object, tensors: "Sequence[v0_5.OutputTensorDescr]"
-) -> LibraryGrouping | None:
-    """The grouping of a package that StarDist exported, whose output is the maps; None if it is none, or of another kind.
+def stardist_grouping(config: object, tensors: "Sequence[v0_5.OutputTensorDescr]") -> LibraryGrouping | None:
+    """Return the grouping of a package that StarDist exported, whose output is the maps; None for any other package.
 
     Args:
-        config: of the RDF, plain.
+        config: of the RDF, as JSON values.
+        tensors: the output tensors.
     """
     theirs = config.get("stardist") if isinstance(config, Mapping) else None
     network = theirs.get("config") if isinstance(theirs, Mapping) else None
@@ -155,7 +161,7 @@ def exported_by_stardist(
     space = tuple(a for a in ("z", "y", "x") if a in [str(axis.id) for axis in tensors[0].axes])
     channels = next((len(a.channel_names) for a in tensors[0].axes if a.type == "channel"), 0)
     grid, rays = network.get("grid"), network.get("n_rays")
-    # Networks that tell classes apart give more channels, and other rays than the golden spiral are not the operation's.
+    # Networks with classes have more channels, and the operation only supports rays in a golden spiral.
     spiral = network.get("rays_json") or {"name": "Rays_GoldenSpiral", "kwargs": {}}
     if not isinstance(rays, int) or channels != rays + 1 or spiral.get("name") != "Rays_GoldenSpiral":
         return None
@@ -166,7 +172,7 @@ def exported_by_stardist(
         "nms_threshold": float(thresholds["nms"]),
         "n_rays": rays,
         "grid": tuple(map(int, grid)),
-        "b": 2,  # what StarDist does if nothing is said
+        "b": 2,  # StarDist's default
     }
     if len(space) == 3:
         kwargs["anisotropy"] = tuple(spiral["kwargs"].get("anisotropy") or (1.0, 1.0, 1.0))
@@ -175,9 +181,9 @@ def exported_by_stardist(
 
 
 def maps_tensor(tensor: "v0_5.OutputTensorDescr") -> "v0_5.OutputTensorDescr":
-    """The output tensor as the network gives it: that of the RDF where no library groups it, else its maps.
+    """Return the output tensor of the network: the RDF's, or its maps if the RDF names a library's operation.
 
-    The maps have the operation's channels, the labels' sizes divided by its grid, and what the RDF does before the operation.
+    The maps have the operation's channels, the labels' sizes divided by its grid, and the RDF's preceding operations.
     """
     from bioimageio.spec.model import v0_5
 
@@ -186,7 +192,7 @@ def maps_tensor(tensor: "v0_5.OutputTensorDescr") -> "v0_5.OutputTensorDescr":
         return tensor
     grouping = library_grouping([tensor])
     if grouping is None:
-        raise ValueError("an operation that is no grouping")
+        raise ValueError("the operation is not an instance segmentation")
     axes = [_maps_axis(a, grouping) for a in tensor.axes]
     data = v0_5.IntervalOrRatioDataDescr(type="float32")
     return tensor.model_copy(
@@ -195,14 +201,18 @@ def maps_tensor(tensor: "v0_5.OutputTensorDescr") -> "v0_5.OutputTensorDescr":
 
 
 def _place(tensor: "v0_5.OutputTensorDescr") -> int:
-    """The number of the grouping among the operations; how many there are if there is none."""
+    """Return the index of the grouping among the operations, or their number if there is none."""
     return next(
         (i for i, op in enumerate(tensor.postprocessing) if op.id in LIBRARIES), len(tensor.postprocessing)
     )
 
 
 def _space(what: str, tensor: "v0_5.OutputTensorDescr") -> tuple[str, ...]:
-    """The space axes of the tensor in the order z, y, x."""
+    """Return the space axes of the tensor in the order z, y, x.
+
+    Raises:
+        PackageError: the tensor has other axes than those of maps.
+    """
     axes = [str(a.id) for a in tensor.axes]
     if "channel" not in axes or not {"y", "x"} <= set(axes) <= {"batch", "channel", "z", "y", "x"}:
         raise PackageError(f"{what} has the axes {', '.join(axes)}; it must have batch, channel, (z,) y, x")
@@ -225,12 +235,12 @@ def _maps_axis(axis: Any, grouping: LibraryGrouping) -> Any:
     size, where = axis.size, f"the output {grouping.output}'s size along {axis.id}"
     if isinstance(size, int):
         if size % grid:
-            raise PackageError(f"{where}, {size}, cannot be divided by StarDist's grid of {grid}")
+            raise PackageError(f"{where}, {size}, is not a multiple of StarDist's grid of {grid}")
         size = size // grid
     elif hasattr(size, "axis_id"):
         if size.offset % grid:
             raise PackageError(
-                f"{where} has an offset, {size.offset}, that StarDist's grid of {grid} does not divide"
+                f"{where} has an offset, {size.offset}, that is not a multiple of StarDist's grid of {grid}"
             )
         size = size.model_copy(update={"offset": size.offset // grid})
     change = {"size": size, "scale": axis.scale * grid}

@@ -1,1 +1,1 @@
-"""Running a plan: statistics, tiles, later stages, the ledger and outputs."""
+"""Run a plan: statistics, tiles, later stages, the ledger and outputs."""

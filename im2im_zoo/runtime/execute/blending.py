@@ -1,8 +1,8 @@
-"""Tiles that overlap, averaged with Gaussian weights: for networks that no halo makes exact. Arrays in, arrays out.
+"""Blend overlapping tiles with Gaussian weights, for networks that no halo makes exact.
 
-Every tile's whole output is kept until all are there. A voxel is then the mean of what the tiles that cover it say, each
-with the weight exp(-d^2 / 2 s^2), d the distance from the tile's centre and s an eighth of its size along each axis (as
-MONAI's sliding window weights). It is computed in the order of the tiles, so it does not depend on who ran them.
+The outputs of all tiles are kept until the last is computed. A voxel is the weighted mean of the tiles that cover it, with
+the weight exp(-d^2 / 2 s^2), d the distance from the tile's centre and s an eighth of its size along each axis (as in
+MONAI's sliding window). It is summed in the order of the tiles, so the result does not depend on the executor.
 """
 
 import math
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from im2im_zoo.runtime.plan.plan import Plan
 
 _SIGMA = 1 / 8
-# Far corners weigh e-11 in three axes; smaller weights add nothing but rounding.
+# Far corners weigh e-11 in three axes; smaller weights only add rounding errors.
 _LEAST = 1e-6
 
 
-class Kept(Protocol):
-    """What keeps the outputs of tiles: float values of the shape (tiles, *output tensor without batch)."""
+class TileStore(Protocol):
+    """An array of the outputs of tiles: float values of shape (tiles, *output tensor without batch)."""
 
     def __getitem__(self, region: Any) -> Any: ...
 
@@ -30,13 +30,13 @@ class BlendedSource:
     """The blended output of one sample as a source of regions; see `images.lazy`.
 
     Args:
-        plan: whose tiles were kept.
+        plan: of the prediction.
         number: of the output.
         sample: of the plan.
-        kept: the tiles of all samples.
+        kept: outputs of the tiles of all samples.
     """
 
-    def __init__(self, plan: Plan, number: int, sample: int, kept: Kept) -> None:
+    def __init__(self, plan: Plan, number: int, sample: int, kept: TileStore) -> None:
         self.path = Path("the network's output")
         self.dtype = np.dtype(np.float32)
         target = plan.outputs[number]
@@ -56,7 +56,7 @@ class BlendedSource:
         ]
 
     def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """The region at a key of integers and slices."""
+        """Read the region at a key of integers and slices."""
         region = [
             slice(k, k + 1) if isinstance(k, int) else slice(*k.indices(n))
             for k, n in zip(key, self.shape, strict=True)
@@ -91,7 +91,7 @@ class BlendedSource:
 
 
 def _weights(size: int) -> NDArray[np.float64]:
-    """Of a tile along one axis, largest in the middle."""
+    """Return the weights of a tile along one axis, largest in the middle."""
     distance = np.arange(size) - (size - 1) / 2
     weights: NDArray[np.float64] = np.exp(-(distance**2) / (2 * max(size * _SIGMA, math.ulp(1.0)) ** 2))
     return weights

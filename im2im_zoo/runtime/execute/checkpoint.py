@@ -1,4 +1,4 @@
-"""What statistics of a large image have counted so far, in a file of the folder of a run that is not finished."""
+"""Checkpoint files of the statistics of a large image, in the folder of an unfinished run."""
 
 import hashlib
 import os
@@ -14,18 +14,18 @@ import numpy as np
 from im2im_zoo.images.atomic import writing_errors
 from im2im_zoo.processing.checkpoint import State
 
-# Seconds between writing; it may take this part of the time.
+# Least seconds between checkpoints, and the largest fraction of the time spent on writing.
 _INTERVAL, _PART = 10.0, 0.05
 _PREFIX = "statistics_"
 
 
 @dataclass(slots=True)
 class FileCheckpoint:
-    """A checkpoint (see `processing.checkpoint`) in one file, which always holds one whole state.
+    """A checkpoint (see `processing.checkpoint`) in one file, which always holds one complete state.
 
     Attributes:
         path: of the file.
-        resumed: called with the voxels that a state that was found stands for.
+        resumed: called with the number of voxels that a loaded state covers.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class FileCheckpoint:
     _due: float = field(default_factory=lambda: time.monotonic() + _INTERVAL)
 
     def load(self) -> State | None:
-        """The state in the file, if there is one that can be read."""
+        """Return the state in the file; None if it is missing or damaged."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 state = dict(file)
@@ -43,7 +43,7 @@ class FileCheckpoint:
         return state
 
     def save(self, state: Callable[[], State]) -> None:
-        """Write a state every some seconds."""
+        """Write a state, unless the last was written some seconds ago."""
         start = time.monotonic()
         if start < self._due:
             return
@@ -58,10 +58,10 @@ class FileCheckpoint:
 
 
 def checkpoint_file(folder: Path, key: str) -> Path:
-    """The file for the statistics of a key, of any characters."""
+    """Return the checkpoint file of a key, which may have any characters."""
     return folder / f"{_PREFIX}{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
 
 
-def any_checkpoint(folder: Path) -> bool:
-    """Whether a run has kept any."""
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a folder has any checkpoint."""
     return any(folder.glob(f"{_PREFIX}*.npz"))

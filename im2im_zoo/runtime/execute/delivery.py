@@ -1,14 +1,14 @@
-"""From the outputs of the tiles to the outputs that were asked for: label images, resampling back, the final place.
+"""Deliver the requested outputs from those of the tiles: segment instances, resample back, and move to the final path.
 
     result.ome.zarr.incomplete/
         model_scale/                 ledger and intermediate files of the run (see `prediction_run`)
-        result.ome.zarr              the maps when their tiles are done, and within it the labels
-        out.ome.zarr                 the same, where the output is no image of its own, or is resampled
-        image_scale/                 both, resampled back
+        result.ome.zarr              the maps after their tiles are done, with the labels inside
+        out.ome.zarr                 the same, if the output is a label image inside an OME-Zarr or is resampled
+        image_scale/                 maps and labels, resampled back
         model_scale/grouping_N       intermediate results of sample N in blocks (see `instances.blockwise`)
 
-Maps are kept where labels are a part of them: in an OME-Zarr. Any other output, a TIFF or a label image within another
-OME-Zarr, holds the labels only.
+An OME-Zarr output contains maps and labels. Any other output, such as a TIFF or a label image inside another OME-Zarr,
+contains only the labels.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ from im2im_zoo.package import Package
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import InstanceLog, segment_instances
 from im2im_zoo.runtime.execute.outputs import (
-    OF_LABELS,
+    LABEL_IMAGE,
     label_storage,
     output_pixel_size,
     output_scales,
@@ -47,13 +47,13 @@ from im2im_zoo.runtime.execute.work_folder import IMAGE_SCALE, MODEL_SCALE
 from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.plan.grouping import GroupPlan
 from im2im_zoo.runtime.plan.plan import Plan
-from im2im_zoo.runtime.rescale import resampled_to
+from im2im_zoo.runtime.rescale import resample_to
 from im2im_zoo.runtime.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What came of the outputs: the label image and its objects, if there is one, and warnings about it."""
+    """The label image and its number of objects, if there is one, and warnings about it."""
 
     labels: Path | None = None
     objects: int | None = None
@@ -61,48 +61,49 @@ class Delivered:
 
 
 class Delivery(Protocol):
-    """How the outputs of the tiles become those that were asked for."""
+    """The way from the outputs of the tiles to the requested outputs."""
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Where the tiles write, one path an output."""
+        """Paths that the tiles write, one per output."""
         ...
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps its ledger."""
+        """Folder of the run's ledger."""
         ...
 
     @property
     def replaces(self) -> bool:
-        """Whether the tiles replace what is at `sources`."""
+        """Whether the tiles replace existing files at `sources`."""
         ...
 
     @property
     def are_sources_complete(self) -> bool:
-        """Whether the tiles of all outputs are done, and only later stages are left."""
+        """Whether all tiles are done and only later stages are left."""
         ...
 
     def check_work(self) -> None:
-        """Raise `ImageError` if the work folder holds something else than this prediction."""
+        """Raise `ImageError` if the work folder contains files of something other than this prediction."""
         ...
 
     def discard(self) -> None:
-        """Remove the results of an earlier run that does not resume."""
+        """Remove the results of an earlier run that is not resumed."""
         ...
 
     def run(
         self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
     ) -> Delivered:
-        """Run the later stages and let the outputs appear.
+        """Run the later stages and move the outputs to their paths.
 
         Args:
             run: of the tiles, with an open ledger.
+            plan: of the run.
             original: the main image, before it was resampled.
-            progress: called with `instances` or `resampling`, the finished voxels, and all of them.
+            progress: called with `instances` or `resampling`, the finished voxels and their total number.
 
         Raises:
-            PackageError, PlanError, ImageError: whatever fails; the sources are kept, and the same run resumes.
+            PackageError, PlanError, ImageError: a stage fails; the sources are kept, and the same run resumes.
         """
         ...
 
@@ -117,33 +118,33 @@ class DirectDelivery:
 
     @property
     def are_sources_complete(self) -> bool:
-        """False: the run has ended when they are."""
+        """False, as the run ends with its last tile."""
         return False
 
     def check_work(self) -> None:
-        """Do nothing: `PredictionRun.open` checks the folder."""
+        """Do nothing, as `PredictionRun.open` checks the folder."""
 
     def discard(self) -> None:
-        """Do nothing: there are no results outside the folder of the run."""
+        """Do nothing, as there are no results outside the folder of the run."""
 
     def run(
         self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
     ) -> Delivered:
-        """Return at once: the outputs have appeared with their last tile."""
+        """Do nothing, as the outputs were moved to their paths after the last tile."""
         return Delivered()
 
 
 @dataclass(frozen=True, slots=True)
 class StagedDelivery:
-    """The tiles write OME-Zarrs in the work folder, from which later stages make the outputs.
+    """The tiles write OME-Zarrs in the work folder, from which later stages create the outputs.
 
     Attributes:
-        sources: of the tiles, one an output.
+        sources: paths that the tiles write, one per output.
         paths: of the outputs.
         work: the work folder.
         settings: of the prediction.
         code: the function for instance segmentation, if there is one.
-        overwrite: replace what is at the paths.
+        overwrite: replace existing outputs.
     """
 
     sources: tuple[Path, ...]
@@ -155,39 +156,39 @@ class StagedDelivery:
 
     @property
     def folder(self) -> Path:
-        """A folder of the work folder."""
+        """The ledger's folder inside the work folder."""
         return self.work / MODEL_SCALE
 
     @property
     def replaces(self) -> bool:
-        """True: the sources are this prediction's own."""
+        """True, as the sources are temporary files of this prediction."""
         return True
 
     @property
     def are_sources_complete(self) -> bool:
-        """Whether all sources have appeared."""
+        """Whether all sources are complete."""
         return all(source.exists() for source in self.sources)
 
     def check_work(self) -> None:
-        """Raise `ImageError` if the work folder holds something else than this prediction."""
+        """Raise `ImageError` if the work folder contains files of something other than this prediction."""
         ours = {MODEL_SCALE, IMAGE_SCALE, *(source.name for source in self.sources)}
         others = (
             sorted(p.name for p in self.work.iterdir() if p.name not in ours) if self.work.is_dir() else []
         )
         if others:
             raise ImageError(
-                f"{self.work} already exists and holds something else than this prediction ({', '.join(others[:5])}); resume what "
-                "created it, move it, or remove it with --restart"
+                f"{self.work} already exists and contains other files than those of this prediction ({', '.join(others[:5])}); "
+                "resume the command that created it, move it, or remove it with --restart"
             )
 
     def discard(self) -> None:
-        """Remove sources of an earlier run that does not resume."""
+        """Remove sources of an earlier run that is not resumed."""
         for source in self.sources:
             discard(source)
 
     @property
     def labels(self) -> Path | None:
-        """The final path of the labels, if there are any."""
+        """Final path of the labels, if there are any."""
         if self.code is None:
             return None
         return self.paths[0] / "labels" / INSTANCES if _holds_labels(self.paths[0]) else self.paths[0]
@@ -217,48 +218,52 @@ class StagedDelivery:
 
     @property
     def _keeps_resampled(self) -> bool:
-        """Whether resampled images grow in the work folder, and so are there after an interruption."""
+        """Whether resampled images are written in the work folder, so that they can be resumed."""
         return self.settings.rescale and self.code is not None and _holds_labels(self.paths[0])
 
     def _steps(self, plan: Plan, original: xr.DataArray) -> Iterable[Callable[[], None]]:
-        """Yield the steps of resampling and delivery; the last makes the output appear."""
+        """Yield the steps of resampling and delivery; the last moves the output to its path."""
         if self.code is None:
             for number, path in enumerate(self.paths):
-                yield _call(self._back, plan, number, self.sources[number], path, original)
+                yield _call(self._resample_back, plan, number, self.sources[number], path, original)
             return
         [source], [path] = self.sources, self.paths
         labels = source / "labels" / INSTANCES
         if self._keeps_resampled:
             whole = source.parent / IMAGE_SCALE / path.name
-            yield _call(self._back_afresh, plan, source, whole, original)
-            yield _call(self._back, plan, OF_LABELS, labels, whole / "labels" / INSTANCES, original)
-            yield _call(self._appear, whole, path)
+            yield _call(self._resample_maps_back, plan, source, whole, original)
+            yield _call(
+                self._resample_back, plan, LABEL_IMAGE, labels, whole / "labels" / INSTANCES, original
+            )
+            yield _call(self._commit, whole, path)
         elif self.settings.rescale:
-            yield _call(self._back, plan, OF_LABELS, labels, path, original)
+            yield _call(self._resample_back, plan, LABEL_IMAGE, labels, path, original)
         elif _holds_labels(path):
-            yield _call(self._appear, source, path)
+            yield _call(self._commit, source, path)
         else:
             yield lambda: self._write(open_image(labels), path, labels=True)
 
-    def _appear(self, whole: Path, path: Path) -> None:
+    def _commit(self, whole: Path, path: Path) -> None:
         sync_everything()
         commit(whole, path, folder=True, overwrite=self.overwrite, durable=True)
 
-    def _back_afresh(self, plan: Plan, source: Path, whole: Path, original: xr.DataArray) -> None:
+    def _resample_maps_back(self, plan: Plan, source: Path, whole: Path, original: xr.DataArray) -> None:
         whole.parent.mkdir(exist_ok=True)
         discard(whole)
-        self._back(plan, 0, source, whole, original)
+        self._resample_back(plan, 0, source, whole, original)
 
-    def _back(self, plan: Plan, number: int, source: Path, path: Path, original: xr.DataArray) -> None:
-        """Write an image of the model's pixel size on the grid of the original image."""
+    def _resample_back(
+        self, plan: Plan, number: int, source: Path, path: Path, original: xr.DataArray
+    ) -> None:
+        """Resample an image from the model's pixel size to the grid of the original image, and write it."""
         target = plan.outputs[number]
-        labels = target.labels or number == OF_LABELS
+        labels = target.labels or number == LABEL_IMAGE
         sizes = {
             a: max(1, round(original.sizes[a] * scale))
             for a, scale in output_scales(plan, number).items()
             if a in target.image_axes and a in original.dims
         }
-        self._write(resampled_to(open_image(source), sizes, labels=labels), path, labels=labels)
+        self._write(resample_to(open_image(source), sizes, labels=labels), path, labels=labels)
 
     def _write(self, image: xr.DataArray, path: Path, *, labels: bool) -> None:
         version = self.settings.format.ome_zarr_version
@@ -276,16 +281,20 @@ def choose_delivery(
     overwrite: bool,
     allow_code: bool,
 ) -> Delivery:
-    """Return how the outputs are delivered: directly, or through stages for instances and resampling.
+    """Choose the delivery of the outputs: directly, or through stages for instances and resampling.
 
     Args:
+        package: the model.
         layout: of the prediction.
         paths: of the outputs.
         work: the work folder.
+        settings: of the prediction.
+        overwrite: replace existing outputs.
+        allow_code: whether Python code of the package may run.
 
     Raises:
-        PackageError: a function for instance segmentation that cannot run, or is not allowed to.
-        ImageError: a path that labels cannot be written to.
+        PackageError: the function for instance segmentation cannot run or is not allowed to.
+        ImageError: labels cannot be written to the path.
     """
     grouping = package.grouping if settings.group else None
     if grouping is None and not settings.rescale:
@@ -306,7 +315,7 @@ def _call(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
 
 @dataclass(frozen=True, slots=True)
 class _StepJob:
-    """Calls the step of a number."""
+    """The job of running delivery steps; a unit is the number of a step."""
 
     steps: Sequence[Callable[[], None]]
 
@@ -321,12 +330,12 @@ class _StepJob:
 
 
 def _holds_labels(path: Path) -> bool:
-    """Return whether a path is of an OME-Zarr image, and not of a label image within one."""
+    """Return whether a path is that of an OME-Zarr image, and not of a label image inside one."""
     return is_zarr_path(path) and image_of_label(path) is None
 
 
 def _check_labels_path(path: Path, settings: Settings) -> None:
-    """Raise `ImageError`, before anything is computed, for a path that labels cannot be written to."""
+    """Raise `ImageError` for a path that labels cannot be written to, before anything is computed."""
     image = image_of_label(path)
     if image is not None:
         version, asked = version_of_image(image), settings.format.ome_zarr_version
@@ -334,12 +343,12 @@ def _check_labels_path(path: Path, settings: Settings) -> None:
             raise ImageError(f"{path}: {image.name} is OME-Zarr {version}; leave out --ome-zarr {asked}")
     elif (found := format_of(path, "write")) is None or not found.by_region:
         suffixes = [s for f in image_formats() if f.by_region for s in f.writes]
-        raise ImageError(f"{path}: labels cannot be written to it; use one of {', '.join(suffixes)}")
+        raise ImageError(f"{path}: labels cannot be written in this format; use one of {', '.join(suffixes)}")
 
 
 @dataclass(frozen=True, slots=True)
 class _InstanceStage:
-    """Writes the labels of an OME-Zarr of maps into it."""
+    """The stage that writes the labels of an OME-Zarr of maps into it."""
 
     prediction: PredictionRun
     plan: Plan
@@ -357,7 +366,7 @@ class _InstanceStage:
         executor = run.executor
         blocks = {block for block in before.blocks if block[0] not in counts}
         self._report(len(counts))
-        with self._writer(path, before.pyramids.get(OF_LABELS, [])) as writer:
+        with self._writer(path, before.pyramids.get(LABEL_IMAGE, [])) as writer:
             for sample in counts:
                 writer.mark({a: slice(p, p + 1) for a, p in plan.position(sample).items()})
             for sample, step, block in blocks:
@@ -397,7 +406,7 @@ class _InstanceStage:
     @property
     def _grouping(self) -> GroupPlan:
         if self.plan.grouping is None:
-            raise ValueError("a plan without instance segmentation")
+            raise ValueError("the plan has no instance segmentation")
         return self.plan.grouping
 
     def _region(self, writer: ImageWriter, sample: int, block: int) -> dict[str, slice]:
@@ -416,8 +425,8 @@ class _InstanceStage:
             axes=ours.axes,
             shape=ours.shape,
             dtype=ours.dtype,
-            pixel_size_um=output_pixel_size(plan, OF_LABELS, image),
-            translation_um=output_translation(plan, OF_LABELS, image),
+            pixel_size_um=output_pixel_size(plan, LABEL_IMAGE, image),
+            translation_um=output_translation(plan, LABEL_IMAGE, image),
             time_step_s=image.attrs.get("time_step_s") if "time" in ours.axes else None,
             chunks=chunks,
             shards=shards,
@@ -426,5 +435,5 @@ class _InstanceStage:
             overwrite=True,
             work=run.folder / f"{INSTANCES}.ome.zarr",
             reduced=reduced,
-            on_reduced=lambda level, block: run.record_pyramid(OF_LABELS, level, block),
+            on_reduced=lambda level, block: run.record_pyramid(LABEL_IMAGE, level, block),
         )

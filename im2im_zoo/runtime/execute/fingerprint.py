@@ -1,4 +1,4 @@
-"""What identifies an image and a package, so that two of them are never mixed in one output. Reads a few voxels, not all."""
+"""Fingerprints of images and packages, so that a resumed run does not mix two of them in one output."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ from im2im_zoo.images import Address, sources_of, web_state
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-# Small blocks of voxels at fixed places of an image that is in a file; of one in memory, all voxels are looked at.
+# Small blocks of voxels at fixed positions of an image in a file; for an image in memory, all voxels are hashed.
 _PLACES = 24
 _SIDE = 8
-# What a zarr keeps its metadata in, and a bioimage.io package its description.
+# Metadata files of a zarr.
 _METADATA = ("zarr.json", ".zattrs", ".zarray", ".zgroup", ".zmetadata")
 
 
 def image_fingerprint(image: xr.DataArray) -> dict[str, Any]:
-    """What an image is, as JSON values: its shape, names and file, when and how large that was written, and some voxels."""
+    """Return the fingerprint of an image as JSON values: shape, channels, the state of its files, and a few voxels."""
     names = [str(n) for n in image.coords["channel"].values] if "channel" in image.coords else None
     known = {
         "axes": [str(a) for a in image.dims],
@@ -37,11 +37,11 @@ def image_fingerprint(image: xr.DataArray) -> dict[str, Any]:
         voxels = np.ascontiguousarray(image.to_numpy()).tobytes()
         return {**known, "voxels": hashlib.sha256(voxels).hexdigest()}
     of_files = files[0] if len(files) == 1 else {"files": files}
-    return {**known, **(of_files or {}), "voxels": _some(image)}
+    return {**known, **(of_files or {}), "voxels": _hash_voxels(image)}
 
 
 def _state(source: str) -> dict[str, Any] | None:
-    """What is known of a file, a zarr or an address without its voxels; None if there is none."""
+    """Return the state of a file, a zarr or an address without reading voxels; None if it does not exist."""
     if source.startswith(("https://", "http://")):
         return {"path": source, "metadata": web_state(Address(source))}
     where = Path(source).resolve()
@@ -51,7 +51,7 @@ def _state(source: str) -> dict[str, Any] | None:
 
 
 def package_fingerprint(package: "Package") -> dict[str, Any]:
-    """What a package is: its name and version, and its description as a hash, in which the weights' own hashes are."""
+    """Return the fingerprint of a package as JSON values: name, version, and hashes of its description and weights."""
     text = json.dumps(package.raw, sort_keys=True, default=str)
     weights = {f: sha256(package.path(package.weights_entry(f))) for f in package.weights}
     return {
@@ -68,7 +68,7 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    """How many files, how large and how new; and the metadata, which is small."""
+    """Return number, size and latest change of the files in a folder, and a hash of the metadata files."""
     count = size = newest = 0
     digest = hashlib.sha256()
     left = [path]
@@ -86,7 +86,8 @@ def _folder(path: Path) -> dict[str, Any]:
     return {"files": count, "bytes": size, "modified": newest, "metadata": digest.hexdigest()}
 
 
-def _some(image: xr.DataArray) -> str:
+def _hash_voxels(image: xr.DataArray) -> str:
+    """Hash small blocks of voxels at fixed positions."""
     digest, random = hashlib.sha256(), np.random.default_rng(0)
     for _ in range(_PLACES):
         starts = {a: int(random.integers(0, n)) for a, n in image.sizes.items()}

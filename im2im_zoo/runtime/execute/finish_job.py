@@ -1,4 +1,4 @@
-"""What is done when all tiles of the network are there: blend them, take statistics of the whole output, postprocess, write."""
+"""The job of the stage `finish`, after all tiles: blend, compute statistics of whole outputs, postprocess and write."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from im2im_zoo.runtime.plan.plan import Plan
 
 
 class ScratchSource:
-    """The output of one sample in a scratch array as a source of lazy regions."""
+    """The output of one sample in a scratch array, as a source of lazy regions."""
 
     def __init__(self, scratch: Scratch, sample: int, shape: tuple[int, ...]) -> None:
         self._scratch = scratch
@@ -29,12 +29,12 @@ class ScratchSource:
         self.dtype = np.asarray(scratch[(sample, *(slice(0, 1) for _ in shape))]).dtype
 
     def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """The region at a key of integers and slices."""
+        """Read the region at a key of integers and slices."""
         return np.asarray(self._scratch[(self._sample, *key)])
 
 
 class FinishJob:
-    """The tiles of a plan a second time, from scratch arrays; as an executor walks them (see `executors.Job`)."""
+    """The job of postprocessing outputs in scratch arrays, tile by tile (see `core.jobs.Job`)."""
 
     def __init__(self, samples: SampleMaker, sinks: Sequence[Sink], scratch: Mapping[int, Scratch]) -> None:
         self.plan: Plan = samples.plan
@@ -45,7 +45,7 @@ class FinishJob:
         self._wholes: dict[int, tuple[xr.DataArray, Pipeline]] = {}
 
     def read(self, unit: int) -> list[tuple[int, xr.DataArray]]:
-        """The processed outputs for a tile."""
+        """Read and postprocess the outputs of a tile."""
         tile, sample = self.plan.tile(unit), unit // self.plan.tiles_per_sample
         if sample != self._sample:
             self._wholes = {number: self._whole(sample, number) for number in self._scratch}
@@ -57,7 +57,7 @@ class FinishJob:
         return blocks
 
     def compute(self, unit: int, data: list[tuple[int, xr.DataArray]]) -> list[tuple[int, xr.DataArray]]:
-        """Nothing: the network has run."""
+        """Return the data unchanged, as the network has run before."""
         return data
 
     def write(self, unit: int, data: list[tuple[int, xr.DataArray]]) -> Report:
@@ -67,7 +67,10 @@ class FinishJob:
         return Report(sum(r.voxels for r in reports), sum(r.not_finite for r in reports))
 
     def _whole(self, sample: int, number: int) -> tuple[xr.DataArray, Pipeline]:
-        """The output of a sample before its postprocessing, lazy, and the postprocessing; or all done, in memory."""
+        """Return the lazy output of a sample and its postprocessing.
+
+        If that is not pointwise, return the postprocessed output, in memory, and an empty pipeline.
+        """
         target = self.plan.outputs[number]
         dims = tuple(a for a in target.axes if a != "batch")
         scratch = self._scratch[number]

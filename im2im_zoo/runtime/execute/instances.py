@@ -1,4 +1,4 @@
-"""The stage `instances`: label images from the maps of a prediction, sample by sample, whole or in blocks."""
+"""The stage `instances`: segment the maps of a prediction, sample by sample, as a whole or in blocks."""
 
 import shutil
 from collections.abc import Callable, Collection
@@ -10,7 +10,7 @@ import xarray as xr
 from im2im_zoo.core.jobs import Executor, Stage
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.instances.blockwise.grid import BlockGrid
-from im2im_zoo.instances.blockwise.order import numbered
+from im2im_zoo.instances.blockwise.order import renumber
 from im2im_zoo.instances.blockwise.run import group_in_blocks, passes
 from im2im_zoo.instances.blockwise.sample import Code, Sample
 from im2im_zoo.instances.blockwise.steps import StepRunner
@@ -22,13 +22,13 @@ from im2im_zoo.runtime.plan.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class InstanceLog:
-    """Finished samples and blocks, and what is called for further ones.
+    """Finished samples and blocks, and callbacks for further ones.
 
     Attributes:
         finished: numbers of samples.
-        done: called with the number of each finished sample and its objects; durable when it returns.
-        blocks: sample, step and block of samples in blocks.
-        block_done: called with these, and the finished part of the sample's work (0 to 1).
+        done: called with the number of each finished sample and its number of objects; must record it durably.
+        blocks: (sample, step, block) of samples in blocks.
+        block_done: called with sample, step and block, and the finished fraction of the sample (0 to 1).
     """
 
     finished: Collection[int] = ()
@@ -39,7 +39,7 @@ class InstanceLog:
 
 @dataclass(frozen=True, slots=True)
 class SampleReport:
-    """Objects of a sample, and warnings about its labels."""
+    """The number of objects of a sample, and warnings about its labels."""
 
     objects: int
     warnings: tuple[str, ...] = ()
@@ -59,23 +59,23 @@ def segment_instances(
 
     Args:
         plan: with instance segmentation.
-        code: its function.
+        code: the segmentation function.
         maps: the whole output image, lazy or not.
-        sink: where the label image goes; one that can be pickled, if the executor does not share memory.
+        sink: writer of the label image; picklable if the executor does not share memory.
         folder: for intermediate results of blocks.
-        executor: runs blocks; a sample that fits the memory is segmented whole, in this process.
+        executor: runs blocks; a sample that fits the memory is segmented as a whole, in this process.
         log: finished samples and blocks.
 
     Returns:
         Warnings about the labels.
 
     Raises:
-        PackageError: whatever the function refuses.
-        PlanError: more objects than the label image's type can number, or than fit the memory.
-        ImageError: maps that cannot be read, or labels that cannot be written.
+        PackageError: the function fails.
+        PlanError: there are more objects than the label image's type or the memory can hold.
+        ImageError: the maps cannot be read, or the labels cannot be written.
     """
     if plan.grouping is None:
-        raise ValueError("a plan without instance segmentation")
+        raise ValueError("the plan has no instance segmentation")
     log, warnings = log or InstanceLog(), list[str]()
     job = _SampleJob(plan, plan.grouping, code, maps, sink, folder, executor, log)
 
@@ -84,7 +84,7 @@ def segment_instances(
         log.done(number, report.objects)
         shutil.rmtree(job.folder_of(number), ignore_errors=True)
 
-    # One sample at a time: each takes the memory that is planned for one.
+    # One sample at a time, as the memory is planned for one.
     with InProcess(ahead=0).start(lambda: job) as session:
         Stage("instances", range(plan.samples), done, log.finished).run(session)
     return warnings
@@ -92,7 +92,7 @@ def segment_instances(
 
 @dataclass(frozen=True, slots=True)
 class _SampleJob:
-    """All work on one sample."""
+    """The job of segmenting samples; a unit is a sample."""
 
     plan: Plan
     grouping: GroupPlan
@@ -140,9 +140,9 @@ class _SampleJob:
 
 def _segment_whole(ours: GroupPlan, sample: Sample, target: LabelImage) -> int:
     whole = sample.grid.region(0)
-    labels = sample.grouped(whole)
-    # Our methods number the objects by their seeds; objects of others are numbered here, as in blocks.
-    labels = labels if ours.method is not None else numbered(labels)
+    labels = sample.segment(whole)
+    # Methods of im2im_zoo number objects by their seeds; others are numbered here, as in blocks.
+    labels = labels if ours.method is not None else renumber(labels)
     objects = int(labels.max(initial=0))
     target.check(objects)
     target.write(whole, labels)

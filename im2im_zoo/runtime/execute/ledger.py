@@ -1,14 +1,14 @@
-"""The ledger of an unfinished prediction, kept beside its output, from which an interrupted run resumes.
+"""The ledger of an unfinished prediction, next to its output, from which an interrupted run resumes.
 
     ledger.json   the prediction (`identity`) and the decisions at its start (`decisions`)
     notes.json    results that need not be computed again (statistics)
-    done.jsonl    one record (`records.Record`) a line, in the order of finishing
-    lock          held by the run that is under way
+    done.jsonl    one record (`records.Record`) per line, in the order of finishing
+    lock          held by the running process
 
-A record may only be on the disk after the voxels that it stands for, or a power cut would lose them for good. So records are
-kept in memory at first and written in batches: the system writes all that it still holds to the disk (`os.sync`), and then the
-lines are appended in one piece. A kill loses the last batch, some seconds' work, which is computed again. A line that was cut
-short does not count.
+The voxels of a finished unit must be on the disk before its record, or a power cut would lose them. Records are therefore
+collected in memory and written in batches: first the system writes all its buffers to the disk (`os.sync`), then the lines
+are appended at once. A kill loses the last batch, a few seconds of work, which is computed again. A truncated line is
+ignored.
 """
 
 import json
@@ -27,18 +27,18 @@ from im2im_zoo.runtime.execute.records import Record
 
 _FORMAT = 2
 _FILE, _NOTES, _LOG, _LOCK = "ledger.json", "notes.json", "done.jsonl", "lock"
-# Seconds between batches; writing may take this part of the time.
+# Least seconds between batches, and the largest fraction of the time spent on writing.
 _INTERVAL, _PART = 2.0, 0.05
 
 
 @dataclass
 class Ledger:
-    """The ledger of one folder, open and locked; made by `start` or `resume`.
+    """The open and locked ledger of one folder, from `start` or `resume`.
 
     Attributes:
-        folder: where the run works.
-        identity, decisions: JSON values, as they were given at the start.
-        done: the records of this run and those before it.
+        folder: of the run.
+        identity, decisions: JSON values from the start of the prediction.
+        done: records of this and earlier runs.
         notes: JSON values by name.
     """
 
@@ -53,15 +53,15 @@ class Ledger:
 
     @classmethod
     def start(cls, folder: Path, identity: Mapping[str, Any], decisions: Mapping[str, Any]) -> Self:
-        """Make the folder and an empty ledger in it.
+        """Create the folder and an empty ledger in it.
 
         Raises:
-            PlanError: another run is at work there.
-            ImageError: the disk is full, or may not be written to.
+            PlanError: another run uses the folder.
+            ImageError: the disk is full or not writable.
         """
         with writing_errors(folder, 0):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _locked(folder)
+            lock = _lock(folder)
             plain = {
                 "format": _FORMAT,
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -74,22 +74,26 @@ class Ledger:
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
-        """Whether there is a ledger to resume."""
+        """Return whether there is a ledger to resume."""
         return (folder / _FILE).is_file()
 
     @classmethod
     def resume(cls, folder: Path, identity: Mapping[str, Any]) -> Self:
-        """Open the ledger of a run that was stopped.
+        """Open the ledger of an interrupted run.
+
+        Args:
+            folder: of the run.
+            identity: inputs that must match those of the run.
 
         Raises:
-            PlanError: it is of something else, is damaged, or its run is still under way.
+            PlanError: the inputs differ, the ledger is damaged, or its run is still running.
         """
-        lock = _locked(folder)
+        lock = _lock(folder)
         try:
             found = _read_json(folder / _FILE)
             if found.get("format") != _FORMAT or not {"identity", "decisions"} <= set(found):
                 raise PlanError(
-                    f"{folder}: the unfinished prediction there was made by another version; start over with --restart"
+                    f"{folder}: the unfinished prediction was started by another version; start over with --restart"
                 )
             _compare(folder, found["identity"], _plain(identity))
             notes = _read_json(folder / _NOTES) if (folder / _NOTES).is_file() else {}
@@ -108,20 +112,20 @@ class Ledger:
         )
 
     def record(self, record: Record) -> None:
-        """Count a unit as finished. The record is on the disk after the next batch."""
+        """Record a unit as finished; the record is written to the disk with the next batch."""
         self.done.add(record)
         self._waiting.append(record)
         if time.monotonic() >= self._due:
             self.flush()
 
     def note(self, key: str, value: Any) -> None:
-        """Keep a JSON value, on the disk at once."""
+        """Write a JSON value to the disk at once."""
         self.notes[key] = _plain(value)
         with writing_errors(self.folder, 0):
             _write_json(self.folder / _NOTES, self.notes)
 
     def flush(self) -> None:
-        """Write the records that wait, after all that they stand for."""
+        """Write pending records to the disk, after the voxels that they refer to."""
         if not self._waiting:
             return
         start = time.monotonic()
@@ -133,7 +137,7 @@ class Ledger:
         self._due = now + max(_INTERVAL, (now - start) / _PART)
 
     def close(self) -> None:
-        """Write what waits, if the disk takes it, and let others have the folder."""
+        """Write pending records if possible, and release the lock."""
         if self._lock is None:
             return
         try:
@@ -151,7 +155,7 @@ class Ledger:
 
 
 def _sync() -> None:
-    """Have the system write what it holds. Windows has no such call; there a power cut may lose finished tiles."""
+    """Flush the system's buffers to the disk. Windows has no such call: there a power cut may lose finished tiles."""
     if hasattr(os, "sync"):
         os.sync()
 
@@ -183,18 +187,18 @@ def _read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PlanError(
-            f"{path}: the record of the unfinished prediction cannot be read ({error}); start over with --restart"
+            f"{path}: the ledger of the unfinished prediction cannot be read ({error}); start over with --restart"
         ) from error
     if not isinstance(found, dict):
-        raise PlanError(f"{path}: is no record of an unfinished prediction; start over with --restart")
+        raise PlanError(f"{path} is not the ledger of an unfinished prediction; start over with --restart")
     return found
 
 
 def _read_log(path: Path) -> set[Record]:
-    """Read the records; remove a line that was cut short, or the next would be appended to it.
+    """Read the records, and remove a truncated last line so that the next is not appended to it.
 
     Raises:
-        PlanError: a line that is not a record.
+        PlanError: a line is not a record.
     """
     content = path.read_bytes() if path.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
@@ -203,11 +207,11 @@ def _read_log(path: Path) -> set[Record]:
     try:
         return {Record.from_line(line) for line in whole.decode(errors="replace").splitlines()}
     except (ValueError, TypeError) as error:
-        raise PlanError(f"{path}: damaged ({error}); start over with --restart") from error
+        raise PlanError(f"{path} is damaged ({error}); start over with --restart") from error
 
 
 def _plain(value: Any) -> Any:
-    """As it comes back from the file."""
+    """Return a value as it is read back from a JSON file."""
     return json.loads(json.dumps(value, default=str))
 
 
@@ -217,8 +221,9 @@ def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) ->
         return
     lines = [f"  {key}: it was {_short(a)}, now it is {_short(b)}" for key, a, b in differing[:8]]
     raise PlanError(
-        f"{folder} holds an unfinished prediction of something else:\n" + "\n".join(lines) + "\n"
-        "Give what it was made with to go on with it, choose another output, or start over with --restart"
+        f"{folder} holds an unfinished prediction with other inputs or settings, so it cannot be resumed:\n"
+        + "\n".join(lines)
+        + "\nUse the original settings to resume, choose another output, or start over with --restart"
     )
 
 
@@ -237,15 +242,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _locked(folder: Path) -> IO[bytes]:
-    """The open lock file of a folder; the system lets go of it when the process ends, however it ends."""
+def _lock(folder: Path) -> IO[bytes]:
+    """Lock a folder and return the open lock file; the system releases it when the process ends.
+
+    Raises:
+        PlanError: another run holds the lock.
+        ImageError: the folder is not writable.
+    """
     path = folder / _LOCK
     try:
         file = path.open("a+b")
     except OSError as error:
-        raise ImageError(
-            f"{folder}: may not be written to ({error.strerror}); choose another folder"
-        ) from error
+        raise ImageError(f"{folder} is not writable ({error.strerror}); choose another folder") from error
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -260,7 +268,7 @@ def _locked(folder: Path) -> IO[bytes]:
         owner = file.read(20).decode(errors="replace").strip() or "unknown"
         file.close()
         raise PlanError(
-            f"{folder}: another run (process {owner}) is making this output; wait for it, or choose another output"
+            f"{folder}: another run (process {owner}) is writing this output; wait for it, or choose another output"
         ) from error
     file.truncate(0)
     file.write(str(os.getpid()).encode())

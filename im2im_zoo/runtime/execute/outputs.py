@@ -1,4 +1,4 @@
-"""The output images of a prediction: their paths, chunks and metadata, and the writers that the tiles go to."""
+"""The output images of a prediction: paths, chunks, metadata and writers."""
 
 import functools
 import math
@@ -24,30 +24,31 @@ from im2im_zoo.runtime.layout.image_layout import Layout, OutputMap
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.settings import Format
 
-# Chunks of an image with and without depth, along each of its space axes; and how many of them make shards worth while.
+# Sides of chunks and shards along the space axes of an image, in 2D and 3D; and the number of chunks from which on shards
+# are used.
 _CHUNK = {2: 1024, 3: 128}
 _SHARDED_CHUNK = {2: 512, 3: 64}
 _SHARD = {2: 4096, 3: 512}
 _MANY_CHUNKS = 10_000
-# The number, in place of an output's, of the labels that are made of the only one.
-OF_LABELS = -1
+# Number of the label image, in place of an output's.
+LABEL_IMAGE = -1
 
 
 def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None = None) -> tuple[Path, ...]:
-    """Where each output is written: the first at `output`, the others beside it, with their names; tables as `.npy`.
+    """Return the path of each output: the first at `output`, others next to it with their ids; tables as `.npy`.
 
     Args:
-        layout: whose outputs.
-        output: the path that was asked for.
-        named: paths of some outputs, by id.
+        layout: of the prediction.
+        output: requested path of the first output.
+        named: requested paths of some outputs, by id.
 
     Raises:
-        PlanError: a name that no output has, or an image's ending for what is no image.
+        PlanError: an unknown id, an image suffix for a table, or the same path twice.
     """
     known = [o.id for o in layout.outputs]
     unknown = sorted(set(named or {}) - set(known))
     if unknown:
-        raise PlanError(f"the model has no output {', '.join(unknown)}; its outputs are {', '.join(known)}")
+        raise PlanError(f"the model has no output {', '.join(unknown)}; choose from {', '.join(known)}")
     suffix = suffix_of(output) or output.suffix
     stem = output.name[: len(output.name) - len(suffix)]
     paths = []
@@ -58,45 +59,45 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
         if not target.is_image and path.suffix.lower() != ".npy":
             axes = ", ".join(target.image_axes) or "none"
             raise PlanError(
-                f"the output {target.id} is no image (its axes: {axes}): give it a path that ends in .npy, not {path.name}"
+                f"{path.name}: the output {target.id} is not an image (its axes: {axes}); use a path that ends in .npy"
             )
         paths.append(path)
     doubled = sorted({str(p) for p in paths if paths.count(p) > 1})
     if doubled:
-        raise PlanError(f"two outputs would be written to {doubled[0]}; give one of them another path")
+        raise PlanError(f"two outputs would be written to {doubled[0]}; use another path for one of them")
     return tuple(paths)
 
 
 def check_free(paths: Sequence[Path], images: Iterable[xr.DataArray], *, overwrite: bool) -> None:
-    """Refuse to replace what is there without being told to, and what the prediction is made from always.
+    """Check that outputs do not replace existing files without `overwrite`, and never the inputs.
 
     Raises:
-        ImageError: naming the path.
+        ImageError: an output exists, or contains an input.
     """
     sources = [Path(source) for image in images for source in sources_of(image)]
     for path in paths:
         if path.exists() and not overwrite:
-            raise ImageError(f"{path} exists; choose another output, or replace it with --overwrite")
+            raise ImageError(f"{path} already exists; choose another output, or replace it with --overwrite")
         lost = [
             s for s in sources if path.exists() and s.exists() and s.resolve().is_relative_to(path.resolve())
         ]
         if lost:
-            raise ImageError(f"{path} is the input, which would be lost; choose another output")
+            raise ImageError(f"{path} contains the input, which would be lost; choose another output")
 
 
 class Outputs:
-    """The outputs while they are written; used with `with`, which lets them appear at their paths when all is done.
+    """The writers of all outputs; leaving the `with` block moves the outputs to their paths.
 
     Args:
-        plan: whose outputs.
+        plan: of the prediction.
         images: by input, for pixel sizes.
-        paths: one an output.
-        work: folder in which they grow; what an earlier run has left there is gone on with.
-        overwrite: replace what is at the paths.
-        kind: how they are written.
+        paths: one per output.
+        work: folder of the partial outputs; those of an earlier run are resumed.
+        overwrite: replace existing outputs.
+        kind: the file format.
         attributes: provenance.
-        reduced: blocks of the pyramids that are there, by output: (level, block).
-        on_reduced: called with the number of the output, level and block of each new one.
+        reduced: finished blocks of the pyramids, (level, block) by output.
+        on_reduced: called with output, level and block of each new block.
     """
 
     def __init__(
@@ -135,11 +136,11 @@ class Outputs:
             )
 
     def parts(self) -> list[Sink]:
-        """The same as `sinks`, to be used in other processes."""
+        """Return the sinks for use in other processes."""
         return [s.part() if isinstance(s, ImageWriter) else s for s in self.sinks]
 
     def mark(self, unit: int) -> None:
-        """Tell the writers that a tile was written by another process or an earlier run."""
+        """Mark a tile as written by another process or an earlier run."""
         tile = self._plan.tile(unit)
         for number, sink in enumerate(self.sinks):
             if isinstance(sink, ImageWriter):
@@ -163,7 +164,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An output whose size depends on the data: one `.npy` for each position of the loops, written as a whole."""
+    """The writer of an output whose size depends on the data: one `.npy` file per position on the looped axes."""
 
     path: Path
     work: Path
@@ -188,7 +189,9 @@ class Table:
         for file in sorted(self.work.glob("*.npy")):
             target = self.path.with_name(file.name)
             if target.exists() and not self.overwrite:
-                raise ImageError(f"{target} exists; choose another output, or replace it with --overwrite")
+                raise ImageError(
+                    f"{target} already exists; choose another output, or replace it with --overwrite"
+                )
             file.replace(target)
         shutil.rmtree(self.work)
 
@@ -231,12 +234,12 @@ def _writer(
 
 
 def main_image(plan: Plan, images: Mapping[str, xr.DataArray]) -> xr.DataArray:
-    """The image whose voxels the outputs' are counted in: the first that is given."""
+    """Return the image that defines the pixel sizes of the outputs: the first given one."""
     return images[next(i.id for i in plan.inputs if i.given)]
 
 
 def output_pixel_size(plan: Plan, number: int, image: xr.DataArray) -> dict[str, float]:
-    """Micrometres between voxels of an output."""
+    """Return the pixel size of an output in micrometres, by axis."""
     scales = output_scales(plan, number)
     axes = plan.outputs[number].image_axes
     return {
@@ -245,9 +248,9 @@ def output_pixel_size(plan: Plan, number: int, image: xr.DataArray) -> dict[str,
 
 
 def output_translation(plan: Plan, number: int, image: xr.DataArray) -> dict[str, float]:
-    """Micrometres of the centre of an output's first voxel, where the input says its own.
+    """Return the position of the centre of an output's first voxel in micrometres, by axis where it is known.
 
-    An output of half the voxels along an axis begins half a voxel of the input further.
+    The first voxel of an output with half as many voxels is shifted by half a voxel of the input.
     """
     scales, sizes = output_scales(plan, number), pixel_size_um(image)
     known = image.attrs.get("translation_um") or {}
@@ -257,19 +260,21 @@ def output_translation(plan: Plan, number: int, image: xr.DataArray) -> dict[str
 
 
 def output_scales(plan: Plan, number: int) -> dict[str, float]:
-    """Voxels of an output (or of `OF_LABELS`) for one of the main input, by the axes that both have."""
+    """Return the voxels of an output (or of `LABEL_IMAGE`) per voxel of the main input, by common axis."""
     reference = next(i for i, source in enumerate(plan.inputs) if source.given)
     scales = {m.name: 1.0 for m in plan.loops}
     for name, (inputs, outputs) in plan.ports.items():
         source, target = inputs[reference], outputs[number]
         if source is not None and target is not None:
-            finer = plan.grouping.grouping.scale.get(name, 1) if number == OF_LABELS and plan.grouping else 1
+            finer = (
+                plan.grouping.grouping.scale.get(name, 1) if number == LABEL_IMAGE and plan.grouping else 1
+            )
             scales[name] = float(target.scale / source.scale) * finer
     return scales
 
 
 def storage(plan: Plan, number: int, kind: Format) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Chunks of an output, and shards or None; no two tiles share any, as they divide what the tiles keep."""
+    """Return the chunk shape of an output, and the shard shape or None, such that no two tiles share a chunk or shard."""
     target = plan.outputs[number]
     space = 3 if "z" in target.image_axes else 2
     chunks = _sides(plan, number, _CHUNK[space])
@@ -283,10 +288,10 @@ def storage(plan: Plan, number: int, kind: Format) -> tuple[tuple[int, ...], tup
 
 
 def label_storage(plan: Plan, kind: Format) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """The same of the label image; no two blocks that are grouped share any."""
+    """Return the chunk and shard shapes of the label image, such that no two blocks share a chunk or shard."""
     ours = plan.grouping
     if ours is None:
-        raise ValueError("a plan without grouping")
+        raise ValueError("the plan has no instance segmentation")
     if ours.block is None:
         axes = plan.outputs[0].image_axes
         found = [None if s is None else dict(zip(axes, s, strict=True)) for s in storage(plan, 0, kind)]
@@ -315,7 +320,7 @@ def _sides(plan: Plan, number: int, usual: int) -> tuple[int, ...]:
 
 
 def scratch_chunks(plan: Plan, number: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """Chunks of a scratch array (see `tile_job.scratch_shape`): one sample or tile along the first axis."""
+    """Return the chunk shape of a scratch array (see `tile_job.scratch_shape`), with one sample or tile per chunk."""
     axes = [a for a in plan.outputs[number].axes if a != "batch"]
     usual = 256 if len(shape) < 5 else 64
     limits = {} if plan.blend else plan.chunk_limits(number)
@@ -327,13 +332,13 @@ def scratch_chunks(plan: Plan, number: int, shape: Sequence[int]) -> tuple[int, 
 
 
 def _divisor(cut: int, most: int) -> int:
-    """The largest divisor of `cut` that is no more than `most`, if it is not tiny; else `cut` itself."""
+    """Return the largest divisor of `cut` up to `most`, or `cut` itself if that divisor is tiny."""
     best = max(d for d in range(1, min(cut, most) + 1) if cut % d == 0)
     return best if best >= min(cut, most) // 8 else cut
 
 
 def output_image(plan: Plan, number: int, values: NDArray[Any], image: xr.DataArray) -> xr.DataArray:
-    """An output in memory, with the coordinates and attributes that a written one has."""
+    """Return an output in memory, with the coordinates and attributes of a written one."""
     target: OutputMap = plan.outputs[number]
     coords = {"channel": list(target.channel_names)} if target.channel_names else {}
     result = xr.DataArray(values, dims=target.image_axes, coords=coords, name=target.id)

@@ -1,10 +1,10 @@
-"""A prediction that survives interruption: its folder, its ledger, and its tile stages.
+"""A resumable prediction: its folder, its ledger, and its tile stages.
 
-result.ome.zarr.incomplete/      marks the output as incomplete; removed when the output appears
+result.ome.zarr.incomplete/      marks the output as incomplete; removed when the output is complete
     ledger.json, done.jsonl      the decisions and the finished units (see `ledger`)
-    result.ome.zarr              the output as it grows
-    scratch_0.zarr               outputs of the network whose postprocessing needs all of them
-    0_raw.npy                    inputs that are processed whole
+    result.ome.zarr              the partial output
+    scratch_0.zarr               outputs of the network whose postprocessing needs all tiles
+    0_raw.npy                    inputs that are preprocessed as a whole
     statistics_....npz           intermediate statistics of a large image
 """
 
@@ -26,7 +26,7 @@ from im2im_zoo.core.jobs import Executor
 from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.execute.checkpoint import any_checkpoint
+from im2im_zoo.runtime.execute.checkpoint import has_checkpoint
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.execute.ledger import Ledger
 from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
@@ -47,13 +47,13 @@ class PredictionRun:
         package: the model.
         images: by input.
         paths: of the outputs of the tiles.
-        settings: what the user chose.
-        folder: where the outputs grow.
+        settings: choices of the user that change the result.
+        folder: of the ledger and the partial outputs.
         executor: runs tiles and blocks.
         threads: of the network in each process.
-        overwrite: replace what is at the paths.
-        allow_code: whether Python of the package may run.
-        ledger: once a run has started, or resumes.
+        overwrite: replace existing outputs.
+        allow_code: whether Python code of the package may run.
+        ledger: open once a run has started or resumed.
     """
 
     package: Package
@@ -79,10 +79,13 @@ class PredictionRun:
 
     @contextmanager
     def open(self, *, restart: bool = False) -> Iterator[Ledger | None]:
-        """Give the ledger of an earlier run that resumes, or None. After an error, a folder with no finished unit is removed.
+        """Yield the ledger of an earlier run that resumes, or None. After an error, remove a folder without finished units.
+
+        Args:
+            restart: ignore an earlier run.
 
         Raises:
-            PlanError: the earlier run was of something else, or is still running.
+            PlanError: the earlier run had other inputs, or is still running.
             ImageError: the folder is not that of a prediction.
         """
         try:
@@ -95,7 +98,7 @@ class PredictionRun:
             yield self.ledger
         except BaseException as error:
             wrong = isinstance(error, ProcessingError | PackageError)
-            self._close(keep=self._has_finished_units() or (not wrong and any_checkpoint(self.folder)))
+            self._close(keep=self._has_finished_units() or (not wrong and has_checkpoint(self.folder)))
             raise
         self._close(keep=False)
 
@@ -106,10 +109,15 @@ class PredictionRun:
         progress: Progress | None = None,
         planned: Callable[[Plan, int], None] | None = None,
     ) -> tuple[Counts, int]:
-        """Run the unfinished tiles of a plan and let their outputs appear.
+        """Run the unfinished tiles of a plan and move the outputs to their paths.
+
+        Args:
+            prepared: the plan and its network.
+            progress: called with the stage, the finished voxels and their total number.
+            planned: called before the first tile with the plan and the number of tiles that an earlier run finished.
 
         Returns:
-            The counts, and how many tiles an earlier run had finished.
+            The counts, and the number of tiles that an earlier run finished.
         """
         plan = prepared.plan
         if self.ledger is None:
@@ -140,23 +148,23 @@ class PredictionRun:
         return Finished.of(self._open_ledger().done)
 
     def record(self, record: Record) -> None:
-        """Count a unit as finished."""
+        """Record a unit as finished."""
         self._open_ledger().record(record)
 
     def record_pyramid(self, output: int, level: int, block: int) -> None:
-        """Count a block of a pyramid as finished."""
+        """Record a block of a pyramid as finished."""
         self.record(Record("pyramid", block, output=output, level=level))
 
     def flush(self) -> None:
-        """Write the records that wait to the disk."""
+        """Write pending records to the disk."""
         self._open_ledger().flush()
 
     def main_image(self, plan: Plan) -> xr.DataArray:
-        """Return the image whose voxels are the reference of the outputs."""
+        """Return the image that defines the pixel sizes of the outputs."""
         return main_image(plan, self.images)
 
     def provenance(self, plan: Plan) -> dict[str, Any]:
-        """Return the provenance that an output states."""
+        """Return the provenance that is written to an output."""
         return _provenance(plan, self.package)
 
     def _has_finished_units(self) -> bool:
@@ -164,7 +172,7 @@ class PredictionRun:
 
     def _open_ledger(self) -> Ledger:
         if self.ledger is None:
-            raise RuntimeError("there is a ledger once a run has started or resumes")
+            raise RuntimeError("no ledger is open: start or resume a run first")
         return self.ledger
 
     def _tile_stages(
@@ -214,7 +222,7 @@ class PredictionRun:
 
 @dataclass(frozen=True)
 class _JobMaker:
-    """Makes the tile job of a worker from plain data, in another process or on another machine."""
+    """Create the tile job of a worker from picklable data, in another process or on another machine."""
 
     plan: Plan
     root: str
@@ -282,7 +290,7 @@ class _JobMaker:
 
 @dataclass(frozen=True, slots=True)
 class _ScratchFolder:
-    """Creates or opens scratch arrays in the folder of a run; no two tiles share a chunk."""
+    """Create or open scratch arrays in the folder of a run; no two tiles share a chunk."""
 
     plan: Plan
     folder: Path
@@ -306,7 +314,7 @@ def _known_statistics(ledger: Ledger) -> dict[str, Any]:
 
 
 def _note_statistics(ledger: Ledger, samples: SampleMaker, sample: int) -> None:
-    """Keep the statistics of a sample in the ledger."""
+    """Write the statistics of a sample to the ledger."""
     for key, found in list(samples.measured.items()):
         name = f"statistics {key}"
         if key.startswith(f"{sample}/") and found and ledger.notes.get(name) != found:

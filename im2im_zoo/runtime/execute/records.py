@@ -1,4 +1,4 @@
-"""Records of finished units, as a ledger keeps them: one JSON object a line."""
+"""Records of finished units in a ledger: one JSON object per line."""
 
 import json
 from collections.abc import Iterable
@@ -10,17 +10,17 @@ StageName = Literal["tiles", "finish", "pyramid", "instances", "blocks", "resamp
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A finished unit. Two records are equal if they are of the same unit, whatever was counted.
+    """A finished unit. Records of the same unit are equal, whatever their counts.
 
     Attributes:
-        stage: what was done.
-        unit: its number: a tile; a block of a pyramid level or of a sample; a sample; an output.
-        output: of a block of a pyramid: the number of the output, `plan.grouping.LABELS` for the label image.
+        stage: of the prediction.
+        unit: number of a tile, of a block of a pyramid level or of a sample, of a sample, or of an output.
+        output: of a block of a pyramid: number of the output, or `outputs.LABEL_IMAGE`.
         level: of a block of a pyramid.
         sample: of a block of instance segmentation.
         step: of a block of instance segmentation.
-        not_finite: values of a tile that are NaN or infinite.
-        objects: objects of a sample.
+        not_finite: number of values of a tile that are NaN or infinite.
+        objects: number of objects of a sample.
     """
 
     stage: StageName
@@ -33,7 +33,7 @@ class Record:
     objects: int = field(default=0, compare=False)
 
     def to_line(self) -> str:
-        """Return the record as JSON on one line, without the fields that have their default."""
+        """Return the record as one line of JSON, without default values."""
         stated = {f.name: getattr(self, f.name) for f in fields(self)}
         return json.dumps({f.name: stated[f.name] for f in fields(self) if stated[f.name] != f.default})
 
@@ -42,7 +42,7 @@ class Record:
         """Read a record from its line.
 
         Raises:
-            ValueError: not a record of this version.
+            ValueError: the line is not a record of this version.
         """
         stated = json.loads(line)
         known = {f.name for f in fields(cls)}
@@ -55,15 +55,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The finished units of a prediction, sorted by what asks for them.
+    """The finished units of a prediction, sorted by stage.
 
     Attributes:
-        tiles, finish: tiles of both stages.
+        tiles, finish: numbers of the tiles of both stages.
         pyramids: blocks (level, block) by output.
-        not_finite: values of all tiles.
-        objects: of each finished sample.
-        blocks: sample, step and block of instance segmentation in blocks.
-        resampled: outputs that are resampled back.
+        not_finite: number of values of all tiles that are NaN or infinite.
+        objects: number of objects by finished sample.
+        blocks: (sample, step, block) of instance segmentation in blocks.
+        resampled: numbers of the outputs that are resampled back.
     """
 
     tiles: frozenset[int]
@@ -76,7 +76,7 @@ class Finished:
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Finished":
-        """Sort records."""
+        """Sort records by stage."""
         by_stage: dict[str, list[Record]] = {name: [] for name in get_args(StageName)}
         for record in records:
             by_stage[record.stage].append(record)

@@ -1,6 +1,6 @@
-"""Makes the samples of a plan ready for their tiles: statistics of the whole sample, in one streaming pass, and what follows.
+"""Prepare the samples of a plan for their tiles, including the statistics of whole samples in one streaming pass.
 
-A sample is one position on the axes that are looped over.
+A sample is one position on the looped axes.
 """
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample, ready for its tiles.
+    """One sample, prepared for its tiles.
 
     Attributes:
-        position: on the axes that are looped over.
-        tensors: the RDF's, lazy, or processed and whole where `before` is empty; None for an input without an image.
-        before: their preprocessing, with every statistic known.
-        references: the RDF's tensors, to which postprocessing may refer.
+        position: on the looped axes.
+        tensors: of the inputs: lazy, or already preprocessed as a whole where `before` is empty; None without an image.
+        before: preprocessing of each input, with known statistics.
+        references: raw tensors by input, to which postprocessing may refer.
     """
 
     position: Mapping[str, int]
@@ -44,16 +44,17 @@ class Sample:
 
 
 class SampleMaker:
-    """Makes the samples of a plan, and keeps the last two: a reader may be one ahead of a writer.
+    """Prepare the samples of a plan and cache the last two, as reading may be one sample ahead of writing.
 
     Args:
         plan: of this package and these images.
+        package: the model.
         images: by input.
         allow_code: whether `custom` operations of the package may run.
-        measured: statistics by sample and tensor, filled as they are taken, and used if they are there.
-        folder: where tensors that are processed whole are kept, for other processes too (default: in memory).
-        checkpoints: a folder where statistics that take long are kept on the way (default: they are not).
-        progress: called with the values of the first sample that were read for its statistics, and all that will be.
+        measured: statistics by sample and tensor; known ones are used, new ones are added.
+        folder: for tensors that are preprocessed as a whole, readable by other processes (default: in memory).
+        checkpoints: folder for intermediate statistics of large images (default: none).
+        progress: called with the values read for the statistics of the first sample, and their total number.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class SampleMaker:
         self._counted, self._to_count = 0, 0
 
     def __call__(self, number: int) -> Sample:
-        """The sample of a number; thread-safe."""
+        """Return the sample of a number; thread-safe."""
         with self._lock:
             if number not in self._made:
                 made = self._make(number)
@@ -93,10 +94,12 @@ class SampleMaker:
             return self._made[number]
 
     def after(self, number: int, output: int, tensor: xr.DataArray | None = None) -> Pipeline:
-        """The postprocessing of an output of a sample.
+        """Return the postprocessing of an output of a sample.
 
         Args:
-            tensor: the whole output, of which statistics are taken; None if there are none to take.
+            number: of the sample.
+            output: number of the output.
+            tensor: the whole output, for its statistics; None if the postprocessing needs none.
         """
         target, references = self.package.outputs[output], self(number).references
         if tensor is not None:
@@ -115,7 +118,7 @@ class SampleMaker:
         tensor: xr.DataArray,
         references: Mapping[str, xr.DataArray],
     ) -> Pipeline:
-        """Operations with their statistics, which are known by the key of sample and tensor."""
+        """Return operations with their statistics, computed once per `key` of sample and tensor."""
         return fit(
             operations,
             tensor,
@@ -153,7 +156,7 @@ class SampleMaker:
         return Sample(position, tuple(tensors), tuple(pipelines), raw)
 
     def _expect(self, number: int, raw: Mapping[str, xr.DataArray]) -> None:
-        """Count what is read for the statistics of a sample that are not known yet."""
+        """Set the number of values to read for the unknown statistics of a sample."""
         self._counted = self._to_count = 0
         for source, spec in zip(self.plan.inputs, self.package.inputs, strict=True):
             if source.given and not self.measured.get(f"{number}/{source.id}"):
@@ -166,7 +169,7 @@ class SampleMaker:
             self._progress(self._counted, self._to_count)
 
     def _tensor(self, number: int, source: InputMap) -> xr.DataArray:
-        """The RDF's tensor of an input: its image, or what the custom operations before the RDF's own make of it."""
+        """Return the RDF's tensor of an input: its image after the custom operations that precede the RDF's own."""
         tensor = sample_tensor(source.axes, self.images[source.id], self.plan.position(number), self._count)
         operations = self.package.before_rdf.get(source.id, ())
         if not operations:
@@ -175,7 +178,7 @@ class SampleMaker:
         return self._whole(f"{number}_{source.id}_custom", tensor, custom)
 
     def _whole(self, name: str, tensor: xr.DataArray, before: Pipeline) -> xr.DataArray:
-        """A tensor that is processed at once, in memory or in a file."""
+        """Preprocess a whole tensor, in memory or in a file."""
         everything = {str(a): slice(0, n) for a, n in tensor.sizes.items()}
         if self._folder is None:
             return before(read_region(tensor, everything))
@@ -189,7 +192,7 @@ class SampleMaker:
 
 
 def _stand_in(plan: Plan, number: int) -> xr.DataArray:
-    """An array of the whole output's shape that takes no memory; for operations that look at the shape alone."""
+    """Return an array of the whole output's shape that takes no memory, for operations that only use the shape."""
     target = plan.outputs[number]
     dims = tuple(a for a in target.axes if a != "batch")
     shape = tuple(int(target.sizes[a] or 1) for a in dims)

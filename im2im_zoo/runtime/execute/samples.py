@@ -1,6 +1,6 @@
-"""Samples of images as the model's tensors: lazy views, with the axes the model names, and parts of them, padded.
+"""Samples of images as lazy input tensors, with the model's axes, and padded regions of them.
 
-xarray's own `expand_dims` reads the image, so the axis that an image lacks is added here, region by region.
+xarray's `expand_dims` reads the image, so axes that an image lacks are added here, region by region.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from im2im_zoo.runtime.layout.image_layout import InputMap
 
 
 class _View:
-    """An image at one position of the loops, with its axes in the tensor's order, as a source of regions."""
+    """An image at one position of the looped axes, with its axes in the tensor's order, as a source of regions."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ def sample_tensor(
     position: Mapping[str, int],
     on_read: Callable[[int], None] | None = None,
 ) -> xr.DataArray:
-    """The input tensor of one sample, raw, lazy, without its batch axis.
+    """Return the raw, lazy input tensor of one sample, without its batch axis.
 
     Args:
-        axes: of the tensor; `batch` is left out.
+        axes: of the tensor; `batch` is ignored.
         image: the whole image.
-        position: where on the axes that are looped over; those that the image does not have are left out.
+        position: on the looped axes; axes that the image does not have are ignored.
         on_read: called with the number of values of each region that is read.
     """
     names = tuple(a for a in axes if a != "batch")
@@ -71,7 +71,7 @@ def sample_tensor(
 
 
 def read_region(tensor: xr.DataArray, region: Mapping[str, slice]) -> xr.DataArray:
-    """A region of a lazy tensor in memory; positions in the whole are its coordinates, as processing needs them."""
+    """Load a region of a lazy tensor, with positions in the whole tensor as coordinates, as `processing` needs them."""
     part = tensor.isel(region).load()
     places = {str(a): region.get(str(a), slice(0, n)) for a, n in tensor.sizes.items()}
     return part.assign_coords({a: np.arange(s.start, s.stop) for a, s in places.items()})
@@ -80,19 +80,19 @@ def read_region(tensor: xr.DataArray, region: Mapping[str, slice]) -> xr.DataArr
 def read_padded(
     tensor: xr.DataArray, region: Mapping[str, slice], before: Pipeline, source: InputMap
 ) -> NDArray[Any]:
-    """A processed region of a tensor that may lie beyond its ends, where it is padded; no voxel is read that it is not made of.
+    """Read and preprocess a region of a tensor, padded where it extends beyond the ends.
 
     Args:
         tensor: of one sample, raw, lazy.
-        region: by all of its axes; it may begin below 0 and end after the last voxel.
-        before: the preprocessing of the sample; it must not mix voxels along an axis that the region cuts.
-        source: how the tensor is padded. A constant is a raw value, and is processed as the voxels beside it are.
+        region: by axis; it may begin below 0 and end after the last voxel.
+        before: preprocessing of the sample; it must not mix voxels along an axis that the region cuts.
+        source: input with the padding mode. A constant is a raw value, which is preprocessed like the image.
     """
     sizes = {str(a): int(n) for a, n in tensor.sizes.items()}
     taken = {a: padded_positions(region[a], n, source.pad) for a, n in sizes.items()}
     reads = {a: slice(int(t.min()), int(t.max()) + 1) for a, t in taken.items()}
     part = read_region(tensor, reads)
-    values = _taken(before(part).to_numpy(), taken, reads, region)
+    values = _take(before(part).to_numpy(), taken, reads, region)
     beyond = {
         a: (np.arange(r.start, r.stop) < 0) | (np.arange(r.start, r.stop) >= sizes[a])
         for a, r in region.items()
@@ -100,7 +100,7 @@ def read_padded(
     if source.pad != "constant" or not any(b.any() for b in beyond.values()):
         return values
     constant = before(part.copy(data=np.full(part.shape, source.pad_value).astype(part.dtype)))
-    filled = _taken(constant.to_numpy(), taken, reads, region)
+    filled = _take(constant.to_numpy(), taken, reads, region)
     outside = np.zeros(values.shape, bool)
     for place, axis in enumerate(sizes):
         outside |= beyond[axis].reshape([-1 if i == place else 1 for i in range(values.ndim)])
@@ -108,10 +108,13 @@ def read_padded(
 
 
 def padded_positions(region: slice, size: int, mode: str) -> NDArray[np.int64]:
-    """The voxel of an axis of `size` that stands at each position of a region that may lie beyond its ends.
+    """Return the index of the voxel at each position of a region that may extend beyond an axis.
 
-    Modes are numpy's `reflect` (mirrored about the last voxel, and about the first, as often as needed), `symmetric`
-    (mirrored about its edge) and `edge`, which also stands for `constant`.
+    Args:
+        region: positions along the axis.
+        size: voxels of the axis.
+        mode: numpy's `reflect` (mirrored about the last and the first voxel, as often as needed), `symmetric` (mirrored
+            about their edges), `edge` or `constant`, both of which repeat the last voxel.
     """
     positions = np.arange(region.start, region.stop)
     if mode in ("edge", "constant") or size == 1:
@@ -121,7 +124,7 @@ def padded_positions(region: slice, size: int, mode: str) -> NDArray[np.int64]:
     return np.where(positions < size, positions, period - positions - (mode == "symmetric"))
 
 
-def _taken(
+def _take(
     values: NDArray[Any],
     taken: Mapping[str, NDArray[np.int64]],
     reads: Mapping[str, slice],

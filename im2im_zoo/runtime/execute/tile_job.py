@@ -1,9 +1,9 @@
-"""What is done with a tile: read and preprocess, run the network, postprocess and write. Decides nothing, counts little.
+"""Read, preprocess, run, postprocess and write one tile.
 
-each sample (position of the loops): statistics of the whole sample, one streaming pass      (`sample_maker`)
+each sample (position on the looped axes): statistics of the whole sample, one streaming pass      (`sample_maker`)
 each tile: read -> preprocess -> pad beyond the ends -> network -> keep -> postprocess -> write     (`TileJob`)
 where postprocessing needs the whole output, or tiles are blended:
-    each tile: ... -> keep -> scratch; when all are there: postprocess by blocks -> write    (`finish_job`)
+    each tile: ... -> keep -> scratch; after the last: postprocess by blocks -> write    (`finish_job`)
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,27 +25,27 @@ Tensors = list[NDArray[Any] | None]
 
 
 class Scratch(Protocol):
-    """An array that keeps the network's outputs until all are there."""
+    """An array that keeps the network's outputs until all tiles are computed."""
 
     def __setitem__(self, region: Any, block: NDArray[Any]) -> None: ...
     def __getitem__(self, region: Any) -> Any: ...
 
 
 class Report(NamedTuple):
-    """What was done with a tile: voxels written (without channels), and values of them that are not finite."""
+    """Counts of a tile: voxels written (without channels), and values that are NaN or infinite."""
 
     voxels: int
     not_finite: int
 
 
 class TileJob:
-    """The tiles of a plan, as an executor walks them (see `executors.Job`).
+    """The job of running the tiles of a plan (see `core.jobs.Job`).
 
     Args:
         samples: of the plan.
-        engine: the network, of the plan's weights.
-        sinks: where the outputs go.
-        scratch: what keeps the outputs that are finished later, by the number of the output.
+        engine: the network with the plan's weights.
+        sinks: writers of the outputs.
+        scratch: arrays for outputs of the stage `finish`, by the number of the output.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class TileJob:
         self._engine = engine
         self._sinks = sinks
         self._scratch = scratch
-        self._periodic_trim = PeriodicTrim()
+        self._memory_trim = PeriodicTrim()
 
     def read(self, unit: int) -> Tensors:
-        """The network's inputs for a tile."""
+        """Return the network's inputs for a tile."""
         tile = self.plan.tile(unit)
         sample = self._samples(unit // self.plan.tiles_per_sample)
         inputs: Tensors = []
@@ -75,11 +75,17 @@ class TileJob:
         return inputs
 
     def compute(self, unit: int, data: Tensors) -> list[NDArray[Any]]:
-        """The network's outputs for a tile."""
-        return self._checked(self._engine(data), self.plan.tile(unit))
+        """Return the network's outputs for a tile.
+
+        Raises:
+            PackageError: the network fails, or its outputs do not have the RDF's shapes.
+        """
+        outputs = self._engine(data)
+        self._check_shapes(outputs, self.plan.tile(unit))
+        return outputs
 
     def write(self, unit: int, data: list[NDArray[Any]]) -> Report:
-        """Postprocess and write what is kept of a tile, or keep it for later."""
+        """Postprocess and write the kept region of a tile, or store it for the stage `finish`."""
         tile, report = self.plan.tile(unit), Report(0, 0)
         for number, values in enumerate(data):
             target = self.plan.outputs[number]
@@ -93,18 +99,18 @@ class TileJob:
                 kept = values[tuple(self.plan.keeps(tile, number).values())]
                 self._scratch[number][(sample, *region)] = kept
             else:
-                report = _sum(report, self._finished(tile, number, values))
-        self._periodic_trim.trim()
+                report = _sum(report, self._postprocess_and_write(tile, number, values))
+        self._memory_trim.trim()
         return report
 
-    def _finished(self, tile: Tile, number: int, values: NDArray[Any]) -> Report:
-        block = _kept(self.plan, tile, number, values)
+    def _postprocess_and_write(self, tile: Tile, number: int, values: NDArray[Any]) -> Report:
+        block = _kept_block(self.plan, tile, number, values)
         sample = tile.index // self.plan.tiles_per_sample
         whole = block if self.plan.outputs[number].id in self.plan.whole_after else None
         after = self._samples.after(sample, number, whole)
         return write_block(self.plan, tile, number, after(block), self._sinks[number])
 
-    def _checked(self, outputs: list[NDArray[Any]], tile: Tile) -> list[NDArray[Any]]:
+    def _check_shapes(self, outputs: list[NDArray[Any]], tile: Tile) -> None:
         expected = [self.plan.gives(tile, n) for n in range(len(self.plan.outputs))]
         fits = len(outputs) == len(expected) and all(
             o.ndim == len(e) and all(n in (have, None) for n, have in zip(e, o.shape, strict=True))
@@ -117,14 +123,18 @@ class TileJob:
                 for e, o in zip(expected, self.plan.outputs, strict=True)
             )
             raise PackageError(
-                f"{self.plan.model}: for a tile the RDF promises an output of shape {promised}, "
-                f"but the network gives {shapes}; the package is not sound, tell its authors"
+                f"{self.plan.model}: for a tile, the RDF declares outputs of shape {promised}, "
+                f"but the network returns {shapes}; the package is invalid; please report this to its authors"
             )
-        return outputs
 
 
 def write_block(plan: Plan, tile: Tile, number: int, block: xr.DataArray, sink: Sink) -> Report:
-    """Write what a tile keeps of an output, processed, into the output's image."""
+    """Write the kept, postprocessed block of a tile into an output.
+
+    Raises:
+        PackageError: the block does not have the RDF's shape.
+        ImageError: the block cannot be written.
+    """
     target = plan.outputs[number]
     values = block.to_numpy()
     finite = values.size if values.dtype.kind != "f" else int(np.count_nonzero(np.isfinite(values)))
@@ -141,16 +151,16 @@ def write_block(plan: Plan, tile: Tile, number: int, block: xr.DataArray, sink: 
     sizes = [block.sizes[a] if a in block.dims else 1 for a in target.image_axes]
     if int(np.prod(shape)) != ordered.size:
         raise PackageError(
-            f"{plan.model}: the postprocessing of {target.id} gives {dict(zip(target.image_axes, sizes, strict=True))} values "
-            f"where the RDF promises {shape}; the package is not sound, tell its authors"
+            f"{plan.model}: the postprocessing of {target.id} returns {dict(zip(target.image_axes, sizes, strict=True))} values "
+            f"where the RDF declares {shape}; the package is invalid; please report this to its authors"
         )
     sink.write(region, cast(ordered.reshape(shape), target.dtype))
     voxels = int(np.prod([s.stop - s.start for a, s in region.items() if a != "channel"]))
     return Report(voxels, values.size - finite)
 
 
-def _kept(plan: Plan, tile: Tile, number: int, values: NDArray[Any]) -> xr.DataArray:
-    """What is kept of a tile's output without batch; positions in the whole as coordinates."""
+def _kept_block(plan: Plan, tile: Tile, number: int, values: NDArray[Any]) -> xr.DataArray:
+    """Return the kept region of a tile's output without batch, with positions in the whole output as coordinates."""
     target = plan.outputs[number]
     dims = tuple(a for a in target.axes if a != "batch")
     if None in target.sizes.values():
@@ -166,14 +176,14 @@ def _sum(a: Report, b: Report) -> Report:
 
 
 def cast(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """The values as the output's type. Integers: rounded and held within the type's range, what is no number is 0."""
+    """Cast values to an output's type; for integers, round and clip to the type's range, and replace NaN by 0."""
     target = np.dtype(dtype)
     if target.kind in "iu" and values.dtype.kind in "iuf":
         limits = np.iinfo(target)
         low, high = limits.min, limits.max
         if values.dtype.kind == "f":
             values = np.nan_to_num(np.rint(values), nan=0.0)
-            # The largest integer of 32 bits and more is no floating-point number of that size: the next below is.
+            # The largest integer of 32 bits or more may have no float of that type; use the next smaller float.
             as_float = values.dtype.type(high)
             high = np.nextafter(as_float, values.dtype.type(0)) if int(as_float) > high else as_float
         elif values.dtype.kind in "iu":
@@ -184,7 +194,7 @@ def cast(values: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def scratch_shape(plan: Plan, number: int) -> tuple[int, ...]:
-    """The shape of an output's scratch: (samples, *output) or, where tiles are blended, (tiles, *tile's output)."""
+    """Return the shape of an output's scratch array: (samples, *output), or (tiles, *tile's output) if blended."""
     target = plan.outputs[number]
     if plan.blend:
         gives = plan.gives(plan.tile(0), number)
@@ -193,7 +203,7 @@ def scratch_shape(plan: Plan, number: int) -> tuple[int, ...]:
 
 
 def scratch_outputs(plan: Plan) -> tuple[int, ...]:
-    """The numbers of the outputs that can be finished only when all tiles are there."""
+    """Return the numbers of the outputs that need all tiles before they are finished."""
     if not plan.is_cut:
         return ()
     return tuple(n for n, o in enumerate(plan.outputs) if plan.blend or o.id in plan.whole_after)

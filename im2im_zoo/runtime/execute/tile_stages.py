@@ -1,4 +1,4 @@
-"""Run the tiles of a plan: the stage `tiles` and, where outputs need all tiles first, the stage `finish`."""
+"""Run the tiles of a plan: the stage `tiles` and, for outputs that need all tiles first, the stage `finish`."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,7 +33,7 @@ Progress = Callable[[ProgressStage, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a prediction counts: tiles, voxels written (without channels), values that are NaN or infinite."""
+    """Counts of a prediction: tiles, voxels written (without channels), values that are NaN or infinite."""
 
     tiles: int
     voxels: int
@@ -46,13 +46,13 @@ class TileStages:
 
     Attributes:
         samples: of the plan, its package and images.
-        sinks: where the outputs go.
-        scratch: arrays for outputs that are finished later (see `new_scratch`).
+        sinks: writers of the outputs.
+        scratch: arrays for outputs of the stage `finish` (see `new_scratch`).
         executor: runs the tiles; the stage `finish` runs in this process.
-        make_job: makes the job of the tiles for the executor.
-        finished: tiles of each stage that an earlier run has done.
+        make_job: creates the tile job for the executor.
+        finished: tiles of each stage that an earlier run finished.
         done: called for each finished tile with its stage, number and report, in the calling thread.
-        progress: called with the stage, the finished voxels of the reference, and all of them.
+        progress: called with the stage, the finished voxels of the reference and their total number.
     """
 
     samples: SampleMaker
@@ -70,7 +70,8 @@ class TileStages:
         """Run all tiles that are not finished.
 
         Raises:
-            PackageError, ProcessingError, ImageError: whatever the network, an operation or a file refuses.
+            PackageError, ProcessingError, ImageError: the network or an operation fails, or a file cannot be read or
+                written.
         """
         self._run("tiles", self.executor, self.make_job)
         if self.scratch:
@@ -113,18 +114,18 @@ def run_plan(
     allow_code: bool = False,
     progress: Progress | None = None,
 ) -> Counts:
-    """Run all tiles of a plan in this process; outputs that are finished later stay in memory.
+    """Run all tiles of a plan in this process; outputs of the stage `finish` are kept in memory.
 
     Args:
         plan: of this package and these images.
-        engine: the network, of the plan's weights.
+        engine: the network with the plan's weights.
         images: by input.
-        sinks: where the outputs go.
+        sinks: writers of the outputs.
         allow_code: whether `custom` operations of the package may run.
         progress: see `TileStages`.
 
     Raises:
-        PackageError, ProcessingError, ImageError: whatever the network, an operation or a file refuses.
+        PackageError, ProcessingError, ImageError: the network or an operation fails, or a file cannot be read or written.
     """
     samples = SampleMaker(plan, package, images, allow_code=allow_code)
     scratch = new_scratch(plan, lambda number, shape, dtype: np.empty(shape, dtype))
@@ -143,13 +144,14 @@ def new_scratch(plan: Plan, make: Callable[[int, tuple[int, ...], str], Any]) ->
     """Return the scratch arrays of the outputs that need one, by the number of the output.
 
     Args:
+        plan: whose outputs.
         make: called with the number, the shape and the dtype.
     """
     return {n: make(n, scratch_shape(plan, n), scratch_dtype(plan, n)) for n in scratch_outputs(plan)}
 
 
 def scratch_dtype(plan: Plan, number: int) -> str:
-    """Return float32, or float64 for an output whose values may need more digits."""
+    """Return float32, or float64 for an output that may need more digits."""
     dtype = np.dtype(plan.outputs[number].dtype)
     return (
         "float64" if dtype.kind in "iuf" and dtype.itemsize > (2 if dtype.kind != "f" else 4) else "float32"

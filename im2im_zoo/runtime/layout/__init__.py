@@ -1,1 +1,1 @@
-"""How the axes of images become the axes of tensors; no voxel is read."""
+"""Map the axes of images to the axes of tensors, without reading voxels."""

@@ -1,17 +1,17 @@
-"""What is found out of the axes of images and tensors: the axes, inputs and outputs of a prediction. Decides nothing.
+"""The layout of a prediction: its axes, inputs and outputs.
 
 Each axis has one role:
 
     tile     an axis of the network (z, y, x; time if the model has one): cut into tiles where needed
-    whole    an axis of the network that an output does not have, or not at a size that follows it: never cut
-    index    an axis of things without an order in space: taken whole, at the sizes that the model takes
-    channel  taken whole
+    whole    an axis of the network that some output lacks, or has at an unrelated size: never cut
+    index    an axis of items without a spatial order: never cut, at the sizes that the model takes
+    channel  never cut
     batch    the tensor's batch: one sample at a time
-    loop     an axis of the images that the model does not have: the model runs at each of its positions,
-             each of which is a sample of its own (its statistics are its own)
+    loop     an axis of the images that the model lacks: the model runs at each of its positions, each of which is
+             a sample with its own statistics
 
-Sizes are counted in voxels of the reference: the input tensor whose size along the axis is not given by another one's.
-How an axis appears in each tensor (its place, scale and offset) is a `TensorAxis`.
+Sizes are in voxels of the reference: the input tensor whose size along the axis does not follow another tensor's. A
+`TensorAxis` describes an axis in each tensor: its place, scale and offset.
 """
 
 from collections.abc import Mapping
@@ -30,12 +30,14 @@ class AxisMap:
     """One axis of the images, of the model, or of both.
 
     Attributes:
+        name: in `AXES`.
+        role: see the module.
         size: voxels in the reference's image; 1 if it does not have the axis.
-        note: what was done and why, for a person.
+        note: explanation for the user.
         grid: the sizes that the network takes, for an axis of the network.
-        network: how its tensors have it.
-        crop: voxels that the network gives no output for, at both ends.
-        declared_halo: voxels, rounded up; None if the RDF gives none.
+        network: the axis in all tensors, for an axis of the network.
+        crop: voxels at both ends that the network gives no output for.
+        declared_halo: voxels, rounded up; None if the RDF declares none.
         in_image: whether the reference's image has the axis.
     """
 
@@ -57,10 +59,10 @@ class InputMap:
     Attributes:
         id: of the tensor.
         axes: of the tensor, in its order.
-        given: whether there is an image for it; only an optional one may have none.
-        sizes: of its image, for the tensor's axes but batch; 1 where the image does not have the axis.
+        given: whether there is an image for it; only optional inputs may have none.
+        sizes: of its image, for the tensor's axes except batch; 1 where the image does not have the axis.
         dtype: of its image.
-        pad, pad_value: how it is padded beyond its ends: numpy's modes, and the value of `constant`.
+        pad, pad_value: padding beyond the image: numpy's modes, and the value of `constant`.
     """
 
     id: str
@@ -74,17 +76,17 @@ class InputMap:
 
 @dataclass(frozen=True, slots=True)
 class OutputMap:
-    """One output tensor and the image that it becomes.
+    """One output tensor and its image.
 
     Attributes:
         id: of the tensor.
         axes: of the tensor, in its order.
         dtype: as the RDF declares it.
-        sizes: of the whole output, for the tensor's axes but batch; None where they depend on the data.
+        sizes: of the whole output, for the tensor's axes except batch; None where they depend on the data.
         image_axes: of the output image, in the order of `AXES`.
-        image_shape: its shape; None if it depends on the data.
+        image_shape: of the output image; None if it depends on the data.
         channel_names: of the output image, if it has a channel axis.
-        labels: whether its values are names of objects or classes.
+        labels: whether its values are numbers of objects or classes.
     """
 
     id: str
@@ -98,7 +100,7 @@ class OutputMap:
 
     @property
     def is_image(self) -> bool:
-        """Whether it can be written as an image: it has planes, and its size is known."""
+        """Whether it can be written as an image: it has planes of a known size."""
         return (
             self.image_shape is not None
             and {"y", "x"} <= set(self.image_axes)
@@ -115,10 +117,10 @@ class Layout:
     outputs: tuple[OutputMap, ...]
 
     def of_role(self, *roles: Role) -> tuple[AxisMap, ...]:
-        """The axes of some roles."""
+        """Return the axes of some roles."""
         return tuple(m for m in self.maps if m.role in roles)
 
     @property
     def network_axes(self) -> tuple[AxisMap, ...]:
-        """The axes along which the network may be run at several sizes, or in tiles."""
+        """The axes of the network (roles `tile`, `whole` and `index`)."""
         return tuple(m for m in self.maps if m.network is not None)

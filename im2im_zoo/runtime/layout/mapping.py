@@ -1,6 +1,6 @@
-"""Which axis of the images is which axis of a model's tensors, by name. Sizes and names only: no voxel is read.
+"""Map the axes of images to the axes of a model's tensors, by name, without reading voxels.
 
-The result, and what the roles of axes are, is in `layout`; where an axis is in each tensor `tensor_sizes` reads from the RDF.
+`image_layout` describes the result and the roles of axes; `tensor_sizes` reads the axes of tensors from the RDF.
 """
 
 import math
@@ -21,45 +21,44 @@ if TYPE_CHECKING:
 def images_by_input(
     package: "Package", images: xr.DataArray | Mapping[str, xr.DataArray]
 ) -> dict[str, xr.DataArray]:
-    """The image of each input tensor, by its id; one image alone is that of the first input that is not optional.
+    """Return the image of each input tensor by its id; a single image is that of the main input.
 
     Raises:
-        PlanError: an id that no input has, or an input without an image that the model cannot do without.
+        PlanError: an unknown id, or a required input without an image.
     """
     if isinstance(images, xr.DataArray):
         images = {main_input(package): images}
     known = [str(t.id) for t in package.inputs]
     unknown = sorted(set(images) - set(known))
     if unknown:
-        raise PlanError(
-            f"{package.name} has no input {', '.join(unknown)}; its inputs are {', '.join(known)}"
-        )
+        raise PlanError(f"{package.name} has no input {', '.join(unknown)}; choose from {', '.join(known)}")
     missing = [str(t.id) for t in package.inputs if not t.optional and str(t.id) not in images]
     if missing:
-        have = f"{', '.join(images)} is given" if images else "none is given"
+        have = f"only {', '.join(images)} is given" if images else "none is given"
         raise PlanError(
-            f"{package.name} has the inputs {', '.join(known)}, and {have}: give the image of {missing[0]} with "
+            f"{package.name} has the inputs {', '.join(known)}, but {have}; add the image of {missing[0]} with "
             f"--input {missing[0]}=PATH"
         )
     return {name: images[name] for name in known if name in images}
 
 
 def main_input(package: "Package") -> str:
-    """The id of the input that an image which is given without a name is for: the first that is not optional."""
+    """Return the id of the main input: the first that is not optional."""
     return str(next((t for t in package.inputs if not t.optional), package.inputs[0]).id)
 
 
 def map_axes(package: "Package", images: xr.DataArray | Mapping[str, xr.DataArray]) -> Layout:
-    """Bring images and model together.
-
-    The maps are those looped over in the images' order, then those of the input tensors in their order.
+    """Map the axes of images to a model.
 
     Args:
         package: the model.
         images: by input tensor; or the image of the main one.
 
+    Returns:
+        The layout: looped axes in the images' order, then those of the input tensors in their order.
+
     Raises:
-        PlanError: images or sizes that the model does not take; the message says why.
+        PlanError: images or sizes that the model does not take.
     """
     given = images_by_input(package, images)
     tensors = tensors_of(package)
@@ -70,7 +69,7 @@ def map_axes(package: "Package", images: xr.DataArray | Mapping[str, xr.DataArra
     loops = _loops(package, present, given)
     axes = network_axes(package, tensors, set(given))
     maps = [
-        AxisMap(a, "loop", n, f"the model has no {a} axis: it runs at each of the {n}")
+        AxisMap(a, "loop", n, f"the model has no {a} axis: it runs at each of the {n} positions")
         for a, n in loops.items()
     ]
     for name in dict.fromkeys(a for t in present for a in t.axes):
@@ -91,18 +90,20 @@ def _check_image(package: "Package", tensor: Tensor, image: xr.DataArray) -> Non
     unknown = [n for n in names if n not in AXES]
     if unknown:
         raise PlanError(
-            f"{package.name}: the image of {tensor.id} has axes {', '.join(names)}; {', '.join(unknown)} is none of "
-            f"{', '.join(AXES)}"
+            f"{package.name}: the image of {tensor.id} has the axes {', '.join(names)}; {', '.join(unknown)} is unknown: "
+            f"use {', '.join(AXES)}"
         )
     if 0 in image.shape:
         shape = ", ".join(f"{a} {n}" for a, n in image.sizes.items())
-        raise PlanError(f"the image has no voxels: {shape}")
+        raise PlanError(
+            f"{package.name}: the image of {tensor.id} has no voxels ({shape}); use another image"
+        )
 
 
 def _loops(
     package: "Package", present: Sequence[Tensor], images: Mapping[str, xr.DataArray]
 ) -> dict[str, int]:
-    """Axes of the images that their tensors do not have, with their sizes, in the order in which they are met."""
+    """Return the looped axes with their sizes: axes of the images that their tensors lack, in the images' order."""
     taken = {a for t in present for a in t.axes} - {"batch"}
     loops: dict[str, int] = {}
     for tensor in present:
@@ -112,8 +113,8 @@ def _loops(
                 continue
             if name in taken:
                 raise PlanError(
-                    f"{package.name}: the image of {tensor.id} has an axis {name}, which the model takes of another input but "
-                    f"not of this one; give one {name} position of it, or say with --axes what the axis is"
+                    f"{package.name}: the image of {tensor.id} has an axis {name}, which the model has for another input but "
+                    f"not for this one; use one {name} position of it, or correct its axes with --axes"
                 )
             if loops.setdefault(name, int(size)) != int(size):
                 raise PlanError(
@@ -124,7 +125,7 @@ def _loops(
 
 
 def _batch_note(loops: Mapping[str, int]) -> str:
-    return "one sample at a time" + (": the image's batch is looped over" if "batch" in loops else "")
+    return "one sample at a time" + (", looping over the image's batch" if "batch" in loops else "")
 
 
 def _channel(package: "Package", present: Sequence[Tensor], images: Mapping[str, xr.DataArray]) -> AxisMap:
@@ -146,14 +147,17 @@ def _channel_note(package: "Package", tensor: Tensor, wanted: Sequence[str], ima
         if len(wanted) != 1:
             raise PlanError(
                 f"{package.name} takes {len(wanted)} channels ({', '.join(wanted)}), but the image has no channel axis; "
-                "if one of its axes holds the channels, say so with --axes; if they lie in files of their own, add those with --join"
+                "if one of its axes holds the channels, name it with --axes; if they are in separate files, add those with --join"
             )
-        return f"the image has none: it is taken for {wanted[0]!r}"
+        return f"the image has none: it is used as {wanted[0]!r}"
     count = image.sizes["channel"]
     names = [str(n) for n in image.coords["channel"].values] if "channel" in image.coords else []
     if count != len(wanted):
         listed = f" ({', '.join(names)})" if names else ""
-        many, few = "choose with --channels, in the model's order", "add the files of the others with --join"
+        many, few = (
+            "select them with --channels, in the model's order",
+            "add the files of the others with --join",
+        )
         raise PlanError(
             f"{package.name} takes {len(wanted)} channel{'s' * (len(wanted) > 1)} ({', '.join(wanted)}), but the image "
             f"has {count}{listed}; {many if count > len(wanted) else few}"
@@ -167,28 +171,30 @@ def _network_axis(
     name, grid = axis.network.name, axis.grid
     image = images[axis.reference]
     size = image.sizes.get(name)
-    takes = f"{grid.minimum} only" if grid.fixed else f"{grid.minimum} + n * {grid.step}"
-    # One plane is no volume and one frame no movie; a narrow image is still one, and is mirrored.
+    takes = f"only {grid.minimum}" if grid.fixed else f"{grid.minimum} + n * {grid.step}"
+    # A single plane or frame is not padded to a volume or movie; a narrow image is mirrored.
     if (size is None or (size == 1 and name not in ("y", "x"))) and grid.at_least(1) != 1:
-        has = "no" if size is None else "one plane along"
+        has = f"no {name} axis" if size is None else f"only one plane along {name}"
         raise PlanError(
-            f"{package.name} needs at least {grid.minimum} voxels along {name}, but the image has {has} {name}: "
-            f"use a model for images without {name}, or say with --axes which axis is {name}"
+            f"{package.name} needs at least {grid.minimum} voxels along {name}, but the image has {has}; "
+            f"use a model for images without {name}, or name the axis that is {name} with --axes"
         )
     count = int(size or 1)
     role: Role = "index" if name == "index" else "tile" if axis.cut else "whole"
     if role == "index" and (count not in grid or (grid.fixed and count != grid.minimum)):
-        raise PlanError(f"{package.name} takes {takes} along {name}, but the image has {count}")
+        raise PlanError(
+            f"{package.name} takes {takes} voxels along {name}, but the image has {count}; use an image of such a size"
+        )
     if role == "whole" and grid.fixed and count + 2 * axis.crop > grid.minimum:
         raise PlanError(
-            f"{package.name} takes {grid.minimum} voxels along {name} only, and cannot be run in tiles along it, as the output "
-            f"{axis.uncut_by} does not follow it; the image has {count}: crop it, or resample it with --rescale"
+            f"{package.name} takes only {grid.minimum} voxels along {name} and cannot be run in tiles along it, as the output "
+            f"{axis.uncut_by} does not follow it, but the image has {count}; crop it, or resample it with --rescale"
         )
     note = f"the network takes {takes}" + ("" if size else "; the image has none: one plane is added")
     if role == "whole":
         note += f"; it is not cut, as the output {axis.uncut_by} does not follow it"
     if axis.crop:
-        note += f"; it crops {axis.crop} at each end: the image is mirrored there"
+        note += f"; it crops {axis.crop} at each end, where the image is mirrored"
     return AxisMap(
         name, role, count, note, grid, axis.network, axis.crop, axis.declared_halo, size is not None
     )
@@ -200,7 +206,11 @@ def _check_sizes(
     images: Mapping[str, xr.DataArray],
     maps: Mapping[str, AxisMap],
 ) -> None:
-    """The images of all inputs show the same field."""
+    """Check that the sizes of all images agree.
+
+    Raises:
+        PlanError: an image does not have the size of the same field of view.
+    """
     for number, tensor in enumerate(present):
         for name in tensor.axes:
             axis = maps[name]
@@ -214,8 +224,8 @@ def _check_sizes(
             if have not in (int(exact), -(-exact.numerator // exact.denominator)):
                 other = next(t.id for t in present[: number + 1] if name in t.axes)
                 raise PlanError(
-                    f"{package.name}: the image of {tensor.id} has {have} voxels along {name}, but {int(exact)} are needed beside "
-                    f"the {axis.size} of {other}; all inputs must show the same field"
+                    f"{package.name}: the image of {tensor.id} has {have} voxels along {name}, but needs {int(exact)} to match "
+                    f"the {axis.size} of {other}; all inputs must show the same field of view"
                 )
 
 
@@ -244,9 +254,9 @@ def _output_map(
         if name == "batch":
             continue
         if any(m.name == name for m in loops):
-            hint = "choose one with --channels" if name == "channel" else "give one of them"
+            hint = "select one with --channels" if name == "channel" else "use one of them"
             raise PlanError(
-                f"{package.name} takes no {name} axis but its output {tensor.id} has one, and the image has "
+                f"{package.name} has no {name} axis in its inputs but one in its output {tensor.id}, and the image has "
                 f"{by_name[name].size} positions along {name}; {hint}"
             )
         axis = by_name.get(name)
@@ -255,9 +265,10 @@ def _output_map(
         sizes[name] = length if port is None or axis is None else whole(axis.size * port.scale)
         if sizes[name] == 0:
             raise PlanError(
-                f"{package.name}: {axis.size if axis else 0} voxels along {name} give no voxel of the output {tensor.id}"
+                f"{package.name}: {axis.size if axis else 0} voxels along {name} give no voxel of the output {tensor.id}; "
+                "use a larger image"
             )
-        # An axis that was added for the network goes again; a single channel stays if the image has channels.
+        # Remove axes that were added for the network; keep a single channel if the image has channels.
         added = axis is not None and axis.network is not None and not axis.in_image
         single = name == "channel" and sizes[name] == 1 and not (axis is not None and axis.in_image)
         if not (added or single):

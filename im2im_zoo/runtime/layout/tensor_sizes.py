@@ -1,7 +1,7 @@
-"""What an RDF says of the sizes of its tensors, made into one grid and one `TensorAxis` a tensor for each axis. No images here.
+"""Tensor sizes of an RDF: for each axis of the network one grid of sizes, and one `TensorAxis` per tensor.
 
-bioimage.io spec 0.5: an axis has a fixed size, a parameterized one (`min + n * step`), one that follows another axis
-(`reference.size * reference.scale / scale + offset`), or one that is known only after the network has run.
+bioimage.io spec 0.5: an axis has a fixed size, a parameterized size (`min + n * step`), a size that follows another axis
+(`reference.size * reference.scale / scale + offset`), or a size that is known only after the network has run.
 """
 
 import math
@@ -19,18 +19,25 @@ from im2im_zoo.runtime.layout.tiling import Grid
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-# What authors call space axes, beside z, y, x.
+# Other names of space axes.
 _SPACE = {"width": "x", "w": "x", "height": "y", "h": "y", "depth": "z", "d": "z"}
-# Larger ratios of sizes are no scale that a network keeps, but sizes that have nothing to do with each other.
+# With a larger ratio, two sizes are considered unrelated.
 _LARGEST_RATIO = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """One tensor of a package: its axes by their names in `AXES`, and what each is in the RDF.
+    """One tensor of a package.
 
-    `lengths`: sizes that do not follow an axis, one an axis; None where they do, or depend on the data. `rounds_up`: whether
-    a last voxel that is not whole counts, as in maps on a coarser grid of which labels are made.
+    Attributes:
+        id: of the tensor.
+        axes: names in `AXES`, in the tensor's order.
+        lengths: fixed sizes by axis; None where a size follows another axis or depends on the data.
+        channels: names of the channels, if there is a channel axis.
+        dtype: as the RDF declares it.
+        labels: whether its values are numbers of objects or classes.
+        spec: the RDF's description.
+        rounds_up: whether its size is rounded up, as of maps on a coarser grid than their labels.
     """
 
     id: str
@@ -43,11 +50,11 @@ class Tensor:
     rounds_up: bool = False
 
     def axis(self, name: str) -> Any:
-        """The spec's description of an axis."""
+        """Return the RDF's description of an axis."""
         return self.spec.axes[self.axes.index(name)]
 
     def name_of(self, axis_id: object) -> str | None:
-        """The name of an axis by the id that the RDF gives it."""
+        """Return the name in `AXES` of an axis by its id in the RDF; None if there is none."""
         ids = [str(a.id) for a in self.spec.axes]
         return self.axes[ids.index(str(axis_id))] if str(axis_id) in ids else None
 
@@ -60,22 +67,22 @@ class Tensors:
     outputs: tuple[Tensor, ...]
 
     def find(self, tensor_id: object) -> Tensor | None:
-        """A tensor by its id."""
+        """Return a tensor by its id; None if there is none."""
         return next((t for t in (*self.inputs, *self.outputs) if t.id == str(tensor_id)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class SizedAxis:
-    """One axis of the network.
+    """One axis of the network and its sizes.
 
     Attributes:
-        network: how the tensors have it.
+        network: the axis in all tensors.
         grid: sizes that all inputs take, in voxels of the reference.
-        reference: id of the input whose size is not given by another one's.
-        cut: whether all outputs follow it, so that the network may be run in tiles along it; otherwise `uncut_by` is the
-            output that does not.
+        reference: id of the input whose size does not follow another tensor's.
+        cut: whether all outputs follow it, so that it can be cut into tiles.
+        uncut_by: id of an output that does not follow it, if it cannot be cut.
         crop: voxels without output at each end.
-        declared_halo: the largest that an output declares, voxels rounded up.
+        declared_halo: largest halo that an output declares, in voxels, rounded up; None if there is none.
     """
 
     network: NetworkAxis
@@ -88,10 +95,10 @@ class SizedAxis:
 
 
 def tensors_of(package: "Package") -> Tensors:
-    """The tensors of a package, their axes named as in `AXES`.
+    """Return the tensors of a package, with axes named as in `AXES`.
 
     Raises:
-        PlanError: an axis that has no place among them.
+        PlanError: an axis that is not in `AXES`, or occurs twice.
     """
     return Tensors(
         tuple(_tensor(package, t) for t in package.inputs),
@@ -100,13 +107,15 @@ def tensors_of(package: "Package") -> Tensors:
 
 
 def network_axes(package: "Package", tensors: Tensors, given: Collection[str]) -> dict[str, SizedAxis]:
-    """All axes of the inputs but batch and channel, by name.
+    """Return all axes of the inputs except batch and channel, by name.
 
     Args:
+        package: the model.
+        tensors: of the package.
         given: ids of the inputs that have an image.
 
     Raises:
-        PlanError: sizes that contradict each other, or depend on what is not given.
+        PlanError: sizes that contradict each other, or follow an input without an image.
     """
     present = [t for t in tensors.inputs if t.id in given]
     names = dict.fromkeys(a for t in present for a in t.axes if a not in ("batch", "channel"))
@@ -118,7 +127,7 @@ def _tensor(package: "Package", spec: Any) -> Tensor:
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
         raise PlanError(
-            f"{package.name}: the tensor {spec.id} has two axes of the kind {doubled[0]}; such models cannot be run"
+            f"{package.name}: the tensor {spec.id} has two axes of type {doubled[0]}; such models are not supported"
         )
     lengths = tuple(a.size if isinstance(a.size, int) else None for a in spec.axes)
     channel = next((a for a in spec.axes if a.type == "channel"), None)
@@ -140,7 +149,7 @@ def _name(package: "Package", tensor: Any, axis: Any) -> str:
     name = _SPACE.get(str(axis.id), str(axis.id))
     if name not in ("z", "y", "x"):
         raise PlanError(
-            f"{package.name}: the tensor {tensor.id} has a space axis {name!r}, which is none of z, y, x; such models cannot be run"
+            f"{package.name}: the tensor {tensor.id} has a space axis {name!r}; only models with z, y and x are supported"
         )
     return name
 
@@ -150,8 +159,8 @@ def _sized(package: "Package", name: str, tensors: Tensors, present: Sequence[Te
     root = next((t for t in having if not hasattr(t.axis(name).size, "axis_id")), None)
     if root is None:
         raise PlanError(
-            f"{package.name}: the size along {name} is given by {_reference_text(having[0].axis(name))}, which has no size of "
-            "its own here; such models cannot be run"
+            f"{package.name}: the size along {name} follows {_reference_text(having[0].axis(name))}, which has no size of "
+            "its own; such models are not supported"
         )
     ports = {t.id: _input_port(package, name, t, root, tensors) for t in having}
     grid = _own_grid(root.axis(name))
@@ -200,8 +209,8 @@ def _input_port(package: "Package", name: str, tensor: Tensor, root: Tensor, ten
     found = tensors.find(axis.size.tensor_id)
     if found is not root or found.name_of(axis.size.axis_id) != name:
         raise PlanError(
-            f"{package.name}: the size of {tensor.id} along {name} is given by {_reference_text(axis)}; models whose "
-            f"inputs follow the {name} axis of one input can be run"
+            f"{package.name}: the size of {tensor.id} along {name} follows {_reference_text(axis)}; only models whose "
+            f"inputs follow the {name} axis of one input are supported"
         )
     where = f"the input {tensor.id}'s size along {name}"
     return TensorAxis(dim, _ratio(package, where, root.axis(name), axis), int(axis.size.offset))
@@ -215,7 +224,7 @@ def _output_port(
     tensors: Tensors,
     grid: Grid,
 ) -> TensorAxis | None:
-    """How an output has the axis; None if it has not, or its size does not follow the input's."""
+    """Return the axis in an output tensor; None if the output lacks it or its size does not follow the input's."""
     if name not in tensor.axes:
         return None
     axis, dim = tensor.axis(name), tensor.axes.index(name)
@@ -232,16 +241,18 @@ def _output_port(
     reference = tensors.find(axis.size.tensor_id)
     if reference is None or reference.name_of(axis.size.axis_id) != name:
         raise PlanError(
-            f"{package.name}: {where} follows {_reference_text(axis)}, not an axis {name}; such models cannot be run"
+            f"{package.name}: {where} follows {_reference_text(axis)}, not an axis {name}; such models are not supported"
         )
     if reference is tensor:
-        raise PlanError(f"{package.name}: {where} follows itself")
+        raise PlanError(
+            f"{package.name}: {where} follows itself; the package is invalid; please report this to its authors"
+        )
     base = ports.get(reference.id)
     if base is None and reference in tensors.outputs:
         base = _output_port(package, name, reference, ports, tensors, grid)
     if base is None:
         raise PlanError(
-            f"{package.name}: {where} follows the input {reference.id}, for which no image is given; give one with "
+            f"{package.name}: {where} follows the input {reference.id}, which has no image; add one with "
             f"--input {reference.id}=PATH"
         )
     ratio = _ratio(package, where, reference.axis(name), axis)
@@ -250,17 +261,18 @@ def _output_port(
 
 
 def _ratio(package: "Package", where: str, reference: Any, axis: Any) -> Fraction:
-    """Voxels of an axis for one of the axis that it follows."""
+    """Return the voxels of an axis per voxel of the axis that it follows."""
     ratio = Fraction(reference.scale / axis.scale).limit_denominator(_LARGEST_RATIO)
     if ratio == 0 or abs(float(ratio) * axis.scale / reference.scale - 1) > 1e-6:
         raise PlanError(
-            f"{package.name}: {where} is {reference.scale / axis.scale} of its reference's, which is no simple fraction"
+            f"{package.name}: {where} is {reference.scale / axis.scale} times its reference's, which is not a simple "
+            "fraction; such models are not supported"
         )
     return ratio
 
 
 def _common(package: "Package", name: str, first: Grid, second: Grid, scale: Fraction, other: str) -> Grid:
-    """The sizes of the first grid that are, scaled, sizes of the second."""
+    """Return the sizes of the first grid that, times `scale`, are sizes of the second."""
     step = math.lcm(first.step, math.lcm(second.step, scale.numerator) // scale.numerator * scale.denominator)
     found: list[int] = []
     size = first.minimum
@@ -277,8 +289,8 @@ def _common(package: "Package", name: str, first: Grid, second: Grid, scale: Fra
         size += first.step
     if not found:
         raise PlanError(
-            f"{package.name}: no size along {name} suits the input {other} and the others: {first.minimum} + n * {first.step}, and "
-            f"{second.minimum} + n * {second.step} at a scale of {scale}; the package is not sound, tell its authors"
+            f"{package.name}: no size along {name} is valid for all inputs: {first.minimum} + n * {first.step}, and for {other} "
+            f"{second.minimum} + n * {second.step} at a scale of {scale}; the package is invalid; please report this to its authors"
         )
     if first.fixed or second.fixed or len(found) == 1:
         return Grid(found[0], Grid.of_fixed_size(found[0]).step, fixed=True)
@@ -286,16 +298,16 @@ def _common(package: "Package", name: str, first: Grid, second: Grid, scale: Fra
 
 
 def _divisible(package: "Package", name: str, grid: Grid, unit: int) -> Grid:
-    """Those sizes of a grid that are multiples of `unit`, so that every tensor has whole voxels.
+    """Return the sizes of a grid that are multiples of `unit`, so that every tensor has whole voxels.
 
-    If there are none (a convolution without padding before one of stride 4 takes 10 + n * 4), the sizes from which a
-    multiple of `unit` may be left out, so that all tiles have one phase: a tensor has as many whole voxels as there are.
+    If there are none (such as 10 + n * 4, of a convolution without padding before one of stride 4), return the sizes that
+    differ by multiples of `unit`, so that all tiles have one phase; tensor sizes are then rounded down.
     """
     if grid.fixed:
         if grid.minimum % unit:
             raise PlanError(
-                f"{package.name}: its size along {name}, {grid.minimum}, cannot be divided by {unit}, as the sizes of its other "
-                "tensors need; the package is not sound, tell its authors"
+                f"{package.name}: its size along {name}, {grid.minimum}, is not a multiple of {unit}, as the sizes of its other "
+                "tensors require; the package is invalid; please report this to its authors"
             )
         return grid
     sizes = range(grid.minimum, grid.minimum + unit * grid.step, grid.step)
@@ -304,7 +316,7 @@ def _divisible(package: "Package", name: str, grid: Grid, unit: int) -> Grid:
 
 
 def _cropped(port: TensorAxis) -> int:
-    """Voxels of the reference at an end of it, the larger, that the output does not show."""
+    """Return the voxels of the reference that the output lacks at its ends, the larger of both."""
     near, far = port.shift, -port.offset - port.shift
     return max(0, *(-(-n * port.scale.denominator // port.scale.numerator) for n in (near, far)))
 

@@ -1,32 +1,31 @@
-"""Tile geometry along one axis, in whole-image voxels. Integers only: no arrays, no axes' names, no torch.
+"""Tile geometry along one axis, in voxels of the whole image.
 
-What is computed: the image is thought to be padded once, at its far end, to the smallest size of the network's
-grid (`Grid`) that holds it. Running the network once over that padded image is the *whole-image result*, and
-tiles have to give the same. They do, if the halo is at least the network's receptive field, because
+The image is padded once, at its far end, to the smallest size of the network's grid (`Grid`) that holds it. Running the
+network once over this padded image gives the *whole-image result*. Tiles give the same result if the halo is at least the
+network's receptive field, because
 
 1. every tile starts at a multiple of the grid's step, so strided layers (pooling) have the same phase in the
    tile as in the whole image;
-2. a kept voxel is at least the halo away from each end of its tile, except where the tile ends where the
-   padded image ends; there the network pads by itself, and it does so at the same place as in the whole image;
-3. so no tile is padded beyond the padded image: a tile at a border is moved inwards instead, and reads more
-   on its inner side. Its size stays on the grid; all tiles of an axis have one size.
+2. a kept voxel is at least the halo away from each end of its tile, except where the tile ends with the padded
+   image; there the network pads by itself, at the same place as in the whole image;
+3. no tile is padded beyond the padded image: a tile at a border is moved inwards instead, and reads more on its
+   inner side. Its size stays on the grid; all tiles of an axis have one size.
 
      padded image   |-----------------------------------------------------------|
      tile 0         |=========keeps=========|...|
      tile 1                            |....|=======keeps=======|....|
      tile 2 (last, moved inwards)               |...............|==keeps==|pad~~|
 
-What is kept are the cells of a regular grid of `cut` voxels, so that an output with chunks that divide `cut`
-is written chunk by chunk, by any number of processes in any order.
+The kept regions are cells of a regular grid of `cut` voxels, so that an output with chunks that divide `cut` is written
+chunk by chunk, by any number of processes in any order.
 
-A network that crops its output (convolutions without padding) gives nothing of the outermost `crop` voxels of what it
-computes. The image is then thought to be mirrored by `crop` at both its ends first, so that the output covers the image,
-as Ronneberger et al. (2015, arXiv:1505.04597, fig. 2) do; the tiles' positions are counted from there, and what is said
-above of the padded image holds of this one. Positions in `Span` are those of the image: a tile may begin below 0.
+A network that crops its output (convolutions without padding) gives no output for the outermost `crop` voxels of a tile.
+The image is then first mirrored by `crop` at both ends, so that the output covers the image (Ronneberger et al. 2015,
+arXiv:1505.04597, fig. 2), and the above holds for the mirrored image. Positions in `Span` are those of the image: a tile
+may begin below 0.
 
-A network of one fixed size is a grid of which tiles use the first size only. Its step is not known; it is
-taken to be the largest power of two, up to 32, that divides the size and leaves something to keep between the
-halos, as networks pool by powers of two.
+A network of one fixed size is a grid of which tiles use only the first size. As its step is unknown, the largest power of
+two up to 32 is used that divides the size and leaves voxels to keep between the halos.
 """
 
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ _LARGEST_ASSUMED_STEP = 32
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The sizes that a network takes along an axis: `minimum + n * step`; if `fixed`, the minimum alone."""
+    """The sizes that a network takes along an axis: `minimum + n * step`; if `fixed`, only the minimum."""
 
     minimum: int
     step: int
@@ -47,18 +46,24 @@ class Grid:
 
     @classmethod
     def of_fixed_size(cls, size: int, halo: int = 0, least_step: int = 1) -> "Grid":
-        """The grid of a network that takes one size only."""
+        """Return the grid of a network that takes only one size.
+
+        Args:
+            size: the only size, in voxels.
+            halo: voxels at each end; the step leaves voxels to keep between them.
+            least_step: divisor of the step.
+        """
         step = min(size & -size, _LARGEST_ASSUMED_STEP)
         while step % (2 * least_step) == 0 and size - halo - -(-halo // step) * step < step:
             step //= 2
         return cls(size, step, fixed=True)
 
     def at_least(self, size: int) -> int:
-        """The smallest size of the grid that is `size` or more."""
+        """Return the smallest size of the grid that is `size` or more."""
         return self.minimum + max(0, -(-(size - self.minimum) // self.step)) * self.step
 
     def at_most(self, size: int) -> int:
-        """The largest size of the grid that is `size` or less, or the minimum."""
+        """Return the largest size of the grid that is `size` or less, or the minimum."""
         return self.minimum + max(0, (size - self.minimum) // self.step) * self.step
 
     def __contains__(self, size: int) -> bool:
@@ -70,8 +75,8 @@ class Span:
     """One tile along one axis.
 
     Attributes:
-        inner: what is kept and written, in voxels of the image.
-        outer: what the network computes, in voxels of the image; beyond its ends, the image is padded.
+        inner: region that is kept and written, in voxels of the image.
+        outer: region that the network computes, in voxels of the image; padded beyond its ends.
     """
 
     inner: slice
@@ -83,22 +88,22 @@ def split_axis(size: int, tile: int, halo: int, grid: Grid, crop: int = 0) -> li
 
     Args:
         size: voxels of the image.
-        tile: voxels of a tile; it includes the halo, and is a size of the grid.
-        halo: voxels at an end of a tile that are not kept, unless the image ends there.
+        tile: voxels of a tile, halo included; a size of the grid.
+        halo: voxels at each end of a tile that are discarded, unless the image ends there.
         grid: the sizes that the network takes.
         crop: voxels at both ends of a tile that the network gives no output for.
 
     Raises:
-        PlanError: the tile is not on the grid, or leaves nothing to keep.
+        PlanError: the tile is not a size of the grid, or the halo leaves nothing of it.
     """
     tile = min(tile, grid.at_least(size + 2 * crop))
     if tile not in grid or (grid.fixed and tile != grid.minimum):
-        raise PlanError(f"a tile of {tile} is not a size that the network takes: {_near(tile, grid)}")
+        raise PlanError(f"the network does not take a tile of {tile} voxels; {_near(tile, grid)}")
     return spans(size, _largest_cut(size, tile, halo, grid, crop), tile, halo, grid, crop)
 
 
 def spans(size: int, cut: int, tile: int, halo: int, grid: Grid, crop: int = 0) -> list[Span]:
-    """The tiles that keep `cut` voxels each; `tile` is at least `tile_needed(size, cut, halo, grid, crop)`."""
+    """Return the tiles that keep `cut` voxels each; `tile` is at least `tile_needed(size, cut, halo, grid, crop)`."""
     padded = grid.at_least(size + 2 * crop)
     result = []
     for start in range(0, size, cut):
@@ -108,7 +113,7 @@ def spans(size: int, cut: int, tile: int, halo: int, grid: Grid, crop: int = 0) 
 
 
 def tile_needed(size: int, cut: int, halo: int, grid: Grid, crop: int = 0) -> int:
-    """The smallest tile, on the grid, with which `cut` voxels can be kept of each."""
+    """Return the smallest tile size of the grid of which `cut` voxels can be kept."""
     padded = grid.at_least(size + 2 * crop)
     margin = max(halo, crop)
     # The largest is the first that begins within the image, or the one before if that ends at its end.
@@ -120,7 +125,7 @@ def tile_needed(size: int, cut: int, halo: int, grid: Grid, crop: int = 0) -> in
 
 
 def candidates(size: int, halo: int, grid: Grid, crop: int = 0) -> Iterator[tuple[int, int]]:
-    """All (cut, tile) worth considering, from one tile to the most, each cut as even as the step allows."""
+    """Yield all (cut, tile) worth considering, from one tile to the most, with cuts as even as the step allows."""
     previous = 0
     cuts = -(-size // grid.step)
     count = 1
@@ -142,7 +147,7 @@ def candidates(size: int, halo: int, grid: Grid, crop: int = 0) -> Iterator[tupl
 
 
 def _begin(start: int, halo: int, grid: Grid, crop: int) -> int:
-    """Where a tile begins, counted from `crop` voxels before the image."""
+    """Return the start of a tile, counted from `crop` voxels before the image."""
     return max(0, start + crop - max(halo, crop)) // grid.step * grid.step
 
 
@@ -156,15 +161,15 @@ def _largest_cut(size: int, tile: int, halo: int, grid: Grid, crop: int) -> int:
         if units == 1:
             least = tile_needed(size, grid.step, halo, grid, crop)
             raise PlanError(
-                f"a tile of {tile} leaves nothing to keep with a halo of {halo} at both ends: use at least {least}"
+                f"a halo of {halo} at both ends leaves nothing of a tile of {tile}; use at least {least}, or a smaller halo"
             )
         count = -(-cuts // (units - 1))
 
 
 def _near(tile: int, grid: Grid) -> str:
     if grid.fixed:
-        return f"it takes {grid.minimum} only"
+        return f"use {grid.minimum}, the only size"
     if tile < grid.minimum:
-        return f"it takes {grid.minimum} + n * {grid.step}"
+        return f"use {grid.minimum} + n * {grid.step}"
     low, high = grid.at_most(tile), grid.at_least(tile)
-    return f"it takes {grid.minimum} + n * {grid.step}; the nearest are {low} and {high}"
+    return f"use {grid.minimum} + n * {grid.step}, such as {low} or {high}"

@@ -1,4 +1,4 @@
-"""The user's cache of what was measured: small JSON files by the hash of all that they depend on. It measures nothing."""
+"""The user's cache of measurements: small JSON files, named by the hash of everything that a measurement depends on."""
 
 import json
 import os
@@ -10,18 +10,18 @@ import platformdirs
 
 
 def cache_file(kind: str, key: str, folder: Path | None = None) -> Path:
-    """Where a measurement is kept.
+    """Return the cache file of a measurement.
 
     Args:
-        kind: of measurement, a folder's name.
-        key: a hash of all that it depends on.
-        folder: in which it is kept (default: the user's cache).
+        kind: of measurement; the name of its folder.
+        key: hash of everything that the measurement depends on.
+        folder: that holds the file (default: a folder of the user's cache).
     """
     return (folder or Path(platformdirs.user_cache_dir("im2im_zoo")) / kind) / f"{key}.json"
 
 
 def read_cache(file: Path) -> dict[str, Any] | None:
-    """What was kept; None if there is nothing, or it is damaged."""
+    """Return the content of a cache file; None if it is missing or damaged."""
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -30,7 +30,7 @@ def read_cache(file: Path) -> dict[str, Any] | None:
 
 
 def write_cache(file: Path, content: dict[str, Any]) -> None:
-    """Keep something, at once or not at all. Without a place for a cache, it is measured again next time."""
+    """Write a cache file atomically; do nothing if the cache is not writable."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=file.parent, suffix=".partial")

@@ -1,7 +1,7 @@
-"""Measure what a network takes: it is run on two small tiles, and the peak of the process's memory is read.
+"""Measure the memory of a network from the peak memory of runs on two small tiles.
 
-Linux tells the exact peak of a call (its high-water mark can be reset); elsewhere a thread samples the
-resident memory. What is measured is turned into a projection in `memory`.
+Linux reports the exact peak of a call (its high-water mark can be reset); elsewhere a thread samples the resident memory.
+`plan.memory` projects the memory of a prediction from the result.
 """
 
 import math
@@ -19,22 +19,22 @@ from im2im_zoo.engines import Engine
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.plan.memory import MIB, Cost
 
-# Large enough that the activations of small networks stand out of the noise of a MiB or so, small enough to
-# take about a second with large ones.
+# Large enough that the activations of small networks exceed the noise of about a MiB, small enough that large networks
+# take about a second.
 _SMALL_VOXELS = 64 * 1024
 _LARGE_VOXELS = 256 * 1024
 _MANY_VOXELS = 2 * 1024**2
-# The high-water mark counts pages that a call touches again as free of charge.
+# The high-water mark does not count pages that a call reuses.
 _SAFETY = 1.15
 
 
 def measure_cost(engine: Engine, layout: Layout, *, budget: int | None = None) -> Cost:
-    """What the network takes, of two runs on noise.
+    """Measure the memory of a network with two runs on noise.
 
     Args:
         engine: the network.
-        layout: for the sizes that the network takes and those of the image (no run is larger).
-        budget: bytes that the process may take; the larger run is left out if it would take more.
+        layout: gives the sizes that the network takes, and those of the image, which no run exceeds.
+        budget: bytes that the process may use; the larger run is skipped if it would exceed them.
     """
     tiled = layout.network_axes
 
@@ -42,36 +42,38 @@ def measure_cost(engine: Engine, layout: Layout, *, budget: int | None = None) -
         arrays = _noise(layout, shape)
         return peak_of(lambda: engine(arrays))
 
-    # The first run pays for what libraries set up once; it counts as the process's.
-    run(_grown(tiled, 0))
-    shape = _grown(tiled, _SMALL_VOXELS)
+    # Memory that libraries set up once, in the first run, counts as the process's.
+    run(_tile_shape(tiled, 0))
+    shape = _tile_shape(tiled, _SMALL_VOXELS)
     voxels, peak = math.prod(shape.values()), run(shape)
     per_voxel, call, most = peak / voxels, 0.0, voxels
-    # Of two sizes the part that does not grow is known; above some millions of voxels it does not matter.
-    shape = _grown(tiled, max(_LARGE_VOXELS, 2 * voxels) if voxels < _MANY_VOXELS else voxels)
+    # Two sizes give the constant part, which is negligible above some millions of voxels.
+    shape = _tile_shape(tiled, max(_LARGE_VOXELS, 2 * voxels) if voxels < _MANY_VOXELS else voxels)
     larger = math.prod(shape.values())
     allowed = budget is None or resident_bytes() + 1.5 * per_voxel * larger < budget
     if larger > voxels and allowed:
         large_peak, most = run(shape), larger
-        # A library may choose another algorithm for the larger tile: never below what the larger run took.
+        # A library may choose another algorithm for larger tiles: stay near the measured cost of the larger run.
         per_voxel = max((large_peak - peak) / (larger - voxels), 0.8 * large_peak / larger)
         call = max(0.0, large_peak - per_voxel * larger)
-    # What the runs have freed is not the process's.
+    # Memory that the runs have freed is not the process's.
     trim_memory()
     return Cost(resident_bytes(), int(call + 16 * MIB), _SAFETY * per_voxel, voxels=most)
 
 
 def measure_larger(engine: Engine, layout: Layout, cost: Cost, voxels: int) -> Cost:
-    """The cost, with what a larger tile takes.
+    """Update a measured cost with a run on a larger tile.
 
-    A library may take more for each voxel of a large tile: OpenVINO was measured to take 82 bytes a voxel of 64 x 128 x 128,
-    122 of 64 x 512 x 512 and 143 of 64 x 1024 x 1024, with one network.
+    A library may need more memory per voxel for a larger tile: OpenVINO was measured to need 82 bytes per voxel of
+    64 x 128 x 128, 122 of 64 x 512 x 512 and 143 of 64 x 1024 x 1024 voxels, with one network.
 
     Args:
-        cost: as measured.
-        voxels: of the tile, about.
+        engine: the network.
+        layout: as for `measure_cost`.
+        cost: from smaller tiles.
+        voxels: approximate number of voxels of the larger tile.
     """
-    shape = _grown(layout.network_axes, voxels)
+    shape = _tile_shape(layout.network_axes, voxels)
     arrays, found = _noise(layout, shape), math.prod(shape.values())
     peak = peak_of(lambda: engine(arrays))
     per_voxel = max(cost.per_voxel, _SAFETY * (peak - cost.call) / found)
@@ -79,10 +81,9 @@ def measure_larger(engine: Engine, layout: Layout, cost: Cost, voxels: int) -> C
 
 
 def peak_of(call: Callable[[], object]) -> int:
-    """How many bytes the process's resident memory rises at most during a call.
+    """Return the peak increase of the process's resident memory during a call, in bytes.
 
-    Memory that was freed and is not given back is first given back where the system can (glibc), or it would
-    hide what the call takes.
+    Freed memory is first returned to the system where possible (glibc), as reusing it would hide a part of the peak.
     """
     trim_memory()
     before = resident_bytes()
@@ -93,14 +94,14 @@ def peak_of(call: Callable[[], object]) -> int:
 
 
 def restart_peak() -> None:
-    """Let `peak_bytes` count from now on, where the system can."""
+    """Reset the peak of `peak_bytes`, where the system supports it."""
     _reset_high_water()
 
 
 def peak_bytes() -> int:
-    """The largest resident memory since `restart_peak`; of the process's whole life where the system knows no other."""
+    """Return the peak resident memory since `restart_peak`, in bytes; since the process started where it cannot be reset."""
     if Path("/proc/self/status").is_file():
-        # Not ru_maxrss: a process inherits that of the one that started it, however large.
+        # Not ru_maxrss, which a process inherits from its parent.
         return _high_water()
     try:
         import resource
@@ -111,7 +112,7 @@ def peak_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """The resident memory of this process."""
+    """Return the resident memory of this process, in bytes."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
@@ -150,8 +151,8 @@ def _sampled_peak(call: Callable[[], object]) -> int:
         thread.join()
 
 
-def _grown(axes: Sequence[AxisMap], voxels: int) -> dict[str, int]:
-    """The smallest tile of the grid with that many voxels, or the whole padded image if it has fewer.
+def _tile_shape(axes: Sequence[AxisMap], voxels: int) -> dict[str, int]:
+    """Return the smallest tile with at least `voxels` voxels, or the whole padded image if it has fewer.
 
     An axis that is never cut has the size of the image.
     """
@@ -172,7 +173,7 @@ def _grown(axes: Sequence[AxisMap], voxels: int) -> dict[str, int]:
 
 
 def _noise(layout: Layout, shape: Mapping[str, int]) -> list[NDArray[np.float32] | None]:
-    """An array for each input that is given."""
+    """Return an array of noise for each given input."""
     random = np.random.default_rng(0)
     ports = {m.name: m.network.inputs for m in layout.network_axes if m.network is not None}
     arrays: list[NDArray[np.float32] | None] = []

@@ -1,11 +1,10 @@
-"""How much the tiles of a package have to overlap: measured on its own test tensors and by probing. It plans no tile.
+"""Measure the halo of a package's tiles, on its test tensors and by probing.
 
-The halo is by default the smallest with which tiles of the test tensors agree with the whole of them within the tolerance
-that the package sets itself, and no less than it declares. What a real image needs is often far less than the receptive
-field, which is taken where the test tensors are too small to show it. Raw outputs are compared, before the package's
-postprocessing: it may need the whole of them.
+By default, the halo is the smallest with which tiles of the test tensors agree with the whole within the package's own
+tolerance, and at least the declared one. It is often much smaller than the receptive field, which is used only if the test
+tensors are too small to measure. Raw outputs are compared, before postprocessing, which may need the whole output.
 
-Measuring takes seconds, so that what was found is kept in the user's cache, by the weights, what ran them, and the tensors.
+Measuring takes seconds, so results are kept in the user's cache, by weights, engine and test tensors.
 """
 
 import hashlib
@@ -27,17 +26,17 @@ from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
-# Changed whenever the same measurement would now give something else.
+# Increased when the result of a measurement changes.
 _VERSION = 1
-# Seconds for each axis; where exactness was asked for, more is worth it.
+# Seconds per axis, and with `exact`.
 _BUDGET, _EXACT_BUDGET = 15.0, 60.0
 
 Tensors = Sequence[NDArray[Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What the halo is measured on: preprocessed inputs, one for each of the package's, and when its outputs agree."""
+class ReferenceTensors:
+    """Data for the measurement: a preprocessed array per input of the package, and a tolerance per output."""
 
     inputs: Tensors
     agree: Sequence[Agreement]
@@ -45,16 +44,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How the tiles of a package overlap; voxels of the reference, by axis.
+    """The measured overlap of tiles, by axis, in voxels of the reference.
 
     Attributes:
-        halo: what is not kept at an end of a tile that is a cut.
-        source: what it comes from: `declared`, `test tensor`, `receptive field`, or `nothing`.
-        reach: how far a cut is felt at most; None if it has no end, or none was found.
-        is_global: whether no halo is known to make tiles equal to the whole, so that it is better to blend them.
-        error: largest difference between tiles and the whole of the test tensors, as a fraction of what is tolerated; None
-            if there was nothing to measure it on.
-        note: what was found, in a sentence for a person.
+        halo: voxels that are discarded at an inner end of a tile.
+        source: of the halo: `declared`, `test tensor`, `receptive field`, or `nothing`.
+        reach: receptive field; None if it is unlimited or unknown.
+        is_global: whether no halo is known to make tiles exact, so that blending is better.
+        error: largest difference between tiles and the whole of the test tensors, as a fraction of the tolerance; None
+            without test tensors.
+        note: the result in a sentence, for the user.
     """
 
     halo: Mapping[str, int]
@@ -73,39 +72,40 @@ def measure_overlap(
     uncut: Collection[str] = (),
     exact: bool = False,
     allow_code: bool = False,
-    sample: Sample | None = None,
+    sample: ReferenceTensors | None = None,
     cache: Path | None = None,
 ) -> Overlap:
-    """Measure the halo of a package on the network that will run it.
+    """Measure the halo of a package with the network that will run it.
 
     Args:
+        package: the model.
         engine: the open network.
-        axes: those that it may be run at several sizes along; along those that an output does not have nothing is cut.
-        uncut: names of those along which one tile is enough, so that it does not matter how far the network reaches.
-        exact: take the receptive field: then tiles give what the whole gives, up to rounding.
-        allow_code: whether Python of the package may run, in the preprocessing of the test tensors.
-        sample: what the halo is measured on (default: the package's test tensors and tolerance, if it has any).
-        cache: folder in which results are kept (default: the user's).
+        axes: of the network; those that an output lacks are never cut.
+        uncut: names of axes with only one tile, which need no halo.
+        exact: use the receptive field, so that tiles equal the whole up to rounding.
+        allow_code: whether Python code of the package may run, to preprocess the test tensors.
+        sample: data for the measurement (default: the package's test tensors and tolerances, if it has any).
+        cache: folder for results (default: the user's cache).
 
     Raises:
-        PackageError: the network refuses sizes that the package declares.
+        PackageError: the network fails at a size that the package declares.
     """
     if sample is None:
         sample = _test_tensors(package, engine.weights_format, allow_code)
     if sample is not None:
-        sample = Sample(_given(package, axes, sample.inputs), sample.agree)
+        sample = ReferenceTensors(_given(package, axes, sample.inputs), sample.agree)
     measurement = _Measurement(package, engine, tuple(axes), tuple(sorted(uncut)), sample, exact)
     file = cache_file("overlap", measurement.key(), cache)
-    known = _known(file)
+    known = _read_overlap(file)
     if known is not None:
         return known
-    found, lasting = measurement.made()
-    if lasting:
+    found, reproducible = measurement.run()
+    if reproducible:
         write_cache(file, asdict(found))
     return found
 
 
-def _test_tensors(package: "Package", weights_format: str, allow_code: bool) -> Sample | None:
+def _test_tensors(package: "Package", weights_format: str, allow_code: bool) -> ReferenceTensors | None:
     from im2im_zoo.package.reference import reference_of, tolerance
 
     reference = reference_of(package, allow_code=allow_code)
@@ -113,11 +113,11 @@ def _test_tensors(package: "Package", weights_format: str, allow_code: bool) -> 
         return None
     allowed = [tolerance(package, weights_format, str(o.id)) for o in package.outputs]
     agree = [Agreement(t.relative, t.absolute, t.mismatched_per_million) for t in allowed]
-    return Sample(tuple(reference.inputs), agree)
+    return ReferenceTensors(tuple(reference.inputs), agree)
 
 
 def declared_halo(package: "Package", axes: Sequence[NetworkAxis]) -> dict[str, int]:
-    """The largest halo that an output declares, by axis; voxels of the reference, rounded up; 0 where there is none."""
+    """Return the largest halo that an output declares, by axis, in voxels of the reference, rounded up; 0 without one."""
     result = {}
     for axis in axes:
         halos = [0]
@@ -129,7 +129,7 @@ def declared_halo(package: "Package", axes: Sequence[NetworkAxis]) -> dict[str, 
 
 
 def _given(package: "Package", axes: Sequence[NetworkAxis], inputs: Tensors) -> Tensors:
-    """The inputs without those optional ones that no axis knows, as no image is given for them."""
+    """Replace optional inputs by None if no axis has them, as they have no image."""
     known = [any(a.inputs[i] is not None for a in axes) for i in range(len(inputs))]
     kept = zip(package.inputs, inputs, known, strict=True)
     return [None if tensor.optional and not has else array for tensor, array, has in kept]
@@ -137,22 +137,22 @@ def _given(package: "Package", axes: Sequence[NetworkAxis], inputs: Tensors) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Measurement:
-    """What is measured, on what."""
+    """One measurement of the overlap, and its cache key."""
 
     package: "Package"
     engine: Engine
     axes: tuple[NetworkAxis, ...]
     uncut: tuple[str, ...]
-    sample: Sample | None
+    sample: ReferenceTensors | None
     exact: bool
 
     @property
     def cut(self) -> tuple[NetworkAxis, ...]:
-        """The axes along which tiles may be cut."""
+        """The axes that may be cut into tiles."""
         return tuple(a for a in self.axes if None not in a.outputs and a.name not in self.uncut)
 
     def key(self) -> str:
-        """Differs wherever the result could."""
+        """Return a hash of everything that the result depends on."""
         engine, digest = self.engine, hashlib.sha256()
         entry = self.package.weights_entry(engine.weights_format)
         weights = str(entry.sha256 or sha256(self.package.path(entry)))
@@ -166,8 +166,12 @@ class _Measurement:
                 digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def made(self) -> tuple[Overlap, bool]:
-        """The result, and whether it would be the same another time, when there may be more time."""
+    def run(self) -> tuple[Overlap, bool]:
+        """Measure the overlap.
+
+        Returns:
+            The overlap, and whether it is reproducible: no probing was stopped by its time limit.
+        """
         example = self._example()
         starts, budget = _known_field(self.package), _EXACT_BUDGET if self.exact else _BUDGET
         reaches = {
@@ -176,20 +180,20 @@ class _Measurement:
             )
             for a in self.cut
         }
-        lasting = not any(r.cut_short for r in reaches.values())
+        reproducible = not any(r.cut_short for r in reaches.values())
         declared = declared_halo(self.package, self.axes)
         if self.exact:
-            return _exact(declared, reaches), lasting
+            return _exact_overlap(declared, reaches), reproducible
         needed = None
         if self.sample is not None and self.cut:
             needed = required_halo(self._run, self.cut, self.sample.inputs, self.sample.agree)
-        return _enough(declared, reaches, needed), lasting
+        return _smallest_overlap(declared, reaches, needed), reproducible
 
     def _run(self, inputs: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
         return self.engine(inputs)
 
     def _example(self) -> Tensors:
-        """The sample's inputs; without a sample, inputs without content, of which only shapes and types count."""
+        """Return the inputs of the test tensors; without any, zeros of the declared shapes and types."""
         return (
             self.sample.inputs if self.sample else [self._empty(i) for i in range(len(self.package.inputs))]
         )
@@ -208,7 +212,7 @@ class _Measurement:
         return None if tensor.optional and not ports else np.zeros(shape, str(tensor.dtype))
 
 
-def _exact(declared: Mapping[str, int], reaches: Mapping[str, ReceptiveField]) -> Overlap:
+def _exact_overlap(declared: Mapping[str, int], reaches: Mapping[str, ReceptiveField]) -> Overlap:
     endless = {n: r for n, r in reaches.items() if r.extent is not Extent.EXACT}
     halo = {
         name: (declared[name] if name in endless else reaches[name].voxels) if name in reaches else 0
@@ -221,10 +225,10 @@ def _exact(declared: Mapping[str, int], reaches: Mapping[str, ReceptiveField]) -
     return Overlap(halo, source, _ends(reaches), bool(endless), None, note)
 
 
-def _enough(
+def _smallest_overlap(
     declared: Mapping[str, int], reaches: Mapping[str, ReceptiveField], needed: RequiredHalo | None
 ) -> Overlap:
-    """The smallest halo that is known to be enough, along each axis, and not less than the declared one."""
+    """Return the smallest halo that is known to be enough along each axis, at least the declared one."""
     shown = dict.fromkeys(reaches, False)
     measured = dict.fromkeys(reaches, 0)
     if needed is not None:
@@ -246,11 +250,11 @@ def _enough(
     larger = [n for n in reaches if halo[n] > declared[n]]
     field = _field_text(reaches)
     if needed is None or not all(shown.values()):
-        why = "it has no test tensors" if needed is None else "its test tensors are too small to show less"
+        why = "it has no test tensors" if needed is None else "its test tensors are too small to measure less"
         source = "receptive field" if larger else "declared"
         return Overlap(halo, source, _ends(reaches), False, error, f"{field}; {why}")
     source = "test tensor" if larger else "declared"
-    note = f"tiles of the test tensors agree with the whole from {_by_axis(measured)} voxels on; {field}"
+    note = f"tiles of the test tensors agree with the whole with a halo of {_by_axis(measured)} voxels or more; {field}"
     return Overlap(halo, source, _ends(reaches), False, error, note)
 
 
@@ -261,17 +265,17 @@ def _ends(reaches: Mapping[str, ReceptiveField]) -> dict[str, int | None]:
 def _endless_text(endless: Mapping[str, ReceptiveField]) -> str:
     if any(r.extent is Extent.GLOBAL for r in endless.values()):
         worst = next(r for r in endless.values() if r.extent is Extent.GLOBAL)
-        return f"along {', '.join(endless)} the network depends on the whole image, so that no halo makes tiles exact ({worst.note})"
+        return f"along {', '.join(endless)} the network depends on the whole image, so no halo makes tiles exact ({worst.note})"
     worst = next(iter(endless.values()))
-    return f"along {', '.join(endless)} no halo is known that makes tiles exact ({worst.note})"
+    return f"along {', '.join(endless)} no halo is known to make tiles exact ({worst.note})"
 
 
 def _field_text(reaches: Mapping[str, ReceptiveField]) -> str:
     found = {n: r.voxels for n, r in reaches.items() if r.extent is Extent.EXACT}
     return (
-        f"a cut is felt up to {_by_axis(found)} voxels away"
+        f"the receptive field is {_by_axis(found)} voxels at each end"
         if found
-        else "how far a cut is felt is not known"
+        else "the receptive field is unknown"
     )
 
 
@@ -280,7 +284,7 @@ def _by_axis(voxels: Mapping[str, int]) -> str:
 
 
 def _known_field(package: "Package") -> dict[str, int]:
-    """The receptive field that packages of ours state. It is of a single voxel, so never too small to start from."""
+    """Return the receptive field that packages of im2im_zoo state, as a start for probing."""
     ours = (package.raw.get("config") or {}).get("im2im_zoo") or {}
     field = ours.get("receptive_field") if isinstance(ours, Mapping) else None
     if not isinstance(field, Mapping):
@@ -288,8 +292,8 @@ def _known_field(package: "Package") -> dict[str, int]:
     return {str(a): n for a, n in field.items() if isinstance(n, int) and 0 <= n <= 512}
 
 
-def _known(file: Path) -> Overlap | None:
-    """What an earlier measurement found."""
+def _read_overlap(file: Path) -> Overlap | None:
+    """Return the overlap of an earlier measurement; None if there is none."""
     try:
         return Overlap(**(read_cache(file) or {}))
     except TypeError:

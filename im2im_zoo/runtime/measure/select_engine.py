@@ -1,6 +1,6 @@
-"""Which weights run by which library: measured on the package's own test tensors, once, and kept in the user's cache.
+"""Select the weights and library of a package: the fastest on its test tensors, kept in the user's cache.
 
-What runs the package's Python is never a candidate by itself; it runs where nothing else can, or is asked for, with consent.
+Weights that run the package's Python code are only used if there are no others or the user selects them, with consent.
 """
 
 import gc
@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 
 _RUNS = 2
 # A candidate that is this much slower in its first run is not run again.
-_HOPELESS = 3.0
+_TOO_SLOW = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to run a package: the seconds that the test tensors took (None: not measured), and why it was dropped."""
+    """One way to run a package.
+
+    Attributes:
+        weights_format, backend: the weights and the library.
+        seconds: time for the test tensors; None if it was not measured.
+        note: why it was dropped.
+    """
 
     weights_format: str
     backend: str
@@ -44,8 +50,8 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """An open network, what it was chosen from, and why in a sentence."""
+class SelectedEngine:
+    """An open network, the candidates that it was selected from, and the reason in a sentence."""
 
     engine: Engine
     candidates: tuple[Candidate, ...]
@@ -62,19 +68,21 @@ def open_network(
     threads: int | None = None,
     allow_code: bool = False,
     measure: bool = True,
-) -> Opened:
+) -> SelectedEngine:
     """Open the network of a package in the fastest way that reproduces its test tensors.
 
     Args:
-        weights, backend: only this format, only this library (default: any).
-        precision: of the network's numbers. Other than float32 only if the package's test tensors are still reproduced.
+        package: the model.
+        weights, backend: the only format and the only library to use (default: any).
+        precision: float32, or float16 or bfloat16 if the network still reproduces the package's test tensors.
         device: `auto` is a GPU if torch has one, else the CPU.
-        threads: within one call (default: as the library chooses).
-        allow_code: whether Python of the package may run.
-        measure: False takes the first candidate.
+        threads: within one call (default: the library's choice).
+        allow_code: whether Python code of the package may run.
+        measure: whether to measure; if False, the first candidate is used.
 
     Raises:
-        PackageError: nothing can run it; weights whose SHA-256 is not the RDF's; or a precision that is not enough.
+        PackageError: no library can run it, the SHA-256 of the weights differs from the RDF's, or the precision is not
+            enough.
     """
     place = _device() if device == "auto" else device
     candidates = _candidates(package, weights, backend, place, precision)
@@ -85,31 +93,31 @@ def open_network(
         "allow_code": allow_code,
     }
     if len(candidates) == 1 or not measure:
-        reason = "nothing else can run it" if measure else "it was chosen before"
-        opened = Opened(_open(package, candidates[0], **options), candidates, reason)
+        reason = "nothing else can run it" if measure else "selected before"
+        selected = SelectedEngine(_open(package, candidates[0], **options), candidates, reason)
         if precision != "float32":
-            _check_precision(package, opened.engine, allow_code)
-        return opened
+            _check_precision(package, selected.engine, allow_code)
+        return selected
     file = cache_file("engines", _cache_key(package, candidates, precision, place, threads))
-    known = _known(file, candidates)
+    known = _cached_candidate(file, candidates)
     if known is not None:
-        return Opened(
+        return SelectedEngine(
             _open(package, known, **options), (known,), f"{known.backend} was measured to be the fastest"
         )
     if not all(t.test_tensor is not None or t.optional for t in package.inputs):
         first = _first_that_opens(package, candidates, options)
-        return Opened(first, candidates, "it has no test tensors to measure with")
-    tried, reason = _measured_apart(package, candidates, options)
+        return SelectedEngine(first, candidates, "it has no test tensors to measure with")
+    tried, reason = _measure_in_subprocess(package, candidates, options)
     best = min((c for c in tried if c.seconds is not None), key=lambda c: c.seconds or 0.0, default=None)
     if best is None:
         _check_shared_failure(tried, precision)
-        return Opened(_first_that_opens(package, candidates, options), tried, reason)
+        return SelectedEngine(_first_that_opens(package, candidates, options), tried, reason)
     write_cache(file, {"weights": best.weights_format, "backend": best.backend})
-    return Opened(_open(package, best, **options), tried, reason)
+    return SelectedEngine(_open(package, best, **options), tried, reason)
 
 
 def _device() -> str:
-    # Loading torch takes seconds and 150 MB, which a machine without a GPU is spared.
+    # Do not load torch, which takes seconds and 150 MB, on a machine without a GPU.
     may = sys.platform != "linux" or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
     if not may or not backends("torchscript"):
         return "cpu"
@@ -125,7 +133,7 @@ def _candidates(
 ) -> tuple[Candidate, ...]:
     if weights is not None and weights not in package.weights:
         raise PackageError(
-            f"{package.name} has no {weights!r} weights that can be run; it has {', '.join(package.weights)}"
+            f"{package.name} has no {weights!r} weights that can be run; use one of {', '.join(package.weights)}"
         )
     safe = [f for f in package.weights if not runs_code(f)]
     formats = [weights] if weights is not None else safe or list(package.weights)
@@ -140,7 +148,8 @@ def _candidates(
     if backend is not None:
         having = sorted({b for f in formats for b in backends(f, device)}) or ["none"]
         raise PackageError(
-            f"{package.name}: its {', '.join(formats)} weights are not run by {backend!r} on {device} here; what can is {', '.join(having)}"
+            f"{package.name}: {backend!r} cannot run its {', '.join(formats)} weights on {device} here; available backends: "
+            f"{', '.join(having)}"
         )
     raise PackageError(
         f"{package.name}: its {', '.join(formats)} weights cannot be run on {device} in {precision} here; use device cpu and float32"
@@ -150,11 +159,11 @@ def _candidates(
 def _open(package: "Package", candidate: Candidate, **options: Any) -> Engine:
     entry = package.weights_entry(candidate.weights_format)
     path = package.path(entry)
-    # Damaged weights may well load, and give a wrong image.
+    # Damaged weights may load and give a wrong image.
     if path.is_file() and entry.sha256 is not None and sha256(path) != str(entry.sha256):
         raise PackageError(
-            f"{package.source}: the file {entry.source} is not the one that the RDF describes (its SHA-256 differs): "
-            "it was changed or damaged; download the package again"
+            f"{package.source}: the file {entry.source} was changed or damaged, as its SHA-256 differs from the RDF's; "
+            "download the package again"
         )
     return open_engine(
         candidate.weights_format,
@@ -177,10 +186,14 @@ def _first_that_opens(package: "Package", candidates: Sequence[Candidate], optio
     raise errors[0]
 
 
-def _measured_apart(
+def _measure_in_subprocess(
     package: "Package", candidates: Sequence[Candidate], options: dict[str, Any]
 ) -> tuple[tuple[Candidate, ...], str]:
-    """The candidates with what was measured of them, in a process of its own: what it loads and keeps is gone with it."""
+    """Measure the candidates in a subprocess, which frees the memory of all libraries when it ends.
+
+    Returns:
+        The measured candidates, and the reason for the selection in a sentence.
+    """
     request = {
         "root": str(package.root),
         "candidates": [(c.weights_format, c.backend) for c in candidates],
@@ -198,14 +211,14 @@ def _measured_apart(
 
 
 def _check_shared_failure(tried: Sequence[Candidate], precision: str) -> None:
-    """A lower precision that no candidate is good enough in is refused; in float32 the first is taken, as its authors did."""
+    """Raise `PackageError` if no candidate is accurate enough in a precision below float32."""
     notes = [c.note for c in tried if c.note]
     if precision != "float32" and notes:
         raise PackageError(f"{notes[0]}; use float32")
 
 
 def _measure(request: dict[str, Any]) -> list[Candidate]:
-    """The measuring process: every candidate is loaded, checked and timed, one after the other."""
+    """Load, check and time each candidate; the main function of the subprocess."""
     from im2im_zoo.package import open_package
 
     set_up_memory()
@@ -216,7 +229,7 @@ def _measure(request: dict[str, Any]) -> list[Candidate]:
     for weights_format, backend in candidates:
         candidate = Candidate(weights_format, backend)
         try:
-            seconds = _timed(_open(package, candidate, **request), reference, best)
+            seconds = _time_engine(_open(package, candidate, **request), reference, best)
         except (PackageError, ProcessingError) as error:
             tried.append(replace(candidate, note=str(error)))
             continue
@@ -226,15 +239,15 @@ def _measure(request: dict[str, Any]) -> list[Candidate]:
     return tried
 
 
-def _timed(engine: Engine, reference: Reference, best: float | None) -> float:
-    """Seconds of a run on the test tensors, which it has to reproduce."""
+def _time_engine(engine: Engine, reference: Reference, best: float | None) -> float:
+    """Return the seconds of a run on the test tensors, which the engine must reproduce."""
     _check(engine, reference, engine(reference.inputs))
     shortest = float("inf")
     for _ in range(_RUNS):
         start = time.perf_counter()
         engine(reference.inputs)
         shortest = min(shortest, time.perf_counter() - start)
-        if best is not None and shortest > _HOPELESS * best:
+        if best is not None and shortest > _TOO_SLOW * best:
             break
     return shortest
 
@@ -243,21 +256,22 @@ def _check(engine: Engine, reference: Reference, outputs: list[NDArray[Any]]) ->
     try:
         results = reference.finish(outputs)
     except ProcessingError as error:
-        raise PackageError(f"what {engine.backend} gives cannot be processed: {error}") from error
+        raise PackageError(f"the output of {engine.backend} cannot be postprocessed: {error}") from error
     for name, expected in reference.expected.items():
         allowed = tolerance(reference.package, engine.weights_format, name)
         result = results[name]
         if result.shape != expected.shape:
             raise PackageError(
-                f"{engine.weights_format} weights by {engine.backend}: the output {name} has the shape {result.shape}, the test tensor "
-                f"{expected.shape}"
+                f"{engine.weights_format} weights by {engine.backend}: the output {name} has the shape {result.shape}, but the test "
+                f"tensor {expected.shape}; use other weights or another backend"
             )
         found = compare(result, expected, allowed)
         if found.mismatched_per_million > allowed.mismatched_per_million:
             raise PackageError(
                 f"{engine.weights_format} weights by {engine.backend} in {engine.precision} do not reproduce the test tensor of {name}: "
-                f"{found.mismatched_per_million:.0f} of a million values differ by more than {allowed.absolute:.2g} + "
-                f"{allowed.relative:.2g} of the value, {allowed.mismatched_per_million:.0f} may; the largest difference is {found.largest:.3g}"
+                f"{found.mismatched_per_million:.0f} per million values differ by more than {allowed.absolute:.2g} + "
+                f"{allowed.relative:.2g} of the value ({allowed.mismatched_per_million:.0f} are tolerated); the largest difference is "
+                f"{found.largest:.3g}"
             )
 
 
@@ -265,7 +279,7 @@ def _check_precision(package: "Package", engine: Engine, allow_code: bool) -> No
     reference = reference_of(package, allow_code=allow_code)
     if reference is None:
         raise PackageError(
-            f"{package.name} has no test tensors, so that it is not known whether {engine.precision} is enough; use float32"
+            f"{package.name} has no test tensors to check whether {engine.precision} is accurate enough; use float32"
         )
     _check(engine, reference, engine(reference.inputs))
 
@@ -281,8 +295,8 @@ def _cache_key(
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _known(file: Path, candidates: Sequence[Candidate]) -> Candidate | None:
-    """The candidate that was the fastest, if it still is one."""
+def _cached_candidate(file: Path, candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the fastest candidate of an earlier measurement, if it is still available."""
     known = read_cache(file) or {}
     return next(
         (

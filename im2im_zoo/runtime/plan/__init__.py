@@ -1,1 +1,1 @@
-"""The plan of a prediction: pure functions from layout, halo and memory to tiles."""
+"""Plan a prediction: pure functions from layout, halo and memory to tiles."""

@@ -1,8 +1,7 @@
-"""The last step of a package with grouping: its maps become labels. What that makes, what memory it takes, and doing it.
+"""Plan of the instance segmentation (grouping): shape of the label image, memory, and blocks.
 
-Each position of the axes that are looped over (a time point) is grouped apart, and its labels count from 1. One is in memory
-as a whole if that fits; else it is grouped in blocks (`blockwise`). Where the maps come from and the labels go is the
-caller's matter.
+Each position of the looped axes (such as a time point) is segmented separately, and its labels count from 1. It is
+segmented as a whole if the memory allows, else in blocks (`instances.blockwise`).
 """
 
 import math
@@ -21,29 +20,31 @@ if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
 _DTYPE = "uint32"
-# In blocks there are ids of 8 bytes beside the copies of maps and labels.
+# Blocks need object ids of 8 bytes in addition to the copies of maps and labels.
 _IDS_COPIES = 6
-# Sides of the chunks of labels that are grouped in blocks, the first with which a block fits; and what a block has at most.
-# Bytes more for each voxel of a method that needs them, along each axis.
+# Additional bytes per voxel and axis, by method.
 _MORE = {"watershed": 100}
+# Sides of the chunks of label images in blocks, by number of axes; the first with which a block fits the memory is used.
 _CHUNKS = {2: (1024, 512, 256), 3: (128, 64, 32)}
+# Largest block, in voxels.
 _MOST_VOXELS = 2**26
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """What grouping makes of a prediction's only output.
+    """The instance segmentation of a prediction's only output.
 
     Attributes:
-        grouping: how.
-        space: the axes of one call's labels.
+        grouping: the method and its arguments.
+        space: axes of one sample's labels.
         axes, shape, dtype: of the label image: those of the output's image, without channels.
-        sizes: of one call's labels, by `space`.
-        each: bytes of memory that a voxel of the labels takes at most.
-        bytes: of the memory that a call takes at most, or the work on one block.
-        method: the name of today's method that gives the same as the grouping's file, if it is one of ours.
-        exact: whether its labels are those of the whole image whatever the blocks.
-        block: sides of the blocks, or None if the whole is grouped at once; `chunk` of the label image then.
+        sizes: voxels of one sample's labels along `space`.
+        each: peak bytes per voxel of the labels.
+        bytes: peak bytes of one call or of one block.
+        method: name of the current method that gives the same labels as the package's file, if it is one of ours.
+        exact: whether the labels are those of the whole image for any blocks.
+        block: sides of the blocks in voxels, or None if a sample is segmented as a whole.
+        chunk: side of the label image's chunks, if there are blocks.
     """
 
     grouping: AnyGrouping
@@ -61,13 +62,15 @@ class GroupPlan:
 
     @classmethod
     def of(cls, package: "Package", layout: Layout, dtype: str | None = None) -> "GroupPlan | None":
-        """That of a package, or None if it has no grouping.
+        """Plan the instance segmentation of a package, as a whole; None if it has none.
 
         Args:
+            package: the model.
+            layout: of the images.
             dtype: of the label image (default: uint32).
 
         Raises:
-            PlanError: a dtype that holds no labels, or maps whose size depends on the data.
+            PlanError: the dtype is not an integer, or the size of the maps depends on the data.
         """
         from im2im_zoo.instances.blockwise.run import is_exact
 
@@ -76,10 +79,10 @@ class GroupPlan:
         (maps,) = layout.outputs
         if maps.image_shape is None:
             raise PlanError(
-                f"{package.name}: the size of its output {maps.id} depends on the data, so it cannot be grouped; stop at it "
-                "with --no-grouping"
+                f"{package.name}: the size of the output {maps.id} depends on the data, so instances cannot be segmented; "
+                "write the maps with --no-grouping"
             )
-        # A channel axis that the tensor lacks is one of the image's, which is looped over.
+        # If the tensor has no channel axis, the image's channels are looped over.
         shape = {
             a: n
             for a, n in zip(maps.image_axes, maps.image_shape, strict=True)
@@ -109,14 +112,14 @@ class GroupPlan:
 
     @property
     def least_bytes(self) -> int:
-        """Of the memory that the work on the smallest block takes."""
+        """Peak bytes for the smallest block."""
         return self._bytes_of(_CHUNKS[len(self.space)][-1])
 
     def in_blocks(self, room: int) -> "GroupPlan":
-        """The same in the largest blocks whose work takes no more bytes of memory.
+        """Return the plan with the largest blocks within a memory.
 
         Args:
-            room: at least `least_bytes`.
+            room: bytes for one block; at least `least_bytes`.
         """
         each = self.each + 8 * _IDS_COPIES
         chunk = next(side for side in _CHUNKS[len(self.space)] if self._bytes_of(side) <= room)
@@ -124,8 +127,13 @@ class GroupPlan:
         sides = _sides(self.sizes, voxels, chunk)
         return replace(self, each=each, bytes=room, block=sides, chunk=chunk)
 
-    def again(self, decided: Mapping[str, Any], room: int) -> "GroupPlan":
-        """The same as an earlier run has done it: `decisions` of its plan."""
+    def repeat(self, decided: Mapping[str, Any], room: int) -> "GroupPlan":
+        """Return the plan with the blocks of an earlier run.
+
+        Args:
+            decided: `decisions` of its plan.
+            room: bytes for one block.
+        """
         if decided["block"] is None:
             return self
         each = self.each + 8 * _IDS_COPIES
@@ -135,19 +143,19 @@ class GroupPlan:
 
     @property
     def decisions(self) -> dict[str, Any]:
-        """What `again` takes, as plain values."""
+        """The blocks as JSON values, for `repeat`."""
         return {"block": None if self.block is None else list(self.block), "chunk": self.chunk}
 
     @property
     def block_bytes(self) -> int:
-        """Of the memory that the work on a block takes, or on the whole if there are none."""
+        """Peak bytes for a block, or for the whole if there are no blocks."""
         if self.block is None:
             return self.bytes
         return math.prod(self.block) * self.each * self._surroundings
 
     @property
     def _surroundings(self) -> int:
-        """How many times the voxels of a block those of what is read with it may be."""
+        """Most voxels that are read for a block, as a multiple of its own."""
         return 1 if self.exact else int(2 ** len(self.space))
 
     def _bytes_of(self, side: int) -> int:
@@ -155,7 +163,7 @@ class GroupPlan:
         return voxels * (self.each + 8 * _IDS_COPIES) * self._surroundings
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the plan as JSON values."""
         return {
             **self.grouping.to_json(),
             "labels": INSTANCES,
@@ -168,7 +176,7 @@ class GroupPlan:
 
 
 def labels_size(axis: AxisMap, scale: int) -> int:
-    """Voxels of the labels along an axis of the network, which has `scale` of them for one of the maps."""
+    """Return the voxels of the labels along an axis of the network; `scale` is labels' voxels per map voxel."""
     port = None if axis.network is None else axis.network.outputs[0]
     return axis.size if port is None else int(axis.size * port.scale * scale)
 
@@ -177,16 +185,14 @@ def _labels_dtype(dtype: str | None) -> str:
     try:
         found = np.dtype(dtype or _DTYPE)
     except TypeError as error:
-        raise PlanError(
-            f"dtype {dtype!r} is none that numpy has; use for example uint16 or uint32"
-        ) from error
+        raise PlanError(f"dtype: {dtype!r} is not a numpy type; use for example uint16 or uint32") from error
     if found.kind not in "iu":
-        raise PlanError(f"dtype {dtype} is no type of labels: use uint16, uint32 or another integer")
+        raise PlanError(f"dtype: {dtype} cannot hold labels; use uint16, uint32 or another integer type")
     return str(found)
 
 
 def _sides(sizes: tuple[int, ...], voxels: int, chunk: int) -> tuple[int, ...]:
-    """Sides of blocks of at most so many voxels: about alike, multiples of the chunk, or an axis from end to end."""
+    """Return sides of blocks of at most `voxels` voxels, about equal: multiples of the chunk, or a whole axis."""
     sides = dict.fromkeys(range(len(sizes)), 0)
     left = sorted(sides, key=lambda axis: sizes[axis])
     while left:

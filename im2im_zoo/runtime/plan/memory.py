@@ -1,32 +1,32 @@
-"""How much memory a prediction takes: one pure function, `project`, and how it adds up. Measures nothing."""
+"""Projection of the peak memory of a prediction, by one pure function (`project`)."""
 
 from dataclasses import asdict, dataclass, replace
 
 MIB = 1024**2
 
-# Blocks in which statistics are taken of the image (see `processing.fit`).
+# Size of the blocks in which an image is read for its statistics (see `processing.fit`).
 STATISTICS_BLOCK_BYTES = 64 * MIB
-# Copies of a tile that are alive at once at most. Of the input: one that is computed, one that waits for it, one that is
-# read and processed, with a temporary and the padded one. Of the output: one that the network makes, one that waits, one
-# that is processed, with a temporary, cast and transposed.
+# Most copies of a tile in memory at once. Input: one that is computed, one that waits, and one that is read and
+# preprocessed with a temporary and a padded copy. Output: one that the network computes, one that waits, and one that is
+# postprocessed with temporaries for cast and transposition.
 _IN_COPIES, _OUT_COPIES = 5, 5
 # Chunks of a file that are decoded at the same time (zarr's `async.concurrency`).
 _CHUNKS_AT_ONCE = 10
-# Python, libraries' caches, compressed chunks of the file, and freed blocks that are kept for the next ones.
+# Python, caches of libraries, compressed chunks of the file, and freed blocks that the allocator keeps.
 _SLACK_BYTES = 192 * MIB
 _MARGIN = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a network takes, in bytes, on top of its arrays.
+    """The memory of a network in bytes, without its input and output arrays.
 
     Attributes:
-        process: the resident memory of the process with the network loaded.
-        call: of any call, however small.
-        per_voxel: of a call, for each voxel of the tile (all channels together), activations and all.
-        measured: whether it was measured on this machine, or is the guess that is made without a network.
-        voxels: of the largest tile that it was measured with; 0 if that is not known.
+        process: resident memory of the process with the network loaded.
+        call: of a call of any size.
+        per_voxel: of a call per voxel of the tile, for all channels and activations.
+        measured: whether it was measured on this machine rather than guessed.
+        voxels: of the largest tile in the measurement; 0 if unknown.
     """
 
     process: int
@@ -37,7 +37,11 @@ class Cost:
 
     @classmethod
     def guess(cls, weights_bytes: int) -> "Cost":
-        """For a plan that is made without loading the network: a U-Net of 64 channels at full resolution."""
+        """Estimate the cost without loading the network, as of a U-Net with 64 channels at full resolution.
+
+        Args:
+            weights_bytes: size of the weights file.
+        """
         return cls(512 * MIB + 2 * weights_bytes, 32 * MIB, 2048.0, measured=False)
 
 
@@ -57,19 +61,19 @@ class Projection:
 
     @property
     def total(self) -> int:
-        """The peak: parts that are never alive together count once. Workers have one more process above them."""
+        """The peak in bytes, over parts that are in memory at the same time, with one more process if there are workers."""
         return max(self._prediction, self.of_grouping)
 
     @property
     def of_grouping(self) -> int:
-        """The peak while maps are grouped, when all tiles are done and their workers have ended; 0 if they are not."""
+        """The peak during instance segmentation, when the tiles' workers have ended; 0 without instance segmentation."""
         if not self.grouping:
             return 0
         one = self.process + _MARGIN * self.grouping + self.slack
         return int(one if self.group_workers == 1 else self.process + self.slack + self.group_workers * one)
 
     def room_to_group(self, budget: int) -> int:
-        """The bytes that grouping may take in each process for all to stay within a budget; below 0 if there is none."""
+        """Return the bytes per process for instance segmentation within a budget; negative if there are none."""
         others = replace(self, grouping=1).of_grouping
         return int((budget - others - 1) / (_MARGIN * self.group_workers))
 
@@ -82,7 +86,7 @@ class Projection:
         return int(max(tile + _MARGIN * self.whole, whole))
 
     def to_json(self) -> dict[str, int]:
-        """Plain numbers."""
+        """Return the parts and their total as JSON values."""
         return {**asdict(self), "total": self.total}
 
 
@@ -100,21 +104,22 @@ def project(
     grouping: int = 0,
     group_workers: int = 1,
 ) -> Projection:
-    """The peak of resident memory of a prediction.
+    """Project the peak resident memory of a prediction.
 
     Args:
         cost: of the network.
-        tile_voxels: voxels of a tile of the reference, without channels.
-        in_values, out_values: values of all input and output tensors for one of them.
-        in_itemsize: bytes of a value of the image file.
-        chunk_bytes: of the image file, for one chunk of each input, uncompressed.
-        whole_bytes: arrays of the whole image that an operation keeps in memory, all copies counted.
-        statistics: whether a pass over the image takes any.
-        workers: processes that run tiles; above 1, one more leads them.
-        grouping: bytes that the step from maps to labels takes, in each of `group_workers` processes.
+        tile_voxels: voxels of a tile, in voxels of the reference, without channels.
+        in_values, out_values: values of all input and output tensors per voxel of the reference.
+        in_itemsize: bytes per value of the image file.
+        chunk_bytes: uncompressed bytes of one chunk of each input.
+        whole_bytes: bytes of all copies of whole images that operations keep in memory.
+        statistics: whether a pass over the image computes statistics.
+        workers: processes that run tiles; if above 1, one more process coordinates them.
+        grouping: bytes for instance segmentation, in each of `group_workers` processes.
+        group_workers: processes that segment blocks.
     """
     arrays = tile_voxels * (_IN_COPIES * in_values * max(4, in_itemsize) + _OUT_COPIES * 4 * out_values)
-    # A tile is decoded from no more chunks than it has voxels for, and one more along each border.
+    # A tile is decoded from the chunks that it covers, and one more along each border.
     decoded = min(_CHUNKS_AT_ONCE * chunk_bytes, 4 * chunk_bytes + tile_voxels * in_values * in_itemsize)
     return Projection(
         process=cost.process,
@@ -130,7 +135,7 @@ def project(
 
 
 def default_budget() -> int:
-    """Half of the memory that is available now, in bytes."""
+    """Return half of the memory that is available now, in bytes."""
     import psutil
 
     return int(psutil.virtual_memory().available // 2)

@@ -1,4 +1,4 @@
-"""What a prediction takes of the memory, apart from its tiling: the values that a voxel is worth, and what takes a whole image."""
+"""The memory of a prediction as a function of its tiles: values per voxel, and operations on whole images."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """What a tiling takes of the memory, apart from the tiling itself. `*_values`: for one voxel of the reference."""
+class MemoryModel:
+    """The quantities that determine the memory of a prediction, except for the size of its tiles.
+
+    Attributes:
+        cost: of the network.
+        budget: allowed peak, in bytes.
+        in_values, out_values: values of all input and output tensors per voxel of the reference.
+        in_itemsize: bytes per value of the image files.
+        chunk_bytes: uncompressed bytes of one chunk of each input.
+        whole_before: inputs whose preprocessing needs the whole sample at once.
+        whole_after: outputs whose postprocessing needs the whole output or its statistics.
+        whole_bytes: bytes of all copies of whole images in memory.
+        workers: processes that run tiles.
+        grouping: bytes for instance segmentation, in each of `group_workers` processes.
+        group_workers: processes that segment blocks.
+    """
 
     cost: Cost
     budget: int
@@ -44,8 +58,8 @@ class Fit:
         workers: int,
         blend: bool,
         grouping: GroupPlan | None,
-    ) -> "Fit":
-        """That of a package, its images and what is asked for."""
+    ) -> "MemoryModel":
+        """Derive the model from a package, its images and the requested resources."""
         from im2im_zoo.processing import needs_statistics
 
         before, after, whole = set(), set(), 0
@@ -53,7 +67,7 @@ class Fit:
             custom = package.before_rdf.get(source.id, ())
             if source.given and _mixes_voxels([*custom, *spec.preprocessing], spec.axes):
                 before.add(source.id)
-                # An operation on the whole: the array, its result, and as much for what it does within.
+                # An operation on the whole needs the array, its result, and as much again for temporaries.
                 whole += 4 * 4 * math.prod(source.sizes.values())
         for number, target in enumerate(layout.outputs):
             operations = list(package.outputs[number].postprocessing)
@@ -78,11 +92,11 @@ class Fit:
         )
 
     def projection(self, axes: Sequence[AxisPlan]) -> Projection:
-        """The peak with these tiles."""
+        """Project the peak memory for the tiles of these axes."""
         return self.projection_of(math.prod(a.tile for a in axes))
 
     def projection_of(self, tile_voxels: int) -> Projection:
-        """The peak with tiles of so many voxels of the reference."""
+        """Project the peak memory for tiles of `tile_voxels` voxels of the reference."""
         return project(
             self.cost,
             tile_voxels=tile_voxels,
@@ -100,7 +114,7 @@ class Fit:
 def _values(
     layout: Layout, axes: Sequence[str], sizes: Mapping[str, int | None], number: int, side: Literal[0, 1]
 ) -> float:
-    """Values of a tensor for one voxel of the reference."""
+    """Return the values of a tensor per voxel of the reference; `side` is 0 for inputs, 1 for outputs."""
     networks = {m.name: m.network for m in layout.network_axes if m.network is not None}
     total = 1.0
     for name in axes:
@@ -114,7 +128,7 @@ def _values(
 
 
 def _chunk_bytes(image: xr.DataArray) -> int:
-    """Bytes of one chunk of a file, uncompressed; 0 if it is not stored in chunks."""
+    """Return the uncompressed bytes of one chunk of an image file; 0 if it is not chunked."""
     chunks = image.encoding.get("preferred_chunks") or {}
     return math.prod(int(chunks.get(a, 1)) for a in image.dims) * image.dtype.itemsize if chunks else 0
 

@@ -1,7 +1,7 @@
-"""The plan of a prediction: which tiles, what each reads, computes, keeps and writes, and the memory it takes.
+"""The plan of a prediction: its tiles, the regions that each reads, computes, keeps and writes, and the memory.
 
-It is all that an executor needs to know; it is frozen, printable, and plain data as JSON. It does not say who
-runs it: tiles may be run in any order, by any number of processes. It is made in `planning`.
+A plan is frozen, printable and exportable as JSON. Its tiles can be run in any order by any number of processes. See
+`planning` for how plans are made.
 """
 
 import json
@@ -29,7 +29,17 @@ Region = Mapping[str, slice]
 
 @dataclass(frozen=True, slots=True)
 class AxisPlan:
-    """How one axis that the network takes is cut; see `tiling`. Sizes in voxels of the reference."""
+    """The tiles along one axis of the network, in voxels of the reference; see `tiling`.
+
+    Attributes:
+        name: of the axis.
+        size: of the image.
+        padded: smallest size of the network's grid that holds the image.
+        tile: of a tile, halo included.
+        cut: voxels of a tile that are kept.
+        halo: voxels at each end that are discarded.
+        spans: the tiles.
+    """
 
     name: str
     size: int
@@ -45,10 +55,10 @@ class Tile:
     """One run of the network.
 
     Attributes:
-        index: its number in the plan.
-        position: where it is on the axes that are looped over.
-        computes: what the network computes, by its axes, in voxels of the reference; beyond the image it is padded.
-        keeps: what is kept of it, likewise.
+        index: number in the plan.
+        position: on the looped axes.
+        computes: region that the network computes, in voxels of the reference; padded beyond the image.
+        keeps: region that is kept, in voxels of the reference.
     """
 
     index: int
@@ -59,22 +69,23 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """A prediction that can be run.
+    """The plan of a prediction.
 
     Attributes:
-        model, version: what runs.
-        weights_format, backend, precision: with which weights, by which library, in which numbers.
+        model, version: name and version of the package.
+        weights_format, backend, precision: the selected weights, library and number type.
         layout: all axes, inputs and outputs.
-        axes: those that the network takes, cut.
-        halo_source: where the halo comes from; `halo_note` says it in a sentence.
-        blend: whether tiles overlap and are averaged with weights, as nothing makes them exact.
-        whole_before: inputs on which an operation takes the whole sample at once.
-        whole_after: outputs of which an operation takes the whole, or statistics of the whole.
-        memory: the projected peak, and `budget` what it may be.
-        cost: what the projection rests on.
-        workers: processes.
-        warnings: what a person should know.
-        grouping: what is made of the only output when all tiles are done, if anything is.
+        axes: axes of the network, with their tiles.
+        halo_source: origin of the halo; `halo_note` explains it in a sentence.
+        blend: whether overlapping tiles are averaged, as no halo makes them exact.
+        whole_before: inputs whose preprocessing needs the whole sample at once.
+        whole_after: outputs whose postprocessing needs the whole output or its statistics.
+        memory: the projected peak.
+        budget: allowed peak, in bytes.
+        cost: of the network, on which the projection is based.
+        workers: number of processes.
+        warnings: for the user.
+        grouping: the instance segmentation of the only output, if there is one.
     """
 
     model: str
@@ -109,7 +120,7 @@ class Plan:
 
     @property
     def inputs(self) -> tuple[InputMap, ...]:
-        """The input tensors, those without an image too."""
+        """The input tensors, including those without an image."""
         return self.layout.inputs
 
     @property
@@ -119,7 +130,7 @@ class Plan:
 
     @cached_property
     def loops(self) -> tuple[AxisMap, ...]:
-        """The axes that are looped over, the slowest first."""
+        """The looped axes, the slowest first."""
         return self.layout.of_role("loop")
 
     @cached_property
@@ -128,17 +139,17 @@ class Plan:
 
     @property
     def tiles_per_sample(self) -> int:
-        """Tiles of one position of the loops; tile `i` belongs to the sample `i // tiles_per_sample`."""
+        """Number of tiles of one sample; tile `i` belongs to the sample `i // tiles_per_sample`."""
         return math.prod(len(a.spans) for a in self.axes)
 
     @property
     def samples(self) -> int:
-        """Positions of the loops."""
+        """Number of samples: positions on the looped axes."""
         return math.prod(m.size for m in self.loops)
 
     @property
     def tile_voxels(self) -> int:
-        """Voxels of the reference that the network computes for a tile."""
+        """Voxels of the reference that the network computes per tile."""
         return math.prod(a.tile for a in self.axes)
 
     @property
@@ -148,32 +159,32 @@ class Plan:
 
     @property
     def output_bytes(self) -> int:
-        """Of all output images, uncompressed and without pyramids; those whose size depends on the data left out."""
+        """Bytes of all output images, uncompressed, without pyramids and outputs whose size depends on the data."""
         return sum(
             math.prod(o.image_shape) * np.dtype(o.dtype).itemsize for o in self.outputs if o.image_shape
         )
 
     @property
     def overhead(self) -> float:
-        """Voxels that are computed for each voxel of the image; 1 is the least."""
+        """Computed voxels per voxel of the image; 1 is the minimum."""
         return len(self) * self.tile_voxels / self.voxels
 
     @property
     def cuts(self) -> dict[str, dict[str, int]]:
-        """What makes the tiles what they are, as plain data: from these the same ones are made again."""
+        """Tile, step and halo per axis; enough to rebuild the same tiling."""
         return {a.name: {"tile": a.tile, "cut": a.cut, "halo": a.halo} for a in self.axes}
 
     @property
     def is_cut(self) -> bool:
-        """Whether a sample takes more than one tile."""
+        """Whether a sample has more than one tile."""
         return self.tiles_per_sample > 1
 
     def maps_of(self, *roles: Role) -> tuple[AxisMap, ...]:
-        """The axes of some roles."""
+        """Return the axes of some roles."""
         return self.layout.of_role(*roles)
 
     def tile(self, index: int) -> Tile:
-        """The tile of a number, 0 to `len(plan) - 1`; the tiles of one sample follow each other."""
+        """Return the tile of a number from 0 to `len(plan) - 1`; the tiles of one sample are consecutive."""
         places = np.unravel_index(index, self._counts) if self._counts else ()
         loops = {m.name: int(p) for m, p in zip(self.loops, places, strict=False)}
         chosen = {a.name: a.spans[int(p)] for a, p in zip(self.axes, places[len(self.loops) :], strict=True)}
@@ -182,14 +193,14 @@ class Plan:
         )
 
     def position(self, sample: int) -> dict[str, int]:
-        """Where on the axes that are looped over a sample is."""
+        """Return the position of a sample on the looped axes."""
         sizes = tuple(m.size for m in self.loops)
         places = np.unravel_index(sample, sizes) if sizes else ()
         return {m.name: int(p) for m, p in zip(self.loops, places, strict=True)}
 
     @cached_property
     def ports(self) -> Mapping[str, tuple[tuple[TensorAxis | None, ...], tuple[TensorAxis | None, ...]]]:
-        """How inputs and outputs have each axis of the network, by its name."""
+        """The `TensorAxis` of each input and output tensor, by name of the axis; None if the tensor lacks it."""
         return {
             m.name: (m.network.inputs, m.network.outputs)
             for m in self.layout.network_axes
@@ -197,10 +208,14 @@ class Plan:
         }
 
     def reads(self, tile: Tile, number: int) -> dict[str, slice]:
-        """What a tile takes of the image of an input, by the tensor's axes but batch; it may lie beyond the image.
+        """Return the region of an input's image that a tile reads, which may extend beyond the image.
 
         Args:
+            tile: of this plan.
             number: of the input, from 0.
+
+        Returns:
+            Slices by axis of the tensor except batch.
         """
         source = self.inputs[number]
         region = {}
@@ -217,7 +232,7 @@ class Plan:
         return region
 
     def gives(self, tile: Tile, number: int) -> tuple[int | None, ...]:
-        """The shape of an output tensor for a tile; None where it depends on the data."""
+        """Return the shape of a tile's output tensor; None along axes that depend on the data."""
         target = self.outputs[number]
         shape: list[int | None] = []
         for name in target.axes:
@@ -232,7 +247,7 @@ class Plan:
         return tuple(shape)
 
     def keeps(self, tile: Tile, number: int) -> dict[str, slice]:
-        """What is kept of a tile's output tensor, by its axes but batch."""
+        """Return the region of a tile's output tensor that is kept, by axis except batch."""
         kept = {}
         for name, region in self.region(tile, number).items():
             begin = self._begin(tile, name, number)
@@ -240,7 +255,10 @@ class Plan:
         return kept
 
     def covers(self, tile: Tile, number: int) -> dict[str, slice]:
-        """All that a tile gives of the sample's whole output, by the tensor's axes but batch; it may lie beyond it."""
+        """Return the region of the sample's whole output that a tile's output tensor covers, by axis except batch.
+
+        It may extend beyond the whole output.
+        """
         region = {}
         for name, length in zip(self.outputs[number].axes, self.gives(tile, number), strict=True):
             if name != "batch":
@@ -249,12 +267,12 @@ class Plan:
         return region
 
     def _begin(self, tile: Tile, name: str, number: int) -> int:
-        """Where a tile's output tensor begins in the sample's whole output."""
+        """Return the start of a tile's output tensor in the sample's whole output."""
         port = self.ports[name][1][number] if name in self.ports else None
         return 0 if port is None else int(tile.computes[name].start * port.scale) + port.shift
 
     def region(self, tile: Tile, number: int) -> dict[str, slice]:
-        """Where what is kept of a tile lies in the sample's whole output, by the tensor's axes but batch."""
+        """Return the region of the sample's whole output that a tile keeps, by axis except batch."""
         target = self.outputs[number]
         sizes = {a.name: a.size for a in self.axes}
         region = {}
@@ -272,14 +290,16 @@ class Plan:
         return region
 
     def writes(self, tile: Tile, number: int) -> dict[str, slice]:
-        """The region of an output image that a tile writes, by all of its axes."""
+        """Return the region of an output image that a tile writes, by axis of the image."""
         target = self.outputs[number]
         region = self.region(tile, number) | {a: slice(p, p + 1) for a, p in tile.position.items()}
         return {a: region[a] for a in target.image_axes}
 
     def chunk_limits(self, number: int) -> dict[str, int]:
-        """How many voxels of an output image may at most be stored together along each axis so that no two tiles share any:
-        chunks have to divide these numbers. Axes along which all tiles write from end to end are left out."""
+        """Return the voxels per axis that chunks of an output image must divide, so that no two tiles share a chunk.
+
+        Axes that every tile writes from end to end are left out.
+        """
         limits = {m.name: 1 for m in self.loops}
         for axis in self.axes:
             port = self.ports[axis.name][1][number]
@@ -288,19 +308,20 @@ class Plan:
         return {a: n for a, n in limits.items() if a in self.outputs[number].image_axes}
 
     def the_output(self) -> OutputMap:
-        """The only output.
+        """Return the only output.
 
         Raises:
             PlanError: there are several.
         """
         if len(self.outputs) != 1:
             raise PlanError(
-                f"{self.model} has {len(self.outputs)} outputs: {', '.join(o.id for o in self.outputs)}"
+                f"{self.model} has {len(self.outputs)} outputs ({', '.join(o.id for o in self.outputs)}); only models with "
+                "one output can be used here"
             )
         return self.outputs[0]
 
     def to_json(self, *, tiles: bool = False) -> dict[str, Any]:
-        """Plain data; with `tiles`, each of them."""
+        """Return the plan as JSON values, with a list of all tiles if `tiles` is set."""
         plain = {
             "model": self.model,
             "version": self.version,
@@ -341,7 +362,7 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        sure = "measured" if self.cost.measured else "guessed: the network was not loaded"
+        sure = "measured" if self.cost.measured else "estimated without loading the network"
         lines = [
             f"{self.model} {self.version or ''} with its {self.weights_format} weights".replace("  ", " ")
             + f", run by {self.backend} in {self.precision}"
@@ -351,18 +372,20 @@ class Plan:
             for m in self.maps
             if m.in_image or m.role != "batch"
         ]
-        many = f"{len(self)} tiles, {self.overhead:.2f} voxels computed for each of the image:"
+        many = f"{len(self)} tiles, {self.overhead:.2f} computed voxels per voxel of the image:"
         lines.append(many if len(self) > 1 else "1 tile, the whole image at once:")
         lines += [
             f"  {a.name:8} {len(a.spans):>6} of {a.tile}, halo {a.halo}"
             + (f", padded to {a.padded}" if a.padded > a.size else "")
             for a in self.axes
         ]
-        lines += [f"  {name}: preprocessed whole, before the tiles" for name in sorted(self.whole_before)]
+        lines += [
+            f"  {name}: preprocessed as a whole, before the tiles" for name in sorted(self.whole_before)
+        ]
         lines.append(f"  halo: {self.halo_source}" + (f" ({self.halo_note})" if self.halo_note else ""))
         if self.blend:
             lines.append(
-                "  strategy: tiles overlap and are blended (Gaussian weights); the result is not that of the whole image"
+                "  strategy: tiles overlap and are blended (Gaussian weights); the result differs from that of the whole image"
             )
         for output in self.outputs:
             lines.append(
@@ -387,8 +410,8 @@ def _grouping_lines(grouping: GroupPlan, samples: int) -> list[str]:
     given = ", ".join(f"{key}={value!r}" for key, value in how.kwargs.items())
     where = "the whole image at once" if grouping.block is None else _blocks_text(grouping)
     return [
-        f"then {how.source} groups it, {where}{each}: {how.callable}({given})",
-        f"labels {INSTANCES}: {_shape_text(grouping.axes, grouping.shape)}, {grouping.dtype}; this step takes "
+        f"then instance segmentation by {how.source}, {where}{each}: {how.callable}({given})",
+        f"labels {INSTANCES}: {_shape_text(grouping.axes, grouping.shape)}, {grouping.dtype}; this step needs "
         f"{bytes_text(grouping.bytes)} for maps and labels",
     ]
 
@@ -396,8 +419,8 @@ def _grouping_lines(grouping: GroupPlan, samples: int) -> list[str]:
 def _blocks_text(grouping: GroupPlan) -> str:
     sides = " x ".join(str(side) for side in grouping.block or ())
     if grouping.exact:
-        return f"in blocks of {sides}, which change nothing"
-    return f"in blocks of {sides} and what is around them, as its objects are large"
+        return f"in blocks of {sides}, with the same labels as the whole image"
+    return f"in blocks of {sides} with an overlap as large as the objects need"
 
 
 def _map_json(m: AxisMap) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Make the plan of a prediction: the axes, the halo, and the tiles (`cutting`) that fit the memory (`fit`). Reads no voxel."""
+"""Plan a prediction: axes, halo, and tiles (`cutting`) within the memory (`memory_model`), without reading voxels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from im2im_zoo.runtime.plan.cutting import (
 )
 from im2im_zoo.runtime.plan.grouping import GroupPlan
 from im2im_zoo.runtime.plan.memory import Cost, Projection, default_budget
-from im2im_zoo.runtime.plan.memory_model import Fit
+from im2im_zoo.runtime.plan.memory_model import MemoryModel
 from im2im_zoo.runtime.plan.plan import AxisPlan, HaloSource, Plan
 
 if TYPE_CHECKING:
@@ -58,27 +58,27 @@ def plan_prediction(
 
     Args:
         package: the model.
-        images: lazy; the main input's, or all by input. Sizes, axes and dtypes are looked at, voxels are not.
+        images: lazy; that of the main input, or all by input. Only sizes, axes and dtypes are read.
         layout: of these images (default: that of `map_axes`).
-        memory: bytes that all processes together may take (default: half of what is available).
-        tile: voxels of a tile by axis, halo included (default: those that compute the least within `memory`).
-        cuts: `tile`, `cut` and `halo` by axis, as an earlier plan had them (`Plan.cuts`), instead of both.
-        halo: voxels of the input at each end of a tile that are not kept; for all axes, by axis, or as the RDF says.
-            How far a network really reaches is measured in `overlap`.
-        halo_source, halo_note: what the plan says of it (default: `declared` or `given`).
-        blend: average overlapping tiles, for a network that nothing makes exact; the halo is then a quarter of a tile.
-        weights, backend, precision: what runs (default: the first of `package.weights`).
-        cost: what the network takes (default: a guess).
-        dtype: of the output images (default: that of the RDF), or of the labels that they are grouped into.
+        memory: bytes that all processes may use together (default: half of the available memory).
+        tile: voxels of a tile by axis, halo included (default: the tiles with the least computation within `memory`).
+        cuts: `tile`, `cut` and `halo` by axis of an earlier plan (`Plan.cuts`), instead of `tile` and `halo`.
+        halo: voxels of the input at each end of a tile that are discarded: for all axes, by axis, or as the RDF declares.
+            See `measure.overlap` for the measured halo.
+        halo_source, halo_note: origin of the halo, for the plan (default: `declared` or `given`).
+        blend: average overlapping tiles, for a network that no halo makes exact; the halo is then a quarter of a tile.
+        weights, backend, precision: the selected weights, library and number type (default: the first of
+            `package.weights`).
+        cost: of the network (default: an estimate).
+        dtype: of the output images (default: that of the RDF), or of the label image.
         workers: processes that run tiles.
-        whole: one tile for each sample, whatever it takes.
-        group: whether the maps of a package with grouping are grouped.
-        group_blocks: how an earlier plan grouped them (`GroupPlan.decisions`; default: at once if that fits `memory`).
-        warnings: to be kept in the plan.
+        whole: plan one tile per sample, regardless of the memory.
+        group: whether maps are post-processed into instance labels, if the package can.
+        group_blocks: blocks of an earlier plan (`GroupPlan.decisions`; default: as a whole if that fits `memory`).
+        warnings: to include in the plan.
 
     Raises:
-        PlanError: an image that the model does not take, or a budget that is too small; the message says
-            what is the least.
+        PlanError: the model does not take the image, or the memory is not enough; the message names the minimum.
     """
     given = images_by_input(package, images)
     layout = layout or map_axes(package, given)
@@ -86,25 +86,25 @@ def plan_prediction(
     if grouping is None:
         layout = _with_dtype(layout, dtype)
     chosen = _weights(package, weights)
-    said: HaloSource
-    halos, said = _halos(layout.network_axes, halo)
+    source: HaloSource
+    halos, source = _halos(layout.network_axes, halo)
     cost = cost or Cost.guess(package.path(package.weights_entry(chosen)).stat().st_size)
     budget = default_budget() if memory is None else memory
-    fit = Fit.of(package, layout, given, cost, budget, workers, blend, grouping)
+    memory_model = MemoryModel.of(package, layout, given, cost, budget, workers, blend, grouping)
     if grouping is not None and not whole:
-        grouping, fit = _within(grouping, fit, group_blocks)
+        grouping, memory_model = _limit_grouping(grouping, memory_model, group_blocks)
     if cuts is not None:
         axes = tuple(axis_plan(m, **cuts[m.name]) for m in layout.network_axes)
     elif blend and not whole:
-        axes = blended_tiles(layout.network_axes, tile, fit)
-        said, halo_source = "blending", "blending"
+        axes = blended_tiles(layout.network_axes, tile, memory_model)
+        source, halo_source = "blending", "blending"
     elif whole:
         axes = one_tile(layout.network_axes, halos)
     elif tile is not None:
         axes = given_tile(layout.network_axes, halos, tile)
     else:
-        axes = best_tile(layout.network_axes, halos, fit)
-    projected = fit.projection(axes)
+        axes = best_tile(layout.network_axes, halos, memory_model)
+    projected = memory_model.projection(axes)
     if projected.total > budget and not whole:
         raise PlanError(_too_small(projected, budget, axes, asked=tile is not None))
     cut = any(len(a.spans) > 1 for a in axes)
@@ -116,43 +116,52 @@ def plan_prediction(
         precision=precision,
         layout=layout,
         axes=axes,
-        halo_source=halo_source or said,
+        halo_source=halo_source or source,
         halo_note=halo_note,
         blend=blend and cut,
-        whole_before=fit.whole_before,
-        whole_after=fit.whole_after,
+        whole_before=memory_model.whole_before,
+        whole_after=memory_model.whole_after,
         memory=projected,
         budget=budget,
         cost=cost,
         workers=workers,
-        warnings=(*warnings, *(_no_halo(axes, said) if cut else ())),
+        warnings=(*warnings, *(_no_halo(axes, source) if cut else ())),
         grouping=grouping,
     )
 
 
-def _within(grouping: GroupPlan, fit: "Fit", decided: Mapping[str, Any] | None) -> tuple[GroupPlan, "Fit"]:
-    """Grouping within the budget, whatever the tiles: the whole at once, or in blocks.
+def _limit_grouping(
+    grouping: GroupPlan, memory_model: MemoryModel, decided: Mapping[str, Any] | None
+) -> tuple[GroupPlan, MemoryModel]:
+    """Plan instance segmentation within the budget: as a whole, or in blocks.
+
+    Args:
+        grouping: as a whole.
+        memory_model: the memory model, which gives the budget.
+        decided: blocks of an earlier plan, if there is one.
 
     Raises:
-        PlanError: not even the smallest block fits.
+        PlanError: the memory is not enough for the smallest block.
     """
-    fits = fit.projection_of(0).of_grouping <= fit.budget
+    fits = memory_model.projection_of(0).of_grouping <= memory_model.budget
     in_blocks = not fits if decided is None else decided["block"] is not None
     if not in_blocks and fits:
-        return grouping, fit
-    fit = replace(fit, group_workers=fit.workers) if in_blocks else fit
-    room = fit.projection_of(0).room_to_group(fit.budget)
-    least = grouping.least_bytes if decided is None else grouping.again(decided, 0).block_bytes
+        return grouping, memory_model
+    memory_model = replace(memory_model, group_workers=memory_model.workers) if in_blocks else memory_model
+    room = memory_model.projection_of(0).room_to_group(memory_model.budget)
+    least = grouping.least_bytes if decided is None else grouping.repeat(decided, 0).block_bytes
     if room < least:
-        needed = replace(fit, grouping=least).projection_of(0).of_grouping + 4 * (1 + fit.workers)
+        needed = replace(memory_model, grouping=least).projection_of(0).of_grouping + 4 * (
+            1 + memory_model.workers
+        )
         what = "a block of the image" if in_blocks else "the whole image at once"
         raise PlanError(
-            f"the memory of {bytes_text(fit.budget)} does not suffice: grouping takes the maps and labels of {what}, "
-            f"{bytes_text(least)}, and {bytes_text(needed)} with the process; give at least {needed} bytes with --memory, or "
-            "stop at the maps with --no-grouping"
+            f"{bytes_text(memory_model.budget)} of memory is not enough for instance segmentation: maps and labels of {what} need "
+            f"{bytes_text(least)}, and {bytes_text(needed)} with the process; pass --memory {needed} or more, or write only "
+            "the maps with --no-grouping"
         )
-    chosen = grouping.in_blocks(room) if decided is None else grouping.again(decided, room)
-    return chosen, replace(fit, grouping=chosen.bytes)
+    chosen = grouping.in_blocks(room) if decided is None else grouping.repeat(decided, room)
+    return chosen, replace(memory_model, grouping=chosen.bytes)
 
 
 def _with_dtype(layout: Layout, dtype: str | None) -> Layout:
@@ -162,7 +171,7 @@ def _with_dtype(layout: Layout, dtype: str | None) -> Layout:
         name = str(np.dtype(dtype))
     except TypeError as error:
         raise PlanError(
-            f"dtype {dtype!r} is none that numpy has; use for example uint8, uint16 or float32"
+            f"dtype: {dtype!r} is not a numpy type; use for example uint8, uint16 or float32"
         ) from error
     return replace(layout, outputs=tuple(replace(o, dtype=name) for o in layout.outputs))
 
@@ -172,7 +181,7 @@ def _weights(package: "Package", weights: str | None) -> str:
         return package.weights[0]
     if weights not in package.weights:
         raise PlanError(
-            f"{package.name} has no {weights!r} weights that can be run; it has {', '.join(package.weights)}"
+            f"{package.name} has no {weights!r} weights that can be run; use one of {', '.join(package.weights)}"
         )
     return weights
 
@@ -185,7 +194,7 @@ def _halos(axes: Sequence[AxisMap], halo: Halo) -> tuple[dict[str, int], HaloSou
     unknown = sorted(set(given) - {m.name for m in axes})
     if unknown or any(h < 0 for h in given.values()):
         raise PlanError(
-            f"halo {given}: give a number of voxels, 0 or more, for axes of {', '.join(m.name for m in axes)}"
+            f"halo: {given} is invalid; use a number of voxels, 0 or more, for the axes {', '.join(m.name for m in axes)}"
         )
     return {m.name: given.get(m.name, m.declared_halo or 0) for m in axes}, "given"
 
@@ -195,13 +204,15 @@ def _no_halo(axes: Sequence[AxisPlan], source: HaloSource) -> list[str]:
     if not cut or source not in ("none", "declared", "given"):
         return []
     why = "the RDF declares none" if source == "none" else "it is 0"
-    return [f"no halo along {', '.join(cut)} ({why}): the result will have seams there; give one with --halo"]
+    return [
+        f"no halo along {', '.join(cut)} ({why}): the result will have seams between tiles; set one with --halo"
+    ]
 
 
 def _too_small(projected: Projection, budget: int, axes: Sequence[AxisPlan], *, asked: bool) -> str:
     tile = " x ".join(str(a.tile) for a in axes)
     return (
-        f"the memory of {bytes_text(budget)} does not suffice for tiles of {tile}: they take "
-        f"{bytes_text(projected.total)} ({parts_text(projected)}); give at least {projected.total} bytes with --memory"
-        + (", or smaller tiles" if asked else "")
+        f"{bytes_text(budget)} of memory is not enough for tiles of {tile}, which need "
+        f"{bytes_text(projected.total)} ({parts_text(projected)}); pass --memory {projected.total} or more"
+        + (", or a smaller --tile" if asked else "")
     )

@@ -1,4 +1,4 @@
-"""Executors: what runs the units of a job, one file each."""
+"""Executors, which run the units of a job; one per file."""
 
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
@@ -9,7 +9,7 @@ __all__ = ["InProcess", "LocalProcesses", "executor_for"]
 
 
 def executor_for(resources: Resources) -> Executor:
-    """Return the executor of some resources: theirs, this process, or `workers` processes."""
+    """Return the executor of some resources: a given one, this process, or `workers` processes."""
     if resources.executor is not None:
         return resources.executor
     if resources.workers == 1:

@@ -1,4 +1,4 @@
-"""The executor of this process: reading, computing and writing overlap in three threads."""
+"""Executor in this process: reading, computing and writing overlap in three threads."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ class InProcess:
     """Run units in this process.
 
     Attributes:
-        ahead: units that are read before they are computed; 0: everything happens in the calling thread.
+        ahead: units that are read in advance; with 0, everything runs in the calling thread.
 
     Example:
         >>> from im2im_zoo.runtime.execute.executors.in_process import InProcess
@@ -28,16 +28,16 @@ class InProcess:
 
     @property
     def processes(self) -> int:
-        """One: this process."""
+        """Number of processes: 1."""
         return 1
 
     @property
     def shares_memory(self) -> bool:
-        """True: jobs run in this process."""
+        """True, as jobs run in this process."""
         return True
 
     def start(self, make_job: Callable[[], Job[Any, Any, Any]]) -> AbstractContextManager[Session]:
-        """Make the job; nothing has to be closed."""
+        """Create the job and return its session, which needs no closing."""
         return nullcontext(_InProcessSession(make_job(), self.ahead))
 
 
@@ -53,17 +53,16 @@ class _InProcessSession:
 def run_here(
     job: Job[A, B, C], units: Iterable[Any], done: Callable[[Any, C], None], *, ahead: int = 1
 ) -> None:
-    """Run units in this process. One is read while another is computed and a third is written.
+    """Run units in this process: one is read while another is computed and a third is written.
 
     Args:
-        job: what is done with a unit.
+        job: reads, computes and writes a unit.
         units: in the order in which they run.
-        done: called in the calling thread for each unit that is written, in that order; also for those that were written
-            before an error.
-        ahead: units that are read before they are computed; 0: everything happens in the calling thread.
+        done: called in the calling thread for each written unit, in that order; also for those written before an error.
+        ahead: units that are read in advance; with 0, everything runs in the calling thread.
 
     Raises:
-        Whatever the job or `done` raises first, after the threads have ended.
+        Exception: the first one of the job or `done`, after the threads have ended.
     """
     if ahead < 1:
         for unit in units:
@@ -74,7 +73,7 @@ def run_here(
 
 @dataclass
 class _Overlap:
-    """The threads of `run_here`; every event reaches the calling thread through one queue."""
+    """The threads of `run_here`, which send all events to the calling thread through one queue."""
 
     job: Job[Any, Any, Any]
     units: Iterator[Any]
@@ -98,34 +97,34 @@ class _Overlap:
         try:
             while self.more or self.waiting or self.writing:
                 if not self.waiting:
-                    self._event()
+                    self._handle_next_event()
                     continue
                 unit, data = self.waiting.popleft()
                 self.may_read.release()
                 result = self.job.compute(unit, data)
                 del data
                 while not self.may_write.acquire(timeout=TICK):
-                    self._events_so_far()
+                    self._handle_pending_events()
                 self.writing += 1
                 self.results.put((unit, result))
                 del result
-                self._events_so_far()
+                self._handle_pending_events()
         finally:
             self.stop.set()
             self.may_read.release()
             self.results.put(None)
             while writer.is_alive():
                 writer.join(TICK)
-            # Units may come from elsewhere, and the next one never: a unit that comes now is not read.
+            # The next unit may never arrive from its source; a unit that arrives now is not read.
             while reader.is_alive() and not self.waits_for_a_unit:
                 reader.join(TICK)
-            self._report_the_rest()
+            self._report_written_units()
 
-    def _event(self) -> None:
+    def _handle_next_event(self) -> None:
         with suppress(queue.Empty):
             self._handle(*self.events.get(timeout=TICK))
 
-    def _events_so_far(self) -> None:
+    def _handle_pending_events(self) -> None:
         while not self.events.empty():
             self._handle(*self.events.get())
 
@@ -140,7 +139,7 @@ class _Overlap:
         else:
             raise content
 
-    def _report_the_rest(self) -> None:
+    def _report_written_units(self) -> None:
         """Report units that were written before the error."""
         while not self.events.empty():
             kind, unit, content = self.events.get()

@@ -1,6 +1,6 @@
-"""The executor of several processes on this host; within each, reading, computing and writing overlap.
+"""Executor with several processes on this host; in each, reading, computing and writing overlap.
 
-The job is made in each process by a function that is pickled; nothing else is shared.
+A pickled function creates the job in each process; nothing else is shared.
 """
 
 import multiprocessing
@@ -18,9 +18,9 @@ from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.jobs import TICK, Job, Session
 from im2im_zoo.runtime.execute.executors.in_process import run_here
 
-# A unit whose worker has died this many times is given up.
+# The run fails if a unit's worker dies this many times.
 _MAX_CRASHES = 3
-# Units that a worker holds: one that it computes, and one that it reads meanwhile.
+# Units of a worker: one that it computes, and one that it reads meanwhile.
 _UNITS_IN_HAND = 2
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SHUTDOWN_TIMEOUT_S = 10
@@ -31,8 +31,8 @@ class LocalProcesses:
     """Run units in several processes of this host.
 
     Attributes:
-        processes: how many.
-        threads: of the numerical libraries in each (default: the processors, divided by the processes).
+        processes: number of processes.
+        threads: of the numerical libraries in each (default: processors divided by processes).
 
     Example:
         >>> from im2im_zoo.runtime.execute.executors.process_pool import LocalProcesses
@@ -45,17 +45,17 @@ class LocalProcesses:
 
     @property
     def shares_memory(self) -> bool:
-        """False: each process makes its own job."""
+        """False, as each process creates its own job."""
         return False
 
     def start(self, make_job: Callable[[], Job[Any, Any, Any]]) -> AbstractContextManager[Session]:
-        """Return a pool whose processes start with the first units, and end with the `with` block."""
+        """Return a pool whose processes start with the first units and end with the `with` block."""
         return ProcessPool(make_job, self.processes, self.threads)
 
 
 @dataclass
 class _Worker:
-    """A process, this end of its pipe, and the units that it holds."""
+    """A process, this end of its pipe, and its units."""
 
     process: Any
     pipe: Connection
@@ -65,12 +65,12 @@ class _Worker:
 
 @dataclass
 class ProcessPool:
-    """Worker processes that stay from one call of `run` to the next. One that dies costs only its units: another runs them again.
+    """Worker processes that are kept between calls of `run`. If one dies, another runs its units again.
 
     Attributes:
-        make_job: called once in each process, and pickled; units are anything that can be pickled.
-        most: processes.
-        threads: of the numerical libraries in each (default: the processors, divided by the processes).
+        make_job: called once in each process; it must be picklable, as units must be.
+        most: largest number of processes.
+        threads: of the numerical libraries in each (default: processors divided by processes).
     """
 
     make_job: Callable[[], Any]
@@ -100,8 +100,8 @@ class ProcessPool:
         """Run units in any order; see `Session`.
 
         Raises:
-            PlanError: units whose workers die again and again.
-            What a worker raises, as it was raised there if it can be pickled.
+            PlanError: workers die repeatedly.
+            Exception: of a worker, the original one if it can be pickled.
         """
         self.left, self.crashes = deque(units), {}
         count = min(self.most, len(self.left))
@@ -129,7 +129,7 @@ class ProcessPool:
         for _ in range(min(count, len(self.left))):
             unit = self.left.popleft()
             worker.units.append(unit)
-            with suppress(OSError):  # it has died: `_receive` notices
+            with suppress(OSError):  # a dead worker is detected in `_receive`
                 worker.pipe.send(unit)
 
     def _receive(self, worker: _Worker, done: Callable[[Any, Any], None]) -> None:
@@ -145,7 +145,7 @@ class ProcessPool:
             self._assign(worker)
             done(unit, content)
         else:
-            raise _raised(content)
+            raise _to_exception(content)
 
     def _remove_dead_worker(self, worker: _Worker) -> None:
         worker.process.join(_SHUTDOWN_TIMEOUT_S)
@@ -156,22 +156,22 @@ class ProcessPool:
         self.failed_starts += not worker.ready
         if self.failed_starts >= _MAX_CRASHES:
             raise PlanError(
-                f"the worker processes end before they start work (exit code {worker.process.exitcode}). A script that uses workers has "
-                "to do so under `if __name__ == '__main__':`; if it does, memory is not enough: use fewer --workers"
+                f"the worker processes end before they start work (exit code {worker.process.exitcode}); a script that uses workers must "
+                "do so under `if __name__ == '__main__':`; if it does, the memory may not be enough: use fewer --workers"
             )
         for unit in worker.units:
             self.crashes[unit] = self.crashes.get(unit, 0) + worker.ready
             if self.crashes[unit] >= _MAX_CRASHES:
                 raise PlanError(
-                    f"tile {unit}: {_MAX_CRASHES} processes died while they computed it (exit code {worker.process.exitcode}). The system may have "
-                    "killed them for their memory: use fewer --workers, or less --memory"
+                    f"tile {unit}: {_MAX_CRASHES} processes died while computing it (exit code {worker.process.exitcode}); the system may have "
+                    "killed them because memory ran out: use fewer --workers, or less --memory"
                 )
         self.left.extendleft(reversed(worker.units))
 
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables that a process inherits when it starts."""
+    """Set environment variables for processes that are started in the `with` block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -185,13 +185,13 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _work(pipe: Connection, make_job: Callable[[], Job[Any, Any, Any]]) -> None:
-    """Run units from the pipe until it sends None, or is closed because the parent has died."""
-    # Ctrl-C reaches all processes of a terminal; the parent ends the workers.
+    """Run units from the pipe until it sends None or the parent dies."""
+    # Ctrl-C reaches all processes of a terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         job = make_job()
         pipe.send(("ready", -1, None))
-        run_here(job, _received(pipe), lambda unit, report: pipe.send(("done", unit, report)))
+        run_here(job, _receive_units(pipe), lambda unit, report: pipe.send(("done", unit, report)))
     except (BrokenPipeError, ConnectionResetError):
         return
     except BaseException as error:  # noqa: BLE001 it is raised in the parent
@@ -199,7 +199,7 @@ def _work(pipe: Connection, make_job: Callable[[], Job[Any, Any, Any]]) -> None:
             pipe.send(("error", -1, _picklable(error)))
 
 
-def _received(pipe: Connection) -> Iterator[int]:
+def _receive_units(pipe: Connection) -> Iterator[int]:
     with suppress(EOFError, OSError):
         while (unit := pipe.recv()) is not None:
             yield unit
@@ -214,5 +214,5 @@ def _picklable(error: BaseException) -> BaseException | str:
     return error if str(again) == str(error) else text
 
 
-def _raised(content: BaseException | str) -> BaseException:
+def _to_exception(content: BaseException | str) -> BaseException:
     return content if isinstance(content, BaseException) else PlanError(f"a worker process failed: {content}")
