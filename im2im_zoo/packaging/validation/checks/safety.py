@@ -78,7 +78,7 @@ def _check_headers(checks: Checks) -> None:
                 raise ImageError(f"{path.name} has {path.stat().st_size} bytes: refused; shorten it")
         except (Im2ImError, OSError) as error:
             # A cover that is not a picture is reported by the metadata checks.
-            if not (where.startswith("covers") and "is no image" in str(error)):
+            if not (where.startswith("covers") and "is not an image" in str(error)):
                 checks.add("error", "unsafe", where, _short(error))
 
 
