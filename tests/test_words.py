@@ -8,20 +8,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "im2im_zoo"
-# Rooms whose words were revised. Add a room when it is finished; at last these are all.
-FINISHED = (
-    "cli",
-    "core",
-    "data",
-    "evaluation",
-    "objects",
-    "package",
-    "packaging",
-    "recipe",
-    "samples",
-    "training",
-    "workflows",
-)
+# Files that packages ship are trusted byte for byte, so their words stay.
+SHIPPED = ("instances/methods", "processing/custom")
 
 OPENINGS = re.compile(r"(What|Of|That of|Those of|Whether what|How|Where|Which|Who)\b")
 WORDS = re.compile(
@@ -68,18 +56,15 @@ def banned_words(tree: ast.Module) -> list[str]:
 
 
 def files() -> list[Path]:
-    return [path for room in FINISHED for path in sorted((PACKAGE / room).rglob("*.py"))]
+    shipped = [PACKAGE / folder for folder in SHIPPED]
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent not in shipped]
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_a_finished_room_has_no_fragments_and_no_banned_words(path: Path) -> None:
+def test_no_file_has_fragments_or_banned_words(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert fragments(tree) == []
     assert banned_words(tree) == []
-
-
-def test_every_finished_room_is_there() -> None:
-    assert all((PACKAGE / room).is_dir() for room in FINISHED)
 
 
 def test_fragments_and_banned_words_are_found() -> None:

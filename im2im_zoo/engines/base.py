@@ -77,7 +77,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How an engine runs a network.
+    """Options of an engine.
 
     Attributes:
         device: `cpu`, `cuda`, `cuda:<number>` or `mps`.

@@ -22,7 +22,7 @@ Span = tuple[int, int]
 
 @dataclass
 class OnnxRequirements:
-    """What loading an ONNX file takes.
+    """Requirements of loading an ONNX file.
 
     Attributes:
         external: paths of other files with weights.

@@ -1,4 +1,4 @@
-"""Where an image may be written, and errors of the disk as messages with a remedy."""
+"""Checks of an output path, and errors of the disk as messages with a remedy."""
 
 import errno
 import shutil
@@ -45,7 +45,7 @@ def check_target(path: Path, *, folder: bool, overwrite: bool) -> None:
         raise ImageError(f"{path}: exists already; choose another path, or pass overwrite=True")
     # A mistyped path must not cost a user's folder.
     if path.is_dir() and not is_marked_folder(path):
-        raise ImageError(f"{path}: is a folder which is no image, and is not replaced; choose another path")
+        raise ImageError(f"{path}: a folder that is not an image is not replaced; choose another path")
     if path.is_dir() != folder:
         raise ImageError(
             f"{path}: is a {'folder' if path.is_dir() else 'file'} and would become the other; choose another path"

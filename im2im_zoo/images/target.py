@@ -57,7 +57,7 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """How voxels are stored; None is the format's default.
+    """Storage of voxels; None is the format's default.
 
     Attributes:
         chunks: voxels that are stored together, in the order of the image's axes; they may exceed the image.

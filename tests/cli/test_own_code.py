@@ -107,4 +107,4 @@ def test_a_run_is_not_resumed_with_another_version_of_a_file_of_its_own(
     resumed = cli(*train, network, "--resume", "--trainer.max_epochs=2")
     (recipe.parent / "my_norm.py").write_text(NORM, encoding="utf-8")
     assert resumed.code == 1
-    assert "is not what" in resumed.err
+    assert "differs from the version that" in resumed.err

@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """What an operation is fitted to.
+    """Inputs of fitting an operation.
 
     Attributes:
         image: the whole (lazy) tensor; only its axes, sizes and positions are used.
