@@ -93,6 +93,11 @@ class Stage:
         Raises:
             Whatever the job raises first.
         """
-        items = {self.item(number): number for number in self.units if number not in self.finished}
-        if items:
-            session.run(items, lambda item, report: self.done(items[item], report))
+        left = [number for number in self.units if number not in self.finished]
+        if not left:
+            return
+        if self.item is _itself:  # there may be millions of tiles
+            session.run(left, self.done)
+            return
+        items = {self.item(number): number for number in left}
+        session.run(items, lambda item, report: self.done(items[item], report))
