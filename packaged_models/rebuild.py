@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from im2im_zoo.cli.console import say
+from im2im_zoo.cli.console import print_line
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.evaluation import panels_png, segmentation_panels
 from im2im_zoo.images import open_image
@@ -31,16 +31,16 @@ def rebuild(name: str, models: Path) -> None:
         work = Path(folder)
         images = write_samples(name, work / name)
         recipe = load_recipe(name, [("data.path", str(images))])
-        say(f"Training {name}")
+        print_line(f"Training {name}")
         run = train_with_progress(recipe, work / "run", resume=False, allow_code=())
         output = models / name / recipe.package.version
-        export_run(run, output, weights=("onnx", "torchscript"), overwrite=True, report=say)
+        export_run(run, output, weights=("onnx", "torchscript"), overwrite=True, report=print_line)
         draw(output, images, models.parent / "docs" / f"{name}.png")
     report = validate_package(output)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     if not report.sound or size > LARGEST:
         sys.exit(f"{output} is not fit to be kept: sound {report.sound}, {size} bytes of at most {LARGEST}")
-    say(f"{output}: sound, {size} bytes")
+    print_line(f"{output}: sound, {size} bytes")
 
 
 def draw(package: Path, images: Path, picture: Path) -> None:

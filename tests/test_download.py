@@ -138,7 +138,7 @@ def test_the_largest_size_is_taken_from_the_environment(monkeypatch: pytest.Monk
         monkeypatch.setenv("IM2IM_ZOO_MAX_DOWNLOAD", text)
         assert DownloadPolicy.from_environment().max_bytes == size
     monkeypatch.setenv("IM2IM_ZOO_MAX_DOWNLOAD", "much")
-    with pytest.raises(PackageError, match=r"IM2IM_ZOO_MAX_DOWNLOAD.*write for example 4GB"):
+    with pytest.raises(PackageError, match=r"IM2IM_ZOO_MAX_DOWNLOAD.*give one such as 4GB"):
         DownloadPolicy.from_environment()
 
 

@@ -196,7 +196,7 @@ def test_statistics_of_the_dataset_are_those_of_the_side_that_trains(
     of_dataset = [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["batch", "channel", "y", "x"]}}]
     data = data_of(folder, target_preprocessing=of_dataset)
     raw = np.concatenate([tifffile.imread(path).ravel() for path in data.pairs.targets]).astype(np.float64)
-    prepared = data._ready().targets[0]
+    prepared = data._require_prepared().targets[0]
     expected = (tifffile.imread(data.pairs.targets[0]) - raw.mean()) / (raw.std() + 1e-6)
     np.testing.assert_allclose(np.load(prepared.image)[0], expected, atol=1e-5)
 
@@ -220,7 +220,7 @@ def test_small_targets_and_other_channels_are_listed(
         data_of(folder)
     both = np.stack(tiles[6])
     tifffile.imwrite(folder / "targets" / "g.tif", both, metadata={"axes": "CYX"}, ome=True)
-    with pytest.raises(DataError, match=r"(?s)the target images have 1 channel.*targets/g\.tif: 2"):
+    with pytest.raises(DataError, match=r"(?s)target images have 1 channel.*targets/g\.tif: 2"):
         data_of(folder)
 
 

@@ -212,7 +212,7 @@ def test_upsampling_with_aligned_corners_cannot_be_tiled_though_it_is_local(fixe
     axes = same_axes("yx", 64, 2, fixed)
     found = measure_receptive_field(torch_run(Aligned().eval()), axes, [noise(1, 1, 64, 64)], "x")
     assert found.extent is Extent.GLOBAL
-    assert "where in its input" in found.note
+    assert "position in the input" in found.note
 
 
 def test_a_step_that_is_not_the_network_s_is_found_out() -> None:

@@ -209,7 +209,7 @@ def test_a_network_that_is_not_the_recipes_has_no_state_dict_and_says_why(
     exported = export_package(wrapped, recipe, [pair_2d], tmp_path / "p", figures={})
     assert open_package(exported.folder).weights == ("onnx", "torchscript")
     reason = next(line for line in exported.warnings if "pytorch_state_dict" in line)
-    assert "monai.networks.nets.UNet built anew does not take these weights" in reason
+    assert "monai.networks.nets.UNet built again does not accept these weights" in reason
     assert "There are no `pytorch_state_dict` weights" in (exported.folder / "README.md").read_text(
         encoding="utf-8"
     )

@@ -59,7 +59,7 @@ def test_the_package_has_axes_of_one_size_in_all_formats_and_is_sound(exported: 
 
 
 def test_that_larger_images_are_blended_is_said_where_people_look(exported: Exported, pair_2d: Pair) -> None:
-    assert any(f"takes images of y {SIZE} x x {SIZE} alone" in line for line in exported.warnings)
+    assert any(f"accepts images of y {SIZE} x x {SIZE} only" in line for line in exported.warnings)
     readme = (exported.folder / "README.md").read_text(encoding="utf-8")
     assert f"y {SIZE} and no other" in readme
     assert "tiles can never give exactly what the whole image gives" in readme

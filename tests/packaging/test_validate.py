@@ -165,7 +165,7 @@ def test_state_dict_is_skipped_without_consent_and_run_with_it(copy: Path) -> No
 def test_only_the_asked_formats_are_run(copy: Path) -> None:
     assert set(validate_package(copy, weights=["onnx"]).measured["test_output"]) == {"onnx"}
     report = validate_package(copy, weights=["keras_hdf5"])
-    assert "there are onnx, torchscript, pytorch_state_dict" in report.of("error")[0].message
+    assert "it has onnx, torchscript, pytorch_state_dict" in report.of("error")[0].message
 
 
 @pytest.mark.parametrize(

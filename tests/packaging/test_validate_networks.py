@@ -159,7 +159,7 @@ def test_off_the_grid_is_noted_and_no_finding(tmp_path: Path) -> None:
 def test_results_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
     report = validate_package(package(tmp_path / "p", ManyNumbers(), size=(32, 8)))
     assert [f.message for f in report.findings if f.code == "size"] == [
-        "at 1x1x40x40 its output has values that are no numbers"
+        "at 1x1x40x40 its output has values that are NaN or infinite"
     ]
 
 

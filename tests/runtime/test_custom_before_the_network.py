@@ -172,7 +172,7 @@ def test_ours_with_a_byte_more_needs_consent(volumes: Build, image: xr.DataArray
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ("clip", "no list of mappings"),
+        ("clip", "not a list of mappings"),
         ([{"tensor": "other", "operations": []}], r"\[0\]\.tensor is 'other': name each input once, of raw"),
         ([{"tensor": "raw", "operations": [{"id": "blur"}]}], r"operations: 0: .*'blur'"),
         ([{"tensor": "raw", "operations": None}], r"\[0\]\.operations"),

@@ -96,6 +96,6 @@ def test_a_folder_with_something_else_in_it_is_not_removed(
     package, folder = make_grouped(), work_folder(tmp_path / "o.tif")
     folder.mkdir()
     (folder / "precious.txt").write_text("mine")
-    with pytest.raises(ImageError, match=r"something else.*precious\.txt"):
+    with pytest.raises(ImageError, match=r"other files than those.*precious\.txt"):
         predict(package, image, tmp_path / "o.tif")
     assert (folder / "precious.txt").exists()

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused_and_no_input_is_overwritten(
         predict(
             unet_3d, dna, tmp_path / "out.ome.zarr", join=[write_image(coarse, tmp_path / "coarse.ome.zarr")]
         )
-    with pytest.raises(ImageError, match=r"other\.ome\.zarr is the input"):
+    with pytest.raises(ImageError, match=r"other\.ome\.zarr contains the input"):
         predict(unet_3d, dna, other, join=[other], overwrite=True)
     with pytest.raises(ImageError, match="has no single channel 'dan'"):
         predict(unet_3d, dna, tmp_path / "out.ome.zarr", join=[other], channels=["dan", "membrane"])

@@ -81,7 +81,7 @@ def test_what_does_not_count_does_not_change_the_weights(
 
 def test_a_loss_that_ignores_cost_maps_is_refused(tiny: Tiny, costs_folder: Path, tmp_path: Path) -> None:
     recipe = tiny(data__path=str(costs_folder), data__cost="costs")
-    with pytest.raises(TrainingError, match=r"framework\.kwargs\.loss: DiceCELoss cannot count some voxels"):
+    with pytest.raises(TrainingError, match=r"framework\.kwargs\.loss: DiceCELoss cannot weight voxels"):
         train(recipe, tmp_path / "run")
 
 
