@@ -159,11 +159,13 @@ class ResampledSource:
         image: the image to resample.
         shape: of the result, in voxels.
         labels: whether to take the nearest voxel instead of interpolating.
+        box_voxels: most voxels of the image, and of the result, that are processed at once; the result is the same for any.
     """
 
     image: xr.DataArray
     shape: tuple[int, ...]
     labels: bool
+    box_voxels: int = _BOX_VOXELS
 
     @property
     def path(self) -> Path:
@@ -193,7 +195,7 @@ class ResampledSource:
         box = [_box(t, at) for t, at in zip(taps, wanted, strict=True)]
         lengths = [len(range(s.start, s.stop, s.step or 1)) for s in box]
         divisible = [axis for axis, at in enumerate(wanted) if len(at) > 1]
-        if divisible and max(math.prod(lengths), out.size) > _BOX_VOXELS:
+        if divisible and max(math.prod(lengths), out.size) > self.box_voxels:
             axis = max(divisible, key=lambda a: lengths[a] * len(wanted[a]))
             half = len(wanted[axis]) // 2
             for part in (slice(0, half), slice(half, None)):
