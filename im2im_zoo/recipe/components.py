@@ -3,8 +3,8 @@
     {callable: monai.networks.nets.BasicUNet, kwargs: {spatial_dims: 2, features: [16, 16, 32, 64, 128, 16]}}
 
 Components nest in `kwargs`; `call: false` passes the class or function itself (with `kwargs` bound to it).
-Importing runs code, so only classes of `TRUSTED` packages may be used without consent; the user has to allow
-any other package by name (`allow_code`).
+Importing and calling run code, so only what `trust` knows may be used without consent; the user has to allow any other package
+by name (`allow_code`).
 """
 
 import difflib
@@ -20,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from im2im_zoo.core.errors import ComponentError, Im2ImError
 from im2im_zoo.core.moved_names import current_name
-
-TRUSTED = frozenset({"im2im_zoo", "monai", "pytorch_lightning", "torch", "torchmetrics"})
+from im2im_zoo.recipe.trust import TRUSTED, reason_to_refuse
 
 
 class Component(BaseModel):
@@ -107,11 +106,9 @@ def resolve_component(path: str, where: str, allow_code: Collection[str] = ()) -
         )
     if not callable(found):
         raise ComponentError(f"{where}: {path!r} is {type(found).__name__}, not a class or function")
-    if package not in allow_code and package != "im2im_zoo" and not inspect.isclass(found):
-        raise ComponentError(
-            f"{where}: {path!r} is a function; only classes of {package} may be used without consent: pass "
-            f"--allow-code {package} to use its functions"
-        )
+    refusal = None if package in allow_code else reason_to_refuse(found)
+    if refusal is not None:
+        raise ComponentError(f"{where}: {path!r} {refusal}; if you trust it, pass --allow-code {package}")
     return found  # type: ignore[no-any-return]
 
 

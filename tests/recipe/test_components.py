@@ -24,13 +24,54 @@ def component(path: str, **kwargs: object) -> Component:
         ("torch.pi", r"float, not a class"),
         ("os.system", r"--allow-code os"),
         ("builtins.eval", r"--allow-code builtins"),
-        ("torch.load", r"is a function.*--allow-code torch"),
-        ("torch.hub.load", r"is a function"),
+        ("torch.load", r"is the function torch\.serialization\.load.*--allow-code torch"),
+        ("torch.hub.load", r"is the function"),
+        ("torch.nn.Module.load_state_dict", r"is the function"),
+        ("torch.utils.collect_env.subprocess.Popen", r"is defined in subprocess"),
+        ("im2im_zoo.training.run.subprocess.run", r"is defined in subprocess"),
+        ("im2im_zoo.runtime.predictor.shutil.rmtree", r"is defined in shutil"),
+        ("im2im_zoo.packaging.export.export.shutil.copyfile", r"is defined in shutil"),
+        ("im2im_zoo.package.open_package", r"is the function"),
+        ("im2im_zoo.training.train.train", r"is the function"),
+        ("torch.utils.data.DataLoader", r"is the class .*no network"),
+        ("torch.jit.ScriptModule", r"may read or write files"),
+        ("torch.fx.GraphModule", r"may read or write files"),
+        ("torch.package.PackageImporter", r"may read or write files|no network"),
+        ("monai.transforms.SaveImage", r"may read or write files"),
+        ("monai.bundle.ConfigParser", r"may read or write files"),
+        ("pytorch_lightning.Trainer", r"no network"),
+        (
+            "pytorch_lightning.LightningModule.load_from_checkpoint",
+            r"is defined in|is the function|not a class",
+        ),
     ],
 )
 def test_a_wrong_or_untrusted_path_is_refused(path: str, message: str) -> None:
     with pytest.raises(ComponentError, match=message):
         check_component(component(path), "network")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "monai.networks.nets.BasicUNet",
+        "monai.losses.DiceCELoss",
+        "monai.transforms.RandAffined",
+        "torch.nn.MSELoss",
+        "torch.optim.AdamW",
+        "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "torchmetrics.PearsonCorrCoef",
+        "pytorch_lightning.callbacks.EMAWeightAveraging",
+        "pytorch_lightning.loggers.CSVLogger",
+        "pytorch_lightning.strategies.FSDPStrategy",
+        "im2im_zoo.frameworks.fcn.FCN",
+        "im2im_zoo.frameworks.adversarial.linear_decay",
+        "im2im_zoo.instances.methods.embedseg.group",
+        "im2im_zoo.networks.ddim.timed_unet_ddim",
+    ],
+)
+def test_what_recipes_build_needs_no_consent(path: str) -> None:
+    assert callable(resolve_component(path, "recipe"))
 
 
 def test_untrusted_code_is_not_even_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
