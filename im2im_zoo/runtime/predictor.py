@@ -220,11 +220,13 @@ class Model:
         request = self._open(image, inputs, axes, channels, join, settings)
         layout = map_axes(self.package, request.images)
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
-        check_free(paths, request.images.values(), overwrite=overwrite)
         work = work_folder(paths[0])
         delivery = choose_delivery(
             self.package, layout, paths, work, settings, overwrite=overwrite, allow_code=self.allow_code
         )
+        appeared = not restart and delivery.has_appeared()
+        if not appeared:
+            check_free(paths, request.images.values(), overwrite=overwrite)
         if not restart:
             delivery.check_work()
         run = PredictionRun(
@@ -245,14 +247,16 @@ class Model:
             start = time.perf_counter()
             if ledger is None:
                 delivery.discard()
-            if ledger is not None and delivery.are_sources_complete:
+            if ledger is not None and (appeared or delivery.are_sources_complete):
                 counts, resumed = Counts(len(prepared.plan), 0, run.finished().not_finite), len(prepared.plan)
                 if planned is not None:
                     planned(prepared.plan, resumed)
             else:
                 counts, resumed = run.run_tiles(prepared, progress=progress, planned=planned)
             original = main_image(prepared.plan, request.originals)
-            delivered = delivery.run(run, prepared.plan, original, progress)
+            delivered = (
+                delivery.delivered(run) if appeared else delivery.run(run, prepared.plan, original, progress)
+            )
         shutil.rmtree(work, ignore_errors=True)
         seconds = time.perf_counter() - start
         return _result(prepared, counts, paths, seconds, resumed, request, delivered)

@@ -33,6 +33,7 @@ from im2im_zoo.instances.label_image import LabelImage
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import InstanceLog, segment_instances
+from im2im_zoo.runtime.execute.ledger import Ledger
 from im2im_zoo.runtime.execute.outputs import (
     LABEL_IMAGE,
     label_storage,
@@ -40,7 +41,7 @@ from im2im_zoo.runtime.execute.outputs import (
     output_scales,
     output_translation,
 )
-from im2im_zoo.runtime.execute.prediction_run import PredictionRun
+from im2im_zoo.runtime.execute.prediction_run import RESULT_DELIVERED, TILES_DELIVERED, PredictionRun
 from im2im_zoo.runtime.execute.records import Record
 from im2im_zoo.runtime.execute.tile_stages import Progress
 from im2im_zoo.runtime.execute.work_folder import IMAGE_SCALE, MODEL_SCALE
@@ -83,6 +84,14 @@ class Delivery(Protocol):
         """Whether all tiles are done and only later stages are left."""
         ...
 
+    def has_appeared(self) -> bool:
+        """Return whether an interrupted run has moved all outputs to their paths, so that only its folder is left."""
+        ...
+
+    def delivered(self, run: PredictionRun) -> Delivered:
+        """Return the result of the interrupted run whose outputs have appeared."""
+        ...
+
     def check_work(self) -> None:
         """Raise `ImageError` if the work folder contains files of something other than this prediction."""
         ...
@@ -120,6 +129,15 @@ class DirectDelivery:
     def are_sources_complete(self) -> bool:
         """False, as the run ends with its last tile."""
         return False
+
+    def has_appeared(self) -> bool:
+        """Return whether every output is at its path and its partial output is gone."""
+        recorded = TILES_DELIVERED in Ledger.recorded(self.folder)
+        return recorded and all(p.exists() and not (self.folder / p.name).exists() for p in self.sources)
+
+    def delivered(self, run: PredictionRun) -> Delivered:
+        """Return an empty result: there are no later stages."""
+        return Delivered()
 
     def check_work(self) -> None:
         """Do nothing, as `PredictionRun.open` checks the folder."""
@@ -169,6 +187,21 @@ class StagedDelivery:
         """Whether all sources are complete."""
         return all(source.exists() for source in self.sources)
 
+    def has_appeared(self) -> bool:
+        """Return whether the result is at its path and the image that was moved there is gone."""
+        recorded = RESULT_DELIVERED in Ledger.recorded(self.folder)
+        return recorded and self.paths[0].exists() and not self._last_image.exists()
+
+    def delivered(self, run: PredictionRun) -> Delivered:
+        """Return the labels and their recorded number of objects."""
+        objects = sum(run.finished().objects.values())
+        return Delivered() if self.code is None else Delivered(self.labels, objects)
+
+    @property
+    def _last_image(self) -> Path:
+        """The image that the last step moves to the path of the output."""
+        return self.work / IMAGE_SCALE / self.paths[0].name if self._keeps_resampled else self.sources[0]
+
     def check_work(self) -> None:
         """Raise `ImageError` if the work folder contains files of something other than this prediction."""
         ours = {MODEL_SCALE, IMAGE_SCALE, *(source.name for source in self.sources)}
@@ -202,7 +235,7 @@ class StagedDelivery:
             stage = _InstanceStage(run, plan, self.code, self.sources[0], progress)
             objects, warnings = stage.run()
             delivered = Delivered(self.labels, objects, tuple(warnings))
-        steps = list(self._steps(plan, original))
+        steps = list(self._steps(run, plan, original))
         finished = run.finished().resampled if self._keeps_resampled else frozenset()
 
         def done(number: int, report: object) -> None:
@@ -221,7 +254,7 @@ class StagedDelivery:
         """Whether resampled images are written in the work folder, so that they can be resumed."""
         return self.settings.rescale and self.code is not None and _holds_labels(self.paths[0])
 
-    def _steps(self, plan: Plan, original: xr.DataArray) -> Iterable[Callable[[], None]]:
+    def _steps(self, run: PredictionRun, plan: Plan, original: xr.DataArray) -> Iterable[Callable[[], None]]:
         """Yield the steps of resampling and delivery; the last moves the output to its path."""
         if self.code is None:
             for number, path in enumerate(self.paths):
@@ -230,21 +263,23 @@ class StagedDelivery:
         [source], [path] = self.sources, self.paths
         labels = source / "labels" / INSTANCES
         if self._keeps_resampled:
-            whole = source.parent / IMAGE_SCALE / path.name
+            whole = self._last_image
             yield _call(self._resample_maps_back, plan, source, whole, original)
             yield _call(
                 self._resample_back, plan, LABEL_IMAGE, labels, whole / "labels" / INSTANCES, original
             )
-            yield _call(self._commit, whole, path)
+            yield _call(self._commit, run, whole, path)
         elif self.settings.rescale:
             yield _call(self._resample_back, plan, LABEL_IMAGE, labels, path, original)
         elif _holds_labels(path):
-            yield _call(self._commit, source, path)
+            yield _call(self._commit, run, source, path)
         else:
             yield lambda: self._write(open_image(labels), path, labels=True)
 
-    def _commit(self, whole: Path, path: Path) -> None:
+    def _commit(self, run: PredictionRun, whole: Path, path: Path) -> None:
         sync_everything()
+        run.record(RESULT_DELIVERED)
+        run.flush()
         commit(whole, path, folder=True, overwrite=self.overwrite, durable=True)
 
     def _resample_maps_back(self, plan: Plan, source: Path, whole: Path, original: xr.DataArray) -> None:

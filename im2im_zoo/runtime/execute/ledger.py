@@ -78,6 +78,15 @@ class Ledger:
         return (folder / _FILE).is_file()
 
     @classmethod
+    def recorded(cls, folder: Path) -> frozenset[Record]:
+        """Return the records in a folder, without opening its ledger; none if there is no ledger.
+
+        Raises:
+            PlanError: a damaged record.
+        """
+        return frozenset(_read_log(folder / _LOG)) if cls.exists(folder) else frozenset()
+
+    @classmethod
     def resume(cls, folder: Path, identity: Mapping[str, Any]) -> Self:
         """Open the ledger of an interrupted run.
 

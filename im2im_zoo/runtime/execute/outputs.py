@@ -3,7 +3,7 @@
 import functools
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,7 @@ class Outputs:
         attributes: provenance.
         reduced: finished blocks of the pyramids, (level, block) by output.
         on_reduced: called with output, level and block of each new block.
+        appeared: numbers of the outputs that an interrupted run has already moved to their paths.
     """
 
     def __init__(
@@ -112,11 +113,15 @@ class Outputs:
         attributes: Mapping[str, Any],
         reduced: Mapping[int, Iterable[tuple[int, int]]],
         on_reduced: Callable[[int, int, int], None],
+        appeared: Collection[int] = (),
     ) -> None:
         self._plan = plan
         self._stack = ExitStack()
         self.sinks: list[Sink] = []
         for number, (target, path) in enumerate(zip(plan.outputs, paths, strict=True)):
+            if number in appeared:
+                self.sinks.append(_Appeared(path))
+                continue
             if not target.image_shape:
                 self.sinks.append(Table(path, work / path.name, overwrite))
                 continue
@@ -160,6 +165,18 @@ class Outputs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+
+@dataclass(frozen=True, slots=True)
+class _Appeared:
+    """An output that is already at its path; nothing is left to write."""
+
+    path: Path
+
+    def write(self, region: Mapping[str, slice], block: NDArray[Any]) -> None:
+        raise ImageError(
+            f"{self.path} is complete, but a tile of it is not recorded; start over with --restart"
+        )
 
 
 @dataclass(frozen=True, slots=True)

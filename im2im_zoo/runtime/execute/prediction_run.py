@@ -20,7 +20,7 @@ from typing import Any
 import xarray as xr
 
 from im2im_zoo.core.allocator import set_up_memory
-from im2im_zoo.core.errors import ImageError, PackageError, ProcessingError
+from im2im_zoo.core.errors import ImageError, PackageError, PlanError, ProcessingError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.engines import Engine, open_engine
@@ -37,6 +37,9 @@ from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, TileStageNam
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.prepare import Prepared, decisions_of
 from im2im_zoo.runtime.settings import Settings
+
+# The stage `delivery`: outputs of the tiles, and what later stages make of them, are about to take their places.
+TILES_DELIVERED, RESULT_DELIVERED = Record("delivery", 0), Record("delivery", 1)
 
 
 @dataclass(slots=True)
@@ -125,6 +128,7 @@ class PredictionRun:
                 shutil.rmtree(self.folder)
             self.ledger = Ledger.start(self.folder, self.identity(), decisions_of(prepared))
         before = self.finished()
+        appeared = self._appeared_outputs(plan, before)
         if planned is not None:
             planned(plan, len(before.tiles))
         outputs = Outputs(
@@ -137,11 +141,34 @@ class PredictionRun:
             attributes=self.provenance(plan),
             reduced=before.pyramids,
             on_reduced=self.record_pyramid,
+            appeared=appeared,
         )
         with outputs:
             counts = self._tile_stages(prepared, outputs, before, progress).run()
+            # On the disk before the first output takes its place: what is missing here later is there.
+            self.record(TILES_DELIVERED)
             self.flush()
         return Counts(counts.tiles, counts.voxels, counts.not_finite + before.not_finite), len(before.tiles)
+
+    def _appeared_outputs(self, plan: Plan, before: Finished) -> frozenset[int]:
+        """Return the outputs that an interrupted run has already moved to their paths.
+
+        Raises:
+            PlanError: a partial output with finished tiles is missing.
+        """
+        if not before.tiles:
+            return frozenset()
+        images = {n for n, target in enumerate(plan.outputs) if target.image_shape}
+        missing = {n for n in images if not (self.folder / self.paths[n].name).exists()}
+        appeared = {
+            n for n in missing if TILES_DELIVERED in self._open_ledger().done and self.paths[n].exists()
+        }
+        if lost := sorted(missing - appeared):
+            raise PlanError(
+                f"{self.folder / self.paths[lost[0]].name}: the partial output is missing, so its finished tiles are lost; start "
+                "over with --restart"
+            )
+        return frozenset(appeared)
 
     def finished(self) -> Finished:
         """Return the finished units, sorted by stage."""
