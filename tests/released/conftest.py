@@ -1,4 +1,4 @@
-"""What released versions have written, in copies that tests may change."""
+"""Files of released versions, in copies that tests may change."""
 
 import shutil
 from collections.abc import Callable

@@ -75,7 +75,7 @@ def network_of(recipe: Recipe) -> nn.Module:
 
 
 def whole_output(network: nn.Module, recipe: Recipe, sample: Pair, **code: Any) -> xr.DataArray:
-    """What a package has to predict for a whole sample: its steps in memory, mirrored at the end up to an even size, and cut."""
+    """Predict a whole sample as a package has to: its steps in memory, mirrored at the end up to an even size, and cut."""
     steps = Steps.of(recipe, **code)
     image = steps.past_custom(sample.input)
     prepared = steps.prepare(image).to_numpy()

@@ -1,4 +1,4 @@
-"""What a package states of itself is what its users get: the metrics are those of `predict` and `evaluate`."""
+"""A package states the metrics that its users get: they are those of `predict` and `evaluate`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
