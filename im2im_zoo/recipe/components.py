@@ -174,9 +174,9 @@ def build_component(
 
 
 def find_default(component: Component, argument: str) -> Any:
-    """Return the default of an argument in the component's signature; None if it has none."""
+    """Return the default of an argument in the signature of a trusted component; None if there is none."""
     try:
-        found = resolve_component(component.callable, "callable", (component.callable.split(".")[0],))
+        found = resolve_component(component.callable, "callable")  # nothing untrusted is imported for it
         parameter = inspect.signature(found).parameters.get(argument)
     except (ComponentError, TypeError, ValueError):
         return None
