@@ -39,7 +39,6 @@ _BASIC = ("--network.kwargs.features=[8, 12, 16, 16, 16, 8]",)
 NARROW = {
     "denoising_3d": _UNET,
     "denoising_self2self_2d": ("--network.kwargs.passes=3",),
-    "glands_2d": ("--network.kwargs.channels=[8, 12, 16, 24]",),
     "labelfree_2d": _BASIC,
     "labelfree_2d_diffusion": ("--network.kwargs.samples=2", "--network.kwargs.features=[6, 12, 24]"),
     "labelfree_3d": _FNET,
@@ -52,7 +51,6 @@ NARROW = {
     "organelles_instances_3d": _ANISOTROPIC,
     "organelles_semantic_3d": _ANISOTROPIC,
     "segmentation_2d_probabilistic": ("--network.kwargs.samples=4",),
-    "stain_transfer_2d": _BASIC,
     "synthesis_2d": _BASIC,
     "synthesis_3d": _FNET,
     "unsupervised_segmentation_3d": _UNET,
