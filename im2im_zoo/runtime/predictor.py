@@ -23,7 +23,7 @@ from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.execute.delivery import choose_delivery
 from im2im_zoo.runtime.execute.executors import executor_for
-from im2im_zoo.runtime.execute.in_memory import run_in_memory
+from im2im_zoo.runtime.execute.in_memory import prepare_whole, run_in_memory
 from im2im_zoo.runtime.execute.outputs import check_free, main_image, output_paths
 from im2im_zoo.runtime.execute.prediction_result import PredictionResult
 from im2im_zoo.runtime.execute.prediction_run import PredictionRun
@@ -34,7 +34,6 @@ from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
 from im2im_zoo.runtime.measure.cost import restart_peak
 from im2im_zoo.runtime.plan.memory import Cost
 from im2im_zoo.runtime.plan.plan import Plan
-from im2im_zoo.runtime.plan.planning import plan_prediction
 from im2im_zoo.runtime.prepare import Networks, Prepared, prepare
 from im2im_zoo.runtime.settings import Resources, Settings
 
@@ -221,8 +220,10 @@ class Model:
         code = None if grouping is None else Code(grouping, self.package.root, self.allow_code)
         if code is not None:
             code.load()
-        prepare_images = self._prepare_whole if whole else self._prepare
-        prepared = prepare_images(request, settings, resources)
+        if whole:
+            prepared = prepare_whole(self.networks, request.images, settings, resources)
+        else:
+            prepared = self._prepare(request, settings, resources)
         return run_in_memory(prepared, self.package, request.images, code, self.allow_code, progress)
 
     def predict_array(
@@ -290,21 +291,6 @@ class Model:
         return prepare(
             self.networks, images, layout, settings, resources, decisions=decisions, warnings=request.warnings
         )
-
-    def _prepare_whole(self, request: Request, settings: Settings, resources: Resources) -> Prepared:
-        engine, reason = self.networks.open(settings, resources)
-        plan = plan_prediction(
-            self.package,
-            request.images,
-            weights=engine.weights_format,
-            backend=engine.backend,
-            precision=engine.precision,
-            cost=self.cost,
-            dtype=settings.dtype,
-            whole=True,
-            group=settings.group,
-        )
-        return Prepared(plan, engine, reason)
 
 
 def open_package_model(source: Package | str | Path, *, allow_code: bool = False) -> Model:

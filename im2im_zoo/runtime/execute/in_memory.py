@@ -19,7 +19,28 @@ from im2im_zoo.runtime.execute.instances import segment_instances
 from im2im_zoo.runtime.execute.outputs import LABEL_IMAGE, main_image, output_pixel_size, output_translation
 from im2im_zoo.runtime.execute.tile_stages import Progress, run_plan
 from im2im_zoo.runtime.plan.plan import Plan
-from im2im_zoo.runtime.prepare import Prepared
+from im2im_zoo.runtime.plan.planning import plan_prediction
+from im2im_zoo.runtime.prepare import Networks, Prepared
+from im2im_zoo.runtime.settings import Resources, Settings
+
+
+def prepare_whole(
+    networks: Networks, images: Mapping[str, xr.DataArray], settings: Settings, resources: Resources
+) -> Prepared:
+    """Open the network and plan one tile per sample, whatever memory it takes."""
+    engine, reason = networks.open(settings, resources)
+    plan = plan_prediction(
+        networks.package,
+        images,
+        weights=engine.weights_format,
+        backend=engine.backend,
+        precision=engine.precision,
+        cost=networks.cost,
+        dtype=settings.dtype,
+        whole=True,
+        group=settings.group,
+    )
+    return Prepared(plan, engine, reason)
 
 
 def run_in_memory(
