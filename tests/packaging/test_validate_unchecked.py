@@ -108,6 +108,19 @@ def test_weights_without_their_library_beside_others_are_a_remark(
     assert "pip install" in found.message
 
 
+def test_a_state_dict_whose_library_is_missing_is_not_checked(
+    with_weights: Callable[[Weights], Path],
+) -> None:
+    architecture = {"callable": "Net", "import_from": "no_such_library", "kwargs": {}}
+    folder = with_weights(
+        lambda w: {"pytorch_state_dict": w["pytorch_state_dict"] | {"architecture": architecture}}
+    )
+    report = validate_package(folder, allow_code=True)
+    assert report.of("error") == ()
+    assert report.verdict == "not checked"
+    assert "because pytorch_state_dict needs no_such_library" in report.unchecked
+
+
 def test_only_the_asked_weights_count(with_weights: Callable[[Weights], Path]) -> None:
     report = validate_package(with_weights(lambda w: {"onnx": w["onnx"]} | KERAS), weights=["keras_hdf5"])
     assert report.verdict == "not checked"
