@@ -54,7 +54,7 @@ $(VENV)/.stardist: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt stardist
 	touch $@
 
-# Run packages of every framework in other programs, and write what came out into docs/consumers.md.
+# Run packages of every framework in other programs; write the results into docs/consumers.md and the versions into tried.yaml.
 consumers: install_consumers
 	$(BIN)/python tests/consumers/table.py
 

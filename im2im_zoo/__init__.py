@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from im2im_zoo.packaging import validate_package as validate
     from im2im_zoo.recipe import Recipe
     from im2im_zoo.recipe.load import load_recipe
+    from im2im_zoo.runtime.execute.prediction_result import PredictionResult
     from im2im_zoo.runtime.plan.plan import Plan
-    from im2im_zoo.runtime.predictor import Model, PredictionResult
+    from im2im_zoo.runtime.predictor import Model
     from im2im_zoo.runtime.settings import Format, Resources, Settings
     from im2im_zoo.training.run import load_framework, open_run
     from im2im_zoo.workflows.export_run import export_run
@@ -35,7 +36,7 @@ _HOMES = {
     "Framework": ("frameworks.base", "Framework"),
     "Model": ("runtime.predictor", "Model"),
     "Plan": ("runtime.plan.plan", "Plan"),
-    "PredictionResult": ("runtime.predictor", "PredictionResult"),
+    "PredictionResult": ("runtime.execute.prediction_result", "PredictionResult"),
     "Recipe": ("recipe", "Recipe"),
     "Resources": ("runtime.settings", "Resources"),
     "Settings": ("runtime.settings", "Settings"),

@@ -11,7 +11,8 @@ from im2im_zoo.core.errors import FULL, Im2ImError, InterruptionError
 def main() -> None:
     """Run the command line: errors go to stderr without a traceback, unless `--debug` is given.
 
-    Exit codes: 0 success; 1 an error, or a package that is not sound; 2 wrong usage; 130 interrupted; 143 terminated.
+    Exit codes: 0 success; 1 an error, or a package that is not sound; 2 wrong usage; 3 a package whose
+    weights cannot be run here; 130 interrupted; 143 terminated.
     """
     from im2im_zoo.cli.app import app
 

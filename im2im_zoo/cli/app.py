@@ -145,7 +145,9 @@ def validate(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings as well.")] = False,
     json: Json = False,
 ) -> None:
-    """Check a package: files, safety, format, metadata and results of its weights. Exit 0: sound, 1: not sound, 2: wrong usage.
+    """Check a package: files, safety, format, metadata and results of its weights.
+
+    Exit 0: sound, 1: not sound, 2: wrong usage, 3: not checked, because none of its weights could be run here.
 
     docs/validate.md explains the code of each finding.
     """
@@ -216,7 +218,13 @@ def predict(
         typer.Option(help="Limit of the memory, e.g. 4GB; default: half of the free memory."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Number of processes that run tiles.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Threads of the network in each process.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads of the network in each process; default: the processors, divided by the workers. With torch, another "
+            "number changes the rounding."
+        ),
+    ] = None,
     halo: Annotated[
         str,
         typer.Option(

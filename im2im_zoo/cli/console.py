@@ -96,7 +96,8 @@ def print_consumers(table: "Sequence[ConsumerVerdict]") -> None:
     """Print which programs run a package: a row for each program and its formats with the same verdict, and a remedy."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for v in table:
-        groups.setdefault((v.consumer, v.verdict, v.reason, v.change), []).append(v.weights_format)
+        consumer = v.consumer if v.checked == "run" else f"{v.consumer}, {v.checked}"
+        groups.setdefault((consumer, v.verdict, v.reason, v.change), []).append(v.weights_format)
     rows = [
         (consumer, ", ".join(formats), verdict, reason + (f". Instead: {change}" if change else ""))
         for (consumer, verdict, reason, change), formats in groups.items()

@@ -1,7 +1,5 @@
 """`im2im-zoo train`."""
 
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +15,6 @@ if TYPE_CHECKING:
     from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import TrainingRun
 
-# Interval between updates of the page, which take a few seconds.
-_PAGE_SECONDS = 120.0
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _RATES = 20  # learning rates in the printed table
 
 
@@ -40,10 +35,9 @@ def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow
     """Train, and print the path of the run and the metrics of its best epoch."""
     loaded, root = load_recipe(recipe, parse_overrides(arguments)), find_recipe(recipe).parent
     from im2im_zoo.training.run import best_row
-    from im2im_zoo.training.train import train  # reports missing libraries first
+    from im2im_zoo.workflows.training import is_first_process, train
 
-    # Lightning, or a cluster, starts the other processes of a distributed training by the same command; they print nothing.
-    if any(os.environ.get(name, "0") != "0" for name in _RANKS):
+    if not is_first_process():  # it prints nothing
         train(loaded, output, resume=resume, allow_code=allow_code, root=root)
         return
     print_line(f"Training {loaded.name!r} into {output}")
@@ -74,36 +68,24 @@ def find_rate(recipe: str, arguments: Sequence[str], allow_code: Sequence[str]) 
 def train_with_progress(
     recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
 ) -> "TrainingRun":
-    """Train with a progress bar over all epochs; write the run's page during training and at its end, also after an error."""
-    from im2im_zoo.training.run import is_run, open_run
-    from im2im_zoo.training.train import train
-    from im2im_zoo.workflows.run_page import write_run_page
+    """Train with a progress bar over all epochs."""
+    from im2im_zoo.workflows.training import train
 
-    written = time.monotonic()
     with progress("Training", "batches") as bar:
 
         def report(state: "TrainingProgress") -> None:
-            nonlocal written
             epoch = f"epoch {state.epoch + 1}" + (f"/{state.epochs}" if state.epochs else "")
             bar(state.batches, state.total_batches, f"{epoch} {metrics_text(state.metrics)}")
-            if time.monotonic() - written > _PAGE_SECONDS:
-                write_run_page(open_run(output))
-                written = time.monotonic()
 
-        is_own = resume or not is_run(output)  # else it is another run, which training does not overwrite
-        try:
-            return train(
-                recipe,
-                output,
-                resume=resume,
-                allow_code=allow_code,
-                root=root,
-                report=report,
-                explain=print_choice,
-            )
-        finally:
-            if is_own and is_run(output):
-                write_run_page(open_run(output))
+        return train(
+            recipe,
+            output,
+            resume=resume,
+            allow_code=allow_code,
+            root=root,
+            report=report,
+            explain=print_choice,
+        )
 
 
 def print_choice(choice: "Choice") -> None:

@@ -13,6 +13,8 @@ from im2im_zoo.core.resources import packaged_models
 if TYPE_CHECKING:
     from im2im_zoo.packaging import ValidationReport
 
+_NOT_CHECKED = 3
+
 
 def run(
     source: str,
@@ -25,7 +27,7 @@ def run(
     core: bool = True,
     strict: bool = False,
 ) -> None:
-    """Validate a package; exit with 1 if it is not sound, or, if `strict`, has warnings."""
+    """Validate a package; exit with 1 if it is not sound, or, if `strict`, has warnings; with 3 if no weights could be run."""
     from im2im_zoo.package.remote import is_address
 
     if not (is_address(source) or _exists(source)):
@@ -51,6 +53,8 @@ def run(
         sys.stdout.write(report.to_json() + "\n")
     else:
         show_report(report)
+    if report.verdict == "not checked":
+        raise typer.Exit(_NOT_CHECKED)
     if not report.sound or (strict and report.of("warning")):
         raise typer.Exit(1)
 
@@ -92,5 +96,6 @@ def show_report(report: "ValidationReport") -> None:
     if report.consumers:
         results.print()
         print_consumers(report.consumers)
-    verdict_text = "sound" if report.sound else f"not sound: {len(report.of('error'))} error(s)"
-    results.print(f"{report.source} is {verdict_text}, {len(report.of('warning'))} warning(s)", markup=False)
+    why = {"not sound": f": {len(report.of('error'))} error(s)", "not checked": f": {report.unchecked}"}
+    text = f"{report.source} is {report.verdict}{why.get(report.verdict, '')}, {len(report.of('warning'))} warning(s)"
+    results.print(text, markup=False)

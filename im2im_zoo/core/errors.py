@@ -8,6 +8,7 @@
     ├── DataError          images that do not pair or match, or are too few for training
     ├── ProcessingError    a pre- or postprocessing operation that cannot be done
     ├── PackageError       a bioimage.io package that is invalid or cannot run here
+    │   └── MissingLibraryError   weights whose library is not installed
     ├── TrainingError      training that cannot start, continue or be resumed
     │   └── InterruptionError   training that was interrupted and can be resumed
     ├── PlanError          a prediction that cannot be planned within its limits
@@ -52,6 +53,10 @@ class ProcessingError(Im2ImError):
 
 class PackageError(Im2ImError):
     """A bioimage.io package that is invalid or cannot run here."""
+
+
+class MissingLibraryError(PackageError):
+    """Weights whose library is not installed here."""
 
 
 class TrainingError(Im2ImError):

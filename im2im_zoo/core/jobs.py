@@ -1,7 +1,7 @@
 """Jobs, stages and executors: the work on a unit, the units of a prediction, and what runs them.
 
 Units are disjoint and repeatable: none needs the result of another, they run in any order and, after a crash, again. So every
-executor gives the same bits.
+executor gives the same bits, if the processes compute with the same number of threads (see `runtime.settings.Resources`).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.errors import MissingLibraryError, PackageError
 from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.core.moved_names import current_name
 from im2im_zoo.engines.base import (
@@ -80,7 +80,7 @@ def _check_library(architecture: Any) -> None:
     """Refuse a network of a library that is not installed, before asking for consent. Imports nothing."""
     name = str(getattr(architecture, "import_from", "")).split(".")[0]
     if name and not has_module(name):
-        raise PackageError(_missing_library(architecture, "is not installed"))
+        raise MissingLibraryError(_missing_library(architecture, "is not installed"))
 
 
 def _missing_library(architecture: Any, why: object) -> str:

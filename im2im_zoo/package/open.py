@@ -195,7 +195,7 @@ class Package:
             return False
 
 
-def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Package:
+def open_package(source: str | Path, *, limits: ZipLimits | None = None, must_run: bool = True) -> Package:
     """Open a package.
 
     Args:
@@ -203,6 +203,7 @@ def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Pack
             optionally with its version (`nuclei_2d` or `nuclei_2d/0.1.0`; default: the newest); or an address, `https://...`
             or `bioimage.io/NAME`, which is downloaded into the user's cache.
         limits: on the unpacked size of a zip.
+        must_run: whether a package without weights that can run here is an error.
 
     Raises:
         PackageError: not a package, an invalid field of the RDF, no weights that can run here, a zip that is not safe
@@ -210,20 +211,20 @@ def open_package(source: str | Path, *, limits: ZipLimits | None = None) -> Pack
     """
     path = _find_package(source)
     if path.is_dir():
-        return _load(find_rdf(path, str(source)), str(source), None)
+        return _load(find_rdf(path, str(source)), str(source), None, must_run)
     if zipfile.is_zipfile(path):
         folder = Path(tempfile.mkdtemp(prefix="im2im_zoo_"))
         remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
         atexit.register(remove)
         try:
             extract_zip(path, folder, limits or ZipLimits())
-            return _load(find_rdf(folder, str(source)), str(source), remove)
+            return _load(find_rdf(folder, str(source)), str(source), remove, must_run)
         except BaseException:
             atexit.unregister(remove)
             remove()
             raise
     if path.suffix.lower() in (".yaml", ".yml"):
-        return _load(path, str(source), None)
+        return _load(path, str(source), None, must_run)
     if path.suffix.lower() == ".zip":
         raise PackageError(
             f"{source} is not a valid zip: it is incomplete, damaged or empty; download it again"
@@ -263,11 +264,11 @@ def _version_order(folder: Path) -> tuple[tuple[int, int | str], ...]:
     return tuple((1, int(p)) if p.isdigit() else (0, p) for p in folder.name.split("."))
 
 
-def _load(rdf: Path, source: str, remove: Callable[[], None] | None) -> Package:
+def _load(rdf: Path, source: str, remove: Callable[[], None] | None, must_run: bool) -> Package:
     raw = read_rdf(rdf, source)
     package = Package(source, rdf.parent.resolve(), describe_rdf(raw, rdf, source), raw, remove)
     _ = package.before_rdf, package.outputs, package.grouping  # raise now if they are not valid
-    if not package.weights:
+    if must_run and not package.weights:
         files = {name: str(package.weights_entry(name).source) for name in package.formats()}
         raise PackageError(_explain_no_weights(source, files))
     return package

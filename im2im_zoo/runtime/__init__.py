@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from im2im_zoo.runtime.by_name import predict, predict_array, predict_arrays
+    from im2im_zoo.runtime.execute.prediction_result import PredictionResult
     from im2im_zoo.runtime.execute.tile_stages import Counts, run_plan
     from im2im_zoo.runtime.layout.mapping import map_axes
     from im2im_zoo.runtime.measure.cost import measure_cost
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from im2im_zoo.runtime.plan.memory import Cost, Projection, project
     from im2im_zoo.runtime.plan.plan import AxisPlan, Plan, Tile
     from im2im_zoo.runtime.plan.planning import plan_prediction
-    from im2im_zoo.runtime.predictor import Model, PredictionResult, open_package_model
+    from im2im_zoo.runtime.predictor import Model, open_package_model
     from im2im_zoo.runtime.prepare import Networks, Prepared, prepare
     from im2im_zoo.runtime.settings import Format, Resources, Settings
 
@@ -24,7 +25,7 @@ _HOMES = {
     "Model": "predictor",
     "Networks": "prepare",
     "Plan": "plan.plan",
-    "PredictionResult": "predictor",
+    "PredictionResult": "execute.prediction_result",
     "Prepared": "prepare",
     "Projection": "plan.memory",
     "Resources": "settings",

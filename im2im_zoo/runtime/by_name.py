@@ -8,8 +8,9 @@ from typing import Any
 import xarray as xr
 
 from im2im_zoo.package import Package
+from im2im_zoo.runtime.execute.prediction_result import PredictionResult
 from im2im_zoo.runtime.inputs import Image
-from im2im_zoo.runtime.predictor import Images, Model, PredictionResult, open_package_model
+from im2im_zoo.runtime.predictor import Images, Model, open_package_model
 from im2im_zoo.runtime.settings import Format, Resources, Settings
 
 _FORMAT = {f.name for f in fields(Format)}

@@ -1,7 +1,9 @@
 """Input images: opened by input tensor, and resampled to the pixel size that the model was trained at."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import xarray as xr
 
@@ -13,6 +15,37 @@ from im2im_zoo.runtime.rescale import pixel_size_warning, resample_by, rescale_f
 from im2im_zoo.runtime.settings import Settings
 
 Image = xr.DataArray | str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The opened images of one prediction.
+
+    Attributes:
+        originals: by input, at the pixel size of their files.
+        images: by input, at the pixel size of the model.
+        warnings: about the images.
+    """
+
+    originals: Mapping[str, xr.DataArray]
+    images: Mapping[str, xr.DataArray]
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def open(
+        cls,
+        package: Package,
+        image: Image,
+        inputs: Mapping[str, Image] | None,
+        axes: str | None,
+        channels: Sequence[int | str] | None,
+        join: Sequence[Image],
+        settings: Settings,
+    ) -> Self:
+        """Open the images and, if the settings ask for it, resample them; see `open_inputs`, `rescale_to_model`."""
+        originals = open_inputs(package, image, inputs, axes=axes, channels=channels, join=join)
+        images, warnings = rescale_to_model(package, originals, settings)
+        return cls(originals, images, tuple(warnings))
 
 
 def open_inputs(

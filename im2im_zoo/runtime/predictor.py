@@ -4,7 +4,6 @@ Modules in the order of a prediction: `inputs` -> `layout` (axes) -> `prepare` (
 """
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,93 +21,23 @@ from im2im_zoo.images import memory_image
 from im2im_zoo.instances.blockwise.sample import Code
 from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.execute.delivery import Delivered, choose_delivery
+from im2im_zoo.runtime.execute.delivery import choose_delivery
 from im2im_zoo.runtime.execute.executors import executor_for
-from im2im_zoo.runtime.execute.executors.in_process import InProcess
-from im2im_zoo.runtime.execute.instances import segment_instances
-from im2im_zoo.runtime.execute.outputs import (
-    LABEL_IMAGE,
-    check_free,
-    main_image,
-    output_image,
-    output_paths,
-    output_pixel_size,
-    output_translation,
-)
+from im2im_zoo.runtime.execute.in_memory import prepare_whole, run_in_memory
+from im2im_zoo.runtime.execute.outputs import check_free, main_image, output_paths
+from im2im_zoo.runtime.execute.prediction_result import PredictionResult
 from im2im_zoo.runtime.execute.prediction_run import PredictionRun
-from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, run_plan
+from im2im_zoo.runtime.execute.tile_stages import Counts, Progress
 from im2im_zoo.runtime.execute.work_folder import work_folder
-from im2im_zoo.runtime.inputs import Image, open_inputs, rescale_to_model
+from im2im_zoo.runtime.inputs import Image, Request
 from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
-from im2im_zoo.runtime.measure.cost import peak_bytes, restart_peak
+from im2im_zoo.runtime.measure.cost import restart_peak
 from im2im_zoo.runtime.plan.memory import Cost
 from im2im_zoo.runtime.plan.plan import Plan
-from im2im_zoo.runtime.plan.planning import plan_prediction
 from im2im_zoo.runtime.prepare import Networks, Prepared, prepare
 from im2im_zoo.runtime.settings import Resources, Settings
 
 Images = xr.DataArray | Mapping[str, xr.DataArray]
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionResult:
-    """The outputs of a prediction, with counts, time and memory.
-
-    Attributes:
-        outputs: paths of the outputs; `output` is the first.
-        plan: of the prediction.
-        seconds: time to run the plan: reading, statistics, network and writing, without opening the network.
-        voxels: number written in this run, without channels.
-        tiles: number of tiles that this run computed.
-        resumed: number of tiles that an earlier run had finished.
-        not_finite: number of output values that are NaN or infinite; above 0, the network failed there.
-        peak_bytes: peak resident memory of this process while the plan ran.
-        input_bytes, output_bytes: uncompressed sizes of the images.
-        reason: why the engine was selected.
-        labels: path of the label image of an instance segmentation: inside the output, or the output itself.
-        objects: number of objects in the label image.
-        warnings: about the result, in addition to those of the plan.
-    """
-
-    outputs: tuple[Path, ...]
-    plan: Plan
-    seconds: float
-    voxels: int
-    tiles: int
-    resumed: int
-    not_finite: int
-    peak_bytes: int
-    input_bytes: int
-    output_bytes: int
-    reason: str = ""
-    labels: Path | None = None
-    objects: int | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def output(self) -> Path:
-        """The first output."""
-        return self.outputs[0]
-
-    @property
-    def voxels_per_second(self) -> float:
-        """Output voxels per second."""
-        return self.voxels / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The opened images of one prediction.
-
-    Attributes:
-        originals: by input, at the pixel size of their files.
-        images: by input, at the pixel size of the model.
-        warnings: about the images.
-    """
-
-    originals: Mapping[str, xr.DataArray]
-    images: Mapping[str, xr.DataArray]
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -167,7 +96,7 @@ class Model:
             True
         """
         settings, resources = settings or Settings(), resources or Resources()
-        request = self._open(image, inputs, axes, channels, join, settings)
+        request = Request.open(self.package, image, inputs, axes, channels, join, settings)
         return self._prepare(request, settings, resources).plan
 
     def predict(
@@ -217,7 +146,7 @@ class Model:
             'nuclei.ome.zarr'
         """
         settings, resources = settings or Settings(), resources or Resources()
-        request = self._open(image, inputs, axes, channels, join, settings)
+        request = Request.open(self.package, image, inputs, axes, channels, join, settings)
         layout = map_axes(self.package, request.images)
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
         work = work_folder(paths[0])
@@ -259,7 +188,7 @@ class Model:
             )
         shutil.rmtree(work, ignore_errors=True)
         seconds = time.perf_counter() - start
-        return _result(prepared, counts, paths, seconds, resumed, request, delivered)
+        return PredictionResult.of(prepared, counts, paths, seconds, resumed, request, delivered)
 
     def predict_arrays(
         self,
@@ -291,27 +220,11 @@ class Model:
         code = None if grouping is None else Code(grouping, self.package.root, self.allow_code)
         if code is not None:
             code.load()
-        prepared = (
-            self._prepare_whole(request, settings, resources)
-            if whole
-            else self._prepare(request, settings, resources)
-        )
-        plan = prepared.plan
-        sinks = [_ArraySink.of(plan, n) for n in range(len(plan.outputs))]
-        run_plan(
-            plan,
-            self.package,
-            prepared.engine,
-            request.images,
-            sinks,
-            allow_code=self.allow_code,
-            progress=progress,
-        )
-        main = main_image(plan, request.images)
-        results = {o.id: sinks[n].image(plan, n, main) for n, o in enumerate(plan.outputs)}
-        if code is not None:
-            results[INSTANCES] = _instances(plan, code, next(iter(results.values())), main)
-        return results
+        if whole:
+            prepared = prepare_whole(self.networks, request.images, settings, resources)
+        else:
+            prepared = self._prepare(request, settings, resources)
+        return run_in_memory(prepared, self.package, request.images, code, self.allow_code, progress)
 
     def predict_array(
         self,
@@ -367,19 +280,6 @@ class Model:
     ) -> None:
         self.close()
 
-    def _open(
-        self,
-        image: Image,
-        inputs: Mapping[str, Image] | None,
-        axes: str | None,
-        channels: Sequence[int | str] | None,
-        join: Sequence[Image],
-        settings: Settings,
-    ) -> Request:
-        originals = open_inputs(self.package, image, inputs, axes=axes, channels=channels, join=join)
-        images, warnings = rescale_to_model(self.package, originals, settings)
-        return Request(originals, images, tuple(warnings))
-
     def _prepare(
         self,
         request: Request,
@@ -387,31 +287,10 @@ class Model:
         resources: Resources,
         decisions: Mapping[str, Any] | None = None,
     ) -> Prepared:
-        layout = map_axes(self.package, request.images)
+        images, layout = request.images, map_axes(self.package, request.images)
         return prepare(
-            self.networks,
-            request.images,
-            layout,
-            settings,
-            resources,
-            decisions=decisions,
-            warnings=request.warnings,
+            self.networks, images, layout, settings, resources, decisions=decisions, warnings=request.warnings
         )
-
-    def _prepare_whole(self, request: Request, settings: Settings, resources: Resources) -> Prepared:
-        engine, reason = self.networks.open(settings, resources)
-        plan = plan_prediction(
-            self.package,
-            request.images,
-            weights=engine.weights_format,
-            backend=engine.backend,
-            precision=engine.precision,
-            cost=self.cost,
-            dtype=settings.dtype,
-            whole=True,
-            group=settings.group,
-        )
-        return Prepared(plan, engine, reason)
 
 
 def open_package_model(source: Package | str | Path, *, allow_code: bool = False) -> Model:
@@ -423,80 +302,3 @@ def open_package_model(source: Package | str | Path, *, allow_code: bool = False
     """
     package = source if isinstance(source, Package) else open_package(source)
     return Model(package, allow_code)
-
-
-def _result(
-    prepared: Prepared,
-    counts: Counts,
-    paths: Sequence[Path],
-    seconds: float,
-    resumed: int,
-    request: Request,
-    delivered: Delivered,
-) -> PredictionResult:
-    plan = prepared.plan
-    return PredictionResult(
-        tuple(paths),
-        plan,
-        seconds,
-        counts.voxels,
-        counts.tiles - resumed,
-        resumed,
-        counts.not_finite,
-        peak_bytes(),
-        sum(i.size * i.dtype.itemsize for i in request.images.values()),
-        plan.output_bytes,
-        prepared.reason,
-        delivered.labels,
-        delivered.objects,
-        delivered.warnings,
-    )
-
-
-def _instances(plan: Plan, code: Code, maps: xr.DataArray, image: xr.DataArray) -> xr.DataArray:
-    """Return the label image of maps, in memory."""
-    if plan.grouping is None:
-        raise ValueError("a plan without instance segmentation")
-    labels = np.zeros(plan.grouping.shape, plan.grouping.dtype)
-    sink = _ArraySink(labels, plan.grouping.axes)
-    with tempfile.TemporaryDirectory() as folder:
-        segment_instances(plan, code, maps, sink, Path(folder), executor=InProcess())
-    result = xr.DataArray(labels, dims=plan.grouping.axes, name=INSTANCES, attrs=maps.attrs)
-    result.attrs |= {"pixel_size_um": output_pixel_size(plan, LABEL_IMAGE, image)}
-    result.attrs.pop("translation_um", None)
-    if translation := output_translation(plan, LABEL_IMAGE, image):
-        result.attrs["translation_um"] = translation
-    if "channel" in plan.grouping.axes and "channel" in maps.coords:
-        result = result.assign_coords(channel=maps["channel"].values)
-    return result
-
-
-@dataclass(slots=True)
-class _ArraySink:
-    """An output in memory; if its shape depends on the data, only the last block."""
-
-    array: NDArray[Any]
-    axes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, plan: Plan, number: int) -> "_ArraySink":
-        target = plan.outputs[number]
-        if target.image_shape is None and plan.samples > 1:
-            raise PlanError(
-                f"{plan.model}: the size of the output {target.id} depends on the data, so the outputs of {plan.samples} "
-                "samples do not form one array; predict one sample at a time"
-            )
-        return cls(np.empty(target.image_shape or (), target.dtype), target.image_axes)
-
-    def write(self, region: Mapping[str, slice], block: NDArray[Any]) -> None:
-        if self.array.shape:
-            self.array[tuple(region[a] for a in self.axes)] = block
-        else:
-            self.array = block
-
-    def image(self, plan: Plan, number: int, main: xr.DataArray) -> xr.DataArray:
-        target = plan.outputs[number]
-        if target.image_shape:
-            return output_image(plan, number, self.array, main)
-        dims = [a for a in target.axes if a != "batch"]
-        return xr.DataArray(self.array, dims=dims, name=target.id)

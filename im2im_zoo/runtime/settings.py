@@ -66,12 +66,18 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Memory, processes and devices of a prediction; they do not change the result.
+    """Memory, processes and devices of a prediction; they do not change the result, up to rounding.
+
+    With the same number of threads per process, every executor and number of workers gives the same bits. With another number,
+    torch on a CPU selects other algorithms that add in another order: results differ by about 1e-6 of the largest value. By
+    default the number of threads depends on `workers`, so set `threads` where bits have to match. Another kind of processor
+    or GPU rounds differently, too.
 
     Attributes:
         memory: bytes that all processes may use together, or a text such as `4GB` (default: half of the available memory).
         workers: processes that run tiles and blocks.
-        threads: of the network in one process (default: the library's choice).
+        threads: of the network in one process (default: the processors of this host divided by `workers`; in this process, the
+            library's choice).
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         executor: runs tiles and blocks, instead of `workers` processes; see `docs/adding-an-executor.md`.
 

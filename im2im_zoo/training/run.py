@@ -8,7 +8,7 @@ RUN/
   checkpoints/         best.ckpt (by the recipe's `monitor`), last.ckpt
   tensorboard/         event files
   pictures/            a few held-out patches and the network's output after some epochs
-  run.html             a page of all results; written by the command line
+  run.html             a page of all results; written by `workflows.training`
   *.py                 copies of the recipe's own Python files
 """
 

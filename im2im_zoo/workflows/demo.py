@@ -104,7 +104,7 @@ def run_demo(output: Path, *, overwrite: bool = False, steps: DemoSteps | None =
     facts = {
         "images": "fluorescence nuclei of the stardist wheel (BSD-3-Clause)",
         "recipe": RECIPE,
-        "package": ("sound" if report.sound else "not sound") + " in ONNX, TorchScript and state dict",
+        "package": f"{report.verdict} in ONNX, TorchScript and state dict",
         "tiles": f"{TILE} voxels; at most {difference:.1g} from the prediction of the whole image at once",
         "training": f"{training:.0f} s",
         "everything": f"{time.perf_counter() - started:.0f} s",

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,17 @@ FOLDER = Path(os.environ.get("IM2IM_ZOO_CONSUMERS", HERE.parents[1] / ".consumer
 
 @dataclass(frozen=True)
 class Program:
-    """A program, the formats that it runs, and how it is started; `needed` is what is not there if it is not installed."""
+    """A program, the formats that it runs, and how it is started; `needed` is what is not there if it is not installed.
+
+    `name` has no version: `version` asks the program for it, by `command` with `--versions`.
+    """
 
     name: str
     formats: tuple[str, ...]
     command: tuple[str, ...]
     needed: Path
     whole_package: bool = False
+    place: str = ""
 
     @property
     def missing(self) -> str | None:
@@ -34,6 +37,11 @@ class Program:
         if self.needed.exists():
             return None
         return _not_installed(self.name)
+
+    def versions(self) -> tuple[str, ...]:
+        """The name and version of itself as it is installed, and of the libraries that it runs with."""
+        first, *others = _run([*self.command, "--versions"]).strip().split(", ")
+        return (f"{first} {self.place}".strip(), *others)
 
     def differences(self, made: Packaged, work: Path) -> dict[str, float]:
         """By format, the largest difference to the process that exported, as a fraction of the largest value."""
@@ -70,6 +78,13 @@ class Reader:
         """Why it is not there."""
         return None if self.python.exists() else _not_installed(self.name)
 
+    def version(self) -> str:
+        """Its name and version as it is installed."""
+        script = (
+            "from importlib import metadata; print('bioimageio.spec', metadata.version('bioimageio.spec'))"
+        )
+        return _run([str(self.python), "-c", script]).strip()
+
     def says(self, package: Path) -> str:
         """Its verdict of a package and the format that it takes it for, as `passed 0.5.0`."""
         script = (
@@ -96,27 +111,28 @@ def _run(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def _node(version: str) -> Program:
+def _node(name: str, version: str) -> Program:
     modules = FOLDER / f"node_{version}" / "node_modules"
     command = ("node", str(HERE / "run_onnx.js"), str(modules))
-    return Program(f"onnxruntime-node {version}", ("onnx",), command, modules)
+    return Program(name, ("onnx",), command, modules)
 
 
-def _libtorch(name: str, file: str) -> Program:
-    return Program(name, ("torchscript",), (str(FOLDER / file),), FOLDER / file)
+def _libtorch(place: str, file: str) -> Program:
+    command = (str(FOLDER / file),)
+    return Program(f"libtorch {place}", ("torchscript",), command, FOLDER / file, place=place)
 
 
 def _core(name: str, python: Path, formats: tuple[str, ...]) -> Program:
     return Program(name, formats, (str(python), str(HERE / "run_core.py")), python, whole_package=True)
 
 
-FIRST_READER = Reader("bioimageio.spec 0.5.0", FOLDER / "spec_0.5.0" / "bin" / "python")
+FIRST_READER = Reader("first bioimageio.spec of format 0.5", FOLDER / "spec_0.5.0" / "bin" / "python")
 _ALL = ("onnx", "torchscript", "pytorch_state_dict")
 PROGRAMS = (
-    _core(f"bioimageio.core {metadata.version('bioimageio.core')}", Path(sys.executable), _ALL),
-    _core("bioimageio.core 0.10.2", FOLDER / "core_0.10.2" / "bin" / "python", ("onnx", "torchscript")),
-    _node("1.13.1"),
-    _node("1.27.0"),
-    _libtorch("libtorch of Debian", "run_libtorch_debian"),
-    _libtorch("libtorch of the torch wheel", "run_libtorch_wheel"),
+    _core("bioimageio.core", Path(sys.executable), _ALL),
+    _core("bioimageio.core of ilastik", FOLDER / "core_0.10.2" / "bin" / "python", ("onnx", "torchscript")),
+    _node("onnxruntime-node, newest of deepImageJ", "1.13.1"),
+    _node("onnxruntime-node", "1.27.0"),
+    _libtorch("of Debian", "run_libtorch_debian"),
+    _libtorch("of the torch wheel", "run_libtorch_wheel"),
 )

@@ -1,13 +1,16 @@
 """Run a package in the bioimageio.core of this environment: `python run_core.py PACKAGE FORMAT...` prints JSON.
 
+`--versions` prints its version, and those of the libraries that it runs with, in one line.
 Needs nothing of im2im_zoo: it runs in environments without it. The test image goes in as it is, and as other types that hold
 the same values; what comes out is compared with the test output.
 """
 
 import inspect
 import json
+import platform
 import sys
 import warnings
+from importlib import metadata
 
 warnings.simplefilter("ignore")
 
@@ -56,5 +59,13 @@ def main(source: str, formats: list[str]) -> None:
     sys.stdout.write(f"RESULT {json.dumps(found)}\n")
 
 
+def versions() -> str:
+    names = ("bioimageio.core", "bioimageio.spec", "onnxruntime", "torch")
+    return ", ".join([*(f"{n} {metadata.version(n)}" for n in names), f"Python {platform.python_version()}"])
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--versions"]:
+        sys.stdout.write(versions() + "\n")
+        sys.exit()
     main(sys.argv[1], sys.argv[2:])

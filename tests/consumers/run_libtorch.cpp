@@ -1,6 +1,8 @@
 // Runs TorchScript in libtorch, as Fiji's deepImageJ does: run_libtorch MODEL INPUT OUTPUT SIZE...
-// INPUT and OUTPUT are float32 values in C order; the sizes of the output are printed.
+// INPUT and OUTPUT are float32 values in C order; the sizes of the output are printed. `run_libtorch --versions` prints the
+// version of libtorch.
 #include <torch/script.h>
+#include <torch/version.h>
 
 #include <fstream>
 #include <iostream>
@@ -9,6 +11,10 @@
 
 int main(int argc, char** argv) {
   try {
+    if (argc == 2 && std::string(argv[1]) == "--versions") {
+      std::cout << "libtorch " << TORCH_VERSION << std::endl;
+      return 0;
+    }
     if (argc < 5) throw std::runtime_error("usage: run_libtorch MODEL INPUT OUTPUT SIZE...");
     std::vector<int64_t> sizes;
     for (int i = 4; i < argc; ++i) sizes.push_back(std::stoll(argv[i]));

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from im2im_zoo.cli.console import print_consumers
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import ConsumerVerdict, consumer_table
 from im2im_zoo.packaging.consumers.programs import consumer_rules, onnx_ir_version
@@ -42,6 +43,25 @@ def test_every_program_has_a_verdict_for_every_format(table) -> None:
     names = {rule["consumer"].split()[0] for rule in consumer_rules()}
     assert set(found) == {(name, kind) for name in names for kind in FORMATS}
     assert all(v.reason and v.version for v in found.values())
+
+
+def test_programs_that_were_only_read_and_not_run_are_marked_as_such(
+    table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = table()
+    checked = {program: v.checked for (program, _), v in found.items()}
+    assert checked == {
+        "bioimageio.core": "run",
+        "ilastik": "run",
+        "BioEngine": "read only",
+        "deepImageJ": "read only",
+        "QuPath": "read only",
+    }
+    assert found["QuPath", "onnx"].plain()["checked"] == "read only"
+    print_consumers(tuple(found.values()))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "BioEngine, read only" in shown
+    assert "bioimageio.core, read only" not in shown
 
 
 def test_an_exported_package_runs_in_what_the_community_has(table) -> None:

@@ -10,12 +10,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+import im2im_zoo as zoo
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.pictures import read_snapshots
 from im2im_zoo.training.run import load_framework, open_run
 from im2im_zoo.training.train import train
+from im2im_zoo.workflows import training as workflow
 from im2im_zoo.workflows.run_page import write_run_page
 
 Tiny = Callable[..., Recipe]
@@ -53,6 +55,34 @@ def test_a_run_has_a_page_of_one_file(tiny: Tiny, tmp_path: Path) -> None:
     assert run.recipe.name in page
     assert 'src="http' not in page
     assert "Training is complete" in page
+
+
+def test_training_from_python_writes_the_page_during_training_and_at_its_end(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "_PAGE_SECONDS", 0.0)
+    page, states = tmp_path / "run" / "run.html", list[str]()
+
+    def report(state: object) -> None:
+        if page.exists():
+            states.append(page.read_text().split("Training is ")[1].split(".")[0])
+
+    zoo.train(tiny(), tmp_path / "run", report=report)
+    assert states
+    assert set(states) == {"running"}
+    assert "Training is complete" in page.read_text()
+
+
+def test_a_further_process_of_a_distributed_training_writes_no_page(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workflow.is_first_process()
+    with monkeypatch.context() as further:
+        further.setenv("LOCAL_RANK", "1")
+        assert not workflow.is_first_process()
+    monkeypatch.setattr(workflow, "is_first_process", lambda: False)
+    run = zoo.train(tiny(trainer__max_epochs=1), tmp_path / "run")
+    assert not (run.path / "run.html").exists()
 
 
 def test_a_run_that_failed_has_a_page_that_says_why(tiny: Tiny, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Programs that run a package, by weight format, and differences of their results, by the rules in `consumers.yaml`.
 
-No program is run here; `tests/consumers/` runs those that need no user.
+No program is run here; `tests/consumers/` runs those that need no user, and writes `tried.yaml`.
 """
 
 import functools
@@ -26,11 +26,13 @@ class ConsumerVerdict:
     """Verdict on a program for a package with the weights of one format.
 
     Attributes:
-        consumer, version: the program.
+        consumer: the program.
+        version: its version that was run, or whose source was read.
         weights_format: the format.
         verdict: "runs"; "differs": it runs with another result; "cannot"; "unknown".
         reason: reason of the verdict; for "runs", how it is known.
         change: remedy, empty if there is none.
+        checked: "run"; "read only": by its source, the program was not run.
     """
 
     consumer: str
@@ -39,6 +41,7 @@ class ConsumerVerdict:
     verdict: Verdict
     reason: str
     change: str
+    checked: Literal["run", "read only"] = "read only"
 
     def plain(self) -> dict[str, str]:
         """Return the verdict as a mapping, for JSON."""
@@ -56,26 +59,40 @@ def consumer_table(package: Package) -> tuple[ConsumerVerdict, ...]:
     """Return the verdict on each program of `consumers.yaml` for each weight format of a package, in this order."""
     table = []
     for rule in consumer_rules():
+        checked: Literal["run", "read only"] = "run" if "ran" in rule else "read only"
+        version = tried_version(rule["ran"]) if "ran" in rule else str(rule["read_only"])
+        version = version.removeprefix(f"{rule['consumer']} ")
         common = [*_judge_format(rule, package), *_judge_tensors(rule, package), *_judge_sizes(rule, package)]
         common += [*_judge_operations(rule, package), *_judge_outside_rdf(package)]
         for name in package.formats():
             judgements = [*common, *_judge_weights(rule, package, name)]
             worst: Verdict = min((s.verdict for s in judgements), key=_ORDER.index, default="runs")
             decisive = list(dict.fromkeys(s for s in judgements if s.verdict == worst)) if judgements else []
-            reason = "; ".join(s.reason for s in decisive) or _HOW_KNOWN[rule["checked"]]
+            reason = "; ".join(s.reason for s in decisive) or _HOW_KNOWN[checked]
             change = "; ".join(dict.fromkeys(s.change for s in decisive if s.change))
-            table.append(ConsumerVerdict(rule["consumer"], str(rule["version"]), name, worst, reason, change))
+            table.append(ConsumerVerdict(rule["consumer"], version, name, worst, reason, change, checked))
     return tuple(table)
 
 
-_HOW_KNOWN = {"run": "as it does in our tests", "read": "by its source; it is not run here"}
+_HOW_KNOWN = {"run": "as it does in our tests", "read only": "by its source; it is not run here"}
 
 
 @functools.cache
 def consumer_rules() -> tuple[Mapping[str, Any], ...]:
     """Return the rules, with the version of each program and their source."""
-    text = (files("im2im_zoo.packaging.consumers") / "consumers.yaml").read_text(encoding="utf-8")
-    return tuple(yaml.safe_load(text))
+    return tuple(_read("consumers.yaml"))
+
+
+@functools.cache
+def tried_version(program: str) -> str:
+    """Return the version of a program with which packages were run, from `tried.yaml`."""
+    return next(str(entry["version"]) for entry in _read("tried.yaml") if entry["program"] == program)
+
+
+def _read(name: str) -> list[Mapping[str, Any]]:
+    text = (files("im2im_zoo.packaging.consumers") / name).read_text(encoding="utf-8")
+    content: list[Mapping[str, Any]] = yaml.safe_load(text)
+    return content
 
 
 def _judge_format(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
@@ -242,6 +259,9 @@ def _judge_weights(rule: Mapping[str, Any], package: Package, name: str) -> Iter
         yield _Judgement("cannot", f"it reads {', '.join(others)}", change)
         return
     entry = package.weights_entry(name)
+    if "://" in str(entry.source):
+        yield _Judgement("unknown", "its file is not in the package", "download the complete package")
+        return
     if name == "onnx":
         yield from _judge_onnx(rule["weights"][name], package, entry)
     if name == "torchscript" and "torch" in rule["weights"][name]:

@@ -327,6 +327,6 @@ def _content(folder: Path) -> Content:
 def _check_valid(folder: Path, *, allow_code: bool) -> None:
     """Raise `PackageError` if the package that was just written is invalid."""
     report = validate_package(folder, allow_code=allow_code)
-    if not report.sound:
-        problems = "\n".join(f"  {f}" for f in report.of("error"))
+    if errors := report.of("error"):
+        problems = "\n".join(f"  {f}" for f in errors)
         raise PackageError(f"the package would be invalid, so it is not written:\n{problems}")

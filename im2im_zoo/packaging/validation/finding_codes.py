@@ -60,6 +60,7 @@ CODES: Mapping[str, Subject] = MappingProxyType(
         "links_unchecked": "links",
         "weights": "weights",
         "not_run": "weights",
+        "weights_unchecked": "weights",
         "test_tensor": "weights",
         "test_output": "weights",
         "formats_differ": "weights",

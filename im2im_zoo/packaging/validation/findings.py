@@ -11,6 +11,7 @@ from im2im_zoo.packaging.validation.finding_codes import CODES, SUBJECTS, Subjec
 Severity = Literal["error", "warning", "info"]
 # Of a subject: the worst of its findings; `passed` if it was checked and there is none.
 Verdict = Literal["error", "warning", "info", "passed", "not checked"]
+PackageVerdict = Literal["sound", "not sound", "not checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,21 @@ class ValidationReport:
     pictures: tuple[Picture, ...] = ()
 
     @property
+    def verdict(self) -> PackageVerdict:
+        """Return "not sound" if there is an error, else "not checked" if none of the weights could be run, else "sound"."""
+        if self.of("error"):
+            return "not sound"
+        return "not checked" if self.unchecked else "sound"
+
+    @property
+    def unchecked(self) -> str:
+        """Reason why none of the weights could be run, with its remedy; empty if some were run."""
+        return next((f.message for f in self.findings if f.code == "weights_unchecked"), "")
+
+    @property
     def sound(self) -> bool:
-        """Whether there is no error: the package runs and reproduces its test outputs."""
-        return not self.of("error")
+        """Whether the package runs and reproduces its test outputs, without an error."""
+        return self.verdict == "sound"
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         """Return the findings of one severity."""
@@ -102,11 +115,12 @@ class ValidationReport:
         return found
 
     def to_json(self) -> str:
-        """Return the report as JSON: source, name, version, sound, verdicts, findings, notes, measured, core, consumers."""
+        """Return the report as JSON: source, name, version, verdict, sound, verdicts, findings, notes, measured, core, consumers."""
         content = {
             "source": self.source,
             "name": self.name,
             "version": self.version,
+            "verdict": self.verdict,
             "sound": self.sound,
             "verdicts": self.verdicts(),
             "findings": [asdict(f) for f in self.findings],

@@ -49,7 +49,9 @@ def _verdict(report: ValidationReport) -> _Verdict:
     errors, warnings = len(report.of("error")), len(report.of("warning"))
     grade = "error" if errors else "warning" if warnings else "passed"
     counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
-    return _Verdict(grade, "sound" if report.sound else "not sound", counts)
+    if report.verdict == "not checked":
+        counts = f"{report.unchecked} ({counts})"
+    return _Verdict(grade, report.verdict, counts)
 
 
 def _subject_rows(report: ValidationReport) -> list[_SubjectRow]:

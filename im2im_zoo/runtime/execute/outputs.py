@@ -20,7 +20,7 @@ from im2im_zoo.images import create_image, pixel_size_um, sources_of
 from im2im_zoo.images.registry import suffix_of
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.images.write import ImageWriter
-from im2im_zoo.runtime.layout.image_layout import Layout, OutputMap
+from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.settings import Format
 
@@ -352,16 +352,3 @@ def _divisor(cut: int, most: int) -> int:
     """Return the largest divisor of `cut` up to `most`, or `cut` itself if that divisor is tiny."""
     best = max(d for d in range(1, min(cut, most) + 1) if cut % d == 0)
     return best if best >= min(cut, most) // 8 else cut
-
-
-def output_image(plan: Plan, number: int, values: NDArray[Any], image: xr.DataArray) -> xr.DataArray:
-    """Return an output in memory, with the coordinates and attributes of a written one."""
-    target: OutputMap = plan.outputs[number]
-    coords = {"channel": list(target.channel_names)} if target.channel_names else {}
-    result = xr.DataArray(values, dims=target.image_axes, coords=coords, name=target.id)
-    result.attrs["pixel_size_um"] = output_pixel_size(plan, number, image)
-    if translation := output_translation(plan, number, image):
-        result.attrs["translation_um"] = translation
-    if "time" in target.image_axes and "time_step_s" in image.attrs:
-        result.attrs["time_step_s"] = image.attrs["time_step_s"]
-    return result

@@ -84,10 +84,11 @@ def _check_headers(checks: Checks) -> None:
 
 def _check_weights(checks: Checks, name: str) -> bool:
     package, where = checks.package, f"weights.{name}"
-    if name not in weights_formats():
+    entry = package.weights_entry(name)
+    if name not in weights_formats() or "://" in str(entry.source):  # `check_files` reports an address
         return False
     try:
-        path = package.path(package.weights_entry(name))
+        path = package.path(entry)
         if not path.is_file():
             return False
         vet_weights(name, path, root=package.root, allow_code=checks.allow_code)

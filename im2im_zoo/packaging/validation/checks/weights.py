@@ -1,14 +1,14 @@
 """Run each weights format of a package: on its test tensors, twice, in batches, and at sizes on and off the declared grid."""
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import Im2ImError, PackageError
-from im2im_zoo.engines import Engine, open_engine, weights_formats
+from im2im_zoo.engines import Engine
 from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.package.reference import Reference, compare, tolerance
 from im2im_zoo.packaging.comparison import TOLERANCE, difference
@@ -39,51 +39,6 @@ def prepared_tensors(checks: Checks) -> Reference | None:
     message = f"the test tensors cannot be processed: {' '.join(str(error).split())}"
     checks.add("error", "test_tensor", "inputs", message)
     return None
-
-
-def open_engines(checks: Checks, weights: Sequence[str] | None, safe: Collection[str]) -> dict[str, Engine]:
-    """Open the formats that can and may run here; add a finding for each other one."""
-    package, engines = checks.package, dict[str, Engine]()
-    absent = [f for f in weights or () if f not in package.weights]
-    for name in absent:
-        message = f"the package has none; it has {', '.join(package.weights)}"
-        checks.add("error", "weights", f"weights.{name}", message)
-    for name in package.formats():
-        if name not in weights_formats():
-            message = "not run: there is no engine for this format here"
-            checks.add("info", "not_run", f"weights.{name}", message)
-    for name in package.weights:
-        if name not in safe or (weights is not None and name not in weights):
-            continue
-        if name == "pytorch_state_dict" and not checks.allow_code:
-            code = getattr(package.weights_entry(name), "architecture", None)
-            where = getattr(code, "source", None) or getattr(code, "import_from", "?")
-            message = (
-                f"skipped: it runs Python code, {getattr(code, 'callable', '?')!r} of {str(where)!r}; allow it with --allow-code if "
-                "you trust it"
-            )
-            checks.add("info", "skipped", f"weights.{name}", message)
-            continue
-        try:
-            engines[name] = _opened(checks, name)
-        except PackageError as error:
-            checks.add("error", "weights", f"weights.{name}", str(error))
-    if not engines and not absent:
-        checks.add("warning", "not_run", "weights", "none of the weight formats was run")
-    return engines
-
-
-def _opened(checks: Checks, name: str) -> Engine:
-    package = checks.package
-    entry = package.weights_entry(name)
-    return open_engine(
-        name,
-        package.path(entry),
-        architecture=getattr(entry, "architecture", None),
-        root=package.root,
-        allow_code=checks.allow_code,
-        description=package.description,
-    )
 
 
 def check_test_tensors(checks: Checks, engines: dict[str, Engine], test: Reference) -> None:
