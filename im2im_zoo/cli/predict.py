@@ -160,7 +160,8 @@ def run(
             "group": options.grouping,
         }
         main, inputs = _open_images(image, options)
-        _check_objects(opened, options, overwrite)
+        # A prediction that is already complete keeps the files of its objects.
+        _check_objects(opened, options, overwrite=overwrite or output.exists())
         if plan_only:
             from im2im_zoo.runtime.by_name import split_options
             from im2im_zoo.runtime.predictor import Model
@@ -192,12 +193,20 @@ def run(
                 done.labels,
                 axes=axes_letters(done.plan.grouping.axes) if unstated and done.plan.grouping else None,
             )
-            write_all(made, options.objects, main, overwrite)
+            write_all(made, _missing_files(options.objects, done), main, overwrite)
     if as_json:
         print_json(result_json(done))
 
 
-def _check_objects(package: "Package", options: Options, overwrite: bool) -> None:
+def _missing_files(paths: Sequence[Path], done: "PredictionResult") -> list[Path]:
+    """Return the files of objects to write: those that are missing, if the prediction was already complete."""
+    kept = [p for p in paths if done.already_complete and p.exists()]
+    for path in kept:
+        print_line(f"{path} exists already and is kept; --overwrite predicts and measures again")
+    return [p for p in paths if p not in kept]
+
+
+def _check_objects(package: "Package", options: Options, *, overwrite: bool) -> None:
     """Check before the prediction that it makes labels, and that the files of the objects can be written."""
     if not options.objects:
         return
@@ -265,6 +274,11 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
     for warning in done.warnings:
         print_line(f"warning: {warning}")
     names = ", ".join(str(p) for p in done.outputs)
+    if done.already_complete:
+        print_line(
+            f"Already complete: {names}: this command has written it before; --overwrite predicts again"
+        )
+        return done
     if done.labels is not None:
         within = f", labels in {done.labels}" if done.labels != done.output else ""
         names += f" with {done.objects} objects{within}"
@@ -319,6 +333,7 @@ def result_json(done: "PredictionResult") -> dict[str, Any]:
     """Return the results of a prediction as plain values."""
     return {
         "output": str(done.output),
+        "already_complete": done.already_complete,
         "outputs": [str(p) for p in done.outputs],
         "seconds": done.seconds,
         "voxels": done.voxels,

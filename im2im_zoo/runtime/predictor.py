@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,11 +18,19 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.engines import Engine
-from im2im_zoo.images import memory_image
+from im2im_zoo.images import memory_image, open_image
 from im2im_zoo.instances.blockwise.sample import Code
 from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.execute.delivery import Delivered, choose_delivery
+from im2im_zoo.runtime.execute.completed import (
+    EarlierRun,
+    Result,
+    count_objects,
+    describe_difference,
+    find_earlier_run,
+    identity_hashes,
+)
+from im2im_zoo.runtime.execute.delivery import Delivered, Delivery, choose_delivery
 from im2im_zoo.runtime.execute.executors import executor_for
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import segment_instances
@@ -39,12 +47,13 @@ from im2im_zoo.runtime.execute.prediction_run import PredictionRun
 from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, run_plan
 from im2im_zoo.runtime.execute.work_folder import work_folder
 from im2im_zoo.runtime.inputs import Image, open_inputs, rescale_to_model
+from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
 from im2im_zoo.runtime.measure.cost import peak_bytes, restart_peak
 from im2im_zoo.runtime.plan.memory import Cost
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.plan.planning import plan_prediction
-from im2im_zoo.runtime.prepare import Networks, Prepared, prepare
+from im2im_zoo.runtime.prepare import Networks, Prepared, prepare, repeat_plan
 from im2im_zoo.runtime.settings import Resources, Settings
 
 Images = xr.DataArray | Mapping[str, xr.DataArray]
@@ -68,6 +77,8 @@ class PredictionResult:
         labels: path of the label image of an instance segmentation: inside the output, or the output itself.
         objects: number of objects in the label image.
         warnings: about the result, in addition to those of the plan.
+        already_complete: whether an earlier run of the same command had completed the outputs, so that this one computed
+            nothing; `seconds`, `voxels` and `not_finite` are 0 then.
     """
 
     outputs: tuple[Path, ...]
@@ -84,6 +95,7 @@ class PredictionResult:
     labels: Path | None = None
     objects: int | None = None
     warnings: tuple[str, ...] = ()
+    already_complete: bool = False
 
     @property
     def output(self) -> Path:
@@ -190,7 +202,8 @@ class Model:
         """Predict an image of any size and write the result.
 
         Resumable: partial results are kept in `OUTPUT.incomplete`. After a crash, a full disk or an interrupt, the same call
-        resumes, and the result is bit-identical to that of an uninterrupted run.
+        resumes, and the result is bit-identical to that of an uninterrupted run. If the outputs are complete and of the same
+        call, nothing is computed, and the result is `already_complete`.
 
         Args:
             image: of the main input: a lazy image, or the path of one.
@@ -201,7 +214,7 @@ class Model:
             join: images of the same field of view, whose channels are appended; `channels` selects among all of them.
             settings: choices that change the result.
             resources: memory, processes and devices.
-            overwrite: replace an existing output instead of raising an error.
+            overwrite: replace an existing output instead of raising an error, also one of the same call.
             restart: remove the partial results of an earlier run instead of resuming it.
             progress: called with the stage, the finished voxels and their total number.
             planned: called before the first tile with the plan and the number of tiles that an earlier run finished.
@@ -224,11 +237,6 @@ class Model:
         delivery = choose_delivery(
             self.package, layout, paths, work, settings, overwrite=overwrite, allow_code=self.allow_code
         )
-        appeared = not restart and delivery.has_appeared()
-        if not appeared:
-            check_free(paths, request.images.values(), overwrite=overwrite)
-        if not restart:
-            delivery.check_work()
         run = PredictionRun(
             self.package,
             request.images,
@@ -240,6 +248,18 @@ class Model:
             delivery.replaces,
             self.allow_code,
         )
+        appeared = not restart and delivery.has_appeared()
+        if not appeared:
+            if not overwrite and (earlier := _find_earlier_run(run, delivery)) is not None:
+                return self._result_of(earlier, request, layout, paths, settings, delivery)
+            check_free(
+                paths,
+                request.images.values(),
+                overwrite=overwrite,
+                describe=lambda path: _describe_existing(path, run, delivery),
+            )
+        if not restart:
+            delivery.check_work()
         with run.open(restart=restart) as ledger:
             decisions = None if ledger is None else ledger.decisions
             prepared = self._prepare(request, settings, resources, decisions)
@@ -259,7 +279,8 @@ class Model:
             )
         shutil.rmtree(work, ignore_errors=True)
         seconds = time.perf_counter() - start
-        return _result(prepared, counts, paths, seconds, resumed, request, delivered)
+        result = _result(prepared.plan, counts, paths, seconds, resumed, request, delivered)
+        return replace(result, reason=prepared.reason)
 
     def predict_arrays(
         self,
@@ -398,6 +419,24 @@ class Model:
             warnings=request.warnings,
         )
 
+    def _result_of(
+        self,
+        earlier: EarlierRun,
+        request: Request,
+        layout: Layout,
+        paths: Sequence[Path],
+        settings: Settings,
+        delivery: Delivery,
+    ) -> PredictionResult:
+        """Return the result of an earlier run of the same command that completed the outputs."""
+        plan = repeat_plan(self.package, request.images, layout, settings, earlier.decisions, earlier.plan)
+        objects = None
+        if delivery.labels is not None and plan.grouping is not None:
+            objects = count_objects(open_image(delivery.labels), plan.grouping.space)
+        found = Delivered(delivery.labels, objects)
+        done = _result(plan, Counts(len(plan), 0, 0), paths, 0.0, len(plan), request, found)
+        return replace(done, already_complete=True)
+
     def _prepare_whole(self, request: Request, settings: Settings, resources: Resources) -> Prepared:
         engine, reason = self.networks.open(settings, resources)
         plan = plan_prediction(
@@ -425,8 +464,21 @@ def open_package_model(source: Package | str | Path, *, allow_code: bool = False
     return Model(package, allow_code)
 
 
+def _find_earlier_run(run: PredictionRun, delivery: Delivery) -> EarlierRun | None:
+    """Return the run of the same command that completed all outputs, if there is one."""
+    if not all(result.path.exists() for result in delivery.results):
+        return None
+    return find_earlier_run(delivery.results, identity_hashes(run.identity()))
+
+
+def _describe_existing(path: Path, run: PredictionRun, delivery: Delivery) -> str:
+    """Return why an existing output is not taken for that of this command."""
+    result = next((r for r in delivery.results if r.path == path), Result(path, ""))
+    return describe_difference(result, identity_hashes(run.identity()))
+
+
 def _result(
-    prepared: Prepared,
+    plan: Plan,
     counts: Counts,
     paths: Sequence[Path],
     seconds: float,
@@ -434,7 +486,6 @@ def _result(
     request: Request,
     delivered: Delivered,
 ) -> PredictionResult:
-    plan = prepared.plan
     return PredictionResult(
         tuple(paths),
         plan,
@@ -446,10 +497,9 @@ def _result(
         peak_bytes(),
         sum(i.size * i.dtype.itemsize for i in request.images.values()),
         plan.output_bytes,
-        prepared.reason,
-        delivered.labels,
-        delivered.objects,
-        delivered.warnings,
+        labels=delivered.labels,
+        objects=delivered.objects,
+        warnings=delivered.warnings,
     )
 
 

@@ -31,6 +31,7 @@ from im2im_zoo.instances.blockwise.sample import Code
 from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.instances.label_image import LabelImage
 from im2im_zoo.package import Package
+from im2im_zoo.runtime.execute.completed import Result
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import InstanceLog, segment_instances
 from im2im_zoo.runtime.execute.ledger import Ledger
@@ -80,6 +81,16 @@ class Delivery(Protocol):
         ...
 
     @property
+    def results(self) -> tuple[Result, ...]:
+        """Paths that exist when the prediction is complete."""
+        ...
+
+    @property
+    def labels(self) -> Path | None:
+        """Final path of the labels, if there are any."""
+        ...
+
+    @property
     def are_sources_complete(self) -> bool:
         """Whether all tiles are done and only later stages are left."""
         ...
@@ -124,6 +135,17 @@ class DirectDelivery:
     sources: tuple[Path, ...]
     folder: Path
     replaces: bool
+    ids: tuple[str, ...]
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The outputs."""
+        return tuple(Result(p, i) for p, i in zip(self.sources, self.ids, strict=True))
+
+    @property
+    def labels(self) -> Path | None:
+        """None, as no stage writes labels."""
+        return None
 
     @property
     def are_sources_complete(self) -> bool:
@@ -160,6 +182,7 @@ class StagedDelivery:
         sources: paths that the tiles write, one per output.
         paths: of the outputs.
         work: the work folder.
+        ids: of the outputs.
         settings: of the prediction.
         code: the function for instance segmentation, if there is one.
         overwrite: replace existing outputs.
@@ -168,6 +191,7 @@ class StagedDelivery:
     sources: tuple[Path, ...]
     paths: tuple[Path, ...]
     work: Path
+    ids: tuple[str, ...]
     settings: Settings
     code: Code | None
     overwrite: bool
@@ -181,6 +205,14 @@ class StagedDelivery:
     def replaces(self) -> bool:
         """True, as the sources are temporary files of this prediction."""
         return True
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The outputs, and the labels; an output that is a label image is the labels only."""
+        images = tuple(Result(p, i) for p, i in zip(self.paths, self.ids, strict=True))
+        if self.labels is None:
+            return images
+        return (*(i for i in images if i.path != self.labels), Result(self.labels, INSTANCES))
 
     @property
     def are_sources_complete(self) -> bool:
@@ -332,8 +364,9 @@ def choose_delivery(
         ImageError: labels cannot be written to the path.
     """
     grouping = package.grouping if settings.group else None
+    ids = tuple(target.id for target in layout.outputs)
     if grouping is None and not settings.rescale:
-        return DirectDelivery(tuple(paths), work, overwrite)
+        return DirectDelivery(tuple(paths), work, overwrite, ids)
     code = None if grouping is None else Code(grouping, package.root, allow_code)
     sources = [work / f"{target.id}.ome.zarr" for target in layout.outputs]
     if code is not None:
@@ -341,7 +374,7 @@ def choose_delivery(
         _check_labels_path(paths[0], settings)
         if _holds_labels(paths[0]) and not settings.rescale:
             sources = [work / paths[0].name]
-    return StagedDelivery(tuple(sources), tuple(paths), work, settings, code, overwrite)
+    return StagedDelivery(tuple(sources), tuple(paths), work, ids, settings, code, overwrite)
 
 
 def _call(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
@@ -454,7 +487,8 @@ class _InstanceStage:
         run, plan, ours = self.prediction, self.plan, self._grouping
         image = run.main_image(plan)
         chunks, shards = label_storage(plan, run.settings.format)
-        attributes: Mapping[str, Any] = {**run.provenance(plan), "grouping": ours.grouping.to_json()}
+        grouping = {"grouping": ours.grouping.to_json(), "output": INSTANCES}
+        attributes: Mapping[str, Any] = {**run.provenance(plan), **grouping}
         return create_image(
             path,
             axes=ours.axes,

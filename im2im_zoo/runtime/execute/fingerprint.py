@@ -77,7 +77,9 @@ def _folder(path: Path) -> dict[str, Any]:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
                 if entry.is_dir():
-                    left.append(Path(entry.path))
+                    # Labels of an image are written into it, and change nothing of the image itself.
+                    if folder != path or entry.name != "labels":
+                        left.append(Path(entry.path))
                     continue
                 found = entry.stat()
                 count, size, newest = count + 1, size + found.st_size, max(newest, found.st_mtime_ns)

@@ -68,8 +68,20 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
     return tuple(paths)
 
 
-def check_free(paths: Sequence[Path], images: Iterable[xr.DataArray], *, overwrite: bool) -> None:
+def check_free(
+    paths: Sequence[Path],
+    images: Iterable[xr.DataArray],
+    *,
+    overwrite: bool,
+    describe: Callable[[Path], str] = lambda _: "already exists",
+) -> None:
     """Check that outputs do not replace existing files without `overwrite`, and never the inputs.
+
+    Args:
+        paths: of the outputs.
+        images: the inputs.
+        overwrite: whether outputs may be replaced.
+        describe: returns what is at a path, to follow the path in a message.
 
     Raises:
         ImageError: an output exists, or contains an input.
@@ -77,7 +89,9 @@ def check_free(paths: Sequence[Path], images: Iterable[xr.DataArray], *, overwri
     sources = [Path(source) for image in images for source in sources_of(image)]
     for path in paths:
         if path.exists() and not overwrite:
-            raise ImageError(f"{path} already exists; choose another output, or replace it with --overwrite")
+            raise ImageError(
+                f"{path} {describe(path)}; choose another output, or replace it with --overwrite"
+            )
         lost = [
             s for s in sources if path.exists() and s.exists() and s.resolve().is_relative_to(path.resolve())
         ]
@@ -240,7 +254,7 @@ def _writer(
         time_step_s=image.attrs.get("time_step_s") if "time" in target.image_axes else None,
         chunks=chunks,
         shards=shards,
-        attributes=attributes,
+        attributes={**attributes, "output": target.id},
         labels=target.labels,
         overwrite=overwrite,
         work=work,

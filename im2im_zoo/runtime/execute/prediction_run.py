@@ -27,6 +27,7 @@ from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.execute.checkpoint import has_checkpoint
+from im2im_zoo.runtime.execute.completed import identity_hashes
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.execute.ledger import Ledger
 from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
@@ -69,9 +70,15 @@ class PredictionRun:
     overwrite: bool = False
     allow_code: bool = False
     ledger: Ledger | None = None
+    _identity: dict[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Return the inputs that must match to resume a run."""
+        """Return the inputs that must match to resume a run, as they were at the first call."""
+        if self._identity is None:
+            self._identity = self._measure_identity()
+        return self._identity
+
+    def _measure_identity(self) -> dict[str, Any]:
         return {
             "package": package_fingerprint(self.package),
             "images": {name: image_fingerprint(image) for name, image in self.images.items()},
@@ -191,8 +198,12 @@ class PredictionRun:
         return main_image(plan, self.images)
 
     def provenance(self, plan: Plan) -> dict[str, Any]:
-        """Return the provenance that is written to an output."""
-        return _provenance(plan, self.package)
+        """Return the provenance that is written to an output, with all that identifies its command."""
+        return {
+            **_provenance(plan, self.package),
+            "identity": identity_hashes(self.identity()),
+            "decisions": dict(self._open_ledger().decisions),
+        }
 
     def _has_finished_units(self) -> bool:
         return self.ledger is not None and bool(self.ledger.done)
