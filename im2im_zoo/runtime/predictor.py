@@ -44,6 +44,7 @@ from im2im_zoo.runtime.execute.outputs import (
     output_translation,
 )
 from im2im_zoo.runtime.execute.prediction_run import PredictionRun
+from im2im_zoo.runtime.execute.run_lock import hold_output
 from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, run_plan
 from im2im_zoo.runtime.execute.work_folder import work_folder
 from im2im_zoo.runtime.inputs import Image, open_inputs, rescale_to_model
@@ -248,39 +249,15 @@ class Model:
             delivery.replaces,
             self.allow_code,
         )
-        appeared = not restart and delivery.has_appeared()
-        if not appeared:
-            if not overwrite and (earlier := _find_earlier_run(run, delivery)) is not None:
-                return self._result_of(earlier, request, layout, paths, settings, delivery)
-            check_free(
-                paths,
-                request.images.values(),
-                overwrite=overwrite,
-                describe=lambda path: _describe_existing(path, run, delivery),
-            )
-        if not restart:
-            delivery.check_work()
-        with run.open(restart=restart) as ledger:
-            decisions = None if ledger is None else ledger.decisions
-            prepared = self._prepare(request, settings, resources, decisions)
-            restart_peak()
-            start = time.perf_counter()
-            if ledger is None:
-                delivery.discard()
-            if ledger is not None and (appeared or delivery.are_sources_complete):
-                counts, resumed = Counts(len(prepared.plan), 0, run.finished().not_finite), len(prepared.plan)
-                if planned is not None:
-                    planned(prepared.plan, resumed)
-            else:
-                counts, resumed = run.run_tiles(prepared, progress=progress, planned=planned)
-            original = main_image(prepared.plan, request.originals)
-            delivered = (
-                delivery.delivered(run) if appeared else delivery.run(run, prepared.plan, original, progress)
-            )
-        shutil.rmtree(work, ignore_errors=True)
-        seconds = time.perf_counter() - start
-        result = _result(prepared.plan, counts, paths, seconds, resumed, request, delivered)
-        return replace(result, reason=prepared.reason)
+        command = _Command(request, layout, paths, settings, resources, delivery, run, overwrite, restart)
+        # A finished prediction may lie in a folder that is not writable.
+        if not work.exists() and (done := self._find_complete(command)) is not None:
+            return done
+        with hold_output(work):
+            done = self._run(command, progress, planned)
+            if not done.already_complete:
+                shutil.rmtree(work, ignore_errors=True)
+        return done
 
     def predict_arrays(
         self,
@@ -419,22 +396,58 @@ class Model:
             warnings=request.warnings,
         )
 
-    def _result_of(
-        self,
-        earlier: EarlierRun,
-        request: Request,
-        layout: Layout,
-        paths: Sequence[Path],
-        settings: Settings,
-        delivery: Delivery,
+    def _run(
+        self, command: "_Command", progress: Progress | None, planned: Callable[[Plan, int], None] | None
     ) -> PredictionResult:
-        """Return the result of an earlier run of the same command that completed the outputs."""
-        plan = repeat_plan(self.package, request.images, layout, settings, earlier.decisions, earlier.plan)
-        objects = None
-        if delivery.labels is not None and plan.grouping is not None:
-            objects = count_objects(open_image(delivery.labels), plan.grouping.space)
-        found = Delivered(delivery.labels, objects)
-        done = _result(plan, Counts(len(plan), 0, 0), paths, 0.0, len(plan), request, found)
+        """Run or resume a prediction while its output is locked."""
+        request, delivery, run = command.request, command.delivery, command.run
+        appeared = not command.restart and delivery.has_appeared()
+        if not appeared:
+            if (done := self._find_complete(command)) is not None:
+                return done
+            images = request.images.values()
+            check_free(command.paths, images, overwrite=command.overwrite, describe=command.describe_existing)
+        if not command.restart:
+            delivery.check_work()
+        with run.open(restart=command.restart) as ledger:
+            decisions = None if ledger is None else ledger.decisions
+            prepared = self._prepare(request, command.settings, command.resources, decisions)
+            restart_peak()
+            start = time.perf_counter()
+            if ledger is None:
+                delivery.discard()
+            if ledger is not None and (appeared or delivery.are_sources_complete):
+                counts, resumed = Counts(len(prepared.plan), 0, run.finished().not_finite), len(prepared.plan)
+                if planned is not None:
+                    planned(prepared.plan, resumed)
+            else:
+                counts, resumed = run.run_tiles(prepared, progress=progress, planned=planned)
+            original = main_image(prepared.plan, request.originals)
+            delivered = (
+                delivery.delivered(run) if appeared else delivery.run(run, prepared.plan, original, progress)
+            )
+        seconds = time.perf_counter() - start
+        result = _result(prepared.plan, counts, command.paths, seconds, resumed, request, delivered)
+        return replace(result, reason=prepared.reason)
+
+    def _find_complete(self, command: "_Command") -> PredictionResult | None:
+        """Return the result of an earlier run of the same command that completed all outputs, if there is one."""
+        earlier = command.find_earlier_run()
+        if earlier is None:
+            return None
+        plan = repeat_plan(
+            self.package,
+            command.request.images,
+            command.layout,
+            command.settings,
+            earlier.decisions,
+            earlier.plan,
+        )
+        labels, objects = command.delivery.labels, None
+        if labels is not None and plan.grouping is not None:
+            objects = count_objects(open_image(labels), plan.grouping.space)
+        counts, delivered = Counts(len(plan), 0, 0), Delivered(labels, objects)
+        done = _result(plan, counts, command.paths, 0.0, len(plan), command.request, delivered)
         return replace(done, already_complete=True)
 
     def _prepare_whole(self, request: Request, settings: Settings, resources: Resources) -> Prepared:
@@ -464,17 +477,31 @@ def open_package_model(source: Package | str | Path, *, allow_code: bool = False
     return Model(package, allow_code)
 
 
-def _find_earlier_run(run: PredictionRun, delivery: Delivery) -> EarlierRun | None:
-    """Return the run of the same command that completed all outputs, if there is one."""
-    if not all(result.path.exists() for result in delivery.results):
-        return None
-    return find_earlier_run(delivery.results, identity_hashes(run.identity()))
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """One call of `Model.predict`, with its images opened and its outputs known; see there."""
 
+    request: Request
+    layout: Layout
+    paths: Sequence[Path]
+    settings: Settings
+    resources: Resources
+    delivery: Delivery
+    run: PredictionRun
+    overwrite: bool
+    restart: bool
 
-def _describe_existing(path: Path, run: PredictionRun, delivery: Delivery) -> str:
-    """Return why an existing output is not taken for that of this command."""
-    result = next((r for r in delivery.results if r.path == path), Result(path, ""))
-    return describe_difference(result, identity_hashes(run.identity()))
+    def find_earlier_run(self) -> EarlierRun | None:
+        """Return the run of the same command that completed all outputs, if there is one and it may be kept."""
+        results = self.delivery.results
+        if self.overwrite or not all(result.path.exists() for result in results):
+            return None
+        return find_earlier_run(results, identity_hashes(self.run.identity()))
+
+    def describe_existing(self, path: Path) -> str:
+        """Return why an existing output is not taken for that of this command."""
+        result = next((r for r in self.delivery.results if r.path == path), Result(path, ""))
+        return describe_difference(result, identity_hashes(self.run.identity()))
 
 
 def _result(

@@ -95,7 +95,7 @@ class PredictionRun:
             restart: ignore an earlier run.
 
         Raises:
-            PlanError: the earlier run had other inputs, or is still running.
+            PlanError: the earlier run had other inputs.
             ImageError: the folder is not that of a prediction.
         """
         try:
