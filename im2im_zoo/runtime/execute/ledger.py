@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from im2im_zoo.core.errors import PlanError
+from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images.atomic import writing_errors
 from im2im_zoo.runtime.execute.records import Record
 
@@ -50,6 +50,10 @@ class Ledger:
     notes: dict[str, Any] = field(default_factory=dict)
     _waiting: list[Record] = field(default_factory=list)
     _due: float = 0.0
+    _opened: os.stat_result = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._opened = (self.folder / _FILE).stat()
 
     @classmethod
     def start(cls, folder: Path, identity: Mapping[str, Any], decisions: Mapping[str, Any]) -> Self:
@@ -114,14 +118,41 @@ class Ledger:
 
     def note(self, key: str, value: Any) -> None:
         """Write a JSON value to the disk at once."""
+        self.check_in_place()
         self.notes[key] = _plain(value)
         with writing_errors(self.folder, 0):
             _write_json(self.folder / _NOTES, self.notes)
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the ledger is still the one that was opened; its file is never written again."""
+        try:
+            found = (self.folder / _FILE).stat()
+        except OSError:
+            return False
+        return os.path.samestat(found, self._opened) and found.st_mtime_ns == self._opened.st_mtime_ns
+
+    def check_in_place(self) -> None:
+        """Check that nobody has removed or replaced the folder.
+
+        Raises:
+            ImageError: it was removed or replaced.
+        """
+        if not self.is_in_place:
+            raise ImageError(
+                f"{self.folder} was removed or replaced while this prediction ran, so its finished tiles are lost; run the "
+                "command again, and remove no folder that ends in .incomplete while a prediction runs"
+            )
+
     def flush(self) -> None:
-        """Write pending records to the disk, after the voxels that they refer to."""
+        """Write pending records to the disk, after the voxels that they refer to.
+
+        Raises:
+            ImageError: the folder was removed or replaced, or the disk is full.
+        """
         if not self._waiting:
             return
+        self.check_in_place()
         start = time.monotonic()
         with writing_errors(self.folder, 0):
             _sync()
@@ -132,7 +163,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write pending records if possible."""
-        if self.folder.is_dir():
+        if self.is_in_place:
             self.flush()
 
     def __enter__(self) -> Self:

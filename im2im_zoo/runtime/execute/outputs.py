@@ -19,6 +19,7 @@ from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import create_image, pixel_size_um, sources_of
 from im2im_zoo.images.registry import suffix_of
 from im2im_zoo.images.sink import Sink
+from im2im_zoo.images.target import Stored
 from im2im_zoo.images.write import ImageWriter
 from im2im_zoo.runtime.layout.image_layout import Layout, OutputMap
 from im2im_zoo.runtime.plan.plan import Plan
@@ -111,7 +112,7 @@ class Outputs:
         kind: the file format.
         attributes: provenance.
         reduced: finished blocks of the pyramids, (level, block) by output.
-        on_reduced: called with output, level and block of each new block.
+        on_reduced: called with output, level and block of each new block, and its files.
         appeared: numbers of the outputs that an interrupted run has already moved to their paths.
     """
 
@@ -126,10 +127,11 @@ class Outputs:
         kind: Format,
         attributes: Mapping[str, Any],
         reduced: Mapping[int, Iterable[tuple[int, int]]],
-        on_reduced: Callable[[int, int, int], None],
+        on_reduced: Callable[[int, int, int, Stored], None],
         appeared: Collection[int] = (),
     ) -> None:
         self._plan = plan
+        self._on_reduced = on_reduced
         self._stack = ExitStack()
         self.sinks: list[Sink] = []
         for number, (target, path) in enumerate(zip(plan.outputs, paths, strict=True)):
@@ -150,7 +152,7 @@ class Outputs:
                     kind=kind,
                     attributes=attributes,
                     reduced=reduced.get(number, ()),
-                    on_reduced=functools.partial(on_reduced, number),
+                    on_reduced=functools.partial(self._report_reduced, number),
                 )
             )
 
@@ -164,6 +166,20 @@ class Outputs:
         for number, sink in enumerate(self.sinks):
             if isinstance(sink, ImageWriter):
                 sink.mark(self._plan.writes(tile, number))
+
+    def stored(self, unit: int, numbers: Iterable[int]) -> Stored:
+        """Return the files that hold the voxels of a tile in some outputs."""
+        tile, total = self._plan.tile(unit), Stored()
+        for number in numbers:
+            sink = self.sinks[number]
+            if isinstance(sink, ImageWriter):
+                total = total.plus(sink.stored(self._plan.writes(tile, number)))
+        return total
+
+    def _report_reduced(self, number: int, level: int, block: int) -> None:
+        sink = self.sinks[number]
+        stored = sink.stored_reduced(level, block) if isinstance(sink, ImageWriter) else Stored()
+        self._on_reduced(number, level, block, stored)
 
     def __enter__(self) -> Self:
         try:
@@ -243,6 +259,9 @@ def _writer(
     target = plan.outputs[number]
     image = main_image(plan, images)
     chunks, shards = storage(plan, number, kind)
+    version: dict[str, Any] = (
+        {} if kind.ome_zarr_version is None else {"ome_zarr_version": kind.ome_zarr_version}
+    )
     return create_image(
         path,
         axes=target.image_axes,
@@ -260,7 +279,7 @@ def _writer(
         work=work,
         reduced=reduced,
         on_reduced=on_reduced,
-        **({} if kind.ome_zarr_version is None else {"ome_zarr_version": kind.ome_zarr_version}),
+        **version,
     )
 
 

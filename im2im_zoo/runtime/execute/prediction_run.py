@@ -8,6 +8,7 @@ result.ome.zarr.incomplete/      marks the output as incomplete; removed when th
     statistics_....npz           intermediate statistics of a large image
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from im2im_zoo.core.allocator import set_up_memory
@@ -24,7 +26,9 @@ from im2im_zoo.core.errors import ImageError, PackageError, PlanError, Processin
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.engines import Engine, open_engine
+from im2im_zoo.images.formats.ome_zarr.contents import stored_in
 from im2im_zoo.images.sink import Sink
+from im2im_zoo.images.target import Stored
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.execute.checkpoint import has_checkpoint
 from im2im_zoo.runtime.execute.completed import identity_hashes
@@ -33,12 +37,22 @@ from im2im_zoo.runtime.execute.ledger import Ledger
 from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
 from im2im_zoo.runtime.execute.records import Finished, Record
 from im2im_zoo.runtime.execute.sample_maker import SampleMaker
-from im2im_zoo.runtime.execute.tile_job import Report, Scratch, TileJob
-from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, TileStageName, TileStages, new_scratch
+from im2im_zoo.runtime.execute.tile_job import Report, Scratch, TileJob, scratch_shape
+from im2im_zoo.runtime.execute.tile_stages import (
+    Counts,
+    Progress,
+    TileStageName,
+    TileStages,
+    new_scratch,
+    scratch_dtype,
+)
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.prepare import Prepared, decisions_of
 from im2im_zoo.runtime.settings import Settings
 
+_START_OVER = (
+    "start over with --restart, and remove nothing in the folder of a prediction that is to be resumed"
+)
 # The stage `delivery`: outputs of the tiles, and what later stages make of them, are about to take their places.
 TILES_DELIVERED, RESULT_DELIVERED = Record("delivery", 0), Record("delivery", 1)
 
@@ -108,7 +122,10 @@ class PredictionRun:
             yield self.ledger
         except BaseException as error:
             wrong = isinstance(error, ProcessingError | PackageError)
+            was_removed = self.ledger is not None and not self.ledger.is_in_place
             self._close(keep=self._has_finished_units() or (not wrong and has_checkpoint(self.folder)))
+            if was_removed and isinstance(error, Exception):
+                self._open_ledger().check_in_place()
             raise
         self._close(keep=False)
 
@@ -151,7 +168,9 @@ class PredictionRun:
             appeared=appeared,
         )
         with outputs:
+            self.check_stored()
             counts = self._tile_stages(prepared, outputs, before, progress).run()
+            self.check_stored()
             # On the disk before the first output takes its place: what is missing here later is there.
             self.record(TILES_DELIVERED)
             self.flush()
@@ -185,9 +204,29 @@ class PredictionRun:
         """Record a unit as finished."""
         self._open_ledger().record(record)
 
-    def record_pyramid(self, output: int, level: int, block: int) -> None:
-        """Record a block of a pyramid as finished."""
-        self.record(Record("pyramid", block, output=output, level=level))
+    def record_pyramid(self, output: int, level: int, block: int, stored: Stored) -> None:
+        """Record a block of a pyramid as finished, with its files."""
+        self.record(
+            Record("pyramid", block, output=output, level=level, files=stored.files, bytes=stored.bytes)
+        )
+
+    def check_stored(self, labels: Path | None = None) -> None:
+        """Check that the files of all recorded units are there.
+
+        Args:
+            labels: the label image, if its units are to be checked as well.
+
+        Raises:
+            ImageError: the folder or some files were removed, replaced or cut short.
+        """
+        self._open_ledger().check_in_place()
+        finished = self.finished()
+        partial = [self.folder / path.name for path in self.paths]
+        _check_files(
+            [p if p.exists() else path for p, path in zip(partial, self.paths, strict=True)], finished.images
+        )
+        if labels is not None:
+            _check_files([labels], finished.labels)
 
     def flush(self) -> None:
         """Write pending records to the disk."""
@@ -228,7 +267,8 @@ class PredictionRun:
             progress=None if progress is None else lambda n, of: progress("statistics", n, of),
         )
         finished: dict[TileStageName, frozenset[int]] = {"tiles": before.tiles, "finish": before.finish}
-        scratch = new_scratch(plan, _ScratchFolder(plan, self.folder, fresh=not before.tiles))
+        scratch_folder = _ScratchFolder(plan, self.folder, fresh=not before.tiles)
+        scratch = new_scratch(plan, scratch_folder)
         last: TileStageName = "finish" if scratch else "tiles"
         for unit in sorted(finished[last]):
             outputs.mark(unit)
@@ -237,7 +277,9 @@ class PredictionRun:
             if not local and stage == last == "tiles":
                 outputs.mark(unit)
             _note_statistics(ledger, samples, unit // plan.tiles_per_sample)
-            ledger.record(Record(stage, unit, not_finite=report.not_finite))
+            written = [n for n in range(len(plan.outputs)) if (n in scratch) == (stage == "finish")]
+            files, size = outputs.stored(unit, written)
+            ledger.record(Record(stage, unit, not_finite=report.not_finite, files=files, bytes=size))
 
         make_job: Callable[[], TileJob]
         if local:
@@ -248,13 +290,17 @@ class PredictionRun:
                 samples(number)
                 _note_statistics(ledger, samples, number)
             make_job = _JobMaker.of(self, prepared, outputs, scratch, samples.measured)
-        return TileStages(samples, outputs.sinks, scratch, self.executor, make_job, finished, done, progress)
+        check_scratch = partial(scratch_folder.check, tuple(scratch))
+        return TileStages(
+            samples, outputs.sinks, scratch, self.executor, make_job, finished, done, progress, check_scratch
+        )
 
     def _close(self, *, keep: bool) -> None:
         if self.ledger is None:
             return
         self.ledger.close()
-        if not keep:
+        # Without its ledger a folder that was removed, and then written to, cannot be resumed.
+        if not keep or not Ledger.exists(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -337,12 +383,53 @@ class _ScratchFolder:
     def __call__(self, number: int, shape: tuple[int, ...], dtype: str) -> Any:
         import zarr
 
-        path = self.folder / f"scratch_{number}.zarr"
-        if not self.fresh:
-            return zarr.open_array(path, mode="r+")
-        chunks = scratch_chunks(self.plan, number, shape)
-        return zarr.create_array(
-            store=str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=None, overwrite=True
+        path = self._path(number)
+        # All chunks are written, also those of zeros, so that a lost one is noticed.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            if not self.fresh:
+                return zarr.open_array(path, mode="r+")
+            chunks = scratch_chunks(self.plan, number, shape)
+            return zarr.create_array(
+                store=str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=None, overwrite=True
+            )
+
+    def check(self, numbers: Sequence[int]) -> None:
+        """Check that all chunks are there, once all tiles are computed.
+
+        Raises:
+            ImageError: some are missing.
+        """
+        for number in numbers:
+            shape = scratch_shape(self.plan, number)
+            sides = scratch_chunks(self.plan, number, shape)
+            count = math.prod(-(-n // side) for n, side in zip(shape, sides, strict=True))
+            size = math.prod(sides) * np.dtype(scratch_dtype(self.plan, number)).itemsize
+            _check_files([self._path(number)], Stored(count, count * size))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"scratch_{number}.zarr"
+
+
+def _check_files(images: Sequence[Path], expected: Stored) -> None:
+    """Check that images have the files that hold the voxels of their finished parts.
+
+    Raises:
+        ImageError: an image, or some of its files, was removed or cut short.
+    """
+    if lost := [path for path in images if not path.exists()]:
+        raise ImageError(f"{lost[0]} was removed while this prediction ran; {_START_OVER}")
+    found = Stored()
+    for path in images:
+        if path.is_dir():
+            found = found.plus(stored_in(path))
+    names = ", ".join(map(str, images))
+    if found.files < expected.files:
+        raise ImageError(
+            f"{names}: {expected.files - found.files} of {expected.files} chunks of the finished tiles are missing; {_START_OVER}"
+        )
+    if found.bytes < expected.bytes:
+        raise ImageError(
+            f"{names}: chunks of the finished tiles are cut short: {found.bytes} of {expected.bytes} bytes are left; {_START_OVER}"
         )
 
 
