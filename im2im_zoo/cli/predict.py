@@ -10,6 +10,7 @@ import typer
 
 from im2im_zoo.cli.console import print_json, print_line, progress, quantity, results
 from im2im_zoo.core.axes import axes_letters
+from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -247,11 +248,11 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
     from im2im_zoo.runtime import predict
     from im2im_zoo.runtime.execute.work_folder import find_unfinished
 
-    output_bytes = 0
+    output_bytes, has_started = 0, False
 
     def planned(plan: "Plan", resumed: int) -> None:
-        nonlocal output_bytes
-        output_bytes = plan.output_bytes
+        nonlocal output_bytes, has_started
+        output_bytes, has_started = plan.output_bytes, True
         _print_plan_summary(plan, resumed)
 
     with progress("Predicting", "voxels", counted=False) as bar:
@@ -263,8 +264,9 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
 
         try:
             done = predict(package, image, output, progress=report, planned=planned, **options)
-        except BaseException:
-            if (left := find_unfinished(output)) is not None:
+        except BaseException as error:
+            is_refused = isinstance(error, Im2ImError) and not has_started
+            if not is_refused and (left := find_unfinished(output)) is not None:
                 print_line(f"Partial results are kept in {left}. Run the same command to resume.")
             raise
     if done.not_finite:

@@ -11,11 +11,11 @@ import xarray as xr
 from groupings_for_tests import MakeGrouped
 from test_resume import stretched  # noqa: F401 a fixture
 
-from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package
 from im2im_zoo.runtime import predict
-from im2im_zoo.runtime.execute.work_folder import work_folder
+from im2im_zoo.runtime.execute.work_folder import find_unfinished, work_folder
 
 OPTIONS: dict[str, Any] = {"tile": {"y": 60, "x": 60}, "halo": 16, "weights": "torchscript", "threads": 1}
 
@@ -93,6 +93,9 @@ def test_chunks_that_are_lost_between_two_runs_are_noticed_before_the_next_tile(
     with pytest.raises(ImageError, match=r"1 of \d+ chunks.*--restart"):
         predict(unet_2d, source, output, progress=lambda stage, *_: seen.append(stage), **OPTIONS)
     assert not seen
+    assert find_unfinished(output) is None
+    with pytest.raises(PlanError, match=r"cannot be resumed: .* 1 of \d+ chunks"):
+        predict(unet_2d, source, output, **OPTIONS)
     assert predict(unet_2d, source, output, restart=True, **OPTIONS).resumed == 0
 
 

@@ -28,6 +28,8 @@ from im2im_zoo.runtime.execute.records import Record
 
 _FORMAT = 2
 _FILE, _NOTES, _LOG, _LOCK = "ledger.json", "notes.json", "done.jsonl", "lock"
+# Name of the note that says why the finished units must not be used.
+SPOILED = "spoiled"
 # Least seconds between batches, and the largest fraction of the time spent on writing.
 _INTERVAL, _PART = 2.0, 0.05
 
@@ -80,6 +82,16 @@ class Ledger:
         return (folder / _FILE).is_file()
 
     @classmethod
+    def is_resumable(cls, folder: Path) -> bool:
+        """Return whether there is a ledger whose finished units may be used."""
+        if not cls.exists(folder):
+            return False
+        try:
+            return SPOILED not in _read_json(folder / _NOTES)
+        except PlanError:  # it has no notes yet
+            return True
+
+    @classmethod
     def recorded(cls, folder: Path) -> frozenset[Record]:
         """Return the records in a folder, without opening its ledger; none if there is no ledger.
 
@@ -97,7 +109,7 @@ class Ledger:
             identity: inputs that must match those of the run.
 
         Raises:
-            PlanError: the inputs differ, or the ledger is damaged.
+            PlanError: the inputs differ, they changed during the run, or the ledger is damaged.
         """
         found = _read_json(folder / _FILE)
         if found.get("format") != _FORMAT or not {"identity", "decisions"} <= set(found):
@@ -106,6 +118,8 @@ class Ledger:
             )
         _compare(folder, found["identity"], _plain(identity))
         notes = _read_json(folder / _NOTES) if (folder / _NOTES).is_file() else {}
+        if spoiled := notes.get(SPOILED):
+            raise PlanError(f"{folder} cannot be resumed: {spoiled}")
         done, due = _read_log(folder / _LOG), time.monotonic() + _INTERVAL
         return cls(folder, found["identity"], found["decisions"], done, notes, _due=due)
 
@@ -235,15 +249,20 @@ def _plain(value: Any) -> Any:
 
 
 def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differing = sorted(_differences(before, now))
-    if not differing:
+    lines = list_differences(before, now)
+    if not lines:
         return
-    lines = [f"  {key}: it was {_short(a)}, now it is {_short(b)}" for key, a, b in differing[:8]]
     raise PlanError(
         f"{folder} holds an unfinished prediction with other inputs or settings, so it cannot be resumed:\n"
         + "\n".join(lines)
         + "\nUse the original settings to resume, choose another output, or start over with --restart"
     )
+
+
+def list_differences(before: Any, now: Any) -> list[str]:
+    """Return lines for a message about the first values that differ between two nested JSON objects."""
+    differing = sorted(_differences(before, now), key=lambda found: found[0])
+    return [f"  {key}: it was {_short(a)}, now it is {_short(b)}" for key, a, b in differing[:8]]
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:

@@ -26,6 +26,7 @@ from im2im_zoo.core.errors import ImageError, PackageError, PlanError, Processin
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.engines import Engine, open_engine
+from im2im_zoo.images import sources_of
 from im2im_zoo.images.formats.ome_zarr.contents import stored_in
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.images.target import Stored
@@ -33,7 +34,8 @@ from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.execute.checkpoint import has_checkpoint
 from im2im_zoo.runtime.execute.completed import identity_hashes
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
-from im2im_zoo.runtime.execute.ledger import Ledger
+from im2im_zoo.runtime.execute.input_watch import InputWatch
+from im2im_zoo.runtime.execute.ledger import SPOILED, Ledger, list_differences
 from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
 from im2im_zoo.runtime.execute.records import Finished, Record
 from im2im_zoo.runtime.execute.sample_maker import SampleMaker
@@ -85,12 +87,50 @@ class PredictionRun:
     allow_code: bool = False
     ledger: Ledger | None = None
     _identity: dict[str, Any] | None = None
+    _watch: InputWatch | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return the inputs that must match to resume a run, as they were at the first call."""
         if self._identity is None:
+            self._watch = InputWatch.of(self.images.values())
             self._identity = self._measure_identity()
         return self._identity
+
+    def check_inputs(self, *, thoroughly: bool = False) -> None:
+        """Check that the files of the images are as they were at the start.
+
+        Args:
+            thoroughly: compare the fingerprints as well, with the chunks of zarrs and some voxels.
+
+        Raises:
+            ImageError: an image was changed; the finished tiles are not used again.
+        """
+        changed = None if self._watch is None else self._watch.find_changed()
+        reason = (
+            "" if changed is None else f"{changed} was changed, replaced or removed while it was predicted"
+        )
+        if not reason and thoroughly:
+            before = self.identity()["images"]
+            in_files = {n: i for n, i in self.images.items() if {"path", "files"} & set(before[n])}
+            now = {n: image_fingerprint(i) for n, i in in_files.items()}
+            if lines := list_differences({n: before[n] for n in now}, now):
+                names = ", ".join(s for i in in_files.values() for s in sources_of(i))
+                reason = "\n".join([f"{names} was changed while it was predicted:", *lines])
+        if reason:
+            with self._marked_if_lost():
+                raise ImageError(
+                    f"{reason}\nThe result would mix two images, so there is none; start over with --restart when the image is "
+                    "complete"
+                )
+
+    @contextmanager
+    def _marked_if_lost(self) -> Iterator[None]:
+        """Note in the ledger that the finished units must not be used, if a check in the `with` block fails."""
+        try:
+            yield
+        except ImageError as error:
+            self._open_ledger().note(SPOILED, str(error))
+            raise
 
     def _measure_identity(self) -> dict[str, Any]:
         return {
@@ -170,6 +210,7 @@ class PredictionRun:
         with outputs:
             self.check_stored()
             counts = self._tile_stages(prepared, outputs, before, progress).run()
+            self.check_inputs(thoroughly=True)
             self.check_stored()
             # On the disk before the first output takes its place: what is missing here later is there.
             self.record(TILES_DELIVERED)
@@ -219,14 +260,18 @@ class PredictionRun:
         Raises:
             ImageError: the folder or some files were removed, replaced or cut short.
         """
-        self._open_ledger().check_in_place()
-        finished = self.finished()
+        ledger, finished = self._open_ledger(), self.finished()
+        ledger.check_in_place()
+        with self._marked_if_lost():
+            self._check_images(finished)
+            if labels is not None:
+                _check_files([labels], finished.labels)
+
+    def _check_images(self, finished: Finished) -> None:
         partial = [self.folder / path.name for path in self.paths]
         _check_files(
             [p if p.exists() else path for p, path in zip(partial, self.paths, strict=True)], finished.images
         )
-        if labels is not None:
-            _check_files([labels], finished.labels)
 
     def flush(self) -> None:
         """Write pending records to the disk."""
@@ -280,6 +325,7 @@ class PredictionRun:
             written = [n for n in range(len(plan.outputs)) if (n in scratch) == (stage == "finish")]
             files, size = outputs.stored(unit, written)
             ledger.record(Record(stage, unit, not_finite=report.not_finite, files=files, bytes=size))
+            self.check_inputs()
 
         make_job: Callable[[], TileJob]
         if local:
@@ -290,7 +336,11 @@ class PredictionRun:
                 samples(number)
                 _note_statistics(ledger, samples, number)
             make_job = _JobMaker.of(self, prepared, outputs, scratch, samples.measured)
-        check_scratch = partial(scratch_folder.check, tuple(scratch))
+
+        def check_scratch() -> None:
+            with self._marked_if_lost():
+                scratch_folder.check(tuple(scratch))
+
         return TileStages(
             samples, outputs.sinks, scratch, self.executor, make_job, finished, done, progress, check_scratch
         )
