@@ -298,6 +298,12 @@ def predict(
         bool,
         typer.Option("--restart", help="Start an unfinished prediction over instead of resuming it."),
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse an OME-Zarr of which chunks are missing, instead of a warning."
+        ),
+    ] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the package's Python code.")] = False,
     json: Json = False,
 ) -> None:
@@ -330,6 +336,7 @@ def predict(
         allow_code,
         grouping,
         objects or [],
+        strict,
     )
     run(
         package,

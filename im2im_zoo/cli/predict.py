@@ -122,6 +122,7 @@ class Options:
     allow_code: bool
     grouping: bool
     objects: Sequence[Path]
+    strict: bool
 
 
 def run(
@@ -168,7 +169,9 @@ def run(
             from im2im_zoo.runtime.predictor import Model
 
             settings, resources, others = split_options(setting_values | resource_values)
-            plan = Model(opened, **others).plan(main, inputs=inputs, settings=settings, resources=resources)
+            plan = Model(opened, **others).plan(
+                main, inputs=inputs, settings=settings, resources=resources, strict=options.strict
+            )
             show_plan(plan, as_json=as_json)
             return
         done = predict_with_progress(
@@ -181,6 +184,7 @@ def run(
             shards=options.shards,
             overwrite=overwrite,
             restart=restart,
+            strict=options.strict,
             **setting_values,
             **resource_values,
         )

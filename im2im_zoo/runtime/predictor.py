@@ -47,7 +47,7 @@ from im2im_zoo.runtime.execute.prediction_run import PredictionRun
 from im2im_zoo.runtime.execute.run_lock import hold_output
 from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, run_plan
 from im2im_zoo.runtime.execute.work_folder import work_folder
-from im2im_zoo.runtime.inputs import Image, open_inputs, rescale_to_model
+from im2im_zoo.runtime.inputs import Image, check_chunks, open_inputs, rescale_to_model
 from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
 from im2im_zoo.runtime.measure.cost import peak_bytes, restart_peak
@@ -163,11 +163,12 @@ class Model:
         join: Sequence[Image] = (),
         settings: Settings | None = None,
         resources: Resources | None = None,
+        strict: bool = False,
     ) -> Plan:
         """Return the plan that `predict` follows, without reading voxels or writing files.
 
         Args:
-            image, inputs, axes, channels, join, settings, resources: see `predict`.
+            image, inputs, axes, channels, join, settings, resources, strict: see `predict`.
 
         Raises:
             PackageError, ImageError, AxesError, PlanError: the prediction is impossible.
@@ -180,7 +181,7 @@ class Model:
             True
         """
         settings, resources = settings or Settings(), resources or Resources()
-        request = self._open(image, inputs, axes, channels, join, settings)
+        request = self._open(image, inputs, axes, channels, join, settings, strict=strict)
         return self._prepare(request, settings, resources).plan
 
     def predict(
@@ -197,6 +198,7 @@ class Model:
         resources: Resources | None = None,
         overwrite: bool = False,
         restart: bool = False,
+        strict: bool = False,
         progress: Progress | None = None,
         planned: Callable[[Plan, int], None] | None = None,
     ) -> PredictionResult:
@@ -217,6 +219,7 @@ class Model:
             resources: memory, processes and devices.
             overwrite: replace an existing output instead of raising an error, also one of the same call.
             restart: remove the partial results of an earlier run instead of resuming it.
+            strict: refuse a zarr of which chunks are missing, instead of a warning.
             progress: called with the stage, the finished voxels and their total number.
             planned: called before the first tile with the plan and the number of tiles that an earlier run finished.
 
@@ -231,7 +234,7 @@ class Model:
             'nuclei.ome.zarr'
         """
         settings, resources = settings or Settings(), resources or Resources()
-        request = self._open(image, inputs, axes, channels, join, settings)
+        request = self._open(image, inputs, axes, channels, join, settings, strict=strict)
         layout = map_axes(self.package, request.images)
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
         work = work_folder(paths[0])
@@ -373,10 +376,12 @@ class Model:
         channels: Sequence[int | str] | None,
         join: Sequence[Image],
         settings: Settings,
+        *,
+        strict: bool,
     ) -> Request:
         originals = open_inputs(self.package, image, inputs, axes=axes, channels=channels, join=join)
         images, warnings = rescale_to_model(self.package, originals, settings)
-        return Request(originals, images, tuple(warnings))
+        return Request(originals, images, (*warnings, *check_chunks(originals.values(), strict=strict)))
 
     def _prepare(
         self,
