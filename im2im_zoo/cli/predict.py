@@ -140,7 +140,13 @@ def run(
     budget = None if options.memory is None else parse_memory(options.memory)
     halo = parse_halo(options.halo)
     from im2im_zoo.package import open_package
+    from im2im_zoo.runtime import Resources
+    from im2im_zoo.runtime.execute.outputs import check_writable
 
+    # Refused here, before a package is downloaded or opened.
+    Resources(memory=budget, workers=options.workers, threads=options.threads)
+    named_outputs = parse_named(options.outputs, "--output")
+    check_writable([output, *map(Path, named_outputs.values())])
     with open_package(package) as opened:
         space = [str(axis.id) for axis in opened.inputs[0].axes if axis.type == "space"]
         resource_values: dict[str, Any] = {
@@ -179,7 +185,7 @@ def run(
             main,
             output,
             inputs=inputs,
-            outputs=parse_named(options.outputs, "--output"),
+            outputs=named_outputs,
             ome_zarr_version=options.ome_zarr,
             shards=options.shards,
             overwrite=overwrite,

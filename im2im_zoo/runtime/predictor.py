@@ -37,6 +37,7 @@ from im2im_zoo.runtime.execute.instances import segment_instances
 from im2im_zoo.runtime.execute.outputs import (
     LABEL_IMAGE,
     check_free,
+    check_writable,
     main_image,
     output_image,
     output_paths,
@@ -234,6 +235,7 @@ class Model:
             'nuclei.ome.zarr'
         """
         settings, resources = settings or Settings(), resources or Resources()
+        check_writable([Path(output), *(Path(path) for path in (outputs or {}).values())])
         request = self._open(image, inputs, axes, channels, join, settings, strict=strict)
         layout = map_axes(self.package, request.images)
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})

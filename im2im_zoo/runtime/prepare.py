@@ -19,7 +19,7 @@ from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
 from im2im_zoo.runtime.measure.overlap import measure_overlap
 from im2im_zoo.runtime.measure.select_engine import SelectedEngine, open_network
-from im2im_zoo.runtime.plan.memory import Cost, default_budget
+from im2im_zoo.runtime.plan.memory import Cost, check_least_budget, default_budget
 from im2im_zoo.runtime.plan.plan import HaloSource, Plan
 from im2im_zoo.runtime.plan.planning import plan_prediction
 from im2im_zoo.runtime.settings import Resources, Settings
@@ -136,6 +136,8 @@ def prepare(
     """
     set_up_memory()
     package = networks.package
+    if decisions is None and networks.cost is None and resources.memory_bytes is not None:
+        check_least_budget(resources.memory_bytes, resident_bytes())
     engine, reason = networks.open(settings, resources, decisions)
     budget = default_budget() if resources.memory_bytes is None else resources.memory_bytes
     cost = networks.cost

@@ -21,7 +21,7 @@ import xarray as xr
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.jobs import Stage
-from im2im_zoo.images import create_image, format_of, image_formats, open_image, write_image
+from im2im_zoo.images import create_image, open_image, write_image
 from im2im_zoo.images.atomic import commit, discard, sync_everything
 from im2im_zoo.images.labels_group import image_of_label, version_of_image
 from im2im_zoo.images.open import is_zarr_path
@@ -422,9 +422,6 @@ def _check_labels_path(path: Path, settings: Settings) -> None:
         version, asked = version_of_image(image), settings.format.ome_zarr_version
         if asked not in (None, version):
             raise ImageError(f"{path}: {image.name} is OME-Zarr {version}; leave out --ome-zarr {asked}")
-    elif (found := format_of(path, "write")) is None or not found.by_region:
-        suffixes = [s for f in image_formats() if f.by_region for s in f.writes]
-        raise ImageError(f"{path}: labels cannot be written in this format; use one of {', '.join(suffixes)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.core.errors import ImageError, PlanError
-from im2im_zoo.images import create_image, pixel_size_um, sources_of
+from im2im_zoo.images import create_image, format_of, image_formats, pixel_size_um, sources_of
+from im2im_zoo.images.labels_group import image_of_label
 from im2im_zoo.images.registry import suffix_of
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.images.target import Stored
@@ -67,6 +68,22 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
     if doubled:
         raise PlanError(f"two outputs would be written to {doubled[0]}; use another path for one of them")
     return tuple(paths)
+
+
+def check_writable(paths: Iterable[Path]) -> None:
+    """Check that the suffixes of outputs are of formats that are written tile by tile.
+
+    Raises:
+        ImageError: a suffix that cannot be written.
+    """
+    for path in paths:
+        found = format_of(path, "write")
+        if image_of_label(path) is None and (found is None or not found.by_region):
+            suffixes = [s for f in image_formats() if f.by_region for s in f.writes]
+            kind = f"a {found.name} cannot be" if found is not None else "cannot be"
+            raise ImageError(
+                f"{path}: {kind} written tile by tile; end the name in one of {', '.join(suffixes)}"
+            )
 
 
 def check_free(
