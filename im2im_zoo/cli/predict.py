@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from im2im_zoo.cli.console import print_json, print_line, progress, quantity, results
+from im2im_zoo.cli.interruption import exit_in_time
 from im2im_zoo.core.axes import axes_letters
 from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.core.sizes import parse_size
@@ -273,7 +274,8 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
             bar(voxels, total or None, note, _STAGES[stage])
 
         try:
-            done = predict(package, image, output, progress=report, planned=planned, **options)
+            with exit_in_time():
+                done = predict(package, image, output, progress=report, planned=planned, **options)
         except BaseException as error:
             is_refused = isinstance(error, Im2ImError) and not has_started
             if not is_refused and (left := find_unfinished(output)) is not None:
