@@ -49,6 +49,7 @@ class Networks:
         allow_code: whether Python code of the package may run.
         given: an open network to use instead of opening one.
         cost: the known memory cost of the network.
+        in_process: measure the engines in this process, see `open_network`.
         costs: measured costs by cache file.
     """
 
@@ -56,6 +57,7 @@ class Networks:
     allow_code: bool = False
     given: Engine | None = None
     cost: Cost | None = None
+    in_process: bool = False
     _selected: dict[tuple[Any, ...], SelectedEngine] = field(default_factory=dict)
     _halos: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     costs: dict[Path, dict[str, Any]] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Networks:
                 threads=resources.threads,
                 allow_code=self.allow_code,
                 measure=decisions is None,
+                in_process=self.in_process,
             )
         selected = self._selected[key]
         return selected.engine, selected.reason

@@ -126,7 +126,10 @@ def baseline_evaluations(held_out: HeldOut) -> dict[str, Evaluation]:
 
 def _open_model(package: Path) -> Model:
     # The package was written from here, so its Python may run. State dicts are still not chosen where there are other weights.
-    return open_package_model(package, allow_code=True)
+    # All libraries are loaded, as each format was run when it was written.
+    model = open_package_model(package, allow_code=True)
+    model.networks.in_process = True
+    return model
 
 
 def _evaluated(result: PredictionResult, sample: ImagePair, held_out: HeldOut) -> Evaluation:

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -68,6 +69,7 @@ def open_network(
     threads: int | None = None,
     allow_code: bool = False,
     measure: bool = True,
+    in_process: bool = False,
 ) -> SelectedEngine:
     """Open the network of a package in the fastest way that reproduces its test tensors.
 
@@ -79,6 +81,8 @@ def open_network(
         threads: within one call (default: the library's choice).
         allow_code: whether Python code of the package may run.
         measure: whether to measure; if False, the first candidate is used.
+        in_process: measure in this process, seconds faster where the libraries are loaded, instead of in a subprocess, which
+            frees all memory at its end and may crash.
 
     Raises:
         PackageError: no library can run it, the SHA-256 of the weights differs from the RDF's, or the precision is not
@@ -107,7 +111,13 @@ def open_network(
     if not all(t.test_tensor is not None or t.optional for t in package.inputs):
         first = _first_that_opens(package, candidates, options)
         return SelectedEngine(first, candidates, "it has no test tensors to measure with")
-    tried, reason = _measure_in_subprocess(package, candidates, options)
+    if in_process:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tried = tuple(_measure(package, candidates, options))
+    else:
+        tried = _measure_in_subprocess(package, candidates, options)
+    reason = _reason(tried)
     best = min((c for c in tried if c.seconds is not None), key=lambda c: c.seconds or 0.0, default=None)
     if best is None:
         _check_shared_failure(tried, precision)
@@ -188,12 +198,8 @@ def _first_that_opens(package: "Package", candidates: Sequence[Candidate], optio
 
 def _measure_in_subprocess(
     package: "Package", candidates: Sequence[Candidate], options: dict[str, Any]
-) -> tuple[tuple[Candidate, ...], str]:
-    """Measure the candidates in a subprocess, which frees the memory of all libraries when it ends.
-
-    Returns:
-        The measured candidates, and the reason for the selection in a sentence.
-    """
+) -> tuple[Candidate, ...]:
+    """Measure the candidates in a subprocess, which frees the memory of all libraries when it ends."""
     request = {
         "root": str(package.root),
         "candidates": [(c.weights_format, c.backend) for c in candidates],
@@ -202,12 +208,18 @@ def _measure_in_subprocess(
     command = [sys.executable, "-W", "ignore", "-m", __name__, json.dumps(request)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        tried = tuple(Candidate(**c) for c in json.loads(done.stdout.splitlines()[-1]))
+        return tuple(Candidate(**c) for c in json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, ValueError, TypeError):
-        return tuple(candidates), "measuring failed"
+        return tuple(candidates)
+
+
+def _reason(tried: Sequence[Candidate]) -> str:
+    """Return the reason for the selection in a sentence."""
+    if not any(c.seconds is not None or c.note for c in tried):
+        return "measuring failed"
     times = [f"{c.weights_format} by {c.backend} {c.seconds:.3f} s" for c in tried if c.seconds is not None]
     dropped = [f"{c.weights_format} by {c.backend} was dropped" for c in tried if c.seconds is None]
-    return tried, "on its test tensors: " + ", ".join([*times, *dropped])
+    return "on its test tensors: " + ", ".join([*times, *dropped])
 
 
 def _check_shared_failure(tried: Sequence[Candidate], precision: str) -> None:
@@ -217,19 +229,23 @@ def _check_shared_failure(tried: Sequence[Candidate], precision: str) -> None:
         raise PackageError(f"{notes[0]}; use float32")
 
 
-def _measure(request: dict[str, Any]) -> list[Candidate]:
-    """Load, check and time each candidate; the main function of the subprocess."""
+def _measure_request(request: dict[str, Any]) -> list[Candidate]:
+    """Measure what a request names; the main function of the subprocess."""
     from im2im_zoo.package import open_package
 
     set_up_memory()
-    root, candidates = request.pop("root"), request.pop("candidates")
-    package, tried = open_package(root), []
-    reference = Reference.of(package, allow_code=request["allow_code"])
+    package, candidates = open_package(request.pop("root")), request.pop("candidates")
+    return _measure(package, [Candidate(*c) for c in candidates], request)
+
+
+def _measure(package: "Package", candidates: Sequence[Candidate], options: dict[str, Any]) -> list[Candidate]:
+    """Load, check and time each candidate."""
+    reference = Reference.of(package, allow_code=options["allow_code"])
     best: float | None = None
-    for weights_format, backend in candidates:
-        candidate = Candidate(weights_format, backend)
+    tried = []
+    for candidate in candidates:
         try:
-            seconds = _time_engine(_open(package, candidate, **request), reference, best)
+            seconds = _time_engine(_open(package, candidate, **options), reference, best)
         except (PackageError, ProcessingError) as error:
             tried.append(replace(candidate, note=str(error)))
             continue
@@ -309,4 +325,4 @@ def _cached_candidate(file: Path, candidates: Sequence[Candidate]) -> Candidate 
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps([asdict(c) for c in _measure(json.loads(sys.argv[1]))]) + "\n")
+    sys.stdout.write(json.dumps([asdict(c) for c in _measure_request(json.loads(sys.argv[1]))]) + "\n")
