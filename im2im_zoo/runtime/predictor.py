@@ -503,12 +503,15 @@ class _Command:
         results = self.delivery.results
         if self.overwrite or not all(result.path.exists() for result in results):
             return None
-        return find_earlier_run(results, identity_hashes(self.run.identity()))
+        return find_earlier_run(results, self._hashes)
 
     def describe_existing(self, path: Path) -> str:
         """Return why an existing output is not taken for that of this command."""
         result = next((r for r in self.delivery.results if r.path == path), Result(path, ""))
-        return describe_difference(result, identity_hashes(self.run.identity()))
+        return describe_difference(result, self._hashes)
+
+    def _hashes(self) -> dict[str, str]:
+        return identity_hashes(self.run.identity())
 
 
 def _result(

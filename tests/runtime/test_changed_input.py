@@ -35,6 +35,12 @@ def change_in_place(path: Path) -> None:
         file.write(bytes(10_000))
 
 
+def link_another(path: Path) -> None:
+    """Let the path be a link to another image, as it was one to the first."""
+    path.unlink()
+    path.symlink_to(write_image(image(1), path.with_name(f"other_{path.name}")))
+
+
 def rewrite_a_chunk(path: Path) -> None:
     """Write voxels into the zarr, as another program does that is not finished."""
     import zarr
@@ -64,6 +70,7 @@ def predict_and_change(
     [
         ("image.tif", replace_file, True),
         ("image.npy", change_in_place, True),
+        ("image.npy", link_another, True),
         ("image.ome.zarr", replace_file, True),
         ("image.ome.zarr", rewrite_a_chunk, False),
     ],

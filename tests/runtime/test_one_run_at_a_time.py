@@ -141,6 +141,14 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_lock_of_another_run_is_not_removed_where_somebody_removed_our_own(tmp_path: Path) -> None:
+    path = tmp_path / "out.tif.incomplete.lock"
+    with hold_output(tmp_path / "out.tif.incomplete"):
+        path.unlink()
+        path.write_text("of another run")
+    assert path.read_text() == "of another run"
+
+
 def test_folders_that_the_lock_created_are_removed_unless_they_are_used(tmp_path: Path) -> None:
     with hold_output(tmp_path / "a" / "b" / "out.tif.incomplete"):
         (tmp_path / "a" / "mine").touch()

@@ -11,7 +11,7 @@ An output takes its path in one step, so one that states an identity is complete
 import hashlib
 import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from im2im_zoo.images import format_of, open_image
 from im2im_zoo.images.labels_group import image_of_label
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
 from im2im_zoo.images.target import blocks
+
+Hashes = Callable[[], Mapping[str, str]]
 
 _PARTS = {"package": "another package", "images": "another image", "settings": "other settings"}
 
@@ -49,8 +51,13 @@ def identity_hashes(identity: Mapping[str, Any]) -> dict[str, str]:
     return {**hashes, "im2im_zoo": str(identity["im2im_zoo"])}
 
 
-def find_earlier_run(results: Sequence[Result], hashes: Mapping[str, str]) -> EarlierRun | None:
-    """Return the run of the same command that completed all results; None if one is missing or of another command."""
+def find_earlier_run(results: Sequence[Result], hashes: Hashes) -> EarlierRun | None:
+    """Return the run of the same command that completed all results; None if one is missing or of another command.
+
+    Args:
+        results: of the command.
+        hashes: returns its `identity_hashes`; called only if they are needed, as an image in memory is hashed as a whole.
+    """
     found = [_attributes(result.path) for result in results]
     if not found or any(
         _difference(result, attributes, hashes) for result, attributes in zip(results, found, strict=True)
@@ -59,8 +66,13 @@ def find_earlier_run(results: Sequence[Result], hashes: Mapping[str, str]) -> Ea
     return EarlierRun(found[0]["decisions"], found[0]["plan"])
 
 
-def describe_difference(result: Result, hashes: Mapping[str, str]) -> str:
-    """Return how an existing output differs from the one that a command would write, to follow its path in a message."""
+def describe_difference(result: Result, hashes: Hashes) -> str:
+    """Return how an existing output differs from the one that a command would write, to follow its path in a message.
+
+    Args:
+        result: of the command.
+        hashes: see `find_earlier_run`.
+    """
     within = image_of_label(result.path)
     kind = format_of(result.path if within is None else within, "write")
     if kind is not None and "attributes" not in kind.keeps:
@@ -101,16 +113,17 @@ def _attributes(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _difference(result: Result, attributes: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
+def _difference(result: Result, attributes: Mapping[str, Any], hashes: Hashes) -> str:
     """Return what an output is instead of the result of a command; nothing if it is that."""
     found = attributes.get("identity")
     if not isinstance(found, Mapping) or not {"decisions", "plan"} <= set(attributes):
         return "and does not state the command that wrote it"
     if attributes.get("output") != result.output:
         return f"written for another output ({attributes.get('output')})"
-    if found.get("im2im_zoo") != hashes["im2im_zoo"]:
+    wanted = hashes()
+    if found.get("im2im_zoo") != wanted["im2im_zoo"]:
         return f"written by another version of im2im_zoo ({found.get('im2im_zoo')})"
-    others = [words for part, words in _PARTS.items() if found.get(part) != hashes[part]]
+    others = [words for part, words in _PARTS.items() if found.get(part) != wanted[part]]
     return f"written from {' and '.join(others)}" if others else ""
 
 

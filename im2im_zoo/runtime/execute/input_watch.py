@@ -34,7 +34,8 @@ class InputWatch:
         files = [
             file for path in paths for file in (path, *(path / mark for mark in MARKS)) if file.is_file()
         ]
-        return cls({str(file.resolve()): _state(str(file)) for file in files})
+        # Links are followed at each look, as they are when a tile is read.
+        return cls({str(file.absolute()): _state(str(file)) for file in files})
 
     def find_changed(self) -> str | None:
         """Return a file that was changed, replaced or removed since the start, or None."""

@@ -46,10 +46,12 @@ def hold_output(work: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            # Removed while it is held, so that it is never the file of another run.
+            is_ours = _is_at(file, path)
             if sys.platform == "win32":
                 file.close()
-            # Removed while it is held, so that it is never the file of another run.
-            path.unlink(missing_ok=True)
+            if is_ours:
+                path.unlink(missing_ok=True)
             file.close()
     finally:
         for folder in created:
