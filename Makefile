@@ -43,8 +43,9 @@ unit: setup
 capability: setup
 	ATEN_CPU_CAPABILITY=$(OTHER) ONEDNN_MAX_CPU_ISA=$(OTHER_ONEDNN) $(TEST) -m "not slow" $(TRAINING)
 
+# In their order, as the demo is long and among the first.
 slow: setup $(VENV)/.stardist
-	$(TEST) --dist loadgroup -m slow
+	$(TEST) --dist loadgroup --no-loadscope-reorder -m slow
 
 stardist: $(VENV)/.stardist
 

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,11 @@ def command(*arguments: object, check: bool = True) -> Done:
     return done
 
 
-def verdict_of_core(rdf: Path, weights: str) -> tuple[str, list[str]]:
-    """What bioimageio.core says of a package's weights, and the messages of its warnings."""
-    done = in_a_process(_test_model, [str(rdf), weights])
+def verdicts_of_core(rdf: Path, formats: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
+    """What bioimageio.core says of a package's weights by format, and the messages of its warnings."""
+    done = in_a_process(_test_model, [str(rdf), *formats])
     assert done.returncode == 0, done.stderr
-    status, messages = json.loads(done.stdout.splitlines()[-1])
-    return status, messages
+    return {name: (status, messages) for name, status, messages in json.loads(done.stdout.splitlines()[-1])}
 
 
 def im2im_zoo(arguments: list[str]) -> None:
@@ -68,10 +67,13 @@ def im2im_zoo(arguments: list[str]) -> None:
 def _test_model(arguments: list[str]) -> None:
     from bioimageio.core import test_model
 
-    rdf, weights = arguments
-    summary = test_model(rdf, weight_format=weights, determinism="full")  # type: ignore[arg-type]
-    messages = [w.msg for detail in summary.details for w in detail.warnings if w.severity > 20]
-    sys.stdout.write(json.dumps([summary.status, messages]) + "\n")
+    rdf, *formats = arguments
+    verdicts = []
+    for weights in formats:
+        summary = test_model(rdf, weight_format=weights, determinism="full")  # type: ignore[arg-type]
+        messages = [w.msg for detail in summary.details for w in detail.warnings if w.severity > 20]
+        verdicts.append((weights, summary.status, messages))
+    sys.stdout.write(json.dumps(verdicts) + "\n")
 
 
 def in_a_process(target: Callable[[list[str]], None], arguments: list[str]) -> Done:
