@@ -2,9 +2,9 @@
 
 import logging
 import os
-import signal
 import sys
 
+from im2im_zoo.cli.interruption import EXIT_CODES, MESSAGE, end_if_urgent, exit_on_signals
 from im2im_zoo.core.errors import FULL, Im2ImError, InterruptionError
 
 
@@ -12,12 +12,11 @@ def main() -> None:
     """Run the command line: errors go to stderr without a traceback, unless `--debug` is given.
 
     Exit codes: 0 success; 1 an error, or a package that is not sound; 2 wrong usage; 3 a package whose
-    weights cannot be run here; 130 interrupted; 143 terminated.
+    weights cannot be run here; 129 hung up; 130 interrupted; 143 terminated.
     """
     from im2im_zoo.cli.app import app
 
-    # A cluster ends a job at its wall time by SIGTERM: exit as for Ctrl-C, with clean-up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    exit_on_signals()
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("IM2IM_ZOO_DEBUG"))
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
@@ -27,11 +26,12 @@ def main() -> None:
             raise
         _fail(str(error), 130 if isinstance(error, InterruptionError) else 1)
     except SystemExit as stop:
-        if stop.code not in (130, 143):  # of Ctrl-C, by typer, and of SIGTERM
+        if stop.code not in (130, *EXIT_CODES.values()):  # of Ctrl-C, by typer, and of signals
             raise
         # Running tasks of zarr end with errors, which asyncio would print as tracebacks.
         logging.getLogger("asyncio").disabled = not debug
-        _fail("interrupted; no incomplete output was left that looks finished", int(stop.code))
+        end_if_urgent(int(stop.code))
+        _fail(MESSAGE, int(stop.code))
     except ModuleNotFoundError as error:
         if debug:
             raise

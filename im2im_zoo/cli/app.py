@@ -306,10 +306,16 @@ def predict(
         bool,
         typer.Option("--restart", help="Start an unfinished prediction over instead of resuming it."),
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Refuse an OME-Zarr of which chunks are missing, instead of a warning."
+        ),
+    ] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the package's Python code.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a package on an image of any size, tile by tile. If interrupted, run the same command to resume.
+    """Run a package on an image of any size, tile by tile. If interrupted, run the same command to resume; once complete, it does nothing.
 
     Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image.
     """
@@ -338,6 +344,7 @@ def predict(
         allow_code,
         grouping,
         objects or [],
+        strict,
     )
     run(
         package,

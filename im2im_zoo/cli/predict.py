@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from im2im_zoo.cli.console import print_json, print_line, progress, quantity, results
+from im2im_zoo.cli.interruption import exit_in_time
 from im2im_zoo.core.axes import axes_letters
+from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ class Options:
     allow_code: bool
     grouping: bool
     objects: Sequence[Path]
+    strict: bool
 
 
 def run(
@@ -138,7 +141,13 @@ def run(
     budget = None if options.memory is None else parse_memory(options.memory)
     halo = parse_halo(options.halo)
     from im2im_zoo.package import open_package
+    from im2im_zoo.runtime import Resources
+    from im2im_zoo.runtime.execute.outputs import check_writable
 
+    # Refused here, before a package is downloaded or opened.
+    Resources(memory=budget, workers=options.workers, threads=options.threads)
+    named_outputs = parse_named(options.outputs, "--output")
+    check_writable([output, *map(Path, named_outputs.values())])
     with open_package(package) as opened:
         space = [str(axis.id) for axis in opened.inputs[0].axes if axis.type == "space"]
         resource_values: dict[str, Any] = {
@@ -160,13 +169,16 @@ def run(
             "group": options.grouping,
         }
         main, inputs = _open_images(image, options)
-        _check_objects(opened, options, overwrite)
+        # A prediction that is already complete keeps the files of its objects.
+        _check_objects(opened, options, overwrite=overwrite or output.exists())
         if plan_only:
             from im2im_zoo.runtime.by_name import split_options
             from im2im_zoo.runtime.predictor import Model
 
             settings, resources, others = split_options(setting_values | resource_values)
-            plan = Model(opened, **others).plan(main, inputs=inputs, settings=settings, resources=resources)
+            plan = Model(opened, **others).plan(
+                main, inputs=inputs, settings=settings, resources=resources, strict=options.strict
+            )
             show_plan(plan, as_json=as_json)
             return
         done = predict_with_progress(
@@ -174,11 +186,12 @@ def run(
             main,
             output,
             inputs=inputs,
-            outputs=parse_named(options.outputs, "--output"),
+            outputs=named_outputs,
             ome_zarr_version=options.ome_zarr,
             shards=options.shards,
             overwrite=overwrite,
             restart=restart,
+            strict=options.strict,
             **setting_values,
             **resource_values,
         )
@@ -192,12 +205,20 @@ def run(
                 done.labels,
                 axes=axes_letters(done.plan.grouping.axes) if unstated and done.plan.grouping else None,
             )
-            write_all(made, options.objects, main, overwrite)
+            write_all(made, _missing_files(options.objects, done), main, overwrite)
     if as_json:
         print_json(result_json(done))
 
 
-def _check_objects(package: "Package", options: Options, overwrite: bool) -> None:
+def _missing_files(paths: Sequence[Path], done: "PredictionResult") -> list[Path]:
+    """Return the files of objects to write: those that are missing, if the prediction was already complete."""
+    kept = [p for p in paths if done.already_complete and p.exists()]
+    for path in kept:
+        print_line(f"{path} exists already and is kept; --overwrite predicts and measures again")
+    return [p for p in paths if p not in kept]
+
+
+def _check_objects(package: "Package", options: Options, *, overwrite: bool) -> None:
     """Check before the prediction that it makes labels, and that the files of the objects can be written."""
     if not options.objects:
         return
@@ -238,11 +259,11 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
     from im2im_zoo.runtime import predict
     from im2im_zoo.runtime.execute.work_folder import find_unfinished
 
-    output_bytes = 0
+    output_bytes, has_started = 0, False
 
     def planned(plan: "Plan", resumed: int) -> None:
-        nonlocal output_bytes
-        output_bytes = plan.output_bytes
+        nonlocal output_bytes, has_started
+        output_bytes, has_started = plan.output_bytes, True
         _print_plan_summary(plan, resumed)
 
     with progress("Predicting", "voxels", counted=False) as bar:
@@ -253,9 +274,11 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
             bar(voxels, total or None, note, _STAGES[stage])
 
         try:
-            done = predict(package, image, output, progress=report, planned=planned, **options)
-        except BaseException:
-            if (left := find_unfinished(output)) is not None:
+            with exit_in_time():
+                done = predict(package, image, output, progress=report, planned=planned, **options)
+        except BaseException as error:
+            is_refused = isinstance(error, Im2ImError) and not has_started
+            if not is_refused and (left := find_unfinished(output)) is not None:
                 print_line(f"Partial results are kept in {left}. Run the same command to resume.")
             raise
     if done.not_finite:
@@ -265,6 +288,11 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
     for warning in done.warnings:
         print_line(f"warning: {warning}")
     names = ", ".join(str(p) for p in done.outputs)
+    if done.already_complete:
+        print_line(
+            f"Already complete: {names}: this command has written it before; --overwrite predicts again"
+        )
+        return done
     if done.labels is not None:
         within = f", labels in {done.labels}" if done.labels != done.output else ""
         names += f" with {done.objects} objects{within}"
@@ -319,6 +347,7 @@ def result_json(done: "PredictionResult") -> dict[str, Any]:
     """Return the results of a prediction as plain values."""
     return {
         "output": str(done.output),
+        "already_complete": done.already_complete,
         "outputs": [str(p) for p in done.outputs],
         "seconds": done.seconds,
         "voxels": done.voxels,

@@ -18,7 +18,10 @@ TICK = 0.2
 
 
 class Job(Protocol[A, B, C]):
-    """Read, compute and write one unit. Each step may run in a thread of its own, but never twice at once."""
+    """Read, compute and write one unit. Each step may run in a thread of its own, but never twice at once.
+
+    A job whose reading may take long can have a method `cancel` as well: called from another thread, it makes `read` raise.
+    """
 
     def read(self, unit: Any) -> A:
         """Return the data to compute with."""

@@ -9,6 +9,7 @@ from im2im_zoo.images.formats.ome_zarr.read import web_state
 from im2im_zoo.images.joined import join_channels, sources_of
 from im2im_zoo.images.memory import memory_image
 from im2im_zoo.images.metadata import pixel_size_um
+from im2im_zoo.images.missing import missing_chunks
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.open import open_image, select_channels
 from im2im_zoo.images.registry import ImageSuffixes, format_of, image_formats, image_suffixes, is_image_file
@@ -29,6 +30,7 @@ __all__ = [
     "is_image_file",
     "join_channels",
     "memory_image",
+    "missing_chunks",
     "open_image",
     "pixel_size_um",
     "plate_images",

@@ -4,6 +4,7 @@ Regions are written by plain writes and not a memory map: on a full disk a map k
 error.
 """
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.images.target import Stored
 
 
 class RegionFile:
@@ -27,6 +29,7 @@ class RegionFile:
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._file = path.open("r+b", buffering=0)
+        self._opened = os.fstat(self._file.fileno())
         self._offset = offset
         self._shape = shape
         self._dtype = dtype
@@ -47,6 +50,10 @@ class RegionFile:
             for index in np.ndindex(*data.shape[:fused]):
                 at = start + sum(int(s) * i for s, i in zip(strides, index, strict=False))
                 self._write_at(self._offset + at * self._dtype.itemsize, data[index])
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether this file is at a path."""
+        return path.is_file() and os.path.samestat(path.stat(), self._opened)
 
     def _write_at(self, position: int, run: NDArray[Any]) -> None:
         left = memoryview(run.tobytes())
@@ -74,10 +81,15 @@ class FlatFile:
         Raises:
             ImageError: the file is shorter than its voxels need.
         """
-        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        if self.path.stat().st_size < needed:
+        if self.is_short:
             raise ImageError(f"{self.path}: is cut short; remove it to start over")
         return RegionFile(self.path, self.offset, self.shape, self.dtype)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the file is shorter than its voxels need."""
+        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return self.path.stat().st_size < needed
 
 
 class FlatForm(Protocol):
@@ -126,6 +138,19 @@ class FlatTarget:
 
     def mark(self, key: tuple[slice, ...]) -> None:
         """Do nothing: the file has no pyramid."""
+
+    def stored(self, key: tuple[slice, ...]) -> Stored:
+        return Stored()
+
+    def stored_reduced(self, level: int, number: int) -> Stored:
+        return Stored()
+
+    def check_in_place(self) -> None:
+        place, opened = self._open_file()
+        if not opened.is_at(place.path):
+            raise ImageError(f"{place.path}: was removed or replaced while it was written")
+        if place.is_short:
+            raise ImageError(f"{place.path}: was cut short while it was written")
 
     def finish(self) -> None:
         self.close()

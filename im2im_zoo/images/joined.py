@@ -35,7 +35,7 @@ def join_channels(images: Sequence[xr.DataArray], names: Sequence[str]) -> xr.Da
     others = [str(axis) for axis in first.dims if axis != "channel"]
     _check_alike(images, others)
     parts = tuple(i.transpose(*[a for a in ("channel", *others) if a in i.dims]) for i in images)
-    joined = lazy_image(_Joined(parts), ("channel", *others))
+    joined = lazy_image(JoinedSource(parts), ("channel", *others))
     sources = [source for image in images for source in sources_of(image)]
     joined.attrs = dict(first.attrs) | {"source": " + ".join(sources), "sources": tuple(sources)}
     chunks = first.encoding.get("preferred_chunks")
@@ -101,7 +101,7 @@ def _lines(words: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Joined:
+class JoinedSource:
     """Voxels of images one behind the other along their first axis, a `Source`; only the images that are needed are read."""
 
     images: tuple[xr.DataArray, ...]

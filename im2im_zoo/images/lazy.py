@@ -7,10 +7,10 @@ when they are pickled, so an image can be sent to other processes.
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -39,6 +39,30 @@ class Source(Protocol):
 
     def read(self, key: Key) -> NDArray[Any]:
         """Return the region at a key of integers and slices with positive steps, in memory."""
+        ...
+
+
+class MissingChunks(NamedTuple):
+    """Number of chunks without a file, number of all that are read, and the value that is read where one is missing."""
+
+    missing: int
+    total: int
+    fill_value: Any
+
+
+@runtime_checkable
+class ChunkedSource(Protocol):
+    """A `Source` whose chunks are files of their own, so that some can be missing without an error."""
+
+    @property
+    def path(self) -> Place: ...
+
+    def missing_chunks(self, used: Sequence[NDArray[np.bool_]]) -> MissingChunks:
+        """Count missing chunks without reading one.
+
+        Args:
+            used: whether each position along each axis is read.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,17 @@ class Storage:
     on_reduced: Callable[[int, int], None] | None = None
 
 
+class Stored(NamedTuple):
+    """Number and bytes of the files that hold some voxels; 0 of a format that keeps all voxels in one file."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def plus(self, other: "Stored") -> "Stored":
+        """Return the sums."""
+        return Stored(self.files + other.files, self.bytes + other.bytes)
+
+
 class RegionWriter(Protocol):
     """Voxels that are open for writing."""
 
@@ -123,6 +134,22 @@ class Target(RegionWriter, Protocol):
 
     def mark(self, key: tuple[slice, ...]) -> None:
         """Count a region as written. Not for several threads at once."""
+        ...
+
+    def stored(self, key: tuple[slice, ...]) -> Stored:
+        """Return the files of a region that was written."""
+        ...
+
+    def stored_reduced(self, level: int, number: int) -> Stored:
+        """Return the files of a block of the pyramid that was passed to `Storage.on_reduced`."""
+        ...
+
+    def check_in_place(self) -> None:
+        """Check that the file is still the one that was opened.
+
+        Raises:
+            ImageError: it was removed, replaced or cut short.
+        """
         ...
 
     def finish(self) -> None:

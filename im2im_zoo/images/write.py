@@ -50,6 +50,7 @@ def create_image(
     work: Path | None = None,
     reduced: Iterable[tuple[int, int]] = (),
     on_reduced: Callable[[int, int], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> ImageWriter:
     """Return a writer for an image that is written region by region, in bounded memory.
 
@@ -75,6 +76,7 @@ def create_image(
         reduced: blocks of the pyramid (level, number) that an earlier run has passed to `on_reduced`.
         on_reduced: called after each block of the pyramid that was written. As with regions, it is sure to survive a power
             cut only after `os.sync()`.
+        check: called when the output is finished and before it appears at its path; what it raises keeps it from there.
 
     Raises:
         ImageError: a suffix, dtype or axes that cannot be written, a path that exists, or work on another image.
@@ -108,7 +110,7 @@ def create_image(
     check_target(target_path, folder=image_format.is_folder, overwrite=overwrite)
     if work is not None:
         check_work(work, target_path)
-    return ImageWriter(target_path, image, target, overwrite=overwrite, work=work)
+    return ImageWriter(target_path, image, target, overwrite=overwrite, work=work, check=check)
 
 
 def write_image(
@@ -118,13 +120,14 @@ def write_image(
     overwrite: bool = False,
     labels: bool = False,
     ome_zarr_version: str | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write an image, lazy or in memory, block by block, with the pixel sizes, names and provenance that it carries.
 
     Args:
         image: dims are axis names; attrs and coords as `open_image` gives them.
         path: the suffix chooses the format, as for `create_image`; also .png for uint8, uint16 and bool planes.
-        overwrite, labels, ome_zarr_version: see `create_image`.
+        overwrite, labels, ome_zarr_version, check: see `create_image`.
 
     Returns:
         The path.
@@ -135,7 +138,7 @@ def write_image(
     target = Path(path).expanduser()
     image_format = _format(target, image_of_label(target))
     if not image_format.by_region:
-        return _write_whole(image_format, image, target, overwrite)
+        return _write_whole(image_format, image, target, overwrite, check)
     writer = create_image(
         target,
         axes=[str(d) for d in image.dims],
@@ -149,6 +152,7 @@ def write_image(
         ome_zarr_version=ome_zarr_version,
         labels=labels,
         overwrite=overwrite,
+        check=check,
     )
     with writer:
         for key in blocks(image.shape, writer.chunks, image.dtype.itemsize):
@@ -157,13 +161,16 @@ def write_image(
     return target
 
 
-def _write_whole(image_format: ImageFormat, image: xr.DataArray, path: Path, overwrite: bool) -> Path:
+def _write_whole(
+    image_format: ImageFormat, image: xr.DataArray, path: Path, overwrite: bool, check: Callable[[], None]
+) -> Path:
     write = image_format.writer(path, image)
     check_target(path, folder=image_format.is_folder, overwrite=overwrite)
     partial = hidden_path(path, "partial")
     try:
         with writing_errors(path, image.nbytes):
             write(partial)
+            check()
             commit(partial, path, folder=image_format.is_folder, overwrite=overwrite)
     except KeptError:
         raise

@@ -3,7 +3,7 @@
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +23,7 @@ from im2im_zoo.images.atomic import (
 )
 from im2im_zoo.images.labels_group import image_of_label, list_label, make_labels_group
 from im2im_zoo.images.region import Frame
-from im2im_zoo.images.target import NewImage, RegionPlace, RegionWriter, Target
+from im2im_zoo.images.target import NewImage, RegionPlace, RegionWriter, Stored, Target
 
 
 class ImageWriter:
@@ -49,7 +49,14 @@ class ImageWriter:
     """
 
     def __init__(
-        self, path: Path, image: NewImage, target: Target, *, overwrite: bool, work: Path | None = None
+        self,
+        path: Path,
+        image: NewImage,
+        target: Target,
+        *,
+        overwrite: bool,
+        work: Path | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
         self.axes = image.axes
@@ -61,6 +68,7 @@ class ImageWriter:
         self._overwrite = overwrite
         self._keep = work is not None
         self._partial = hidden_path(path, "partial") if work is None else work
+        self._check = check
         self._open = False
         self._marking = threading.Lock()
         chunk_of = dict(zip(target.axes, target.chunks, strict=True))
@@ -89,6 +97,15 @@ class ImageWriter:
         """
         self._check_open()
         self._mark(self._frame.in_file(self._frame.key(region)))
+
+    def stored(self, region: Mapping[str, slice]) -> Stored:
+        """Return the files of a region that was written, here or in another process."""
+        self._check_open()
+        return self._target.stored(self._frame.in_file(self._frame.key(region)))
+
+    def stored_reduced(self, level: int, block: int) -> Stored:
+        """Return the files of a block of the pyramid, as `create_image` passes it to `on_reduced`."""
+        return self._target.stored_reduced(level, block)
 
     def part(self) -> "ImagePart":
         """Return a writer of regions for another process; it can be pickled. Report its regions by `mark`."""
@@ -122,6 +139,8 @@ class ImageWriter:
                 self._target.finish()
                 if self._keep:
                     sync_everything()
+                self._target.check_in_place()
+                self._check()
                 self._appear()
         except KeptError:
             raise

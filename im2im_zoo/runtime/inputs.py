@@ -1,14 +1,22 @@
 """Input images: opened by input tensor, and resampled to the pixel size that the model was trained at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import xarray as xr
 
-from im2im_zoo.core.errors import AxesError, PlanError
-from im2im_zoo.images import as_place, join_channels, open_image, select_channels, sources_of, stem_of
+from im2im_zoo.core.errors import AxesError, ImageError, PlanError
+from im2im_zoo.images import (
+    as_place,
+    join_channels,
+    missing_chunks,
+    open_image,
+    select_channels,
+    sources_of,
+    stem_of,
+)
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.layout.mapping import images_by_input, main_input
 from im2im_zoo.runtime.rescale import pixel_size_warning, resample_by, rescale_factors
@@ -41,11 +49,18 @@ class Request:
         channels: Sequence[int | str] | None,
         join: Sequence[Image],
         settings: Settings,
+        *,
+        strict: bool,
     ) -> Self:
-        """Open the images and, if the settings ask for it, resample them; see `open_inputs`, `rescale_to_model`."""
+        """Open the images and, if the settings ask for it, resample them; see `open_inputs`, `rescale_to_model`.
+
+        Args:
+            package, image, inputs, axes, channels, join, settings: see `Model.predict`.
+            strict: refuse a zarr of which chunks are missing, see `check_chunks`.
+        """
         originals = open_inputs(package, image, inputs, axes=axes, channels=channels, join=join)
         images, warnings = rescale_to_model(package, originals, settings)
-        return cls(originals, images, tuple(warnings))
+        return cls(originals, images, (*warnings, *check_chunks(originals.values(), strict=strict)))
 
 
 def open_inputs(
@@ -113,6 +128,33 @@ def _open_further(image: Image, axes: str | None) -> xr.DataArray:
         if axes is None:
             raise
         return open_image(image, axes=axes)
+
+
+def check_chunks(images: Iterable[xr.DataArray], *, strict: bool) -> list[str]:
+    """Return a warning for each zarr that lacks chunks which are read: a reader gets a fill value in their place.
+
+    Args:
+        images: as opened.
+        strict: refuse such a zarr instead.
+
+    Raises:
+        ImageError: chunks are missing, and `strict` is set.
+    """
+    warnings = []
+    for path, (missing, total, fill) in (found for image in images for found in missing_chunks(image)):
+        text = f"{path}: {missing} of {total} chunks ({_percent(missing / total)}) are missing and are read as {fill}"
+        if strict:
+            raise ImageError(
+                f"{text}; copy the image again, or leave out --strict if the program that wrote it leaves out empty chunks"
+            )
+        warnings.append(
+            f"{text}; programs leave out empty chunks, but if parts of the image were lost, copy it again (--strict refuses)"
+        )
+    return warnings
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.1 else f"{100 * part:.2g} %"
 
 
 def rescale_to_model(

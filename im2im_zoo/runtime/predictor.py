@@ -3,8 +3,6 @@
 Modules in the order of a prediction: `inputs` -> `layout` (axes) -> `prepare` (`measure`, `plan`) -> `execute` (stages).
 """
 
-import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +22,14 @@ from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.execute.delivery import choose_delivery
 from im2im_zoo.runtime.execute.executors import executor_for
 from im2im_zoo.runtime.execute.in_memory import prepare_whole, run_in_memory
-from im2im_zoo.runtime.execute.outputs import check_free, main_image, output_paths
+from im2im_zoo.runtime.execute.outputs import check_writable, output_paths
 from im2im_zoo.runtime.execute.prediction_result import PredictionResult
 from im2im_zoo.runtime.execute.prediction_run import PredictionRun
-from im2im_zoo.runtime.execute.tile_stages import Counts, Progress
+from im2im_zoo.runtime.execute.tile_stages import Progress
 from im2im_zoo.runtime.execute.work_folder import work_folder
+from im2im_zoo.runtime.file_prediction import FilePrediction
 from im2im_zoo.runtime.inputs import Image, Request
 from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
-from im2im_zoo.runtime.measure.cost import restart_peak
 from im2im_zoo.runtime.plan.memory import Cost
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.prepare import Networks, Prepared, prepare
@@ -79,11 +77,12 @@ class Model:
         join: Sequence[Image] = (),
         settings: Settings | None = None,
         resources: Resources | None = None,
+        strict: bool = False,
     ) -> Plan:
         """Return the plan that `predict` follows, without reading voxels or writing files.
 
         Args:
-            image, inputs, axes, channels, join, settings, resources: see `predict`.
+            image, inputs, axes, channels, join, settings, resources, strict: see `predict`.
 
         Raises:
             PackageError, ImageError, AxesError, PlanError: the prediction is impossible.
@@ -96,7 +95,7 @@ class Model:
             True
         """
         settings, resources = settings or Settings(), resources or Resources()
-        request = Request.open(self.package, image, inputs, axes, channels, join, settings)
+        request = Request.open(self.package, image, inputs, axes, channels, join, settings, strict=strict)
         return self._prepare(request, settings, resources).plan
 
     def predict(
@@ -113,13 +112,15 @@ class Model:
         resources: Resources | None = None,
         overwrite: bool = False,
         restart: bool = False,
+        strict: bool = False,
         progress: Progress | None = None,
         planned: Callable[[Plan, int], None] | None = None,
     ) -> PredictionResult:
         """Predict an image of any size and write the result.
 
         Resumable: partial results are kept in `OUTPUT.incomplete`. After a crash, a full disk or an interrupt, the same call
-        resumes, and the result is bit-identical to that of an uninterrupted run.
+        resumes, and the result is bit-identical to that of an uninterrupted run. If the outputs are complete and of the same
+        call, nothing is computed, and the result is `already_complete`.
 
         Args:
             image: of the main input: a lazy image, or the path of one.
@@ -130,8 +131,9 @@ class Model:
             join: images of the same field of view, whose channels are appended; `channels` selects among all of them.
             settings: choices that change the result.
             resources: memory, processes and devices.
-            overwrite: replace an existing output instead of raising an error.
+            overwrite: replace an existing output instead of raising an error, also one of the same call.
             restart: remove the partial results of an earlier run instead of resuming it.
+            strict: refuse a zarr of which chunks are missing, instead of a warning.
             progress: called with the stage, the finished voxels and their total number.
             planned: called before the first tile with the plan and the number of tiles that an earlier run finished.
 
@@ -146,19 +148,15 @@ class Model:
             'nuclei.ome.zarr'
         """
         settings, resources = settings or Settings(), resources or Resources()
-        request = Request.open(self.package, image, inputs, axes, channels, join, settings)
+        check_writable([Path(output), *(Path(path) for path in (outputs or {}).values())])
+        request = Request.open(self.package, image, inputs, axes, channels, join, settings, strict=strict)
         layout = map_axes(self.package, request.images)
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
         work = work_folder(paths[0])
         delivery = choose_delivery(
             self.package, layout, paths, work, settings, overwrite=overwrite, allow_code=self.allow_code
         )
-        appeared = not restart and delivery.has_appeared()
-        if not appeared:
-            check_free(paths, request.images.values(), overwrite=overwrite)
-        if not restart:
-            delivery.check_work()
-        run = PredictionRun(
+        tiles = PredictionRun(
             self.package,
             request.images,
             delivery.sources,
@@ -169,26 +167,14 @@ class Model:
             delivery.replaces,
             self.allow_code,
         )
-        with run.open(restart=restart) as ledger:
-            decisions = None if ledger is None else ledger.decisions
-            prepared = self._prepare(request, settings, resources, decisions)
-            restart_peak()
-            start = time.perf_counter()
-            if ledger is None:
-                delivery.discard()
-            if ledger is not None and (appeared or delivery.are_sources_complete):
-                counts, resumed = Counts(len(prepared.plan), 0, run.finished().not_finite), len(prepared.plan)
-                if planned is not None:
-                    planned(prepared.plan, resumed)
-            else:
-                counts, resumed = run.run_tiles(prepared, progress=progress, planned=planned)
-            original = main_image(prepared.plan, request.originals)
-            delivered = (
-                delivery.delivered(run) if appeared else delivery.run(run, prepared.plan, original, progress)
-            )
-        shutil.rmtree(work, ignore_errors=True)
-        seconds = time.perf_counter() - start
-        return PredictionResult.of(prepared, counts, paths, seconds, resumed, request, delivered)
+
+        def prepare_tiles(decisions: Mapping[str, Any] | None) -> Prepared:
+            return self._prepare(request, settings, resources, decisions)
+
+        prediction = FilePrediction(
+            request, layout, paths, delivery, tiles, prepare_tiles, overwrite, restart
+        )
+        return prediction.run(progress, planned)
 
     def predict_arrays(
         self,

@@ -19,7 +19,7 @@ from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
 from im2im_zoo.runtime.measure.overlap import measure_overlap
 from im2im_zoo.runtime.measure.select_engine import SelectedEngine, open_network
-from im2im_zoo.runtime.plan.memory import Cost, default_budget
+from im2im_zoo.runtime.plan.memory import Cost, check_least_budget, default_budget
 from im2im_zoo.runtime.plan.plan import HaloSource, Plan
 from im2im_zoo.runtime.plan.planning import plan_prediction
 from im2im_zoo.runtime.settings import Resources, Settings
@@ -139,6 +139,8 @@ def prepare(
     """
     set_up_memory()
     package = networks.package
+    if decisions is None and networks.cost is None and resources.memory_bytes is not None:
+        check_least_budget(resources.memory_bytes, resident_bytes())
     engine, reason = networks.open(settings, resources, decisions)
     budget = default_budget() if resources.memory_bytes is None else resources.memory_bytes
     cost = networks.cost
@@ -158,9 +160,8 @@ def prepare(
         "warnings": tuple(warnings),
     }
     if decisions is not None:
-        again = {k: decisions[k] for k in ("cuts", "halo_source", "halo_note", "blend")}
-        again["group_blocks"] = decisions.get("group_blocks")
-        return Prepared(plan_prediction(package, images, **options, **again, cost=cost), engine, reason)
+        plan = plan_prediction(package, images, **options, **_decided(decisions), cost=cost)
+        return Prepared(plan, engine, reason)
 
     def planned(cost: Cost) -> Plan:
         if settings.tile is None and settings.blend is not True:
@@ -178,6 +179,43 @@ def prepare(
     while plan.tile_voxels > _MAX_EXTRAPOLATION * plan.cost.voxels:
         plan = planned(measured.cost(plan.tile_voxels // _MAX_EXTRAPOLATION))
     return Prepared(plan, engine, reason)
+
+
+def repeat_plan(
+    package: "Package",
+    images: Mapping[str, xr.DataArray],
+    layout: Layout,
+    settings: Settings,
+    decisions: Mapping[str, Any],
+    plain: Mapping[str, Any],
+) -> Plan:
+    """Return the plan of an earlier prediction with the same settings and images, without opening its network.
+
+    Args:
+        package, images, layout, settings: see `prepare`.
+        decisions: of the earlier plan (`decisions_of`).
+        plain: the earlier plan (`Plan.to_json`).
+    """
+    return plan_prediction(
+        package,
+        images,
+        layout=layout,
+        memory=int(plain["budget"]),
+        weights=decisions["weights"],
+        backend=decisions["backend"],
+        precision=plain["precision"],
+        dtype=settings.dtype,
+        workers=int(plain["workers"]),
+        group=settings.group,
+        cost=Cost(**decisions["cost"]),
+        **_decided(decisions),
+    )
+
+
+def _decided(decisions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `plan_prediction` for the tiles of an earlier plan."""
+    cuts = {k: decisions[k] for k in ("cuts", "halo_source", "halo_note", "blend")}
+    return cuts | {"group_blocks": decisions.get("group_blocks")}
 
 
 def decisions_of(prepared: Prepared) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Resources:
         executor: runs tiles and blocks, instead of `workers` processes; see `docs/adding-an-executor.md`.
 
     Raises:
-        PlanError: `memory` is not a size, or `workers` is below 1.
+        PlanError: `memory` is not a size, or `workers` or `threads` is below 1.
 
     Example:
         >>> from im2im_zoo import Resources
@@ -99,6 +99,10 @@ class Resources:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise PlanError(f"workers is {self.workers}; use at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise PlanError(
+                f"threads is {self.threads}; use at least 1 (--threads), or leave it out for the library's choice"
+            )
         _ = self.memory_bytes
 
     @property

@@ -247,6 +247,21 @@ def test_an_existing_output_is_kept_unless_told(
     assert open_image(output).sizes["y"] > 1
 
 
+def test_the_same_command_again_is_already_complete(
+    cli: "Cli", tiny_package: Path, images: Path, tmp_path: Path
+) -> None:
+    command = ("predict", tiny_package, held_out(images), tmp_path / "out.tif", "--json")
+    assert json.loads(cli(*command).out)["already_complete"] is False
+    again = cli(*command)
+    assert again.code == 0, again
+    assert "Already complete" in again.err
+    assert "Done" not in again.err
+    assert json.loads(again.out)["already_complete"] is True
+    other = cli(*command, "--halo", "3")
+    assert other.code == 1
+    assert "other settings" in other.err
+
+
 def test_corrupt_images_are_named(cli: "Cli", tiny_package: Path, images: Path, tmp_path: Path) -> None:
     for name, content in (
         ("empty.tif", b""),

@@ -83,6 +83,24 @@ def test_its_labels_are_written_and_evaluated(
     assert not (tmp_path / "maps.ome.zarr" / "labels").exists()
 
 
+def test_a_command_with_a_table_can_be_submitted_again(
+    cli: "Cli", grouped: Path, image: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "objects.csv"
+    command = ("predict", grouped, image, tmp_path / "o.ome.zarr", "--objects", table, "--json")
+    first = cli(*command)
+    assert first.code == 0, first.err
+    content = table.read_bytes()
+    again = cli(*command)
+    assert again.code == 0, again.err
+    assert "objects.csv exists already and is kept" in again.err
+    assert json.loads(again.out)["objects"] == json.loads(first.out)["objects"]
+    # A run that was killed before it wrote the table.
+    table.unlink()
+    assert cli(*command).code == 0
+    assert table.read_bytes() == content
+
+
 def test_where_no_object_is_found_it_is_said_what_could_be_lowered(
     cli: "Cli", grouped: Path, image: Path, tmp_path: Path
 ) -> None:

@@ -76,7 +76,7 @@ def test_an_existing_output_is_kept_unless_it_may_be_replaced(unet_2d, movie, tm
     output = tmp_path / "result.ome.zarr"
     predict(unet_2d, movie, output, threads=1)
     with pytest.raises(ImageError, match="exists"):
-        predict(unet_2d, movie, output)
+        predict(unet_2d, movie, output, dtype="uint8")
     assert predict(unet_2d, movie, output, overwrite=True, threads=1).output == output
 
 

@@ -22,6 +22,7 @@ from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime import plan_prediction, predict
+from im2im_zoo.runtime.execute.run_lock import hold_output
 from im2im_zoo.runtime.execute.work_folder import find_unfinished, work_folder
 from im2im_zoo.runtime.plan.memory import Cost
 
@@ -311,15 +312,11 @@ def test_restart_throws_away_what_was_done(stopped):
 
 
 def test_two_runs_do_not_write_to_one_output(stopped):
-    from im2im_zoo.runtime.execute.ledger import Ledger
-
-    folder = work_folder(Path(str(stopped["output"])))
-    holder = Ledger.resume(folder, json.loads((folder / "ledger.json").read_text())["identity"])
-    try:
-        with pytest.raises(PlanError, match=f"process {os.getpid()}"):
-            predict(**stopped)
-    finally:
-        holder.close()
+    with (
+        hold_output(work_folder(Path(str(stopped["output"])))),
+        pytest.raises(PlanError, match=f"process {os.getpid()}"),
+    ):
+        predict(**stopped)
     assert predict(**stopped).resumed > 0
 
 

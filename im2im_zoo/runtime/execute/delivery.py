@@ -13,6 +13,7 @@ contains only the labels.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +21,11 @@ import xarray as xr
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.jobs import Stage
-from im2im_zoo.images import create_image, format_of, image_formats, open_image, write_image
+from im2im_zoo.images import create_image, open_image, write_image
 from im2im_zoo.images.atomic import commit, discard, sync_everything
 from im2im_zoo.images.labels_group import image_of_label, version_of_image
 from im2im_zoo.images.open import is_zarr_path
+from im2im_zoo.images.target import Stored
 from im2im_zoo.images.write import ImageWriter
 from im2im_zoo.instances.blockwise.grid import BlockGrid
 from im2im_zoo.instances.blockwise.run import LABELS
@@ -31,6 +33,7 @@ from im2im_zoo.instances.blockwise.sample import Code
 from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.instances.label_image import LabelImage
 from im2im_zoo.package import Package
+from im2im_zoo.runtime.execute.completed import Result
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import InstanceLog, segment_instances
 from im2im_zoo.runtime.execute.ledger import Ledger
@@ -50,6 +53,8 @@ from im2im_zoo.runtime.plan.grouping import GroupPlan
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.rescale import resample_to
 from im2im_zoo.runtime.settings import Settings
+
+_PARTIAL_LABELS = f"{INSTANCES}.ome.zarr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,16 @@ class Delivery(Protocol):
     @property
     def replaces(self) -> bool:
         """Whether the tiles replace existing files at `sources`."""
+        ...
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """Paths that exist when the prediction is complete."""
+        ...
+
+    @property
+    def labels(self) -> Path | None:
+        """Final path of the labels, if there are any."""
         ...
 
     @property
@@ -124,6 +139,17 @@ class DirectDelivery:
     sources: tuple[Path, ...]
     folder: Path
     replaces: bool
+    ids: tuple[str, ...]
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The outputs."""
+        return tuple(Result(p, i) for p, i in zip(self.sources, self.ids, strict=True))
+
+    @property
+    def labels(self) -> Path | None:
+        """None, as no stage writes labels."""
+        return None
 
     @property
     def are_sources_complete(self) -> bool:
@@ -160,6 +186,7 @@ class StagedDelivery:
         sources: paths that the tiles write, one per output.
         paths: of the outputs.
         work: the work folder.
+        ids: of the outputs.
         settings: of the prediction.
         code: the function for instance segmentation, if there is one.
         overwrite: replace existing outputs.
@@ -168,6 +195,7 @@ class StagedDelivery:
     sources: tuple[Path, ...]
     paths: tuple[Path, ...]
     work: Path
+    ids: tuple[str, ...]
     settings: Settings
     code: Code | None
     overwrite: bool
@@ -181,6 +209,14 @@ class StagedDelivery:
     def replaces(self) -> bool:
         """True, as the sources are temporary files of this prediction."""
         return True
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The outputs, and the labels; an output that is a label image is the labels only."""
+        images = tuple(Result(p, i) for p, i in zip(self.paths, self.ids, strict=True))
+        if self.labels is None:
+            return images
+        return (*(i for i in images if i.path != self.labels), Result(self.labels, INSTANCES))
 
     @property
     def are_sources_complete(self) -> bool:
@@ -231,6 +267,7 @@ class StagedDelivery:
     ) -> Delivered:
         """Segment instances, resample back, and move the outputs to their paths; see `Delivery.run`."""
         delivered = Delivered()
+        run.check_stored()
         if self.code is not None:
             stage = _InstanceStage(run, plan, self.code, self.sources[0], progress)
             objects, warnings = stage.run()
@@ -258,37 +295,40 @@ class StagedDelivery:
         """Yield the steps of resampling and delivery; the last moves the output to its path."""
         if self.code is None:
             for number, path in enumerate(self.paths):
-                yield _call(self._resample_back, plan, number, self.sources[number], path, original)
+                yield _call(self._resample_back, run, plan, number, self.sources[number], path, original)
             return
         [source], [path] = self.sources, self.paths
         labels = source / "labels" / INSTANCES
         if self._keeps_resampled:
             whole = self._last_image
-            yield _call(self._resample_maps_back, plan, source, whole, original)
+            yield _call(self._resample_maps_back, run, plan, source, whole, original)
             yield _call(
-                self._resample_back, plan, LABEL_IMAGE, labels, whole / "labels" / INSTANCES, original
+                self._resample_back, run, plan, LABEL_IMAGE, labels, whole / "labels" / INSTANCES, original
             )
             yield _call(self._commit, run, whole, path)
         elif self.settings.rescale:
-            yield _call(self._resample_back, plan, LABEL_IMAGE, labels, path, original)
+            yield _call(self._resample_back, run, plan, LABEL_IMAGE, labels, path, original)
         elif _holds_labels(path):
             yield _call(self._commit, run, source, path)
         else:
-            yield lambda: self._write(open_image(labels), path, labels=True)
+            yield lambda: self._write(run, open_image(labels), path, labels=True)
 
     def _commit(self, run: PredictionRun, whole: Path, path: Path) -> None:
+        self._check_stored(run)
         sync_everything()
         run.record(RESULT_DELIVERED)
         run.flush()
         commit(whole, path, folder=True, overwrite=self.overwrite, durable=True)
 
-    def _resample_maps_back(self, plan: Plan, source: Path, whole: Path, original: xr.DataArray) -> None:
+    def _resample_maps_back(
+        self, run: PredictionRun, plan: Plan, source: Path, whole: Path, original: xr.DataArray
+    ) -> None:
         whole.parent.mkdir(exist_ok=True)
         discard(whole)
-        self._resample_back(plan, 0, source, whole, original)
+        self._resample_back(run, plan, 0, source, whole, original)
 
     def _resample_back(
-        self, plan: Plan, number: int, source: Path, path: Path, original: xr.DataArray
+        self, run: PredictionRun, plan: Plan, number: int, source: Path, path: Path, original: xr.DataArray
     ) -> None:
         """Resample an image from the model's pixel size to the grid of the original image, and write it."""
         target = plan.outputs[number]
@@ -298,12 +338,17 @@ class StagedDelivery:
             for a, scale in output_scales(plan, number).items()
             if a in target.image_axes and a in original.dims
         }
-        self._write(resample_to(open_image(source), sizes, labels=labels), path, labels=labels)
+        self._write(run, resample_to(open_image(source), sizes, labels=labels), path, labels=labels)
 
-    def _write(self, image: xr.DataArray, path: Path, *, labels: bool) -> None:
+    def _check_stored(self, run: PredictionRun) -> None:
+        """Check that nothing of the maps and labels was lost that the outputs are made of."""
+        run.check_stored(None if self.code is None else self.sources[0] / "labels" / INSTANCES)
+
+    def _write(self, run: PredictionRun, image: xr.DataArray, path: Path, *, labels: bool) -> None:
         version = self.settings.format.ome_zarr_version
         options = {} if version is None else {"ome_zarr_version": version}
-        write_image(image, path, overwrite=self.overwrite, labels=labels, **options)
+        check = partial(self._check_stored, run)
+        write_image(image, path, overwrite=self.overwrite, labels=labels, check=check, **options)
 
 
 def choose_delivery(
@@ -332,8 +377,9 @@ def choose_delivery(
         ImageError: labels cannot be written to the path.
     """
     grouping = package.grouping if settings.group else None
+    ids = tuple(target.id for target in layout.outputs)
     if grouping is None and not settings.rescale:
-        return DirectDelivery(tuple(paths), work, overwrite)
+        return DirectDelivery(tuple(paths), work, overwrite, ids)
     code = None if grouping is None else Code(grouping, package.root, allow_code)
     sources = [work / f"{target.id}.ome.zarr" for target in layout.outputs]
     if code is not None:
@@ -341,7 +387,7 @@ def choose_delivery(
         _check_labels_path(paths[0], settings)
         if _holds_labels(paths[0]) and not settings.rescale:
             sources = [work / paths[0].name]
-    return StagedDelivery(tuple(sources), tuple(paths), work, settings, code, overwrite)
+    return StagedDelivery(tuple(sources), tuple(paths), work, ids, settings, code, overwrite)
 
 
 def _call(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
@@ -376,9 +422,6 @@ def _check_labels_path(path: Path, settings: Settings) -> None:
         version, asked = version_of_image(image), settings.format.ome_zarr_version
         if asked not in (None, version):
             raise ImageError(f"{path}: {image.name} is OME-Zarr {version}; leave out --ome-zarr {asked}")
-    elif (found := format_of(path, "write")) is None or not found.by_region:
-        suffixes = [s for f in image_formats() if f.by_region for s in f.writes]
-        raise ImageError(f"{path}: labels cannot be written in this format; use one of {', '.join(suffixes)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,15 +453,24 @@ class _InstanceStage:
 
             def done(sample: int, objects: int) -> None:
                 counts[sample] = objects
-                run.record(Record("instances", sample, objects=objects))
-                if plan.grouping is not None and plan.grouping.block is not None:
+                # In blocks, the files are those of the blocks.
+                region = {a: slice(p, p + 1) for a, p in plan.position(sample).items()}
+                stored = writer.stored(region) if self._grouping.block is None else Stored()
+                run.record(
+                    Record("instances", sample, objects=objects, files=stored.files, bytes=stored.bytes)
+                )
+                if self._grouping.block is not None:
                     run.flush()
                 self._report(len(counts))
 
             def block_done(sample: int, step: str, block: int, part: float) -> None:
-                if step == LABELS and not executor.shares_memory:
-                    writer.mark(self._region(writer, sample, block))
-                run.record(Record("blocks", block, sample=sample, step=step))
+                region, stored = self._region(writer, sample, block), Stored()
+                if step == LABELS:
+                    stored = writer.stored(region)
+                    if not executor.shares_memory:
+                        writer.mark(region)
+                files, size = stored
+                run.record(Record("blocks", block, sample=sample, step=step, files=files, bytes=size))
                 self._report(len(counts) + part)
 
             warnings = segment_instances(
@@ -431,6 +483,7 @@ class _InstanceStage:
                 log=InstanceLog(tuple(counts), done, blocks, block_done),
             )
             run.flush()
+            run.check_stored(run.folder / _PARTIAL_LABELS)
         return sum(counts.values()), warnings
 
     def _report(self, samples: float) -> None:
@@ -454,8 +507,13 @@ class _InstanceStage:
         run, plan, ours = self.prediction, self.plan, self._grouping
         image = run.main_image(plan)
         chunks, shards = label_storage(plan, run.settings.format)
-        attributes: Mapping[str, Any] = {**run.provenance(plan), "grouping": ours.grouping.to_json()}
-        return create_image(
+        grouping = {"grouping": ours.grouping.to_json(), "output": INSTANCES}
+        attributes: Mapping[str, Any] = {**run.provenance(plan), **grouping}
+
+        def reduced_block(level: int, block: int) -> None:
+            run.record_pyramid(LABEL_IMAGE, level, block, writer.stored_reduced(level, block))
+
+        writer = create_image(
             path,
             axes=ours.axes,
             shape=ours.shape,
@@ -468,7 +526,8 @@ class _InstanceStage:
             attributes=attributes,
             labels=True,
             overwrite=True,
-            work=run.folder / f"{INSTANCES}.ome.zarr",
+            work=run.folder / _PARTIAL_LABELS,
             reduced=reduced,
-            on_reduced=lambda level, block: run.record_pyramid(LABEL_IMAGE, level, block),
+            on_reduced=reduced_block,
         )
+        return writer

@@ -77,7 +77,11 @@ def _folder(path: Path) -> dict[str, Any]:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
                 if entry.is_dir():
-                    left.append(Path(entry.path))
+                    # Labels of an image, and predictions that are not finished, may lie in it and change nothing of the image.
+                    if folder != path or not (entry.name == "labels" or entry.name.endswith(".incomplete")):
+                        left.append(Path(entry.path))
+                    continue
+                if folder == path and entry.name.endswith(".incomplete.lock"):
                     continue
                 found = entry.stat()
                 count, size, newest = count + 1, size + found.st_size, max(newest, found.st_mtime_ns)

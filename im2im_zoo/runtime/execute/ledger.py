@@ -3,7 +3,8 @@
     ledger.json   the prediction (`identity`) and the decisions at its start (`decisions`)
     notes.json    results that need not be computed again (statistics)
     done.jsonl    one record (`records.Record`) per line, in the order of finishing
-    lock          held by the running process
+
+Only the run that holds the output's lock (see `run_lock`) opens it.
 
 The voxels of a finished unit must be on the disk before its record, or a power cut would lose them. Records are therefore
 collected in memory and written in batches: first the system writes all its buffers to the disk (`os.sync`), then the lines
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images.atomic import writing_errors
@@ -27,13 +28,15 @@ from im2im_zoo.runtime.execute.records import Record
 
 _FORMAT = 2
 _FILE, _NOTES, _LOG, _LOCK = "ledger.json", "notes.json", "done.jsonl", "lock"
+# Name of the note that says why the finished units must not be used.
+SPOILED = "spoiled"
 # Least seconds between batches, and the largest fraction of the time spent on writing.
 _INTERVAL, _PART = 2.0, 0.05
 
 
 @dataclass
 class Ledger:
-    """The open and locked ledger of one folder, from `start` or `resume`.
+    """The open ledger of one folder, from `start` or `resume`.
 
     Attributes:
         folder: of the run.
@@ -47,21 +50,22 @@ class Ledger:
     decisions: Mapping[str, Any]
     done: set[Record] = field(default_factory=set)
     notes: dict[str, Any] = field(default_factory=dict)
-    _lock: IO[bytes] | None = None
     _waiting: list[Record] = field(default_factory=list)
     _due: float = 0.0
+    _opened: os.stat_result = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._opened = (self.folder / _FILE).stat()
 
     @classmethod
     def start(cls, folder: Path, identity: Mapping[str, Any], decisions: Mapping[str, Any]) -> Self:
         """Create the folder and an empty ledger in it.
 
         Raises:
-            PlanError: another run uses the folder.
             ImageError: the disk is full or not writable.
         """
         with writing_errors(folder, 0):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _lock(folder)
             plain = {
                 "format": _FORMAT,
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,12 +74,22 @@ class Ledger:
             }
             _write_json(folder / _FILE, plain)
             _append(folder / _LOG, b"")
-        return cls(folder, _plain(identity), _plain(decisions), _lock=lock, _due=time.monotonic() + _INTERVAL)
+        return cls(folder, _plain(identity), _plain(decisions), _due=time.monotonic() + _INTERVAL)
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
         """Return whether there is a ledger to resume."""
         return (folder / _FILE).is_file()
+
+    @classmethod
+    def is_resumable(cls, folder: Path) -> bool:
+        """Return whether there is a ledger whose finished units may be used."""
+        if not cls.exists(folder):
+            return False
+        try:
+            return SPOILED not in _read_json(folder / _NOTES)
+        except PlanError:  # it has no notes yet
+            return True
 
     @classmethod
     def recorded(cls, folder: Path) -> frozenset[Record]:
@@ -95,30 +109,19 @@ class Ledger:
             identity: inputs that must match those of the run.
 
         Raises:
-            PlanError: the inputs differ, the ledger is damaged, or its run is still running.
+            PlanError: the inputs differ, they changed during the run, or the ledger is damaged.
         """
-        lock = _lock(folder)
-        try:
-            found = _read_json(folder / _FILE)
-            if found.get("format") != _FORMAT or not {"identity", "decisions"} <= set(found):
-                raise PlanError(
-                    f"{folder}: the unfinished prediction was started by another version; start over with --restart"
-                )
-            _compare(folder, found["identity"], _plain(identity))
-            notes = _read_json(folder / _NOTES) if (folder / _NOTES).is_file() else {}
-            done = _read_log(folder / _LOG)
-        except BaseException:
-            lock.close()
-            raise
-        return cls(
-            folder,
-            found["identity"],
-            found["decisions"],
-            done,
-            notes,
-            _lock=lock,
-            _due=time.monotonic() + _INTERVAL,
-        )
+        found = _read_json(folder / _FILE)
+        if found.get("format") != _FORMAT or not {"identity", "decisions"} <= set(found):
+            raise PlanError(
+                f"{folder}: the unfinished prediction was started by another version; start over with --restart"
+            )
+        _compare(folder, found["identity"], _plain(identity))
+        notes = _read_json(folder / _NOTES) if (folder / _NOTES).is_file() else {}
+        if spoiled := notes.get(SPOILED):
+            raise PlanError(f"{folder} cannot be resumed: {spoiled}")
+        done, due = _read_log(folder / _LOG), time.monotonic() + _INTERVAL
+        return cls(folder, found["identity"], found["decisions"], done, notes, _due=due)
 
     def record(self, record: Record) -> None:
         """Record a unit as finished; the record is written to the disk with the next batch."""
@@ -129,14 +132,41 @@ class Ledger:
 
     def note(self, key: str, value: Any) -> None:
         """Write a JSON value to the disk at once."""
+        self.check_in_place()
         self.notes[key] = _plain(value)
         with writing_errors(self.folder, 0):
             _write_json(self.folder / _NOTES, self.notes)
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the ledger is still the one that was opened; its file is never written again."""
+        try:
+            found = (self.folder / _FILE).stat()
+        except OSError:
+            return False
+        return os.path.samestat(found, self._opened) and found.st_mtime_ns == self._opened.st_mtime_ns
+
+    def check_in_place(self) -> None:
+        """Check that nobody has removed or replaced the folder.
+
+        Raises:
+            ImageError: it was removed or replaced.
+        """
+        if not self.is_in_place:
+            raise ImageError(
+                f"{self.folder} was removed or replaced while this prediction ran, so its finished tiles are lost; run the "
+                "command again, and remove no folder that ends in .incomplete while a prediction runs"
+            )
+
     def flush(self) -> None:
-        """Write pending records to the disk, after the voxels that they refer to."""
+        """Write pending records to the disk, after the voxels that they refer to.
+
+        Raises:
+            ImageError: the folder was removed or replaced, or the disk is full.
+        """
         if not self._waiting:
             return
+        self.check_in_place()
         start = time.monotonic()
         with writing_errors(self.folder, 0):
             _sync()
@@ -146,15 +176,9 @@ class Ledger:
         self._due = now + max(_INTERVAL, (now - start) / _PART)
 
     def close(self) -> None:
-        """Write pending records if possible, and release the lock."""
-        if self._lock is None:
-            return
-        try:
-            if self.folder.is_dir():
-                self.flush()
-        finally:
-            self._lock.close()
-            self._lock = None
+        """Write pending records if possible."""
+        if self.is_in_place:
+            self.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -225,15 +249,20 @@ def _plain(value: Any) -> Any:
 
 
 def _compare(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differing = sorted(_differences(before, now))
-    if not differing:
+    lines = list_differences(before, now)
+    if not lines:
         return
-    lines = [f"  {key}: it was {_short(a)}, now it is {_short(b)}" for key, a, b in differing[:8]]
     raise PlanError(
         f"{folder} holds an unfinished prediction with other inputs or settings, so it cannot be resumed:\n"
         + "\n".join(lines)
         + "\nUse the original settings to resume, choose another output, or start over with --restart"
     )
+
+
+def list_differences(before: Any, now: Any) -> list[str]:
+    """Return lines for a message about the first values that differ between two nested JSON objects."""
+    differing = sorted(_differences(before, now), key=lambda found: found[0])
+    return [f"  {key}: it was {_short(a)}, now it is {_short(b)}" for key, a, b in differing[:8]]
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
@@ -249,37 +278,3 @@ def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, A
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _lock(folder: Path) -> IO[bytes]:
-    """Lock a folder and return the open lock file; the system releases it when the process ends.
-
-    Raises:
-        PlanError: another run holds the lock.
-        ImageError: the folder is not writable.
-    """
-    path = folder / _LOCK
-    try:
-        file = path.open("a+b")
-    except OSError as error:
-        raise ImageError(f"{folder} is not writable ({error.strerror}); choose another folder") from error
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        owner = file.read(20).decode(errors="replace").strip() or "unknown"
-        file.close()
-        raise PlanError(
-            f"{folder}: another run (process {owner}) is writing this output; wait for it, or choose another output"
-        ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()).encode())
-    file.flush()
-    return file

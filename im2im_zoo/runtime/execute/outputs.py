@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.core.errors import ImageError, PlanError
-from im2im_zoo.images import create_image, pixel_size_um, sources_of
+from im2im_zoo.images import create_image, format_of, image_formats, pixel_size_um, sources_of
+from im2im_zoo.images.labels_group import image_of_label
 from im2im_zoo.images.registry import suffix_of
 from im2im_zoo.images.sink import Sink
+from im2im_zoo.images.target import Stored
 from im2im_zoo.images.write import ImageWriter
 from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.plan.plan import Plan
@@ -68,8 +70,36 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
     return tuple(paths)
 
 
-def check_free(paths: Sequence[Path], images: Iterable[xr.DataArray], *, overwrite: bool) -> None:
+def check_writable(paths: Iterable[Path]) -> None:
+    """Check that the suffixes of outputs are of formats that are written tile by tile.
+
+    Raises:
+        ImageError: a suffix that cannot be written.
+    """
+    for path in paths:
+        found = format_of(path, "write")
+        if image_of_label(path) is None and (found is None or not found.by_region):
+            suffixes = [s for f in image_formats() if f.by_region for s in f.writes]
+            kind = f"a {found.name} cannot be" if found is not None else "cannot be"
+            raise ImageError(
+                f"{path}: {kind} written tile by tile; end the name in one of {', '.join(suffixes)}"
+            )
+
+
+def check_free(
+    paths: Sequence[Path],
+    images: Iterable[xr.DataArray],
+    *,
+    overwrite: bool,
+    describe: Callable[[Path], str] = lambda _: "already exists",
+) -> None:
     """Check that outputs do not replace existing files without `overwrite`, and never the inputs.
+
+    Args:
+        paths: of the outputs.
+        images: the inputs.
+        overwrite: whether outputs may be replaced.
+        describe: returns what is at a path, to follow the path in a message.
 
     Raises:
         ImageError: an output exists, or contains an input.
@@ -77,7 +107,9 @@ def check_free(paths: Sequence[Path], images: Iterable[xr.DataArray], *, overwri
     sources = [Path(source) for image in images for source in sources_of(image)]
     for path in paths:
         if path.exists() and not overwrite:
-            raise ImageError(f"{path} already exists; choose another output, or replace it with --overwrite")
+            raise ImageError(
+                f"{path} {describe(path)}; choose another output, or replace it with --overwrite"
+            )
         lost = [
             s for s in sources if path.exists() and s.exists() and s.resolve().is_relative_to(path.resolve())
         ]
@@ -97,7 +129,7 @@ class Outputs:
         kind: the file format.
         attributes: provenance.
         reduced: finished blocks of the pyramids, (level, block) by output.
-        on_reduced: called with output, level and block of each new block.
+        on_reduced: called with output, level and block of each new block, and its files.
         appeared: numbers of the outputs that an interrupted run has already moved to their paths.
     """
 
@@ -112,10 +144,11 @@ class Outputs:
         kind: Format,
         attributes: Mapping[str, Any],
         reduced: Mapping[int, Iterable[tuple[int, int]]],
-        on_reduced: Callable[[int, int, int], None],
+        on_reduced: Callable[[int, int, int, Stored], None],
         appeared: Collection[int] = (),
     ) -> None:
         self._plan = plan
+        self._on_reduced = on_reduced
         self._stack = ExitStack()
         self.sinks: list[Sink] = []
         for number, (target, path) in enumerate(zip(plan.outputs, paths, strict=True)):
@@ -136,7 +169,7 @@ class Outputs:
                     kind=kind,
                     attributes=attributes,
                     reduced=reduced.get(number, ()),
-                    on_reduced=functools.partial(on_reduced, number),
+                    on_reduced=functools.partial(self._report_reduced, number),
                 )
             )
 
@@ -150,6 +183,20 @@ class Outputs:
         for number, sink in enumerate(self.sinks):
             if isinstance(sink, ImageWriter):
                 sink.mark(self._plan.writes(tile, number))
+
+    def stored(self, unit: int, numbers: Iterable[int]) -> Stored:
+        """Return the files that hold the voxels of a tile in some outputs."""
+        tile, total = self._plan.tile(unit), Stored()
+        for number in numbers:
+            sink = self.sinks[number]
+            if isinstance(sink, ImageWriter):
+                total = total.plus(sink.stored(self._plan.writes(tile, number)))
+        return total
+
+    def _report_reduced(self, number: int, level: int, block: int) -> None:
+        sink = self.sinks[number]
+        stored = sink.stored_reduced(level, block) if isinstance(sink, ImageWriter) else Stored()
+        self._on_reduced(number, level, block, stored)
 
     def __enter__(self) -> Self:
         try:
@@ -229,6 +276,9 @@ def _writer(
     target = plan.outputs[number]
     image = main_image(plan, images)
     chunks, shards = storage(plan, number, kind)
+    version: dict[str, Any] = (
+        {} if kind.ome_zarr_version is None else {"ome_zarr_version": kind.ome_zarr_version}
+    )
     return create_image(
         path,
         axes=target.image_axes,
@@ -240,13 +290,13 @@ def _writer(
         time_step_s=image.attrs.get("time_step_s") if "time" in target.image_axes else None,
         chunks=chunks,
         shards=shards,
-        attributes=attributes,
+        attributes={**attributes, "output": target.id},
         labels=target.labels,
         overwrite=overwrite,
         work=work,
         reduced=reduced,
         on_reduced=on_reduced,
-        **({} if kind.ome_zarr_version is None else {"ome_zarr_version": kind.ome_zarr_version}),
+        **version,
     )
 
 

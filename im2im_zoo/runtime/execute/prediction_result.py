@@ -10,7 +10,6 @@ from im2im_zoo.runtime.execute.tile_stages import Counts
 from im2im_zoo.runtime.inputs import Request
 from im2im_zoo.runtime.measure.cost import peak_bytes
 from im2im_zoo.runtime.plan.plan import Plan
-from im2im_zoo.runtime.prepare import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class PredictionResult:
         labels: path of the label image of an instance segmentation: inside the output, or the output itself.
         objects: number of objects in the label image.
         warnings: about the result, in addition to those of the plan.
+        already_complete: whether an earlier run of the same command had completed the outputs, so that this one computed
+            nothing; `seconds`, `voxels` and `not_finite` are 0 then.
     """
 
     outputs: tuple[Path, ...]
@@ -47,6 +48,7 @@ class PredictionResult:
     labels: Path | None = None
     objects: int | None = None
     warnings: tuple[str, ...] = ()
+    already_complete: bool = False
 
     @property
     def output(self) -> Path:
@@ -61,16 +63,16 @@ class PredictionResult:
     @classmethod
     def of(
         cls,
-        prepared: Prepared,
+        plan: Plan,
         counts: Counts,
         paths: Sequence[Path],
         seconds: float,
         resumed: int,
         request: Request,
         delivered: Delivered,
+        reason: str,
     ) -> Self:
         """Return the result of a plan that has run; `counts` includes the `resumed` tiles."""
-        plan = prepared.plan
         return cls(
             tuple(paths),
             plan,
@@ -82,7 +84,7 @@ class PredictionResult:
             peak_bytes(),
             sum(i.size * i.dtype.itemsize for i in request.images.values()),
             plan.output_bytes,
-            prepared.reason,
+            reason,
             delivered.labels,
             delivered.objects,
             delivered.warnings,

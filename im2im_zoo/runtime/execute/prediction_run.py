@@ -8,6 +8,7 @@ result.ome.zarr.incomplete/      marks the output as incomplete; removed when th
     statistics_....npz           intermediate statistics of a large image
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from im2im_zoo.core.allocator import set_up_memory
@@ -24,20 +26,35 @@ from im2im_zoo.core.errors import ImageError, PackageError, PlanError, Processin
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.engines import Engine, open_engine
+from im2im_zoo.images import sources_of
+from im2im_zoo.images.formats.ome_zarr.contents import stored_in
 from im2im_zoo.images.sink import Sink
+from im2im_zoo.images.target import Stored
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.execute.checkpoint import has_checkpoint
+from im2im_zoo.runtime.execute.completed import identity_hashes
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
-from im2im_zoo.runtime.execute.ledger import Ledger
+from im2im_zoo.runtime.execute.input_watch import InputWatch
+from im2im_zoo.runtime.execute.ledger import SPOILED, Ledger, list_differences
 from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
 from im2im_zoo.runtime.execute.records import Finished, Record
 from im2im_zoo.runtime.execute.sample_maker import SampleMaker
-from im2im_zoo.runtime.execute.tile_job import Report, Scratch, TileJob
-from im2im_zoo.runtime.execute.tile_stages import Counts, Progress, TileStageName, TileStages, new_scratch
+from im2im_zoo.runtime.execute.tile_job import Report, Scratch, TileJob, scratch_shape
+from im2im_zoo.runtime.execute.tile_stages import (
+    Counts,
+    Progress,
+    TileStageName,
+    TileStages,
+    new_scratch,
+    scratch_dtype,
+)
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.prepare import Prepared, decisions_of
 from im2im_zoo.runtime.settings import Settings
 
+_START_OVER = (
+    "start over with --restart, and remove nothing in the folder of a prediction that is to be resumed"
+)
 # The stage `delivery`: outputs of the tiles, and what later stages make of them, are about to take their places.
 TILES_DELIVERED, RESULT_DELIVERED = Record("delivery", 0), Record("delivery", 1)
 
@@ -69,9 +86,53 @@ class PredictionRun:
     overwrite: bool = False
     allow_code: bool = False
     ledger: Ledger | None = None
+    _identity: dict[str, Any] | None = None
+    _watch: InputWatch | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Return the inputs that must match to resume a run."""
+        """Return the inputs that must match to resume a run, as they were at the first call."""
+        if self._identity is None:
+            self._watch = InputWatch.of(self.images.values())
+            self._identity = self._measure_identity()
+        return self._identity
+
+    def check_inputs(self, *, thoroughly: bool = False) -> None:
+        """Check that the files of the images are as they were at the start.
+
+        Args:
+            thoroughly: compare the fingerprints as well, with the chunks of zarrs and some voxels.
+
+        Raises:
+            ImageError: an image was changed; the finished tiles are not used again.
+        """
+        changed = None if self._watch is None else self._watch.find_changed()
+        reason = (
+            "" if changed is None else f"{changed} was changed, replaced or removed while it was predicted"
+        )
+        if not reason and thoroughly:
+            before = self.identity()["images"]
+            in_files = {n: i for n, i in self.images.items() if {"path", "files"} & set(before[n])}
+            now = {n: image_fingerprint(i) for n, i in in_files.items()}
+            if lines := list_differences({n: before[n] for n in now}, now):
+                names = ", ".join(s for i in in_files.values() for s in sources_of(i))
+                reason = "\n".join([f"{names} was changed while it was predicted:", *lines])
+        if reason:
+            with self._marked_if_lost():
+                raise ImageError(
+                    f"{reason}\nThe result would mix two images, so there is none; start over with --restart when the image is "
+                    "complete"
+                )
+
+    @contextmanager
+    def _marked_if_lost(self) -> Iterator[None]:
+        """Note in the ledger that the finished units must not be used, if a check in the `with` block fails."""
+        try:
+            yield
+        except ImageError as error:
+            self._open_ledger().note(SPOILED, str(error))
+            raise
+
+    def _measure_identity(self) -> dict[str, Any]:
         return {
             "package": package_fingerprint(self.package),
             "images": {name: image_fingerprint(image) for name, image in self.images.items()},
@@ -88,7 +149,7 @@ class PredictionRun:
             restart: ignore an earlier run.
 
         Raises:
-            PlanError: the earlier run had other inputs, or is still running.
+            PlanError: the earlier run had other inputs.
             ImageError: the folder is not that of a prediction.
         """
         try:
@@ -101,7 +162,10 @@ class PredictionRun:
             yield self.ledger
         except BaseException as error:
             wrong = isinstance(error, ProcessingError | PackageError)
+            was_removed = self.ledger is not None and not self.ledger.is_in_place
             self._close(keep=self._has_finished_units() or (not wrong and has_checkpoint(self.folder)))
+            if was_removed and isinstance(error, Exception):
+                self._open_ledger().check_in_place()
             raise
         self._close(keep=False)
 
@@ -144,7 +208,10 @@ class PredictionRun:
             appeared=appeared,
         )
         with outputs:
+            self.check_stored()
             counts = self._tile_stages(prepared, outputs, before, progress).run()
+            self.check_inputs(thoroughly=True)
+            self.check_stored()
             # On the disk before the first output takes its place: what is missing here later is there.
             self.record(TILES_DELIVERED)
             self.flush()
@@ -178,9 +245,33 @@ class PredictionRun:
         """Record a unit as finished."""
         self._open_ledger().record(record)
 
-    def record_pyramid(self, output: int, level: int, block: int) -> None:
-        """Record a block of a pyramid as finished."""
-        self.record(Record("pyramid", block, output=output, level=level))
+    def record_pyramid(self, output: int, level: int, block: int, stored: Stored) -> None:
+        """Record a block of a pyramid as finished, with its files."""
+        self.record(
+            Record("pyramid", block, output=output, level=level, files=stored.files, bytes=stored.bytes)
+        )
+
+    def check_stored(self, labels: Path | None = None) -> None:
+        """Check that the files of all recorded units are there.
+
+        Args:
+            labels: the label image, if its units are to be checked as well.
+
+        Raises:
+            ImageError: the folder or some files were removed, replaced or cut short.
+        """
+        ledger, finished = self._open_ledger(), self.finished()
+        ledger.check_in_place()
+        with self._marked_if_lost():
+            self._check_images(finished)
+            if labels is not None:
+                _check_files([labels], finished.labels)
+
+    def _check_images(self, finished: Finished) -> None:
+        partial = [self.folder / path.name for path in self.paths]
+        _check_files(
+            [p if p.exists() else path for p, path in zip(partial, self.paths, strict=True)], finished.images
+        )
 
     def flush(self) -> None:
         """Write pending records to the disk."""
@@ -191,8 +282,12 @@ class PredictionRun:
         return main_image(plan, self.images)
 
     def provenance(self, plan: Plan) -> dict[str, Any]:
-        """Return the provenance that is written to an output."""
-        return _provenance(plan, self.package)
+        """Return the provenance that is written to an output, with all that identifies its command."""
+        return {
+            **_provenance(plan, self.package),
+            "identity": identity_hashes(self.identity()),
+            "decisions": dict(self._open_ledger().decisions),
+        }
 
     def _has_finished_units(self) -> bool:
         return self.ledger is not None and bool(self.ledger.done)
@@ -217,7 +312,8 @@ class PredictionRun:
             progress=None if progress is None else lambda n, of: progress("statistics", n, of),
         )
         finished: dict[TileStageName, frozenset[int]] = {"tiles": before.tiles, "finish": before.finish}
-        scratch = new_scratch(plan, _ScratchFolder(plan, self.folder, fresh=not before.tiles))
+        scratch_folder = _ScratchFolder(plan, self.folder, fresh=not before.tiles)
+        scratch = new_scratch(plan, scratch_folder)
         last: TileStageName = "finish" if scratch else "tiles"
         for unit in sorted(finished[last]):
             outputs.mark(unit)
@@ -226,7 +322,10 @@ class PredictionRun:
             if not local and stage == last == "tiles":
                 outputs.mark(unit)
             _note_statistics(ledger, samples, unit // plan.tiles_per_sample)
-            ledger.record(Record(stage, unit, not_finite=report.not_finite))
+            written = [n for n in range(len(plan.outputs)) if (n in scratch) == (stage == "finish")]
+            files, size = outputs.stored(unit, written)
+            ledger.record(Record(stage, unit, not_finite=report.not_finite, files=files, bytes=size))
+            self.check_inputs()
 
         make_job: Callable[[], TileJob]
         if local:
@@ -237,13 +336,21 @@ class PredictionRun:
                 samples(number)
                 _note_statistics(ledger, samples, number)
             make_job = _JobMaker.of(self, prepared, outputs, scratch, samples.measured)
-        return TileStages(samples, outputs.sinks, scratch, self.executor, make_job, finished, done, progress)
+
+        def check_scratch() -> None:
+            with self._marked_if_lost():
+                scratch_folder.check(tuple(scratch))
+
+        return TileStages(
+            samples, outputs.sinks, scratch, self.executor, make_job, finished, done, progress, check_scratch
+        )
 
     def _close(self, *, keep: bool) -> None:
         if self.ledger is None:
             return
         self.ledger.close()
-        if not keep:
+        # Without its ledger a folder that was removed, and then written to, cannot be resumed.
+        if not keep or not Ledger.exists(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -326,12 +433,53 @@ class _ScratchFolder:
     def __call__(self, number: int, shape: tuple[int, ...], dtype: str) -> Any:
         import zarr
 
-        path = self.folder / f"scratch_{number}.zarr"
-        if not self.fresh:
-            return zarr.open_array(path, mode="r+")
-        chunks = scratch_chunks(self.plan, number, shape)
-        return zarr.create_array(
-            store=str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=None, overwrite=True
+        path = self._path(number)
+        # All chunks are written, also those of zeros, so that a lost one is noticed.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            if not self.fresh:
+                return zarr.open_array(path, mode="r+")
+            chunks = scratch_chunks(self.plan, number, shape)
+            return zarr.create_array(
+                store=str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=None, overwrite=True
+            )
+
+    def check(self, numbers: Sequence[int]) -> None:
+        """Check that all chunks are there, once all tiles are computed.
+
+        Raises:
+            ImageError: some are missing.
+        """
+        for number in numbers:
+            shape = scratch_shape(self.plan, number)
+            sides = scratch_chunks(self.plan, number, shape)
+            count = math.prod(-(-n // side) for n, side in zip(shape, sides, strict=True))
+            size = math.prod(sides) * np.dtype(scratch_dtype(self.plan, number)).itemsize
+            _check_files([self._path(number)], Stored(count, count * size))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"scratch_{number}.zarr"
+
+
+def _check_files(images: Sequence[Path], expected: Stored) -> None:
+    """Check that images have the files that hold the voxels of their finished parts.
+
+    Raises:
+        ImageError: an image, or some of its files, was removed or cut short.
+    """
+    if lost := [path for path in images if not path.exists()]:
+        raise ImageError(f"{lost[0]} was removed while this prediction ran; {_START_OVER}")
+    found = Stored()
+    for path in images:
+        if path.is_dir():
+            found = found.plus(stored_in(path))
+    names = ", ".join(map(str, images))
+    if found.files < expected.files:
+        raise ImageError(
+            f"{names}: {expected.files - found.files} of {expected.files} chunks of the finished tiles are missing; {_START_OVER}"
+        )
+    if found.bytes < expected.bytes:
+        raise ImageError(
+            f"{names}: chunks of the finished tiles are cut short: {found.bytes} of {expected.bytes} bytes are left; {_START_OVER}"
         )
 
 

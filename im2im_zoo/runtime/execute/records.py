@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
+from im2im_zoo.images.target import Stored
+
 StageName = Literal["tiles", "finish", "pyramid", "instances", "blocks", "resampling", "delivery"]
 
 
@@ -21,6 +23,7 @@ class Record:
         step: of a block of instance segmentation.
         not_finite: number of values of a tile that are NaN or infinite.
         objects: number of objects of a sample.
+        files, bytes: of the files that hold the unit's voxels in the outputs.
     """
 
     stage: StageName
@@ -31,6 +34,13 @@ class Record:
     step: str | None = None
     not_finite: int = field(default=0, compare=False)
     objects: int = field(default=0, compare=False)
+    files: int = field(default=0, compare=False)
+    bytes: int = field(default=0, compare=False)
+
+    @property
+    def is_of_labels(self) -> bool:
+        """Whether the unit is one of the label image."""
+        return self.stage in ("instances", "blocks") or (self.stage == "pyramid" and (self.output or 0) < 0)
 
     def to_line(self) -> str:
         """Return the record as one line of JSON, without default values."""
@@ -64,6 +74,7 @@ class Finished:
         objects: number of objects by finished sample.
         blocks: (sample, step, block) of instance segmentation in blocks.
         resampled: numbers of the outputs that are resampled back.
+        images, labels: files that hold the voxels of all outputs, and those of the label image.
     """
 
     tiles: frozenset[int]
@@ -73,6 +84,8 @@ class Finished:
     objects: dict[int, int]
     blocks: frozenset[tuple[int, str, int]]
     resampled: frozenset[int]
+    images: Stored
+    labels: Stored
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Finished":
@@ -91,4 +104,11 @@ class Finished:
             {r.unit: r.objects for r in by_stage["instances"]},
             frozenset((int(r.sample or 0), str(r.step), r.unit) for r in by_stage["blocks"]),
             frozenset(r.unit for r in by_stage["resampling"]),
+            _sum(r for name in by_stage for r in by_stage[name] if not r.is_of_labels),
+            _sum(r for name in by_stage for r in by_stage[name] if r.is_of_labels),
         )
+
+
+def _sum(records: Iterable[Record]) -> Stored:
+    stored = [(r.files, r.bytes) for r in records]
+    return Stored(sum(files for files, _ in stored), sum(size for _, size in stored))

@@ -4,9 +4,10 @@ A sample is one position on the looped axes.
 """
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +80,7 @@ class SampleMaker:
         self._after: dict[tuple[int, int], Pipeline] = {}
         self._made: dict[int, Sample] = {}
         self._lock = Lock()
+        self._is_cancelled = Event()
         self._progress = progress
         self._counted, self._to_count = 0, 0
 
@@ -163,7 +165,13 @@ class SampleMaker:
                 tensor = raw[source.id]
                 self._to_count += passes(spec.preprocessing, tensor.dtype) * tensor.size
 
+    def cancel(self) -> None:
+        """Make reading of an image raise from now on, in whatever thread it is."""
+        self._is_cancelled.set()
+
     def _count(self, values: int) -> None:
+        if self._is_cancelled.is_set():
+            raise CancelledError("the prediction was interrupted")
         if self._progress is not None and self._to_count:
             self._counted = min(self._counted + values, self._to_count)
             self._progress(self._counted, self._to_count)

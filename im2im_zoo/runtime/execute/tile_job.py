@@ -74,6 +74,10 @@ class TileJob:
             inputs.append(np.ascontiguousarray(values))
         return inputs
 
+    def cancel(self) -> None:
+        """Stop the statistics of a sample, which are computed when its first tile is read."""
+        self._samples.cancel()
+
     def compute(self, unit: int, data: Tensors) -> list[NDArray[Any]]:
         """Return the network's outputs for a tile.
 

@@ -53,6 +53,7 @@ class TileStages:
         finished: tiles of each stage that an earlier run finished.
         done: called for each finished tile with its stage, number and report, in the calling thread.
         progress: called with the stage, the finished voxels of the reference and their total number.
+        check_scratch: called before and after the stage `finish`; raises if parts of the scratch arrays are lost.
     """
 
     samples: SampleMaker
@@ -63,6 +64,7 @@ class TileStages:
     finished: Mapping[TileStageName, Collection[int]]
     done: Callable[[TileStageName, int, Report], None] = lambda stage, unit, report: None
     progress: Progress | None = None
+    check_scratch: Callable[[], None] = lambda: None
     voxels: int = 0
     not_finite: int = 0
 
@@ -75,7 +77,9 @@ class TileStages:
         """
         self._run("tiles", self.executor, self.make_job)
         if self.scratch:
+            self.check_scratch()
             self._run("finish", InProcess(), lambda: FinishJob(self.samples, self.sinks, self.scratch))
+            self.check_scratch()
         return Counts(len(self.samples.plan), self.voxels, self.not_finite)
 
     def _run(

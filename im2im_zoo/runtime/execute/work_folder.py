@@ -15,7 +15,7 @@ def work_folder(output: Path) -> Path:
 
 
 def find_unfinished(output: Path) -> Path | None:
-    """Return the folder of an unfinished prediction of this output, or None."""
+    """Return the folder of an unfinished prediction of this output that can be resumed, or None."""
     folder = work_folder(Path(output))
-    found = folder.is_dir() and any(Ledger.exists(f) for f in (folder, folder / MODEL_SCALE))
+    found = folder.is_dir() and any(Ledger.is_resumable(f) for f in (folder, folder / MODEL_SCALE))
     return folder if found else None

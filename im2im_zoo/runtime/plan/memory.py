@@ -2,6 +2,9 @@
 
 from dataclasses import asdict, dataclass, replace
 
+from im2im_zoo.core.errors import PlanError
+from im2im_zoo.core.sizes import bytes_text
+
 MIB = 1024**2
 
 # Size of the blocks in which an image is read for its statistics (see `processing.fit`).
@@ -132,6 +135,24 @@ def project(
         grouping=grouping,
         group_workers=group_workers,
     )
+
+
+def check_least_budget(budget: int, resident: int) -> None:
+    """Refuse a budget that no plan can keep, before a network is loaded.
+
+    Args:
+        budget: bytes that all processes may use together.
+        resident: bytes that this process uses now.
+
+    Raises:
+        PlanError: the budget is smaller than what the process takes without a network and a tile.
+    """
+    least = resident + _SLACK_BYTES
+    if budget < least:
+        raise PlanError(
+            f"{bytes_text(budget)} of memory is not enough: without the network and a tile, this process needs {bytes_text(least)}; "
+            f"pass --memory with more than {least}"
+        )
 
 
 def default_budget() -> int:

@@ -1,18 +1,37 @@
 """Kinds of zarr by their files and metadata, and the images within one that is none itself. Reads no voxel."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from im2im_zoo.images.address import Place
+from im2im_zoo.images.target import Stored
 
 MARKS = ("zarr.json", ".zgroup", ".zarray")
+# Beginnings of the names of files that hold no voxels.
+METADATA = ("zarr.json", ".z")
 _LISTED = 20
 
 
 def is_zarr(path: Path) -> bool:
     """Return whether a folder is a zarr group or array."""
     return any((path / mark).is_file() for mark in MARKS)
+
+
+def stored_in(image: Path) -> Stored:
+    """Return the files that hold the voxels of an image and its pyramid, without those of its label images."""
+    files, size, left = 0, 0, [str(image)]
+    while left:
+        folder = left.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if entry.name != "labels" or Path(folder) != image:
+                        left.append(entry.path)
+                elif not entry.name.startswith(METADATA) and not entry.name.endswith(".partial"):
+                    files, size = files + 1, size + entry.stat().st_size
+    return Stored(files, size)
 
 
 def ome_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

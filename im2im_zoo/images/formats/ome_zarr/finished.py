@@ -55,6 +55,10 @@ class FinishedBlocks:
             for at, side, n in zip(block, self._sides[level], self._shapes[level], strict=True)
         )
 
+    def bounds_of(self, level: int, number: int) -> tuple[slice, ...]:
+        """Return the voxels of the block of a number."""
+        return self.bounds(level, tuple(int(i) for i in np.unravel_index(number, self.grids[level])))
+
     def number(self, level: int, block: Block) -> int:
         """Return a block's number in its level, counted in C order."""
         return int(np.ravel_multi_index(block, self.grids[level]))

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AXES, AxisName
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address, Place
 from im2im_zoo.images.formats.ome_zarr.contents import MARKS, describe_non_image, is_zarr, ome_of
-from im2im_zoo.images.lazy import OpenedSource, Source
+from im2im_zoo.images.lazy import MissingChunks, OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
     ImageMetadata,
@@ -141,7 +142,18 @@ def _source(path: Place, array: Any) -> Source:
     if np.dtype(array.dtype).kind not in "biuf":
         raise ImageError(f"{path}: holds {array.dtype} values, which are no image of numbers")
     chunks = tuple(array.chunks)
-    return OpenedSource(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks)
+    kind = _LocalZarr if isinstance(path, Path) else OpenedSource
+    return kind(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks)
+
+
+class _LocalZarr(OpenedSource):
+    """Voxels of a zarr array on the disk, a `ChunkedSource`."""
+
+    def missing_chunks(self, used: Sequence[NDArray[np.bool_]]) -> MissingChunks:
+        from im2im_zoo.images.formats.ome_zarr.missing_chunks import count_missing_chunks
+
+        array, _ = open_zarr_array(self.path)
+        return count_missing_chunks(Path(str(self.path)), array, used)
 
 
 def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:

@@ -1,6 +1,7 @@
 """Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as soon as it can be computed."""
 
 import math
+import os
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from im2im_zoo.images.formats.ome_zarr.finished import Block, FinishedBlocks
 from im2im_zoo.images.formats.ome_zarr.metadata import NGFF_NAMES, display_windows, group_attributes
 from im2im_zoo.images.formats.ome_zarr.pyramid import default_chunks, halve, levels
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.target import NewImage, Storage, blocks, check_same
+from im2im_zoo.images.target import NewImage, Storage, Stored, blocks, check_same
 
 VERSIONS = ("0.4", "0.5")
 ORDER: tuple[AxisName, ...] = ("time", "channel", "z", "y", "x")
@@ -100,6 +101,16 @@ class OmeZarrTarget:
 
     def mark(self, key: tuple[slice, ...]) -> None:
         self._write_blocks(1, self._finished.mark_region(key))
+
+    def stored(self, key: tuple[slice, ...]) -> Stored:
+        return self._open[0].stored(key)
+
+    def stored_reduced(self, level: int, number: int) -> Stored:
+        return self._open[level].stored(self._finished.bounds_of(level, number))
+
+    def check_in_place(self) -> None:
+        for level in self._open:
+            level.check_in_place()
 
     def finish(self) -> None:
         for number in range(1, len(self._levels)):
@@ -198,6 +209,8 @@ class ZarrRegions:
     def __init__(self, path: Path, array: Any) -> None:
         self.path = path
         self.array = array
+        self._metadata = path / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
+        self._opened = self._metadata.stat()
 
     def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
         """Write a block at a key of slices with start and stop."""
@@ -207,6 +220,32 @@ class ZarrRegions:
 
     def close(self) -> None:
         """Do nothing: no file is held open."""
+
+    def stored(self, key: tuple[slice, ...]) -> Stored:
+        """Return the files of a region; chunks whose voxels are all zero have none."""
+        sides = self.array.shards or self.array.chunks
+        spans = [range(k.start // side, -(-k.stop // side)) for k, side in zip(key, sides, strict=True)]
+        files, size = 0, 0
+        for at in product(*spans):
+            try:
+                size += os.stat(self.path / self.array.metadata.encode_chunk_key(at)).st_size  # noqa: PTH116 half the time of Path.stat
+            except FileNotFoundError:
+                continue
+            files += 1
+        return Stored(files, size)
+
+    def check_in_place(self) -> None:
+        """Check that the array is still the one that was opened.
+
+        Raises:
+            ImageError: it was removed or replaced.
+        """
+        try:
+            found = self._metadata.stat()
+        except OSError as error:
+            raise ImageError(f"{self._metadata}: was removed while the image was written") from error
+        if not os.path.samestat(found, self._opened) or found.st_mtime_ns != self._opened.st_mtime_ns:
+            raise ImageError(f"{self._metadata}: was replaced while the image was written")
 
     def remove_leftovers(self) -> None:
         """Remove chunks that a killed process had not yet renamed."""

@@ -111,6 +111,8 @@ class _Overlap:
                 self._handle_pending_events()
         finally:
             self.stop.set()
+            if self.more and (cancel := getattr(self.job, "cancel", None)) is not None:
+                cancel()
             self.may_read.release()
             self.results.put(None)
             while writer.is_alive():
