@@ -1,6 +1,5 @@
 """Prepare a prediction: open the network, measure its halo and memory, and plan the tiles."""
 
-import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import xarray as xr
 
 from im2im_zoo.core.allocator import set_up_memory
 from im2im_zoo.core.errors import PlanError
-from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
@@ -259,7 +258,7 @@ class _CostMeasurement:
             (platform.machine(), platform.processor(), os.cpu_count()),
             (sizes, [(i.id, i.axes, i.given, i.sizes.get("channel")) for i in layout.inputs]),
         ]
-        return cache_file("cost", hashlib.sha256(repr(parts).encode()).hexdigest())
+        return cache_file("cost", sha256_of(repr(parts)))
 
 
 def _overlap_options(

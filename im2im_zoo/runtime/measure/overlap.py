@@ -7,9 +7,8 @@ tensors are too small to measure. Raw outputs are compared, before postprocessin
 Measuring takes seconds, so results are kept in the user's cache, by weights, engine and test tensors.
 """
 
-import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.hashing import sha256, sha256_of_parts
 from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.networks import Agreement, NetworkAxis, RequiredHalo, required_halo
 from im2im_zoo.networks.receptive_field import Extent, ReceptiveField, measure_receptive_field
@@ -153,18 +152,19 @@ class _Measurement:
 
     def key(self) -> str:
         """Return a hash of everything that the result depends on."""
-        engine, digest = self.engine, hashlib.sha256()
+        return sha256_of_parts(self._dependencies())
+
+    def _dependencies(self) -> Iterator[str | bytes]:
+        engine = self.engine
         entry = self.package.weights_entry(engine.weights_format)
         weights = str(entry.sha256 or sha256(self.package.path(entry)))
         what = [engine.weights_format, engine.backend, engine.precision, engine.device]
         parts = [_VERSION, weights, *what, library_version(engine.backend), self.exact, self.axes, self.uncut]
-        digest.update(
-            repr([*parts, declared_halo(self.package, self.axes), self.sample and self.sample.agree]).encode()
-        )
+        yield repr([*parts, declared_halo(self.package, self.axes), self.sample and self.sample.agree])
         for array in self.sample.inputs if self.sample else ():
             if array is not None:
-                digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+                yield f"{array.shape} {array.dtype}"
+                yield np.ascontiguousarray(array).tobytes()
 
     def run(self) -> tuple[Overlap, bool]:
         """Measure the overlap.

@@ -4,7 +4,6 @@ Weights that run the package's Python code are only used if there are no others 
 """
 
 import gc
-import hashlib
 import json
 import os
 import platform
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.allocator import set_up_memory
 from im2im_zoo.core.errors import PackageError, ProcessingError
-from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.engines import Engine, available_engines, backends, library_version, open_engine, runs_code
 from im2im_zoo.package.reference import Reference, compare, reference_of, tolerance
 from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
@@ -292,7 +291,7 @@ def _cache_key(
         entry = package.weights_entry(candidate.weights_format)
         weights = str(entry.sha256 or sha256(package.path(entry)))
         parts += [candidate.weights_format, candidate.backend, weights, library_version(candidate.backend)]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return sha256_of(repr(parts))
 
 
 def _cached_candidate(file: Path, candidates: Sequence[Candidate]) -> Candidate | None:
