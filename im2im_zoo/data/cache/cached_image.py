@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.core.atomic import write_text
+from im2im_zoo.core.atomic import move_into_place, sync, write_text
 from im2im_zoo.core.errors import FULL, DataError, ProcessingError
 from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.data.cache.cache_folder import create_locked_file
@@ -190,7 +190,7 @@ def write_cache_file(plan: ImagePlan, fitter: PipelineFitter) -> None:
         if sys.platform == "win32":  # an open file cannot be renamed
             os.close(handle)
             handle = None
-        partial.replace(plan.file)
+        move_into_place(partial, plan.file)
     except ProcessingError as error:
         raise DataError(f"{_describe_source(plan)}: {error}") from error
     except OSError as error:
@@ -250,8 +250,7 @@ def _write_blocks(whole_image: SourceImage, pipeline: Pipeline, file: Path, bloc
         written.write(place, values)
     if written is not None:
         written.close()
-        with file.open("r+b") as made_file:
-            os.fsync(made_file.fileno())
+        sync(file)
 
 
 def read_statistics(file: Path) -> dict[str, Any]:

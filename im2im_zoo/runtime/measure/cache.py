@@ -1,12 +1,13 @@
 """The user's cache of measurements: small JSON files, named by the hash of everything that a measurement depends on."""
 
 import json
-import os
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+
+from im2im_zoo.core.atomic import write_text
 
 
 def cache_file(kind: str, key: str, folder: Path | None = None) -> Path:
@@ -31,11 +32,6 @@ def read_cache(file: Path) -> dict[str, Any] | None:
 
 def write_cache(file: Path, content: dict[str, Any]) -> None:
     """Write a cache file atomically; do nothing if the cache is not writable."""
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(content, stream)
-        Path(partial).replace(file)
-    except OSError:
-        return
+        write_text(file, json.dumps(content))
