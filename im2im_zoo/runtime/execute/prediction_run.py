@@ -11,7 +11,7 @@ result.ome.zarr.incomplete/      marks the output as incomplete; removed when th
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from im2im_zoo.core.jobs import Executor
 from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.execute.checkpoint import has_checkpoint
+from im2im_zoo.runtime.execute.checkpoint import StatisticsLimits, has_checkpoint
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.execute.ledger import Ledger
 from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
@@ -57,6 +57,7 @@ class PredictionRun:
         overwrite: replace existing outputs.
         allow_code: whether Python code of the package may run.
         ledger: open once a run has started or resumed.
+        limits: of the pass over an image for its statistics.
     """
 
     package: Package
@@ -69,6 +70,7 @@ class PredictionRun:
     overwrite: bool = False
     allow_code: bool = False
     ledger: Ledger | None = None
+    limits: StatisticsLimits = field(default_factory=StatisticsLimits)
 
     def identity(self) -> dict[str, Any]:
         """Return the inputs that must match to resume a run."""
@@ -214,6 +216,7 @@ class PredictionRun:
             measured=_known_statistics(ledger),
             folder=None if local else self.folder,
             checkpoints=self.folder,
+            limits=self.limits,
             progress=None if progress is None else lambda n, of: progress("statistics", n, of),
         )
         finished: dict[TileStageName, frozenset[int]] = {"tiles": before.tiles, "finish": before.finish}
