@@ -17,16 +17,16 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from im2im_zoo.core.atomic import write_json
+from im2im_zoo.core.atomic import move_into_place, write_json
 from im2im_zoo.core.errors import FULL, PackageError
 from im2im_zoo.core.hashing import sha256 as file_sha256
 from im2im_zoo.core.hashing import sha256_of
+from im2im_zoo.core.http import http_client, is_fetchable
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
     import httpx
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _ATTEMPTS = 3
 
 
@@ -102,18 +102,6 @@ def download(
         return entry.fetch()
 
 
-def is_local(url: str) -> bool:
-    """Whether an address points to this machine."""
-    return urlsplit(url).hostname in _LOCAL
-
-
-def is_fetchable(url: str, *, local_http: bool) -> bool:
-    """Whether an address is https, or http to this machine where that is allowed."""
-    parts = urlsplit(url)
-    local = local_http and parts.scheme == "http" and is_local(url)
-    return (parts.scheme == "https" or local) and bool(parts.hostname)
-
-
 def _check_address(url: str, rules: DownloadPolicy) -> None:
     if not is_fetchable(url, local_http=rules.local_http):
         raise PackageError(
@@ -172,7 +160,9 @@ class _CacheEntry:
         problem: Exception | None = None
         for _ in range(_ATTEMPTS):
             try:
-                with self._client() as client:
+                with http_client(
+                    self.rules.timeout_s, check=lambda url: _check_address(url, self.rules)
+                ) as client:
                     return self._get(client)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 problem = error
@@ -195,21 +185,6 @@ class _CacheEntry:
         raise PackageError(
             f"{self.url} could not be downloaded: {problem or 'no answer'}; "
             + (f"{have} bytes are kept: run the same command to resume" if have else "check the network")
-        )
-
-    def _client(self) -> "httpx.Client":
-        import httpx
-
-        def check(request: "httpx.Request") -> None:
-            # Also called for each redirection.
-            _check_address(str(request.url), self.rules)
-
-        return httpx.Client(
-            follow_redirects=True,
-            max_redirects=5,
-            timeout=self.rules.timeout_s,
-            event_hooks={"request": [check]},
-            headers={"Accept-Encoding": "identity", "User-Agent": "im2im_zoo"},
         )
 
     def _get(self, client: "httpx.Client") -> Path:
@@ -275,7 +250,7 @@ class _CacheEntry:
                 "kept; check the address and the hash"
             )
         self.file.parent.mkdir(exist_ok=True)
-        self.partial.replace(self.file)
+        move_into_place(self.partial, self.file)
         write_json(self.notes, {"file": same})
         return self.file
 
