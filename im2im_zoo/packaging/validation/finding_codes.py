@@ -37,39 +37,29 @@ SUBJECTS: Mapping[Subject, str] = MappingProxyType(
     }
 )
 
+_CODES: Mapping[Subject, tuple[str, ...]] = {
+    "files": ("open", "missing_file", "hash", "unhashed"),
+    "safety": ("refused", "unsafe", "skipped"),
+    "format": ("format",),
+    "metadata": (
+        "authors",
+        "maintainers",
+        "description",
+        "cite",
+        "license",
+        "tags",
+        "cover",
+        "documentation",
+    ),
+    "links": ("remote_file", "link", "links_unchecked"),
+    "weights": ("weights", "not_run", "test_tensor", "test_output", "formats_differ"),
+    "sizes": ("size",),
+    "batch": ("batch", "batch_dependent"),
+    "determinism": ("determinism",),
+    "halo": ("halo",),
+    "grouping": ("grouping",),
+    "core": ("core", "core_differs"),
+}
 CODES: Mapping[str, Subject] = MappingProxyType(
-    {
-        "open": "files",
-        "missing_file": "files",
-        "hash": "files",
-        "unhashed": "files",
-        "refused": "safety",
-        "unsafe": "safety",
-        "skipped": "safety",
-        "format": "format",
-        "authors": "metadata",
-        "maintainers": "metadata",
-        "description": "metadata",
-        "cite": "metadata",
-        "license": "metadata",
-        "tags": "metadata",
-        "cover": "metadata",
-        "documentation": "metadata",
-        "remote_file": "links",
-        "link": "links",
-        "links_unchecked": "links",
-        "weights": "weights",
-        "not_run": "weights",
-        "test_tensor": "weights",
-        "test_output": "weights",
-        "formats_differ": "weights",
-        "size": "sizes",
-        "batch": "batch",
-        "batch_dependent": "batch",
-        "determinism": "determinism",
-        "halo": "halo",
-        "grouping": "grouping",
-        "core": "core",
-        "core_differs": "core",
-    }
+    {code: subject for subject, codes in _CODES.items() for code in codes}
 )
