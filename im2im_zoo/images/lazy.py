@@ -39,7 +39,6 @@ class Source(Protocol):
 
     def read(self, key: Key) -> NDArray[Any]:
         """Return the region at a key of integers and slices with positive steps, in memory."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
