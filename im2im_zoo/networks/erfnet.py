@@ -69,10 +69,7 @@ class BranchedERFNet(nn.Module):
         ComponentError: as `ERFNet`, or no decoder.
     """
 
-    cite = Citation(
-        "Romera et al. 2018: ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation",
-        "10.1109/TITS.2017.2750080",
-    )
+    cite = ERFNet.cite
 
     def __init__(
         self,
