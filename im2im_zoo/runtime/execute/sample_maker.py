@@ -15,10 +15,11 @@ import xarray as xr
 from im2im_zoo.core.atomic import atomic_file
 from im2im_zoo.images import open_image
 from im2im_zoo.processing import Pipeline, fit
+from im2im_zoo.processing.blocks import read
 from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
 from im2im_zoo.processing.requirements import passes
 from im2im_zoo.runtime.execute.checkpoint import FileCheckpoint, StatisticsLimits, checkpoint_file
-from im2im_zoo.runtime.execute.samples import read_region, sample_tensor
+from im2im_zoo.runtime.execute.samples import sample_tensor
 from im2im_zoo.runtime.layout.image_layout import InputMap
 from im2im_zoo.runtime.plan.plan import Plan
 
@@ -184,12 +185,12 @@ class SampleMaker:
         """Preprocess a whole tensor, in memory or in a file."""
         everything = {str(a): slice(0, n) for a, n in tensor.sizes.items()}
         if self._folder is None:
-            return before(read_region(tensor, everything))
+            return before(read(tensor, everything))
         path = self._folder / f"{name}.npy"
         dims = [str(a) for a in tensor.dims]
         if not path.is_file():
             with atomic_file(path) as file:
-                np.save(file, before(read_region(tensor, everything)).to_numpy())
+                np.save(file, before(read(tensor, everything)).to_numpy())
         return open_image(path, axes=",".join(dims)).transpose(*dims)
 
 
