@@ -5,7 +5,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,13 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def write_json(path: Path, content: object, *, durable: bool = False, **options: Any) -> None:
     """Write JSON without NaN and Infinity and a line end, as `write_bytes` does; `options` are those of `to_json`."""
     write_text(path, to_json(content, **options) + "\n", durable=durable)
+
+
+def cache_json(path: Path, content: object) -> None:
+    """Write JSON and its folder, as `write_json` does; do nothing if they are not writable."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
 
 
 @contextmanager

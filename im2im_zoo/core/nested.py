@@ -1,4 +1,4 @@
-"""Walk through nested JSON values, such as those of an RDF."""
+"""Nested JSON values, such as those of an RDF."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -24,3 +24,9 @@ def walk_values(value: Any, where: str = "", *, without: Collection[str] = ()) -
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
             yield from walk_values(inner, f"{where}[{i}]")
+
+
+def our_entry(config: object, key: str) -> Any:
+    """Return an entry of `config.im2im_zoo`, by the `config` of an RDF; None if there is none."""
+    ours = config.get("im2im_zoo") if isinstance(config, Mapping) else None
+    return ours.get(key) if isinstance(ours, Mapping) else None

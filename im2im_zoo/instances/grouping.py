@@ -17,6 +17,7 @@ from typing import Any
 from im2im_zoo.core.axes import SPACE
 from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.nested import our_entry
 from im2im_zoo.core.released_files import ReleasedFile, find_released, trusted_callables
 from im2im_zoo.instances.function import GroupFunction as GroupFunction
 from im2im_zoo.instances.library.grouping import LibraryGrouping
@@ -132,8 +133,7 @@ def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Group
     Raises:
         PackageError: the entry is invalid, or its output does not have the axes of maps.
     """
-    ours = config.get("im2im_zoo") if isinstance(config, Mapping) else None
-    entry = ours.get("grouping") if isinstance(ours, Mapping) else None
+    entry = our_entry(config, "grouping")
     if entry is None:
         return None
     kwargs = entry.get("kwargs") or {} if isinstance(entry, Mapping) else None

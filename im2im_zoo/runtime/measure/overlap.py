@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import cache_json
+from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256, sha256_of_parts
+from im2im_zoo.core.nested import our_entry
 from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.networks import Agreement, NetworkAxis, RequiredHalo, required_halo
 from im2im_zoo.networks.receptive_field import Extent, ReceptiveField, measure_receptive_field
-from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
+from im2im_zoo.runtime.measure.cache import cache_file
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -100,7 +103,7 @@ def measure_overlap(
         return known
     found, reproducible = measurement.run()
     if reproducible:
-        write_cache(file, asdict(found))
+        cache_json(file, asdict(found))
     return found
 
 
@@ -285,8 +288,7 @@ def _by_axis(voxels: Mapping[str, int]) -> str:
 
 def _known_field(package: "Package") -> dict[str, int]:
     """Return the receptive field that packages of im2im_zoo state, as a start for probing."""
-    ours = (package.raw.get("config") or {}).get("im2im_zoo") or {}
-    field = ours.get("receptive_field") if isinstance(ours, Mapping) else None
+    field = our_entry(package.raw.get("config"), "receptive_field")
     if not isinstance(field, Mapping):
         return {}
     return {str(a): n for a, n in field.items() if isinstance(n, int) and 0 <= n <= 512}
@@ -295,6 +297,6 @@ def _known_field(package: "Package") -> dict[str, int]:
 def _read_overlap(file: Path) -> Overlap | None:
     """Return the overlap of an earlier measurement; None if there is none."""
     try:
-        return Overlap(**(read_cache(file) or {}))
+        return Overlap(**read_json_object(file))
     except TypeError:
         return None

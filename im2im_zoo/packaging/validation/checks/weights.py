@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import Im2ImError, PackageError
-from im2im_zoo.engines import Engine, open_engine, weights_formats
+from im2im_zoo.engines import Engine, weights_formats
 from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.package.reference import Reference, compare, tolerance
 from im2im_zoo.packaging.comparison import TOLERANCE, difference
@@ -65,25 +65,12 @@ def open_engines(checks: Checks, weights: Sequence[str] | None, safe: Collection
             checks.add("info", "skipped", f"weights.{name}", message)
             continue
         try:
-            engines[name] = _opened(checks, name)
+            engines[name] = checks.package.open_engine(name, allow_code=checks.allow_code)
         except PackageError as error:
             checks.add("error", "weights", f"weights.{name}", str(error))
     if not engines and not absent:
         checks.add("warning", "not_run", "weights", "none of the weight formats was run")
     return engines
-
-
-def _opened(checks: Checks, name: str) -> Engine:
-    package = checks.package
-    entry = package.weights_entry(name)
-    return open_engine(
-        name,
-        package.path(entry),
-        architecture=getattr(entry, "architecture", None),
-        root=package.root,
-        allow_code=checks.allow_code,
-        description=package.description,
-    )
 
 
 def check_test_tensors(checks: Checks, engines: dict[str, Engine], test: Reference) -> None:
