@@ -13,22 +13,28 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from im2im_zoo.evaluation import evaluate
-    from im2im_zoo.frameworks.base import Framework
-    from im2im_zoo.images import create_image, memory_image, open_image, write_image
-    from im2im_zoo.package import open_package
-    from im2im_zoo.packaging import export_package
-    from im2im_zoo.packaging import validate_package as validate
-    from im2im_zoo.recipe import Recipe
-    from im2im_zoo.recipe.load import load_recipe
-    from im2im_zoo.runtime.execute.prediction_result import PredictionResult
-    from im2im_zoo.runtime.plan.plan import Plan
-    from im2im_zoo.runtime.predictor import Model
-    from im2im_zoo.runtime.settings import Format, Resources, Settings
-    from im2im_zoo.training.run import load_framework, open_run
-    from im2im_zoo.workflows.export_run import export_run
-    from im2im_zoo.workflows.models import open_model
-    from im2im_zoo.workflows.training import train
+    from im2im_zoo.evaluation import evaluate as evaluate
+    from im2im_zoo.frameworks.base import Framework as Framework
+    from im2im_zoo.images import create_image as create_image
+    from im2im_zoo.images import memory_image as memory_image
+    from im2im_zoo.images import open_image as open_image
+    from im2im_zoo.images import write_image as write_image
+    from im2im_zoo.package import open_package as open_package
+    from im2im_zoo.packaging import export_package as export_package
+    from im2im_zoo.packaging import validate_package as validate  # noqa: F401 its name here
+    from im2im_zoo.recipe import Recipe as Recipe
+    from im2im_zoo.recipe.load import load_recipe as load_recipe
+    from im2im_zoo.runtime.execute.prediction_result import PredictionResult as PredictionResult
+    from im2im_zoo.runtime.plan.plan import Plan as Plan
+    from im2im_zoo.runtime.predictor import Model as Model
+    from im2im_zoo.runtime.settings import Format as Format
+    from im2im_zoo.runtime.settings import Resources as Resources
+    from im2im_zoo.runtime.settings import Settings as Settings
+    from im2im_zoo.training.run import load_framework as load_framework
+    from im2im_zoo.training.run import open_run as open_run
+    from im2im_zoo.workflows.export_run import export_run as export_run
+    from im2im_zoo.workflows.models import open_model as open_model
+    from im2im_zoo.workflows.training import train as train
 
 # Public name -> module and name there.
 _HOMES = {
@@ -64,30 +70,7 @@ _DEPRECATED = {
     "validate_package": ("packaging", "validate_package", "validate(package)"),
 }
 
-__all__ = [
-    "Format",
-    "Framework",
-    "Model",
-    "Plan",
-    "PredictionResult",
-    "Recipe",
-    "Resources",
-    "Settings",
-    "create_image",
-    "evaluate",
-    "export_package",
-    "export_run",
-    "load_framework",
-    "load_recipe",
-    "memory_image",
-    "open_image",
-    "open_model",
-    "open_package",
-    "open_run",
-    "train",
-    "validate",
-    "write_image",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -319,41 +319,30 @@ def predict(
 
     Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image.
     """
-    from im2im_zoo.cli.predict import Options, run
+    from im2im_zoo.cli.predict import Inputs, Outputs, parse_halo, parse_memory, run
+    from im2im_zoo.runtime.settings import Format, Resources, Settings
 
-    options = Options(
-        axes or [],
-        channels or [],
-        inputs or [],
-        join or [],
-        outputs or [],
-        memory,
-        workers,
-        threads,
-        halo,
-        tile,
-        blend,
-        weights,
-        backend,
-        precision,
-        device,
-        dtype,
-        rescale,
-        ome_zarr,
-        shards,
-        allow_code,
-        grouping,
-        objects or [],
-        strict,
-    )
     run(
         package,
-        image,
-        output,
-        options,
+        Inputs(image, axes or [], channels or [], inputs or [], join or []),
+        Outputs(output, outputs or [], objects or [], overwrite),
+        Settings(
+            halo=parse_halo(halo),
+            blend=blend,
+            weights=weights,
+            backend=backend,
+            precision=precision,
+            dtype=dtype,
+            rescale=rescale,
+            format=Format(ome_zarr, shards),
+            group=grouping,
+        ),
+        Resources(None if memory is None else parse_memory(memory), workers, threads, device),
+        tile=tile,
+        allow_code=allow_code,
         plan_only=plan,
-        overwrite=overwrite,
         restart=restart,
+        strict=strict,
         as_json=json,
     )
 
@@ -431,9 +420,14 @@ def show(
     json: Json = False,
 ) -> None:
     """Describe a package, a run or a recipe."""
-    from im2im_zoo.cli.show import run
+    from im2im_zoo.cli.console import print_json, print_table
+    from im2im_zoo.workflows.describe import describe, text_of
 
-    run(source, json)
+    content = describe(source)
+    if json:
+        print_json(content)
+    else:
+        print_table((str(content.pop("kind")), ""), [(key, text_of(value)) for key, value in content.items()])
 
 
 @app.command()
@@ -462,9 +456,14 @@ def samples(
     ] = None,
 ) -> None:
     """Write real sample images for a recipe, split into train/ and val/."""
-    from im2im_zoo.cli.samples import run
+    from im2im_zoo.cli.console import print_line, print_table
+    from im2im_zoo.samples import SAMPLES, write_samples
 
-    run(name, output)
+    if name is None:
+        print_table(("recipe", "images"), [(key, sample.description) for key, sample in SAMPLES.items()])
+        return
+    folder = write_samples(name, output or Path(f"{name}_images"))
+    print_line(f"Wrote {folder}\nTrain on it: im2im-zoo train {name} --data.path={folder} --output RUN")
 
 
 @app.command()

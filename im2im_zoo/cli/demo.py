@@ -1,5 +1,6 @@
 """`im2im-zoo demo`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from im2im_zoo.cli.console import print_line, results
@@ -10,12 +11,17 @@ from im2im_zoo.cli.validate import show_report
 
 def run(output: Path, overwrite: bool) -> None:
     """Train, export, validate, predict, evaluate, write a report, and print the paths of the files."""
+    from im2im_zoo.runtime import Settings, open_package_model
     from im2im_zoo.workflows.demo import DemoSteps, run_demo
+
+    def predict(package: Path, image: Path, result: Path, tile: Mapping[str, int]) -> None:
+        with open_package_model(package) as model:
+            predict_with_progress(model, image, result, settings=Settings(tile=tile))
 
     steps = DemoSteps(
         report=print_line,
         train=lambda recipe, folder: train_with_progress(recipe, folder, resume=False, allow_code=()),
-        predict=lambda package, image, result, tile: predict_with_progress(package, image, result, tile=tile),
+        predict=predict,
         show_validation=show_report,
     )
     done = run_demo(output, overwrite=overwrite, steps=steps)

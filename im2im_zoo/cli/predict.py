@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,11 @@ from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from im2im_zoo.package import Package
-    from im2im_zoo.runtime import Plan, PredictionResult
+    from im2im_zoo.runtime import Model, Plan, PredictionResult, Resources, Settings
+    from im2im_zoo.runtime.inputs import Image
     from im2im_zoo.runtime.settings import Halo
 
 _STAGES = {
@@ -98,104 +101,91 @@ def split_main(values: Sequence[str], option: str) -> tuple[str | None, dict[str
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """Options of the command, as typed by the user."""
+class Inputs:
+    """The images of the command, as typed by the user."""
 
+    main: str
     axes: Sequence[str]
     channels: Sequence[str]
-    inputs: Sequence[str]
+    others: Sequence[str]
     join: Sequence[str]
-    outputs: Sequence[str]
-    memory: str | None
-    workers: int
-    threads: int | None
-    halo: str
-    tile: str | None
-    blend: bool | None
-    weights: str | None
-    backend: str | None
-    precision: str
-    device: str
-    dtype: str | None
-    rescale: bool
-    ome_zarr: str | None
-    shards: bool | None
-    allow_code: bool
-    grouping: bool
+
+    def open(self) -> "tuple[xr.DataArray, dict[str, Image]]":
+        """Open the main image and the images of further inputs, lazily."""
+        from im2im_zoo.images import open_image
+        from im2im_zoo.runtime.inputs import open_joined
+
+        axes, axes_of = split_main(self.axes, "--axes")
+        channels, channels_of = split_main(self.channels, "--channels")
+        paths = parse_named(self.others, "--input")
+        unpaired = sorted((set(axes_of) | set(channels_of)) - set(paths))
+        if unpaired:
+            raise typer.BadParameter(
+                f"the input {unpaired[0]} has no image; add --input {unpaired[0]}=PATH",
+                param_hint="--axes, --channels",
+            )
+        inputs: dict[str, Image] = {
+            name: open_image(path, axes=axes_of.get(name), channels=parse_channels(channels_of.get(name)))
+            for name, path in paths.items()
+        }
+        return open_joined([self.main, *self.join], axes, parse_channels(channels)), inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files to write, as typed by the user."""
+
+    main: Path
+    others: Sequence[str]
     objects: Sequence[Path]
-    strict: bool
+    overwrite: bool
 
 
 def run(
     package: str,
-    image: str,
-    output: Path,
-    options: Options,
+    inputs: Inputs,
+    outputs: Outputs,
+    settings: "Settings",
+    resources: "Resources",
     *,
+    tile: str | None,
+    allow_code: bool,
     plan_only: bool,
-    overwrite: bool,
     restart: bool,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Plan, and predict unless only the plan is requested."""
-    budget = None if options.memory is None else parse_memory(options.memory)
-    halo = parse_halo(options.halo)
     from im2im_zoo.package import open_package
-    from im2im_zoo.runtime import Resources
+    from im2im_zoo.runtime import Model
     from im2im_zoo.runtime.execute.outputs import check_writable
 
     # Refused here, before a package is downloaded or opened.
-    Resources(memory=budget, workers=options.workers, threads=options.threads)
-    named_outputs = parse_named(options.outputs, "--output")
-    check_writable([output, *map(Path, named_outputs.values())])
+    named_outputs = parse_named(outputs.others, "--output")
+    check_writable([outputs.main, *map(Path, named_outputs.values())])
     with open_package(package) as opened:
         space = [str(axis.id) for axis in opened.inputs[0].axes if axis.type == "space"]
-        resource_values: dict[str, Any] = {
-            "memory": budget,
-            "workers": options.workers,
-            "threads": options.threads,
-            "allow_code": options.allow_code,
-        }
-        setting_values: dict[str, Any] = {
-            "tile": parse_tile(options.tile, space),
-            "halo": halo,
-            "blend": options.blend,
-            "weights": options.weights,
-            "backend": options.backend,
-            "precision": options.precision,
-            "device": options.device,
-            "dtype": options.dtype,
-            "rescale": options.rescale,
-            "group": options.grouping,
-        }
-        main, inputs = _open_images(image, options)
-        # A prediction that is already complete keeps the files of its objects.
-        _check_objects(opened, options, overwrite=overwrite or output.exists())
+        settings = replace(settings, tile=parse_tile(tile, space))
+        main, others = inputs.open()
+        _check_objects(opened, outputs, settings)
+        model = Model(opened, allow_code)
         if plan_only:
-            from im2im_zoo.runtime.by_name import split_options
-            from im2im_zoo.runtime.predictor import Model
-
-            settings, resources, others = split_options(setting_values | resource_values)
-            plan = Model(opened, **others).plan(
-                main, inputs=inputs, settings=settings, resources=resources, strict=options.strict
-            )
+            plan = model.plan(main, inputs=others, settings=settings, resources=resources, strict=strict)
             show_plan(plan, as_json=as_json)
             return
         done = predict_with_progress(
-            opened,
+            model,
             main,
-            output,
-            inputs=inputs,
+            outputs.main,
+            inputs=others,
             outputs=named_outputs,
-            ome_zarr_version=options.ome_zarr,
-            shards=options.shards,
-            overwrite=overwrite,
+            settings=settings,
+            resources=resources,
+            overwrite=outputs.overwrite,
             restart=restart,
-            strict=options.strict,
-            **setting_values,
-            **resource_values,
+            strict=strict,
         )
-        if options.objects and done.labels is not None:
+        if outputs.objects and done.labels is not None:
             from im2im_zoo.cli.objects import write_all
             from im2im_zoo.images import format_of, open_image
 
@@ -205,7 +195,7 @@ def run(
                 done.labels,
                 axes=axes_letters(done.plan.grouping.axes) if unstated and done.plan.grouping else None,
             )
-            write_all(made, _missing_files(options.objects, done), main, overwrite)
+            write_all(made, _missing_files(outputs.objects, done), main, outputs.overwrite)
     if as_json:
         print_json(result_json(done))
 
@@ -218,45 +208,24 @@ def _missing_files(paths: Sequence[Path], done: "PredictionResult") -> list[Path
     return [p for p in paths if p not in kept]
 
 
-def _check_objects(package: "Package", options: Options, *, overwrite: bool) -> None:
+def _check_objects(package: "Package", outputs: Outputs, settings: "Settings") -> None:
     """Check before the prediction that it makes labels, and that the files of the objects can be written."""
-    if not options.objects:
+    if not outputs.objects:
         return
     from im2im_zoo.objects import check_objects_path
 
-    if package.grouping is None or not options.grouping:
+    if package.grouping is None or not settings.group:
         raise typer.BadParameter(
             "needs labels, but this prediction writes none; measure a label image with `im2im-zoo objects`",
             param_hint="--objects",
         )
-    for path in options.objects:
-        check_objects_path(path, overwrite=overwrite)
+    for path in outputs.objects:
+        # A prediction that is already complete keeps the files of its objects.
+        check_objects_path(path, overwrite=outputs.overwrite or outputs.main.exists())
 
 
-def _open_images(image: str, options: Options) -> tuple[Any, dict[str, Any]]:
-    """Open the main image and the images of further inputs, lazily."""
-    from im2im_zoo.images import open_image
-    from im2im_zoo.runtime.inputs import open_joined
-
-    axes, axes_of = split_main(options.axes, "--axes")
-    channels, channels_of = split_main(options.channels, "--channels")
-    paths = parse_named(options.inputs, "--input")
-    unpaired = sorted((set(axes_of) | set(channels_of)) - set(paths))
-    if unpaired:
-        raise typer.BadParameter(
-            f"the input {unpaired[0]} has no image; add --input {unpaired[0]}=PATH",
-            param_hint="--axes, --channels",
-        )
-    inputs = {
-        name: open_image(path, axes=axes_of.get(name), channels=parse_channels(channels_of.get(name)))
-        for name, path in paths.items()
-    }
-    return open_joined([image, *options.join], axes, parse_channels(channels)), inputs
-
-
-def predict_with_progress(package: Any, image: Any, output: Path, **options: Any) -> "PredictionResult":
-    """Predict with a progress bar; options are those of `runtime.predict`."""
-    from im2im_zoo.runtime import predict
+def predict_with_progress(model: "Model", image: "Image", output: Path, **options: Any) -> "PredictionResult":
+    """Predict with a progress bar; options are those of `Model.predict`."""
     from im2im_zoo.runtime.execute.work_folder import find_unfinished
 
     output_bytes, has_started = 0, False
@@ -275,7 +244,7 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
 
         try:
             with exit_in_time():
-                done = predict(package, image, output, progress=report, planned=planned, **options)
+                done = model.predict(image, output, progress=report, planned=planned, **options)
         except BaseException as error:
             is_refused = isinstance(error, Im2ImError) and not has_started
             if not is_refused and (left := find_unfinished(output)) is not None:
@@ -301,13 +270,16 @@ def predict_with_progress(package: Any, image: Any, output: Path, **options: Any
         f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
     )
     if done.objects == 0:
-        print_line(_no_objects_warning(package, allow_code=options.get("allow_code", False)))
+        print_line(_no_objects_warning(model))
     return done
 
 
-def _no_objects_warning(package: Any, *, allow_code: bool) -> str:
+def _no_objects_warning(model: "Model") -> str:
     """Return a warning that no object was found, with the parameters of the instance segmentation to lower."""
-    function = package.grouping.load(package.root, allow_code=allow_code)
+    package = model.package
+    if package.grouping is None:
+        raise ValueError("a package without instance segmentation")
+    function = package.grouping.load(package.root, allow_code=model.allow_code)
     given = {
         name: function.kwargs.get(name, parameter.default)
         for name, parameter in inspect.signature(function.function).parameters.items()

@@ -5,9 +5,9 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from im2im_zoo.core.finite_json import to_json
 
@@ -23,8 +23,8 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     Raises:
         OSError: the file cannot be written; what was there before is kept.
     """
-    with atomic_output(path, durable=durable) as partial:
-        partial.write_bytes(content)
+    with atomic_file(path, durable=durable) as file:
+        file.write(content)
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
@@ -35,6 +35,13 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def write_json(path: Path, content: object, *, durable: bool = False, **options: Any) -> None:
     """Write JSON without NaN and Infinity and a line end, as `write_bytes` does; `options` are those of `to_json`."""
     write_text(path, to_json(content, **options) + "\n", durable=durable)
+
+
+def cache_json(path: Path, content: object) -> None:
+    """Write JSON and its folder, as `write_json` does; do nothing if they are not writable."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
 
 
 @contextmanager
@@ -54,6 +61,20 @@ def atomic_output(path: Path, *, durable: bool = False) -> Iterator[Path]:
     except BaseException:
         discard(partial)
         raise
+
+
+@contextmanager
+def atomic_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Yield a new, open file that appears at `path` if the block succeeds, as `atomic_output` does."""
+    with atomic_output(path, durable=durable) as partial, partial.open("wb") as file:
+        yield file
+
+
+def append(path: Path, content: bytes) -> None:
+    """Append to a file, or create it; return when a power cut cannot undo it."""
+    with path.open("ab") as file:
+        file.write(content)
+    sync(path)
 
 
 def move_into_place(partial: Path, path: Path, *, durable: bool = False, aside: Path | None = None) -> None:
@@ -81,7 +102,7 @@ def move_into_place(partial: Path, path: Path, *, durable: bool = False, aside: 
             raise
         shutil.rmtree(old)
     if durable:
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def hidden_sibling(path: Path, word: str) -> Path:
@@ -106,17 +127,17 @@ def sync_everything() -> None:
 def _sync_tree(path: Path) -> None:
     for folder, _, files in os.walk(path):
         for file in files:
-            _sync(Path(folder, file))
-        _sync(Path(folder))
+            sync(Path(folder, file))
+        sync(Path(folder))
     if path.is_file():
-        _sync(path)
+        sync(path)
 
 
-def _sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk."""
-    if sys.platform == "win32":
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk; on Windows, where a folder cannot be opened, only a file."""
+    if sys.platform == "win32" and path.is_dir():
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -4,29 +4,29 @@ An interrupted download resumes where it stopped if the server confirms that the
 Last-Modified). A file appears in the cache under its name only when it is complete and has the requested SHA-256.
 """
 
-import json
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from im2im_zoo.core.atomic import write_json
+from im2im_zoo.core.atomic import move_into_place, write_json
 from im2im_zoo.core.errors import FULL, PackageError
+from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256 as file_sha256
 from im2im_zoo.core.hashing import sha256_of
+from im2im_zoo.core.http import http_client, is_fetchable
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
     import httpx
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
 _ATTEMPTS = 3
 
 
@@ -102,18 +102,6 @@ def download(
         return entry.fetch()
 
 
-def is_local(url: str) -> bool:
-    """Whether an address points to this machine."""
-    return urlsplit(url).hostname in _LOCAL
-
-
-def is_fetchable(url: str, *, local_http: bool) -> bool:
-    """Whether an address is https, or http to this machine where that is allowed."""
-    parts = urlsplit(url)
-    local = local_http and parts.scheme == "http" and is_local(url)
-    return (parts.scheme == "https" or local) and bool(parts.hostname)
-
-
 def _check_address(url: str, rules: DownloadPolicy) -> None:
     if not is_fetchable(url, local_http=rules.local_http):
         raise PackageError(
@@ -172,7 +160,9 @@ class _CacheEntry:
         problem: Exception | None = None
         for _ in range(_ATTEMPTS):
             try:
-                with self._client() as client:
+                with http_client(
+                    self.rules.timeout_s, check=lambda url: _check_address(url, self.rules)
+                ) as client:
                     return self._get(client)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 problem = error
@@ -197,23 +187,8 @@ class _CacheEntry:
             + (f"{have} bytes are kept: run the same command to resume" if have else "check the network")
         )
 
-    def _client(self) -> "httpx.Client":
-        import httpx
-
-        def check(request: "httpx.Request") -> None:
-            # Also called for each redirection.
-            _check_address(str(request.url), self.rules)
-
-        return httpx.Client(
-            follow_redirects=True,
-            max_redirects=5,
-            timeout=self.rules.timeout_s,
-            event_hooks={"request": [check]},
-            headers={"Accept-Encoding": "identity", "User-Agent": "im2im_zoo"},
-        )
-
     def _get(self, client: "httpx.Client") -> Path:
-        notes = self._read_notes()
+        notes = read_json_object(self.notes)
         have = self.partial.stat().st_size if self.partial.is_file() and notes.get("partial") else 0
         headers = {}
         if have:
@@ -234,7 +209,7 @@ class _CacheEntry:
                     "check the address"
                 )
             self._receive(response, have if _is_continuation(response, have) else 0)
-        return self._finish(str(self._read_notes().get("partial") or ""))
+        return self._finish(str(read_json_object(self.notes).get("partial") or ""))
 
     def _receive(self, response: "httpx.Response", have: int) -> None:
         """Append the body to the partial file, or replace it if `have` is 0."""
@@ -248,7 +223,7 @@ class _CacheEntry:
         etag = response.headers.get("etag", "")
         # A weak ETag (W/"...") does not promise the same bytes.
         same = etag if etag.startswith('"') else response.headers.get("last-modified", "")
-        write_json(self.notes, {**self._read_notes(), "partial": same})
+        write_json(self.notes, {**read_json_object(self.notes), "partial": same})
         with self.partial.open("ab" if have else "wb") as writer:
             for chunk in response.iter_raw():
                 have += len(chunk)
@@ -275,16 +250,9 @@ class _CacheEntry:
                 "kept; check the address and the hash"
             )
         self.file.parent.mkdir(exist_ok=True)
-        self.partial.replace(self.file)
+        move_into_place(self.partial, self.file)
         write_json(self.notes, {"file": same})
         return self.file
-
-    def _read_notes(self) -> Mapping[str, Any]:
-        try:
-            found = json.loads(self.notes.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
 
 
 def _find_certificate_problem(error: BaseException | None) -> str | None:

@@ -1,8 +1,9 @@
-"""JSON that every reader takes: NaN and Infinity, which JSON does not have, become null."""
+"""JSON that every reader takes (NaN and Infinity, which JSON does not have, become null), and reading of JSON files."""
 
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -18,6 +19,15 @@ def to_json(content: object, **options: Any) -> str:
         '{"loss": null, "epoch": 3}'
     """
     return json.dumps(finite(content), allow_nan=False, **options)
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; {} if the file is missing, damaged, or holds something else."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def finite(value: Any) -> Any:

@@ -25,15 +25,12 @@ class Job(Protocol[A, B, C]):
 
     def read(self, unit: Any) -> A:
         """Return the data to compute with."""
-        ...
 
     def compute(self, unit: Any, data: A) -> B:
         """Return the result."""
-        ...
 
     def write(self, unit: Any, data: B) -> C:
         """Write the result and return a small report that can be pickled."""
-        ...
 
 
 class Session(Protocol):
@@ -45,7 +42,6 @@ class Session(Protocol):
         Raises:
             Whatever a job raises first. `done` has then been called for every unit that was written.
         """
-        ...
 
 
 class Executor(Protocol):
@@ -65,7 +61,6 @@ class Executor(Protocol):
 
     def start(self, make_job: Callable[[], Job[Any, Any, Any]]) -> AbstractContextManager[Session]:
         """Return a session whose workers each call `make_job` once."""
-        ...
 
 
 def _itself(unit: int) -> Any:

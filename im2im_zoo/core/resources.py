@@ -19,26 +19,15 @@ from im2im_zoo.core.hashing import sha256, sha256_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
-# The stardist wheel contains real, labelled nuclei in 2D and 3D (BSD-3-Clause, Schmidt et al. 2018, Weigert et al. 2020).
+# The stardist wheel contains real, labelled nuclei in 2D and 3D (BSD-3-Clause, Schmidt et al. 2018, Weigert et al. 2020): their
+# names and SHA-256.
 _STARDIST = ("stardist", "0.9.1")
-SAMPLE_IMAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
+SAMPLE_IMAGES: Mapping[str, str] = MappingProxyType(
     {
-        "img2d.tif": (
-            "stardist/data/images/img2d.tif",
-            "f9ccc1571b92c861ff87e28463068b43f61bd47357ed0503f711e5cd1eb97750",
-        ),
-        "mask2d.tif": (
-            "stardist/data/images/mask2d.tif",
-            "59ad5e820b7982ca9d13e946fa6e7f64e2714899e00a2ae6c69aa79aad53d46f",
-        ),
-        "img3d.tif": (
-            "stardist/data/images/img3d.tif",
-            "f5626d500c7a738cd321698f43df36e2ac149d98456579c5cbcf8af48c7253e8",
-        ),
-        "mask3d.tif": (
-            "stardist/data/images/mask3d.tif",
-            "a2ff51b712941a90cf3a5628b11f04f5d7fa3f29c808c065d3be6ff938b215a1",
-        ),
+        "img2d.tif": "f9ccc1571b92c861ff87e28463068b43f61bd47357ed0503f711e5cd1eb97750",
+        "mask2d.tif": "59ad5e820b7982ca9d13e946fa6e7f64e2714899e00a2ae6c69aa79aad53d46f",
+        "img3d.tif": "f5626d500c7a738cd321698f43df36e2ac149d98456579c5cbcf8af48c7253e8",
+        "mask3d.tif": "a2ff51b712941a90cf3a5628b11f04f5d7fa3f29c808c065d3be6ff938b215a1",
     }
 )
 
@@ -71,7 +60,7 @@ def fetch_sample_image(name: str) -> Path:
     """
     if name not in SAMPLE_IMAGES:
         raise DataError(f"unknown sample image {name!r}: choose one of {', '.join(SAMPLE_IMAGES)}")
-    member, expected = SAMPLE_IMAGES[name]
+    member, expected = f"stardist/data/images/{name}", SAMPLE_IMAGES[name]
     distribution, version = _STARDIST
     installed = _installed_file(distribution, member)
     if installed is not None and sha256(installed) == expected:

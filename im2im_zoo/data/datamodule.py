@@ -114,7 +114,7 @@ class ImagePairs(pl.LightningDataModule):
         """Find, check and preprocess the images, unless that is done already.
 
         Raises:
-            DataError, ImageError, ComponentError: see `find_pairs`, `preprocess` and `build_augmentation`.
+            DataError, ImageError, ComponentError: see `find_pairs`, `plan_preprocessing` and `build_augmentation`.
         """
         if self._prepared is None:
             # Refuse wrong augmentations before the work.
@@ -263,7 +263,7 @@ class ImagePairs(pl.LightningDataModule):
 
     def __getstate__(self) -> dict[str, Any]:
         # The folder, the lease and the rotating cache stay with the process that made them.
-        return vars(self) | {"_remove_folder": None, "_lease": None, "_stock": None}
+        return vars(self) | {"_remove_folder": None, "_lease": None, "_rotating_cache": None}
 
     def _temporary_folder(self) -> Path:
         # Lightning starts the other processes of a training with the same command and the environment of the first.

@@ -1,6 +1,6 @@
 """Engines run the weights of a package, one file each, found by a registry. They know arrays, not packages or images."""
 
-from im2im_zoo.engines.base import PRECISIONS, BaseEngine, Engine, RunOptions, Weights
+from im2im_zoo.engines.base import PRECISIONS, Engine
 from im2im_zoo.engines.registry import (
     available_engines,
     backends,
@@ -15,10 +15,7 @@ from im2im_zoo.engines.registry import (
 
 __all__ = [
     "PRECISIONS",
-    "BaseEngine",
     "Engine",
-    "RunOptions",
-    "Weights",
     "available_engines",
     "backends",
     "engines_of",

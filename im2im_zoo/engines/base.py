@@ -47,7 +47,6 @@ class Engine(Protocol):
         Raises:
             PackageError: the network refuses the arrays; the message names the weights and the shapes.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

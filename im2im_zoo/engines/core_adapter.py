@@ -44,7 +44,6 @@ class CoreEngine(BaseEngine):
             ) from error
 
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
-        """See `Engine`."""
         try:
             outputs = self.run([None if a is None else np.ascontiguousarray(a) for a in inputs])
         except Exception as error:  # as above

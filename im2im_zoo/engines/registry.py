@@ -7,31 +7,21 @@ import no library, so finding them costs next to nothing and runs no code from o
 import functools
 import importlib
 import inspect
-import pkgutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.subclasses import subclasses_in
 from im2im_zoo.engines.base import PRECISIONS, BaseEngine, Engine, RunOptions, SafetyCheck, Weights
 
 
 @functools.cache
 def engine_classes() -> tuple[type[BaseEngine], ...]:
     """Return all engines, installed or not, the preferred first."""
-    folder = importlib.import_module(__package__)
-    found: list[type[BaseEngine]] = []
-    for module_info in pkgutil.iter_modules(folder.__path__):
-        module = importlib.import_module(f"{__package__}.{module_info.name}")
-        found += [
-            value
-            for value in vars(module).values()
-            if inspect.isclass(value)
-            and issubclass(value, BaseEngine)
-            and value.__module__ == module.__name__
-            and not inspect.isabstract(value)
-        ]
-    return tuple(sorted(found, key=lambda engine: (engine.rank, engine.__module__)))
+    found = subclasses_in(importlib.import_module(__package__), BaseEngine)
+    usable = (engine for engine in found if not inspect.isabstract(engine))
+    return tuple(sorted(usable, key=lambda engine: (engine.rank, engine.__module__)))
 
 
 def weights_formats() -> tuple[str, ...]:

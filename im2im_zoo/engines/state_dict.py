@@ -10,25 +10,15 @@ import re
 import types
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import MissingLibraryError, PackageError
 from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.core.moved_names import current_name
-from im2im_zoo.engines.base import (
-    PRECISIONS,
-    BaseEngine,
-    RunOptions,
-    SafetyCheck,
-    Weights,
-    has_module,
-    one_line,
-)
-from im2im_zoo.engines.torch_module import TORCH_DEVICES, TorchModule, channels_last, torch_device
+from im2im_zoo.engines.base import RunOptions, SafetyCheck, Weights, has_module, one_line
+from im2im_zoo.engines.torch_module import TorchEngine, channels_last
 from im2im_zoo.engines.zip_file import open_zip, safety_check
 
 if TYPE_CHECKING:
@@ -42,38 +32,27 @@ def check_state_dict(weights: Weights) -> None:
         open_zip(weights.path).close()
 
 
-class StateDictEngine(BaseEngine):
+class StateDictEngine(TorchEngine):
     """A network built from its Python source, with the package's weights, in evaluation mode."""
 
-    backend = "torch"
     formats: ClassVar[Mapping[str, SafetyCheck]] = {"pytorch_state_dict": check_state_dict}
-    devices = TORCH_DEVICES
-    precisions = PRECISIONS
     rank = 60
     runs_code = True
-    distributions = ("torch",)
-    extra = "torch"
 
     def __init__(self, weights: Weights, options: RunOptions) -> None:
-        super().__init__(weights, options)
         if weights.architecture is None:
             raise PackageError(f"{weights}: the RDF gives no `architecture` to load it into")
         _check_library(weights.architecture)
         if not weights.allow_code:
             raise PackageError(_missing_consent(weights))
-        place = torch_device(weights, options.device)
+        super().__init__(weights, options)
 
-        def load(last: bool) -> Any:
-            network = _build_network(weights)
-            _load_weights(network, weights.path)
-            network = network.to(place).eval()
-            return channels_last(network) if last else network
-
-        self._module = TorchModule(load, weights, place, options)
-
-    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
-        """See `Engine`."""
-        return self._module(inputs)
+    def load(self, device: Any, last: bool) -> Any:
+        """Build the network and load its weights; see `TorchEngine`."""
+        network = _build_network(self.weights)
+        _load_weights(network, self.weights.path)
+        network = network.to(device).eval()
+        return channels_last(network) if last else network
 
 
 def _check_library(architecture: Any) -> None:

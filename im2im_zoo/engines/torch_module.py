@@ -1,5 +1,6 @@
 """Call a torch module with numpy arrays. Shared by the engines that use torch."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.base import RunOptions, Weights, call_error
+from im2im_zoo.engines.base import PRECISIONS, BaseEngine, RunOptions, Weights, call_error
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +116,28 @@ class TorchModule:
         placed = tensor.to(self._device)
         layout = _layouts().get(tensor.ndim)
         return placed if layout is None or not self._last else placed.contiguous(memory_format=layout)
+
+
+class TorchEngine(BaseEngine):
+    """Base of the engines that run a torch module."""
+
+    backend = "torch"
+    devices = TORCH_DEVICES
+    precisions = PRECISIONS
+    distributions = ("torch",)
+    extra = "torch"
+
+    def __init__(self, weights: Weights, options: RunOptions) -> None:
+        super().__init__(weights, options)
+        place = torch_device(weights, options.device)
+        self._module = TorchModule(lambda last: self.load(place, last), weights, place, options)
+
+    @abstractmethod
+    def load(self, device: "torch.device", last: bool) -> Any:
+        """Return the module on a device, in evaluation mode; see `TorchModule`."""
+
+    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
+        return self._module(inputs)
 
 
 def channels_last(module: Any) -> Any:

@@ -3,14 +3,12 @@
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from numpy.typing import NDArray
-
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.engines.base import PRECISIONS, BaseEngine, RunOptions, SafetyCheck, Weights, one_line
-from im2im_zoo.engines.torch_module import TORCH_DEVICES, TorchModule, channels_last, torch_device
+from im2im_zoo.engines.base import SafetyCheck, Weights, one_line
+from im2im_zoo.engines.torch_module import TorchEngine, channels_last
 from im2im_zoo.engines.zip_file import open_zip, refusal, safety_check
 
 # Operators of TorchScript that write and read files.
@@ -50,27 +48,14 @@ def check_torchscript(weights: Weights) -> None:
                 )
 
 
-class TorchScriptEngine(BaseEngine):
+class TorchScriptEngine(TorchEngine):
     """A loaded TorchScript module in evaluation mode."""
 
-    backend = "torch"
     formats: ClassVar[Mapping[str, SafetyCheck]] = {"torchscript": check_torchscript}
-    devices = TORCH_DEVICES
-    precisions = PRECISIONS
     rank = 10
-    distributions = ("torch",)
-    extra = "torch"
 
-    def __init__(self, weights: Weights, options: RunOptions) -> None:
-        super().__init__(weights, options)
-        place = torch_device(weights, options.device)
-        self._module = TorchModule(lambda last: self._load(place, last), weights, place, options)
-
-    def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
-        """See `Engine`."""
-        return self._module(inputs)
-
-    def _load(self, device: Any, last: bool) -> Any:
+    def load(self, device: Any, last: bool) -> Any:
+        """Load the file; see `TorchEngine`."""
         import torch
 
         path = self.weights.path

@@ -1,4 +1,4 @@
-"""Simple predictions that a trained network should beat: Otsu's threshold, a watershed, the input itself, a line, a Gaussian filter.
+"""Simple predictions that a trained network should beat: Otsu's threshold, a watershed, a line, a Gaussian filter.
 
 Each returns a DataArray with the axes of its input; `attrs["baseline"]` describes the method in words. Those that look at
 the target (`linear_fit`, `best_gaussian`) are upper bounds of what such a method can reach.
@@ -112,11 +112,6 @@ def watershed_instances(
         labels,
         f"watershed of distances within {level:g} times Otsu's threshold, smoothed by {smoothing:g}",
     )
-
-
-def identity(image: xr.DataArray) -> xr.DataArray:
-    """Return the input itself, as float32."""
-    return _like(image, np.asarray(image.to_numpy(), dtype=np.float32), "the input itself")
 
 
 def linear_fit(image: xr.DataArray, target: xr.DataArray) -> xr.DataArray:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from im2im_zoo.evaluation.files import write_file
-from im2im_zoo.evaluation.panels import Panel, render_panel
-from im2im_zoo.evaluation.plots import png_bytes
+from im2im_zoo.evaluation.panels import Panel, png_bytes, render_panel
 from im2im_zoo.pages import Card, PageImage, data_uri, render
 
 _SIDE = 192  # pixels of a picture's longer side

@@ -1,16 +1,12 @@
 """Metrics for instance labels: AP, F1, panoptic quality, aggregated Jaccard, splits and merges, from the overlaps that `contingency` counts."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import EvaluationError
-from im2im_zoo.evaluation.contingency import Overlaps, as_labels, overlaps
-
-__all__ = ["Matching", "Overlaps", "as_labels", "average_precision", "match", "overlaps"]
+from im2im_zoo.evaluation.contingency import Overlaps
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 # A split or a merge counts only if the parts other than the largest fill at least this share of the whole object.
@@ -67,39 +63,6 @@ class Matching:
     fn: int
     pairs: NDArray[np.int64]
     iou: NDArray[np.float64]
-
-    @property
-    def ap(self) -> float:
-        """TP / (TP + FP + FN); 1 when there are no objects at all."""
-        total = self.tp + self.fp + self.fn
-        return self.tp / total if total else 1.0
-
-    @property
-    def f1(self) -> float:
-        """2 TP / (2 TP + FP + FN); 1 when there are no objects at all."""
-        total = 2 * self.tp + self.fp + self.fn
-        return 2 * self.tp / total if total else 1.0
-
-    @property
-    def precision(self) -> float:
-        """TP / (TP + FP); when nothing is predicted, 1 if there is no true object, else 0."""
-        return self.tp / (self.tp + self.fp) if self.tp + self.fp else float(self.fn == 0)
-
-    @property
-    def recall(self) -> float:
-        """TP / (TP + FN); when there is no true object, 1 if nothing is predicted, else 0."""
-        return self.tp / (self.tp + self.fn) if self.tp + self.fn else float(self.fp == 0)
-
-    @property
-    def matched_iou(self) -> float:
-        """Mean IoU of the matched pairs (Kirillov's segmentation quality); NaN without any."""
-        return float(self.iou.mean()) if self.tp else math.nan
-
-    @property
-    def panoptic_quality(self) -> float:
-        """Sum of matched IoU / (TP + FP/2 + FN/2) (Kirillov et al. 2019); 1 when there are no objects at all."""
-        total = self.tp + self.fp / 2 + self.fn / 2
-        return float(self.iou.sum()) / total if total else 1.0
 
 
 def match(found: Overlaps, threshold: float = 0.5) -> Matching:
@@ -182,22 +145,6 @@ def _parts(
     enough = several & (total - largest >= _MIN_SHARE * areas)
     pairs = np.stack([ids[0][wholes], ids[1][parts]], axis=1)[enough[wholes]]
     return Parts(ids[0][enough], pairs)
-
-
-def average_precision(
-    prediction: NDArray[np.generic],
-    target: NDArray[np.generic],
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> dict[float, float]:
-    """Return AP = TP / (TP + FP + FN) of one image at each IoU threshold (StarDist, Schmidt et al. 2018; DSB 2018).
-
-    Args:
-        prediction, target: label images of one shape, whole numbers, 0 = background.
-    Returns:
-        threshold -> AP in [0, 1]; 1 when neither has an object.
-    """
-    found = overlaps(prediction, target)
-    return {threshold: match(found, threshold).ap for threshold in thresholds}
 
 
 def _assign(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from im2im_zoo.evaluation import instance, semantic
+from im2im_zoo.evaluation.contingency import Overlaps
 
 HALF = 0.5
 _AT = f"@{HALF:.2f}"
@@ -56,7 +57,7 @@ class Sums:
         )
 
 
-def sums_of(found: instance.Overlaps, thresholds: Iterable[float]) -> Sums:
+def sums_of(found: Overlaps, thresholds: Iterable[float]) -> Sums:
     """Return the sums of one image, always with threshold 0.5."""
     matchings = {level: instance.match(found, level) for level in sorted({*map(float, thresholds), HALF})}
     common, union = instance.aggregated_jaccard_sums(found)

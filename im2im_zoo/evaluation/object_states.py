@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.evaluation import instance
+from im2im_zoo.evaluation.contingency import Overlaps
 
 # States of a pixel. A split object counts as split even if one of its parts is matched.
 FALSE, MISSED, MATCHED, SPLIT, MERGED = 1, 2, 3, 4, 5
@@ -48,7 +49,7 @@ class ObjectStates:
         return len(np.unique(prediction[bad])) + len(np.unique(target[bad]))
 
 
-def object_states(found: instance.Overlaps) -> ObjectStates:
+def object_states(found: Overlaps) -> ObjectStates:
     """Return the states of the objects of two label images."""
     matching, split, merged = instance.match(found, 0.5), instance.splits(found), instance.merges(found)
     return ObjectStates(

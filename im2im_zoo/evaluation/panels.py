@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -128,53 +129,13 @@ def scale_bar(picture: Rendered, share: float = 0.22) -> ScaleBar:
     return ScaleBar(length / unit / width, text)
 
 
-def regression_panels(
-    source: xr.DataArray, target: xr.DataArray, prediction: xr.DataArray, *, view: View = "middle"
-) -> tuple[Panel, ...]:
-    """Return input, target, prediction and error of one view; target and prediction share their contrast if of one channel."""
-    contrast = None
-    if target.sizes.get("channel", 1) == 1:
-        contrast = _limits(_flatten(target, view, "intensity")[0].to_numpy())
-    return (
-        Panel("input", source, view=view),
-        Panel("target", target, contrast=contrast, view=view),
-        Panel(
-            "prediction",
-            prediction,
-            contrast=contrast,
-            caption="Contrast of the target" if contrast else "",
-            view=view,
-        ),
-        Panel("error", prediction, kind="error", target=target, view=view),
-    )
+def png_bytes(rgb: RGB) -> bytes:
+    """Return RGB (height, width, 3) uint8 as the bytes of a PNG."""
+    from PIL import Image
 
-
-def segmentation_panels(
-    source: xr.DataArray,
-    target: xr.DataArray,
-    prediction: xr.DataArray,
-    *,
-    task: Literal["semantic", "instance"] = "semantic",
-) -> tuple[Panel, ...]:
-    """Return input, target, prediction and where they differ: by pixels ("semantic") or by objects ("instance").
-
-    All show the same plane, so that they can be compared. A float prediction is shown as it is, and cut at 0.5 in
-    the comparison.
-    """
-    kind: Kind = "mask" if task == "semantic" else "labels"
-    shown: Kind = "intensity" if prediction.dtype.kind == "f" and task == "semantic" else kind
-    return (
-        Panel("input", source, view="middle"),
-        Panel("target", target, kind=kind),
-        Panel(
-            "prediction",
-            prediction,
-            kind=shown,
-            contrast=(0, 1) if shown == "intensity" else None,
-            view="middle",
-        ),
-        Panel("difference", prediction, kind="overlap" if task == "semantic" else "matches", target=target),
-    )
+    buffer = BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _select_planes(panel: Panel) -> tuple[xr.DataArray, xr.DataArray, list[str]]:

@@ -135,47 +135,6 @@ def pair_sums(
     return total
 
 
-def pearson(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Return Pearson's correlation coefficient over all voxels (Pearson 1895), in [-1, 1].
-
-    r = sum((p - mean p)(t - mean t)) / sqrt(sum((p - mean p)²) sum((t - mean t)²)). Arrays of one shape, any
-    range. NaN when either is constant.
-    """
-    return pair_sums(prediction, target).pearson()
-
-
-def mse(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Return the mean squared error, mean((p - t)²). Arrays of one shape, any range; the unit is intensity squared."""
-    return pair_sums(prediction, target).mse()
-
-
-def mae(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Return the mean absolute error, mean(|p - t|). Arrays of one shape, any range; the unit is that of the intensity."""
-    return pair_sums(prediction, target).mae()
-
-
-def psnr(
-    prediction: NDArray[np.generic], target: NDArray[np.generic], *, data_range: float | None = None
-) -> float:
-    """Return the peak signal-to-noise ratio in dB, 10 log10(L² / MSE).
-
-    Args:
-        prediction, target: arrays of one shape.
-        data_range: L, the span of possible intensities; default max(target) - min(target). Published metrics of
-            8-bit images take 255: never compare across ranges.
-    Returns:
-        inf when prediction equals target; NaN when L is not above 0 (a constant target).
-    """
-    return pair_sums(prediction, target).psnr(data_range)
-
-
-def nrmse(
-    prediction: NDArray[np.generic], target: NDArray[np.generic], *, data_range: float | None = None
-) -> float:
-    """Return the root mean squared error over the data range, sqrt(MSE) / L; L by default max(target) - min(target)."""
-    return pair_sums(prediction, target).nrmse(data_range)
-
-
 def ssim(
     prediction: NDArray[np.generic],
     target: NDArray[np.generic],

@@ -11,8 +11,7 @@ from im2im_zoo.evaluation.comparison import Evaluation
 from im2im_zoo.evaluation.curves import Curve, curve_svg
 from im2im_zoo.evaluation.files import write_file
 from im2im_zoo.evaluation.instance_evaluation import POOLED
-from im2im_zoo.evaluation.panels import Panel, Rendered, render_panel, scale_bar
-from im2im_zoo.evaluation.plots import png_bytes
+from im2im_zoo.evaluation.panels import Panel, Rendered, png_bytes, render_panel, scale_bar
 from im2im_zoo.pages import Card, PageImage, data_uri, render
 
 _SMALL = 256  # pictures narrower than this are enlarged with hard pixels

@@ -79,21 +79,6 @@ def dice(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
     return count_pixels(prediction, target).metrics()["dice"]
 
 
-def iou(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Return the intersection over union of two masks, TP / (TP + FP + FN) (Jaccard 1912); 1 when both are empty."""
-    return count_pixels(prediction, target).metrics()["iou"]
-
-
-def precision(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Return TP / (TP + FP) of two masks; when nothing is predicted, 1 if the target is empty too, else 0."""
-    return count_pixels(prediction, target).metrics()["precision"]
-
-
-def recall(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
-    """Return TP / (TP + FN) of two masks; when the target is empty, 1 if nothing is predicted, else 0."""
-    return count_pixels(prediction, target).metrics()["recall"]
-
-
 def confusion(
     prediction: NDArray[np.generic], target: NDArray[np.generic], classes: int
 ) -> NDArray[np.int64]:

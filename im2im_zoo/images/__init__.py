@@ -12,21 +12,16 @@ from im2im_zoo.images.metadata import pixel_size_um
 from im2im_zoo.images.missing import missing_chunks
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.open import open_image, select_channels
-from im2im_zoo.images.registry import ImageSuffixes, format_of, image_formats, image_suffixes, is_image_file
+from im2im_zoo.images.registry import format_of, image_formats, is_image_file
 from im2im_zoo.images.write import create_image, write_image
-from im2im_zoo.images.writer import ImagePart, ImageWriter
 
 __all__ = [
     "Address",
-    "ImagePart",
-    "ImageSuffixes",
-    "ImageWriter",
     "Place",
     "as_place",
     "create_image",
     "format_of",
     "image_formats",
-    "image_suffixes",
     "is_image_file",
     "join_channels",
     "memory_image",

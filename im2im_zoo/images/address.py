@@ -4,8 +4,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from im2im_zoo.core.download import is_fetchable
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.http import is_fetchable
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 

@@ -103,7 +103,6 @@ class FlatForm(Protocol):
 
     def create(self, partial: Path) -> None:
         """Create the file, its voxels zero."""
-        ...
 
     def voxels(self, partial: Path) -> "FlatFile":
         """Return where a file that `create` has created has its voxels.
@@ -111,7 +110,6 @@ class FlatForm(Protocol):
         Raises:
             ImageError: the file is damaged, or of another image.
         """
-        ...
 
 
 class FlatTarget:

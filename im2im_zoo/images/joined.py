@@ -121,7 +121,7 @@ class JoinedSource:
 
     def read(self, key: Key) -> NDArray[Any]:
         asked, *place = key
-        numbers = [asked] if isinstance(asked, int) else range(*asked.indices(self.shape[0]))
+        numbers = range(self.shape[0])[asked]
         owners = [(i, c) for i, image in enumerate(self.images) for c in range(_count(image))]
         parts: list[NDArray[Any]] = []
         # Channels of one file that follow each other are read at once, as files have them.
@@ -132,10 +132,9 @@ class JoinedSource:
                 parts.append(self._part(image, slice(own[0], own[-1] + 1, step), place))
         if not parts:
             parts = [self._part(self.images[0], slice(0, 1), place)[:0]]
-        found = np.concatenate(parts)
-        return found[0] if isinstance(asked, int) else found
+        return np.concatenate(parts)
 
-    def _part(self, image: xr.DataArray, channels: slice, place: Sequence[int | slice]) -> NDArray[Any]:
+    def _part(self, image: xr.DataArray, channels: slice, place: Sequence[slice]) -> NDArray[Any]:
         with_channel = "channel" in image.dims
         keys = (channels, *place) if with_channel else tuple(place)
         read = image.isel(dict(zip(map(str, image.dims), keys, strict=True))).to_numpy()

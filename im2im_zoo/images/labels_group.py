@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.formats.ome_zarr.contents import is_zarr
+from im2im_zoo.images.formats.ome_zarr.contents import is_zarr, ome_of
 from im2im_zoo.images.registry import format_of, is_folder_path
 
 
@@ -29,7 +29,7 @@ def version_of_image(image: Path) -> str:
     if not is_zarr(image):
         raise ImageError(f"{image}: there is no such OME-Zarr to put labels into; write the image first")
     node = zarr.open(image, mode="r")
-    ome = _ome(dict(node.attrs))
+    ome = ome_of(dict(node.attrs))
     multiscales = ome.get("multiscales")
     if not isinstance(node, zarr.Group) or not multiscales:
         raise ImageError(f"{image}: is no OME-Zarr image (it has no multiscales), so it takes no labels")
@@ -53,7 +53,7 @@ def list_label(path: Path) -> None:
     import zarr
 
     group = zarr.open_group(path.parent, mode="r+")
-    names = [str(name) for name in _ome(dict(group.attrs)).get("labels") or ()]
+    names = [str(name) for name in ome_of(dict(group.attrs)).get("labels") or ()]
     if path.name not in names:
         _set_names(path.parent.parent, group, [*names, path.name])
 
@@ -64,9 +64,3 @@ def _set_names(image: Path, group: Any, names: list[str]) -> None:
         group.attrs["ome"] = {"version": version_of_image(image), **before, "labels": names}
     else:
         group.attrs["labels"] = names
-
-
-def _ome(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return the OME metadata: under "ome" since 0.5, at the top before."""
-    inner = attributes.get("ome")
-    return inner if isinstance(inner, dict) else attributes

@@ -7,7 +7,7 @@ when they are pickled, so an image can be sent to other processes.
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -21,7 +21,7 @@ from xarray.core import indexing
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Place
 
-Key = tuple[int | slice, ...]
+Key = tuple[slice, ...]
 
 
 class Source(Protocol):
@@ -38,8 +38,7 @@ class Source(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
     def read(self, key: Key) -> NDArray[Any]:
-        """Return the region at a key of integers and slices with positive steps, in memory."""
-        ...
+        """Return the region of a slice along each axis, its bounds within the image and its step positive, in memory."""
 
 
 class MissingChunks(NamedTuple):
@@ -90,45 +89,6 @@ class MappedSource:
             self.path, self.stored, "r", self.offset, self.shape, "F" if self.order == "F" else "C"
         )
         return np.array(mapped[key], self.dtype, order="C", copy=True, subok=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ExpandedSource:
-    """Another source with axes of length 1 inserted. (xarray's own `expand_dims` would read all voxels.)
-
-    Attributes:
-        source: what is read.
-        inserted: positions of the new axes in the new shape.
-    """
-
-    source: Source
-    inserted: tuple[int, ...]
-
-    @property
-    def path(self) -> Place:
-        return self.source.path
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.source.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        sizes = iter(self.source.shape)
-        ndim = len(self.source.shape) + len(self.inserted)
-        return tuple(1 if axis in self.inserted else next(sizes) for axis in range(ndim))
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        known = getattr(self.source, "chunks", None)
-        sizes = iter(known or ())
-        return known and tuple(1 if axis in self.inserted else next(sizes) for axis in range(len(self.shape)))
-
-    def read(self, key: Key) -> NDArray[Any]:
-        found = self.source.read(tuple(k for axis, k in enumerate(key) if axis not in self.inserted))
-        kept = [(axis in self.inserted, k) for axis, k in enumerate(key) if isinstance(k, slice)]
-        widened = found[tuple(None if new else slice(None) for new, _ in kept)]
-        return widened[tuple(k if new else slice(None) for new, k in kept)]
 
 
 class OpenedSource:
@@ -208,14 +168,19 @@ class LazyArray(BackendArray):
         )
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        plain: Key = tuple(k if isinstance(k, slice) else int(k) for k in key)
+        ranges = [
+            range(n)[k if isinstance(k, slice) else slice(k, k + 1 or None)]
+            for k, n in zip(key, self.shape, strict=True)
+        ]
+        region = tuple(slice(r.start, r.stop, r.step) for r in ranges)
+        kept = (slice(None) if isinstance(k, slice) else 0 for k in key)
         try:
-            return self.source.read(plain)
+            return self.source.read(region)[(*kept, ...)]
         except (ImageError, MemoryError):
             raise
         except Exception as error:
             raise ImageError(
-                f"{self.source.path}: cannot read the region {_key_text(plain)}: {type(error).__name__}: {error}; "
+                f"{self.source.path}: cannot read the region {_key_text(region)}: {type(error).__name__}: {error}; "
                 "the file is damaged, cut short, or was changed or removed while it was open: copy or export it again"
             ) from error
 
@@ -229,5 +194,58 @@ def lazy_image(source: Source, dims: tuple[str, ...]) -> xr.DataArray:
     return image
 
 
+def arranged_image(
+    image: xr.DataArray,
+    axes: tuple[str, ...],
+    position: Mapping[str, int] | None = None,
+    on_read: Callable[[int], None] | None = None,
+) -> xr.DataArray:
+    """Return an image with exactly some axes, lazily; xarray's own `expand_dims` reads it, and its transposition reads slower.
+
+    Args:
+        image: lazy.
+        axes: of the result, in order; those that the image does not have get the size one.
+        position: on the other axes of the image; axes that it does not have are ignored.
+        on_read: called with the number of values of each region that is read.
+    """
+    fixed = {axis: place for axis, place in (position or {}).items() if axis in image.dims}
+    arranged = lazy_image(ArrangedSource(image, axes, fixed, on_read), axes)
+    if chunks := image.encoding.get("preferred_chunks"):
+        arranged.encoding["preferred_chunks"] = {axis: chunks.get(axis, 1) for axis in axes}
+    return arranged
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrangedSource:
+    """An image at one position of some axes, with the others in another order, a `Source`."""
+
+    image: xr.DataArray
+    axes: tuple[str, ...]
+    position: Mapping[str, int]
+    on_read: Callable[[int], None] | None
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.image.attrs.get("source", "image")))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(self.image.sizes.get(a, 1)) for a in self.axes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.image.dtype
+
+    def read(self, key: Key) -> NDArray[Any]:
+        region = {a: k for a, k in zip(self.axes, key, strict=True) if a in self.image.dims}
+        found = self.image.isel({**self.position, **region})
+        present = [a in self.image.dims for a in self.axes]
+        values = found.transpose(*region).to_numpy()[tuple(slice(None) if has else None for has in present)]
+        values = values[tuple(slice(None) if has else k for has, k in zip(present, key, strict=True))]
+        if self.on_read is not None:
+            self.on_read(values.size)
+        return values
+
+
 def _key_text(key: Key) -> str:
-    return "[" + ", ".join(str(k) if isinstance(k, int) else f"{k.start}:{k.stop}" for k in key) + "]"
+    return "[" + ", ".join(f"{k.start}:{k.stop}" for k in key) + "]"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xarray.core import indexing
 
 from im2im_zoo.images.joined import JoinedSource
-from im2im_zoo.images.lazy import ChunkedSource, ExpandedSource, LazyArray, MissingChunks, Source
+from im2im_zoo.images.lazy import ArrangedSource, ChunkedSource, LazyArray, MissingChunks, Source
 
 
 def missing_chunks(image: xr.DataArray) -> Iterator[tuple[str, MissingChunks]]:
@@ -32,9 +32,10 @@ def missing_chunks(image: xr.DataArray) -> Iterator[tuple[str, MissingChunks]]:
 
 
 def _of_source(source: Source, used: Sequence[NDArray[np.bool_]]) -> Iterator[tuple[str, MissingChunks]]:
-    if isinstance(source, ExpandedSource):
-        left = [axis for number, axis in enumerate(used) if number not in source.inserted]
-        yield from _of_source(source.source, left)
+    if isinstance(source, ArrangedSource):
+        axes = zip(source.axes, used, strict=True)
+        region = {a: np.flatnonzero(mask) for a, mask in axes if a in source.image.dims}
+        yield from missing_chunks(source.image.isel({**source.position, **region}))
     elif isinstance(source, JoinedSource):
         first = 0
         for image in source.images:

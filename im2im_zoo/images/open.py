@@ -12,7 +12,7 @@ import xarray as xr
 from im2im_zoo.core.axes import AxisName, axes_letters, parse_axes
 from im2im_zoo.core.errors import AxesError, Im2ImError, ImageError
 from im2im_zoo.images.address import Address, Place, as_place
-from im2im_zoo.images.lazy import ExpandedSource, Source, lazy_image
+from im2im_zoo.images.lazy import Source, arranged_image, lazy_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
 from im2im_zoo.images.registry import format_of, format_to_open
 
@@ -42,8 +42,7 @@ def open_image(
     path, index = _split(source)
     voxels, metadata = _read(path, index)
     dims = _axes(path, voxels.shape, metadata, axes)
-    voxels, metadata = _with_singletons(voxels, metadata, dims)
-    image = lazy_image(voxels, dims)
+    image, metadata = _with_singletons(voxels, metadata, dims)
     image.attrs = _attributes(path, dims, metadata)
     names = _names(dims, metadata)
     if names is not None:
@@ -142,14 +141,14 @@ def _with_named_channel(stated: tuple[AxisName, ...], metadata: ImageMetadata) -
 
 def _with_singletons(
     voxels: Source, metadata: ImageMetadata, dims: tuple[AxisName, ...]
-) -> tuple[Source, ImageMetadata]:
+) -> tuple[xr.DataArray, ImageMetadata]:
     """Insert those axes of length 1 that the file states, its shape leaves out and `dims` has."""
     if metadata.axes is None or len(dims) == len(voxels.shape):
-        return voxels, metadata
-    inserted = tuple(at for at, axis in enumerate(dims) if axis in metadata.singletons)
+        return lazy_image(voxels, dims), metadata
+    stored = tuple(axis for axis in dims if axis not in metadata.singletons)
     others = iter(metadata.axes)
-    full = tuple(axis if at in inserted else next(others) for at, axis in enumerate(dims))
-    return ExpandedSource(voxels, inserted), replace(metadata, axes=full)
+    full = tuple(axis if axis in metadata.singletons else next(others) for axis in dims)
+    return arranged_image(lazy_image(voxels, stored), dims), replace(metadata, axes=full)
 
 
 def _example(ndim: int) -> str:

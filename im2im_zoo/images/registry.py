@@ -1,13 +1,12 @@
 """Registry of the image file formats, which are the classes in the modules of `im2im_zoo.images.formats`."""
 
 import functools
-import pkgutil
 from collections.abc import Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.subclasses import subclasses_in
 from im2im_zoo.images import formats as package
 from im2im_zoo.images.address import Address, Place
 from im2im_zoo.images.image_format import ImageFormat
@@ -23,14 +22,7 @@ class ImageSuffixes(NamedTuple):
 @functools.cache
 def image_formats() -> tuple[ImageFormat, ...]:
     """Return one object of each format, those whose files keep most metadata first; a class `_Name` is only a base."""
-    modules = [import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
-    found = [
-        value()
-        for module in modules
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, ImageFormat) and value.__module__ == module.__name__
-        if not name.startswith("_")
-    ]
+    found = [c() for c in subclasses_in(package, ImageFormat) if not c.__name__.startswith("_")]
     return tuple(sorted(found, key=lambda f: -len(f.keeps)))
 
 

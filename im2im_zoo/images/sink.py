@@ -11,4 +11,3 @@ class Sink(Protocol):
 
     def write(self, region: Mapping[str, slice], block: NDArray[Any]) -> None:
         """Write one region; the block has the axes of the output image."""
-        ...

@@ -90,11 +90,9 @@ class RegionWriter(Protocol):
 
     def write(self, key: tuple[slice, ...], block: NDArray[Any]) -> None:
         """Write a block, both in the format's order; the key has slices with start and stop."""
-        ...
 
     def close(self) -> None:
         """Close the file."""
-        ...
 
 
 class RegionPlace(Protocol):
@@ -102,7 +100,6 @@ class RegionPlace(Protocol):
 
     def open(self) -> RegionWriter:
         """Open them for writing."""
-        ...
 
 
 class Target(RegionWriter, Protocol):
@@ -118,7 +115,6 @@ class Target(RegionWriter, Protocol):
 
     def create(self, partial: Path) -> None:
         """Create the file, its voxels zero."""
-        ...
 
     def open(self, partial: Path) -> None:
         """Open a file that `create` has created, now or in an earlier run.
@@ -126,15 +122,12 @@ class Target(RegionWriter, Protocol):
         Raises:
             ImageError: the file is damaged, or of another image.
         """
-        ...
 
     def place(self) -> RegionPlace:
         """Return the location for writers in other processes, once the file is open."""
-        ...
 
     def mark(self, key: tuple[slice, ...]) -> None:
         """Count a region as written. Not for several threads at once."""
-        ...
 
     def stored(self, key: tuple[slice, ...]) -> Stored:
         """Return the files of a region that was written."""
@@ -154,7 +147,6 @@ class Target(RegionWriter, Protocol):
 
     def finish(self) -> None:
         """Complete the file after the last block."""
-        ...
 
 
 def check_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ and runs last, on the whole image at one time point; the RDF's output is the map
 im2im_zoo are in `im2im_zoo.instances.methods`.
 """
 
-import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,8 @@ from typing import Any
 
 from im2im_zoo.core.axes import SPACE
 from im2im_zoo.core.errors import PackageError, ProcessingError
+from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.nested import our_entry
 from im2im_zoo.core.released_files import ReleasedFile, find_released, trusted_callables
 from im2im_zoo.instances.function import GroupFunction as GroupFunction
 from im2im_zoo.instances.library.grouping import LibraryGrouping
@@ -109,8 +110,7 @@ class Grouping:
         return GroupFunction(self._what, function, self.kwargs)
 
     def _released(self, root: Path) -> ReleasedFile | None:
-        digest = hashlib.sha256(self._file(root).read_bytes()).hexdigest()
-        return find_released("instance method", digest, self.callable)
+        return find_released("instance method", sha256(self._file(root)), self.callable)
 
     @property
     def _what(self) -> str:
@@ -133,8 +133,7 @@ def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Group
     Raises:
         PackageError: the entry is invalid, or its output does not have the axes of maps.
     """
-    ours = config.get("im2im_zoo") if isinstance(config, Mapping) else None
-    entry = ours.get("grouping") if isinstance(ours, Mapping) else None
+    entry = our_entry(config, "grouping")
     if entry is None:
         return None
     kwargs = entry.get("kwargs") or {} if isinstance(entry, Mapping) else None

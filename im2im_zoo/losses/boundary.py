@@ -4,25 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from im2im_zoo.core.errors import TrainingError
-from im2im_zoo.losses.classes import check_activation, comparable
+from im2im_zoo.losses.classes import ClassLoss
 from im2im_zoo.losses.weighted import weighted_mean
 
 
-class BoundaryLoss(nn.Module):
+class BoundaryLoss(ClassLoss):
     """The mean of probability times signed distance to the target's boundary (Kervadec et al. 2019, arXiv:1812.07032).
 
     Foreground inside the target is negative, outside it positive, in proportion to the distance from the boundary; the
     minimum is the target itself. It is nearly flat where the prediction is empty, so the paper adds it to an overlap loss.
 
     Args:
-        sigmoid, softmax: whether the prediction holds logits of classes that may overlap, or that exclude each other.
-        include_background: whether the first of several classes counts.
+        sigmoid, softmax, include_background: see `ClassLoss`.
         spacing: size of a voxel along (z,) y, x, in any unit; None: 1 each.
-    Raises:
-        TrainingError: both `sigmoid` and `softmax`.
     """
 
     def __init__(
@@ -32,31 +29,11 @@ class BoundaryLoss(nn.Module):
         include_background: bool = True,
         spacing: Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
-        check_activation("BoundaryLoss", sigmoid=sigmoid, softmax=softmax)
-        self.sigmoid = sigmoid
-        self.softmax = softmax
-        self.include_background = include_background
+        super().__init__(sigmoid, softmax, include_background)
         self.spacing = spacing
 
-    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the loss of a batch.
-
-        Args:
-            prediction: (batch, class, (z,) y, x).
-            target: 0 and 1, of the same shape, or one channel of class numbers where the prediction has several.
-            weight: broadcastable to the target's shape; None for equal weights.
-        Raises:
-            TrainingError: shapes do not fit, or the number of voxel sizes is not that of the space axes.
-        """
-        probability, target, weight = comparable(
-            prediction,
-            target,
-            weight,
-            sigmoid=self.sigmoid,
-            softmax=self.softmax,
-            include_background=self.include_background,
-        )
+    def compare(self, probability: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the mean of probability times distance; refuse a number of voxel sizes that is not that of the space axes."""
         return weighted_mean(probability * signed_distance(target, self.spacing), weight)
 
 

@@ -1,10 +1,59 @@
 """Conversion of predictions, targets and weights to one form: a channel for each class, probabilities, equal shapes."""
 
+from abc import abstractmethod
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from im2im_zoo.core.errors import TrainingError
+
+
+class ClassLoss(nn.Module):
+    """Base of losses that compare the probabilities of classes with the target.
+
+    Args:
+        sigmoid, softmax: whether the prediction holds logits of classes that may overlap, or that exclude each other.
+        include_background: whether the first of several classes counts.
+    Raises:
+        TrainingError: both `sigmoid` and `softmax`.
+    """
+
+    def __init__(self, sigmoid: bool, softmax: bool, include_background: bool) -> None:
+        super().__init__()
+        if sigmoid and softmax:
+            raise TrainingError(
+                f"{type(self).__name__}: sigmoid and softmax are both true; give sigmoid for classes that may overlap, softmax "
+                "for classes that exclude each other"
+            )
+        self.sigmoid = sigmoid
+        self.softmax = softmax
+        self.include_background = include_background
+
+    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            prediction: (batch, class, (z,) y, x).
+            target: 0 and 1, of the same shape, or one channel of class numbers where the prediction has several.
+            weight: broadcastable to the target's shape; None for equal weights.
+        Raises:
+            TrainingError: see `one_hot` and `expanded`.
+        """
+        # Sums in half precision lose their terms.
+        prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
+        target = one_hot(target, prediction).to(prediction.dtype)
+        if self.sigmoid:
+            prediction = torch.sigmoid(prediction)
+        if self.softmax:
+            prediction = torch.softmax(prediction, 1)
+        first = 0 if self.include_background or prediction.shape[1] == 1 else 1
+        weight = None if weight is None else expanded(weight, prediction)[:, first:]
+        return self.compare(prediction[:, first:], target[:, first:], weight)
+
+    @abstractmethod
+    def compare(self, probability: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the loss, a scalar, of probabilities, target and weights of one shape and type, (batch, class, (z,) y, x)."""
 
 
 def one_hot(target: Tensor, prediction: Tensor) -> Tensor:
@@ -40,38 +89,6 @@ def one_hot(target: Tensor, prediction: Tensor) -> Tensor:
     return F.one_hot(numbers, classes).movedim(-1, 1).to(prediction.dtype)
 
 
-def comparable(
-    prediction: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    *,
-    sigmoid: bool,
-    softmax: bool,
-    include_background: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return probabilities, target and weights for an overlap loss, all (batch, class, (z,) y, x).
-
-    Args:
-        prediction: logits if `sigmoid` or `softmax`, else probabilities.
-        target: see `one_hot`.
-        weight: broadcastable to the target, or None.
-        sigmoid, softmax: which function converts the logits to probabilities, if any.
-        include_background: whether the first of several classes counts.
-    Raises:
-        TrainingError: see `one_hot` and `expanded`.
-    """
-    # Sums in half precision lose their terms.
-    prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-    target = one_hot(target, prediction).to(prediction.dtype)
-    if sigmoid:
-        prediction = torch.sigmoid(prediction)
-    if softmax:
-        prediction = torch.softmax(prediction, 1)
-    first = 0 if include_background or prediction.shape[1] == 1 else 1
-    weight = None if weight is None else expanded(weight, prediction)[:, first:]
-    return prediction[:, first:], target[:, first:], weight
-
-
 def expanded(weight: Tensor, values: Tensor) -> Tensor:
     """Return a weight in the shape and type of `values`.
 
@@ -85,22 +102,6 @@ def expanded(weight: Tensor, values: Tensor) -> Tensor:
             f"weights of shape {tuple(weight.shape)} do not fit a loss of shape {tuple(values.shape)}; a weight map needs "
             "the batch and space axes of the target, and one channel"
         ) from error
-
-
-def check_activation(loss: str, *, sigmoid: bool, softmax: bool) -> None:
-    """Refuse sigmoid and softmax together.
-
-    Args:
-        loss: name of the loss, for the message.
-        sigmoid, softmax: which functions are chosen.
-    Raises:
-        TrainingError: both are.
-    """
-    if sigmoid and softmax:
-        raise TrainingError(
-            f"{loss}: sigmoid and softmax are both true; give sigmoid for classes that may overlap, softmax for "
-            "classes that exclude each other"
-        )
 
 
 def _within(numbers: Tensor, classes: int) -> bool:

@@ -1,23 +1,20 @@
 """Soft Dice loss with voxel weights; without them it equals `monai.losses.DiceLoss`, which has more options."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from im2im_zoo.losses.classes import check_activation, comparable
+from im2im_zoo.losses.classes import ClassLoss
 
 
-class SoftDice(nn.Module):
+class SoftDice(ClassLoss):
     """1 - 2 sum(w p t) / (sum(w p) + sum(w t)) of probabilities p and target t (Milletari et al. 2016, arXiv:1606.04797).
 
     The mean over images and classes, from 0 to 1. The denominator is of plain, not of squared values, as in MONAI's
     DiceLoss. A weight counts a voxel so many times; one that is constant over a class cancels out.
 
     Args:
-        sigmoid, softmax: whether the prediction holds logits of classes that may overlap, or that exclude each other.
-        include_background: whether the first of several classes counts.
+        sigmoid, softmax, include_background: see `ClassLoss`.
         batch: take the sums over the batch, not over each image.
         smooth: added to numerator and denominator, so that 0 / 0 is a loss of 0.
-    Raises:
-        TrainingError: both `sigmoid` and `softmax`.
     """
 
     def __init__(
@@ -28,32 +25,12 @@ class SoftDice(nn.Module):
         batch: bool = False,
         smooth: float = 1e-5,
     ) -> None:
-        super().__init__()
-        check_activation("SoftDice", sigmoid=sigmoid, softmax=softmax)
-        self.sigmoid = sigmoid
-        self.softmax = softmax
-        self.include_background = include_background
+        super().__init__(sigmoid, softmax, include_background)
         self.batch = batch
         self.smooth = smooth
 
-    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the loss of a batch.
-
-        Args:
-            prediction: (batch, class, (z,) y, x).
-            target: of the same shape, or one channel of class numbers where the prediction has several.
-            weight: broadcastable to the target's shape; None for equal weights.
-        Raises:
-            TrainingError: shapes do not fit.
-        """
-        probability, target, weight = comparable(
-            prediction,
-            target,
-            weight,
-            sigmoid=self.sigmoid,
-            softmax=self.softmax,
-            include_background=self.include_background,
-        )
+    def compare(self, probability: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the mean over images (or of the batch) and classes."""
         axes = [*([0] if self.batch else []), *range(2, probability.ndim)]
         each = 1.0 if weight is None else weight
         overlap = (each * probability * target).sum(axes)

@@ -6,7 +6,7 @@
 from im2im_zoo.networks.halo import Halo, RequiredHalo, effective_halo, required_halo
 from im2im_zoo.networks.probe import Call, Grid, as_call, step_grid
 from im2im_zoo.networks.radius import receptive_field_radius
-from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
+from im2im_zoo.networks.tensor_axis import NetworkAxis
 from im2im_zoo.networks.tile_errors import Agreement
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Halo",
     "NetworkAxis",
     "RequiredHalo",
-    "TensorAxis",
     "as_call",
     "effective_halo",
     "receptive_field_radius",

@@ -1,18 +1,11 @@
 """BlurPoolUNet: the U-Net of N2V2, with anti-aliased pooling and no skip connection at full size."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
-
-# Convolution, normalisation, padding, pooling by the maximum and by the mean.
-_LAYERS: dict[int, tuple[Any, Any, Any, Any, Any]] = {
-    2: (nn.Conv2d, nn.BatchNorm2d, nn.ReplicationPad2d, nn.MaxPool2d, nn.AvgPool2d),
-    3: (nn.Conv3d, nn.BatchNorm3d, nn.ReplicationPad3d, nn.MaxPool3d, nn.AvgPool3d),
-}
+from im2im_zoo.networks.layers import layers, two_convolutions
 
 
 class BlurPoolUNet(nn.Module):
@@ -48,21 +41,18 @@ class BlurPoolUNet(nn.Module):
         first_skip: bool = False,
     ) -> None:
         super().__init__()
-        if spatial_dims not in _LAYERS:
-            raise ComponentError(
-                f"BlurPoolUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)"
-            )
+        (conv,) = layers(spatial_dims, "Conv")
         if depth < 1:
             raise ComponentError(
                 f"BlurPoolUNet: depth is {depth}; give how often the image is halved, 1 or more"
             )
         entering = [in_channels, *(features * 2**level for level in range(depth))]
-        body: nn.Module = _two_convolutions(spatial_dims, entering[depth], features * 2**depth)
+        body: nn.Module = two_convolutions(spatial_dims, entering[depth], features * 2**depth)
         for level in reversed(range(depth)):
             skips = level > 0 or first_skip
             body = _Level(spatial_dims, entering[level], features * 2**level, body, skips)
         self.body = body
-        self.last = _LAYERS[spatial_dims][0](features, out_channels, 1)
+        self.last = conv(features, out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the output for (batch, channel, (z,) y, x); sizes are kept."""
@@ -77,12 +67,12 @@ class _Level(nn.Module):
         self, spatial_dims: int, in_channels: int, features: int, below: nn.Module, skips: bool
     ) -> None:
         super().__init__()
-        self.before = _two_convolutions(spatial_dims, in_channels, features)
+        self.before = two_convolutions(spatial_dims, in_channels, features)
         self.down = _blurred_maximum(spatial_dims)
         self.below = below
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
         self.skips = skips
-        self.after = _two_convolutions(spatial_dims, (3 if skips else 2) * features, features)
+        self.after = two_convolutions(spatial_dims, (3 if skips else 2) * features, features)
 
     def forward(self, image: Tensor) -> Tensor:
         skipped = self.before(image)
@@ -96,17 +86,5 @@ def _blurred_maximum(spatial_dims: int) -> nn.Sequential:
 
     Two means of two voxels in a row are 1 2 1. An even size is halved.
     """
-    _, _, padding, maximum, mean = _LAYERS[spatial_dims]
+    padding, maximum, mean = layers(spatial_dims, "ReplicationPad", "MaxPool", "AvgPool")
     return nn.Sequential(padding([1, 2] * spatial_dims), maximum(2, stride=1), mean(2, stride=1), mean(2))
-
-
-def _two_convolutions(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
-    conv, norm, *_ = _LAYERS[spatial_dims]
-    return nn.Sequential(
-        conv(in_channels, out_channels, 3, padding=1),
-        norm(out_channels),
-        nn.ReLU(),
-        conv(out_channels, out_channels, 3, padding=1),
-        norm(out_channels),
-        nn.ReLU(),
-    )

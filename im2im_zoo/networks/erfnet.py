@@ -1,7 +1,6 @@
 """ERFNet, also with several decoders, in 2D and 3D, written from the paper."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +8,8 @@ from torch.nn import functional as F
 
 from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
+from im2im_zoo.networks.layers import layers
 
-# Convolution, transposed convolution, batch normalisation, max-pooling, dropout of whole feature maps.
-_LAYERS: dict[int, tuple[Any, Any, Any, Any, Any]] = {
-    2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.Dropout2d),
-    3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.MaxPool3d, nn.Dropout3d),
-}
 _DILATIONS = (2, 4, 8, 16, 2, 4, 8, 16)
 
 
@@ -74,10 +69,7 @@ class BranchedERFNet(nn.Module):
         ComponentError: as `ERFNet`, or no decoder.
     """
 
-    cite = Citation(
-        "Romera et al. 2018: ERFNet: Efficient Residual Factorized ConvNet for Real-Time Semantic Segmentation",
-        "10.1109/TITS.2017.2750080",
-    )
+    cite = ERFNet.cite
 
     def __init__(
         self,
@@ -107,7 +99,7 @@ class _Downsampler(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        conv, _, norm, pool, _ = _LAYERS[spatial_dims]
+        conv, norm, pool = layers(spatial_dims, "Conv", "BatchNorm", "MaxPool")
         self.conv = conv(in_channels, out_channels - in_channels, 3, stride=2, padding=1)
         self.pool = pool(2)
         self.norm = norm(out_channels)
@@ -122,11 +114,12 @@ class _Residual(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int, dilation: int, dropout: float) -> None:
         super().__init__()
+        (dropped,) = layers(spatial_dims, "Dropout")
         self.residual = nn.Sequential(
             *_factorised(spatial_dims, channels, 1),
             nn.ReLU(),
             *_factorised(spatial_dims, channels, dilation),
-            _LAYERS[spatial_dims][4](dropout),
+            dropped(dropout),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -135,19 +128,19 @@ class _Residual(nn.Module):
 
 def _factorised(spatial_dims: int, channels: int, dilation: int) -> list[nn.Module]:
     """Return a 3-convolution factorised into one along each axis, with ReLU between them and batch norm at the end."""
-    conv, _, norm, _, _ = _LAYERS[spatial_dims]
-    layers: list[nn.Module] = []
+    conv, norm = layers(spatial_dims, "Conv", "BatchNorm")
+    parts: list[nn.Module] = []
     for axis in range(spatial_dims):
         along = [a == axis for a in range(spatial_dims)]
         kernel, padding = tuple(3 if a else 1 for a in along), tuple(dilation if a else 0 for a in along)
-        layers += [conv(channels, channels, kernel, padding=padding, dilation=dilation), nn.ReLU()]
-    return [*layers[:-1], norm(channels)]
+        parts += [conv(channels, channels, kernel, padding=padding, dilation=dilation), nn.ReLU()]
+    return [*parts[:-1], norm(channels)]
 
 
 def _encoder(
     spatial_dims: int, in_channels: int, features: Sequence[int], dropout: Sequence[float]
 ) -> nn.Sequential:
-    _check(spatial_dims, in_channels, features, dropout)
+    _check(in_channels, features, dropout)
     half, quarter, eighth = features
     return nn.Sequential(
         _Downsampler(spatial_dims, in_channels, half),
@@ -159,7 +152,7 @@ def _encoder(
 
 
 def _decoder(spatial_dims: int, features: Sequence[int], out_channels: int) -> nn.Sequential:
-    _, transposed, norm, _, _ = _LAYERS[spatial_dims]
+    transposed, norm = layers(spatial_dims, "ConvTranspose", "BatchNorm")
 
     def doubled(entering: int, leaving: int) -> list[nn.Module]:
         up = transposed(entering, leaving, 3, stride=2, padding=1, output_padding=1)
@@ -171,9 +164,7 @@ def _decoder(spatial_dims: int, features: Sequence[int], out_channels: int) -> n
     )
 
 
-def _check(spatial_dims: int, in_channels: int, features: Sequence[int], dropout: Sequence[float]) -> None:
-    if spatial_dims not in _LAYERS:
-        raise ComponentError(f"ERFNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)")
+def _check(in_channels: int, features: Sequence[int], dropout: Sequence[float]) -> None:
     if len(features) != 3 or not in_channels < features[0] < features[1] < features[2]:
         raise ComponentError(
             f"ERFNet: features are {list(features)}; give three numbers that grow, the first more than the "

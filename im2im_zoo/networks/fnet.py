@@ -1,18 +1,11 @@
 """FNet: the U-Net of label-free prediction, in 2D and 3D."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
-
-# Convolution, transposed convolution, batch normalisation.
-_LAYERS: dict[int, tuple[Any, Any, Any]] = {
-    2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d),
-    3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d),
-}
+from im2im_zoo.networks.layers import layers, two_convolutions
 
 
 class FNet(nn.Module):
@@ -46,16 +39,15 @@ class FNet(nn.Module):
         features: int = 32,
     ) -> None:
         super().__init__()
-        if spatial_dims not in _LAYERS:
-            raise ComponentError(f"FNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)")
+        (conv,) = layers(spatial_dims, "Conv")
         if depth < 0:
             raise ComponentError(f"FNet: depth is {depth}; give how often the image is halved, 0 or more")
         entering = [in_channels, *(features * 2**level for level in range(depth))]
-        body: nn.Module = _two_convolutions(spatial_dims, entering[depth], features * 2**depth)
+        body: nn.Module = two_convolutions(spatial_dims, entering[depth], features * 2**depth)
         for level in reversed(range(depth)):
             body = _Level(spatial_dims, entering[level], features * 2**level, body)
         self.body = body
-        self.last = _LAYERS[spatial_dims][0](features, out_channels, 3, padding=1)
+        self.last = conv(features, out_channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the output for (batch, channel, (z,) y, x); sizes are kept."""
@@ -68,26 +60,14 @@ class _Level(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, features: int, below: nn.Module) -> None:
         super().__init__()
-        conv, transposed, norm = _LAYERS[spatial_dims]
-        self.before = _two_convolutions(spatial_dims, in_channels, features)
+        conv, transposed, norm = layers(spatial_dims, "Conv", "ConvTranspose", "BatchNorm")
+        self.before = two_convolutions(spatial_dims, in_channels, features)
         self.down = nn.Sequential(conv(features, features, 2, stride=2), norm(features), nn.ReLU())
         self.below = below
         self.up = nn.Sequential(transposed(2 * features, features, 2, stride=2), norm(features), nn.ReLU())
-        self.after = _two_convolutions(spatial_dims, 2 * features, features)
+        self.after = two_convolutions(spatial_dims, 2 * features, features)
 
     def forward(self, image: Tensor) -> Tensor:
         skipped = self.before(image)
         output: Tensor = self.after(torch.cat([skipped, self.up(self.below(self.down(skipped)))], 1))
         return output
-
-
-def _two_convolutions(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Sequential:
-    conv, _, norm = _LAYERS[spatial_dims]
-    return nn.Sequential(
-        conv(in_channels, out_channels, 3, padding=1),
-        norm(out_channels),
-        nn.ReLU(),
-        conv(out_channels, out_channels, 3, padding=1),
-        norm(out_channels),
-        nn.ReLU(),
-    )

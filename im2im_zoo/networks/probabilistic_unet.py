@@ -1,6 +1,6 @@
 """ProbabilisticUNet: a U-Net with a prior over its possible outputs. The posterior, for training, is in the framework."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,7 @@ from torch.nn import functional as F
 from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.networks.fnet import FNet
-
-# Convolution, batch normalisation.
-_KINDS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
+from im2im_zoo.networks.layers import layers
 
 
 class GaussianEncoder(nn.Module):
@@ -30,14 +28,14 @@ class GaussianEncoder(nn.Module):
         self, spatial_dims: int, in_channels: int, depth: int, features: int, latents: int, local: bool
     ) -> None:
         super().__init__()
-        conv, norm = _KINDS[spatial_dims]
-        layers: list[nn.Module] = []
+        conv, norm = layers(spatial_dims, "Conv", "BatchNorm")
+        body: list[nn.Module] = []
         for level in range(depth + 1):
             entering, width = (
                 (features * 2 ** (level - 1), features * 2**level) if level else (in_channels, features)
             )
             first = conv(entering, width, 2, stride=2) if level else conv(entering, width, 3, padding=1)
-            layers += [
+            body += [
                 first,
                 norm(width),
                 nn.ReLU(),
@@ -45,7 +43,7 @@ class GaussianEncoder(nn.Module):
                 norm(width),
                 nn.ReLU(),
             ]
-        self.body = nn.Sequential(*layers)
+        self.body = nn.Sequential(*body)
         self.last = conv(features * 2**depth, 2 * latents, 1)
         self.space = None if local else tuple(range(2, 2 + spatial_dims))
 
@@ -115,7 +113,7 @@ class ProbabilisticUNet(nn.Module):
             raise ComponentError(
                 f"ProbabilisticUNet: activation is {activation!r}; give sigmoid, softmax or none"
             )
-        conv = _KINDS[spatial_dims][0]
+        (conv,) = layers(spatial_dims, "Conv")
         self.in_channels, self.out_channels, self.local = in_channels, out_channels, local
         self.samples, self.activation = samples, activation
         self._encoder = (spatial_dims, depth, features, latents)

@@ -4,20 +4,14 @@ Masked voxels and dropped features, which are random in the paper's prediction, 
 with its weights. So the output is the same for the same image, in every weights format.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
+from im2im_zoo.networks.layers import layers
 
-# Convolution, pooling by the maximum and by the mean, padding.
-_LAYERS: dict[int, tuple[Any, Any, Any, Any]] = {
-    2: (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ConstantPad2d),
-    3: (nn.Conv3d, nn.MaxPool3d, nn.AvgPool3d, nn.ConstantPad3d),
-}
 _SLOPE = 0.1
 # Seed of the fixed masks, which are part of the architecture, not of a training.
 _SEED = 0
@@ -65,7 +59,8 @@ class Self2SelfUNet(nn.Module):
         period: int = 32,
     ) -> None:
         super().__init__()
-        _check(spatial_dims, depth, passes, period, masked, dropout)
+        (pool,) = layers(spatial_dims, "MaxPool")
+        _check(depth, passes, period, masked, dropout)
         self.masked = masked
         self.passes = passes
         drawn = torch.Generator().manual_seed(_SEED)
@@ -75,7 +70,7 @@ class Self2SelfUNet(nn.Module):
             _PartialConvolution(spatial_dims, widths[level], widths[level + 1]) for level in range(depth + 1)
         )
         self.bottom = _PartialConvolution(spatial_dims, features, features)
-        self.pool = _LAYERS[spatial_dims][1](2)
+        self.pool = pool(2)
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
         blocks = []
         below = features
@@ -126,7 +121,7 @@ class _PartialConvolution(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        conv, _, mean, padding = _LAYERS[spatial_dims]
+        conv, mean, padding = layers(spatial_dims, "Conv", "AvgPool", "ConstantPad")
         self.conv = conv(in_channels, out_channels, 3, padding=1, bias=False)
         # torch's own padding refuses images of two voxels in 3D.
         self.mean = nn.Sequential(padding(1, 0.0), mean(3, stride=1))
@@ -176,7 +171,8 @@ class _DroppedConvolution(nn.Module):
         self, spatial_dims: int, in_channels: int, out_channels: int, rate: float, kept: Tensor
     ) -> None:
         super().__init__()
-        self.conv = _LAYERS[spatial_dims][0](in_channels, out_channels, 3, padding=1)
+        (conv,) = layers(spatial_dims, "Conv")
+        self.conv = conv(in_channels, out_channels, 3, padding=1)
         self.rate = rate
         self.share = float(kept[:, 0].float().mean())
         self.register_buffer("kept", kept)
@@ -204,9 +200,7 @@ def _repeated(pattern: Tensor, like: Tensor) -> Tensor:
     return pattern.to(like.dtype).unsqueeze(0).repeat(repeats)
 
 
-def _check(spatial_dims: int, depth: int, passes: int, period: int, masked: float, dropout: float) -> None:
-    if spatial_dims not in _LAYERS:
-        raise ComponentError(f"Self2SelfUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)")
+def _check(depth: int, passes: int, period: int, masked: float, dropout: float) -> None:
     if depth < 1 or period < 2**depth or period % 2**depth:
         raise ComponentError(
             f"Self2SelfUNet: depth is {depth} and period {period}; give how often the image is halved, 1 or more, and a "

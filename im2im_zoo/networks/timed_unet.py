@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from im2im_zoo.core.citation import Citation
 from im2im_zoo.core.errors import ComponentError
+from im2im_zoo.networks.layers import layers
 
-# Convolution, transposed convolution.
-_LAYERS: dict[int, tuple[Any, Any]] = {2: (nn.Conv2d, nn.ConvTranspose2d), 3: (nn.Conv3d, nn.ConvTranspose3d)}
 _LONGEST = 10000.0  # longest period of the time encoding, in times
 
 
@@ -61,13 +60,11 @@ class TimedUNet(nn.Module):
         self, spatial_dims: int, in_channels: int, out_channels: int, features: Sequence[int] = (32, 64, 128)
     ) -> None:
         super().__init__()
-        if spatial_dims not in _LAYERS:
-            raise ComponentError(f"TimedUNet: spatial_dims is {spatial_dims}; give 2 (y, x) or 3 (z, y, x)")
+        conv, transposed = layers(spatial_dims, "Conv", "ConvTranspose")
         if not features or min(features) < 2:
             raise ComponentError(
                 f"TimedUNet: features are {list(features)}; give one or more levels of two or more"
             )
-        conv, transposed = _LAYERS[spatial_dims]
         code, encoded = 2 * features[0], 4 * features[0]
         waves = torch.exp(-math.log(_LONGEST) * torch.arange(features[0]) / features[0])
         self.register_buffer("periods", waves, persistent=False)
@@ -107,7 +104,7 @@ class _Block(nn.Module):
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, encoded: int) -> None:
         super().__init__()
-        conv = _LAYERS[spatial_dims][0]
+        (conv,) = layers(spatial_dims, "Conv")
         self.enter = nn.Sequential(
             ChannelNorm(in_channels), nn.SiLU(), conv(in_channels, out_channels, 3, padding=1)
         )

@@ -1,6 +1,5 @@
 """bioimage.io packages: opening from disk or by address, the RDF and the test tensors."""
 
-from im2im_zoo.core.hashing import sha256
 from im2im_zoo.package.open import Package, open_package
 
-__all__ = ["Package", "open_package", "sha256"]
+__all__ = ["Package", "open_package"]

@@ -1,14 +1,12 @@
 """Verification of a package's files by the SHA-256 in its RDF."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.nested import walk_values
 from im2im_zoo.package import Package
-
-if TYPE_CHECKING:
-    from bioimageio.spec.model.v0_5 import ModelDescr
 
 
 class HashMismatch(NamedTuple):
@@ -22,7 +20,9 @@ class HashMismatch(NamedTuple):
 def check_hashes(package: Package) -> list[HashMismatch]:
     """Return the files of the package whose SHA-256 differs from the RDF's; absent files are not listed."""
     mismatches = []
-    for source, expected in _hashed_files(package.description):
+    values = walk_values(package.description.model_dump(mode="json", exclude_none=True))
+    files = [(v.get("source"), v.get("sha256")) for _, v in values if isinstance(v, Mapping)]
+    for source, expected in sorted({(s, h) for s, h in files if isinstance(s, str) and isinstance(h, str)}):
         try:
             path = package.path(source)
         except PackageError:
@@ -30,18 +30,3 @@ def check_hashes(package: Package) -> list[HashMismatch]:
         if path.is_file() and (actual := sha256(path)) != expected:
             mismatches.append(HashMismatch(source, expected, actual))
     return mismatches
-
-
-def _hashed_files(description: "ModelDescr") -> list[tuple[str, str]]:
-    return sorted(set(_walk_hashed(description.model_dump(mode="json", exclude_none=True))))
-
-
-def _walk_hashed(value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get("source"), str) and isinstance(value.get("sha256"), str):
-            yield value["source"], value["sha256"]
-        for inner in value.values():
-            yield from _walk_hashed(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _walk_hashed(inner)

@@ -15,13 +15,12 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.resources import packaged_models
 from im2im_zoo.core.unzip import ZipLimits, extract_zip
-from im2im_zoo.engines import engines_of, is_runnable, weights_formats
+from im2im_zoo.engines import Engine, engines_of, is_runnable, open_engine, weights_formats
 from im2im_zoo.package.rdf import describe_rdf, find_rdf, has_rdf, read_rdf
 from im2im_zoo.package.remote import fetch_package, is_address
 
@@ -135,6 +134,22 @@ class Package:
             )
         return entry
 
+    def open_engine(self, weights_format: str, **options: Any) -> Engine:
+        """Load the network from its weights of one format; the options are those of `engines.open_engine`.
+
+        Raises:
+            PackageError: there are no such weights, or they cannot be loaded.
+        """
+        entry = self.weights_entry(weights_format)
+        return open_engine(
+            weights_format,
+            self.path(entry),
+            architecture=getattr(entry, "architecture", None),
+            root=self.root,
+            description=self.description,
+            **options,
+        )
+
     def formats(self) -> tuple[str, ...]:
         """Return all weight formats of the RDF, whether they can run here or not."""
         return tuple(str(name) for name, entry in self.description.weights if entry is not None)
@@ -180,9 +195,7 @@ class Package:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _is_present(self, weights_format: str) -> bool:

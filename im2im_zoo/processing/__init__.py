@@ -6,6 +6,6 @@ returns gives a tile the same bits as the whole image. Pure numpy and xarray.
 
 from im2im_zoo.processing.operations import whole_axes
 from im2im_zoo.processing.pipeline import Pipeline, fit
-from im2im_zoo.processing.requirements import Operation, check_operations, needs_statistics
+from im2im_zoo.processing.requirements import Operation, needs_statistics
 
-__all__ = ["Operation", "Pipeline", "check_operations", "fit", "needs_statistics", "whole_axes"]
+__all__ = ["Operation", "Pipeline", "fit", "needs_statistics", "whole_axes"]

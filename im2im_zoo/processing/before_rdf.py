@@ -15,6 +15,7 @@ from bioimageio.spec.model import v0_5
 from pydantic import Field, TypeAdapter, ValidationError
 
 from im2im_zoo.core.errors import ProcessingError
+from im2im_zoo.core.nested import our_entry
 from im2im_zoo.processing.requirements import Operation
 
 
@@ -44,8 +45,7 @@ def read_before_rdf(
     Raises:
         ProcessingError: they are not described as this module's docstring says.
     """
-    ours = config.get("im2im_zoo") if isinstance(config, Mapping) else None
-    entries = ours.get("preprocessing") if isinstance(ours, Mapping) else None
+    entries = our_entry(config, "preprocessing")
     if not entries:
         return {}
     where = "config.im2im_zoo.preprocessing"

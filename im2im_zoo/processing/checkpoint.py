@@ -13,11 +13,9 @@ class Checkpoint(Protocol):
 
     def load(self) -> State | None:
         """Return the last state, in arrays that the caller may change; None at the start."""
-        ...
 
     def save(self, state: Callable[[], State]) -> None:
         """Store a state if the last one is old enough; `state` is called only then."""
-        ...
 
 
 class NotKept:

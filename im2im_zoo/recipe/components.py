@@ -140,7 +140,7 @@ def check_component(
             f"{where}.callable: {component.callable} is not a {' or '.join(k.__name__ for k in kinds)}; choose one that is"
         )
     for key, value in component.kwargs.items():
-        for path, inner in _find_components(value, f"{where}.kwargs.{key}"):
+        for path, inner in find_components(value, f"{where}.kwargs.{key}"):
             check_component(inner, path, allow_code=allow_code)
     _check_arguments(component, found, where, given)
 
@@ -160,7 +160,7 @@ def build_component(
         ComponentError: it rejects its arguments; the message holds its own message and the key.
     """
     found = resolve_component(component.callable, f"{where}.callable", allow_code)
-    kwargs = {k: _build_value(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()}
+    kwargs = {k: build_value(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()}
     if not component.call:
         return functools.partial(found, *args, **kwargs, **given) if kwargs or args or given else found
     try:
@@ -191,23 +191,25 @@ def suggest_nearest(word: str, words: Collection[str]) -> str:
     return f"; choose one of {', '.join(sorted(words))}" if words else "; it takes none"
 
 
-def _find_components(value: object, where: str) -> list[tuple[str, Component]]:
+def find_components(value: object, where: str) -> list[tuple[str, Component]]:
+    """Return the components in a value of a recipe, each with its key; `where` is that of the value."""
     if is_component(value):
         return [(where, parse_component(value, where))]
     if isinstance(value, Mapping):
-        return [found for k, v in value.items() for found in _find_components(v, f"{where}.{k}")]
+        return [found for k, v in value.items() for found in find_components(v, f"{where}.{k}")]
     if isinstance(value, list | tuple):
-        return [found for i, v in enumerate(value) for found in _find_components(v, f"{where}.{i}")]
+        return [found for i, v in enumerate(value) for found in find_components(v, f"{where}.{i}")]
     return []
 
 
-def _build_value(value: object, where: str, allow_code: Collection[str]) -> object:
+def build_value(value: object, where: str, allow_code: Collection[str]) -> object:
+    """Return a value of a recipe with all components in it built; `where` is its key."""
     if is_component(value):
         return build_component(parse_component(value, where), where, allow_code=allow_code)
     if isinstance(value, Mapping):
-        return {k: _build_value(v, f"{where}.{k}", allow_code) for k, v in value.items()}
+        return {k: build_value(v, f"{where}.{k}", allow_code) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_build_value(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
+        return [build_value(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
     return value
 
 

@@ -1,6 +1,5 @@
 """Prepare a prediction: open the network, measure its halo and memory, and plan the tiles."""
 
-import hashlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from im2im_zoo.core.allocator import set_up_memory
+from im2im_zoo.core.atomic import cache_json
 from im2im_zoo.core.errors import PlanError
-from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.finite_json import read_json_object
+from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
-from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
+from im2im_zoo.runtime.measure.cache import cache_file
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
 from im2im_zoo.runtime.measure.overlap import measure_overlap
 from im2im_zoo.runtime.measure.select_engine import SelectedEngine, open_network
@@ -259,8 +260,8 @@ class _CostMeasurement:
 
     def cost(self, voxels: int = 0) -> Cost:
         """Return the cost, measured with tiles of at least `voxels` voxels."""
-        known = self.costs.get(self._file) or read_cache(self._file)
-        if known is None or set(known) != {"kept", "call", "per_voxel", "voxels"}:
+        known = self.costs.get(self._file) or read_json_object(self._file)
+        if set(known) != {"kept", "call", "per_voxel", "voxels"}:
             before = resident_bytes()
             found = measure_cost(self.engine, self.layout, budget=self.budget)
             # Memory that the first run of a network in a process sets up once.
@@ -279,7 +280,7 @@ class _CostMeasurement:
 
     def _keep(self, cost: Cost, kept: int) -> dict[str, Any]:
         content = {"kept": kept, "call": cost.call, "per_voxel": cost.per_voxel, "voxels": cost.voxels}
-        write_cache(self._file, content)
+        cache_json(self._file, content)
         self.costs[self._file] = content
         return content
 
@@ -300,7 +301,7 @@ class _CostMeasurement:
             (platform.machine(), platform.processor(), os.cpu_count()),
             (sizes, [(i.id, i.axes, i.given, i.sizes.get("channel")) for i in layout.inputs]),
         ]
-        return cache_file("cost", hashlib.sha256(repr(parts).encode()).hexdigest())
+        return cache_file("cost", sha256_of(repr(parts)))
 
 
 def _overlap_options(

@@ -177,14 +177,11 @@ class ResampledSource:
 
     def read(self, key: Key) -> NDArray[Any]:
         """Read a region; see `Source`. Takes at most `READING_BYTES` besides the result."""
-        wanted = [
-            range(n)[k : k + 1 or None] if isinstance(k, int) else range(n)[k]
-            for n, k in zip(self.shape, key, strict=True)
-        ]
+        wanted = [range(n)[k] for n, k in zip(self.shape, key, strict=True)]
         region = np.empty([len(r) for r in wanted], self.dtype)
         if region.size:
             self._fill(region, wanted)
-        return region[tuple(0 if isinstance(k, int) else slice(None) for k in key)]
+        return region
 
     def _fill(self, out: NDArray[Any], wanted: Sequence[range]) -> None:
         """Compute the voxels at `wanted` into `out`, halving the region until it and its input are small enough."""

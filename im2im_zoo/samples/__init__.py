@@ -19,64 +19,55 @@ __all__ = ["SAMPLES", "SampleSet", "write_samples"]
 _2D = "Fluorescence of nuclei (512 x 512)"
 _3D = "Fluorescence of nuclei (31 x 61 x 57)"
 _SECTION = "A section of colon glands with haematoxylin and DAB (512 x 512, RGB)"
-_LABELLED_2D = SampleSet(f"{_2D} and their labels.", (YX, YX), ("x", 320), partial(nuclei.load_labelled, 2))
-_THROUGH_FOCUS_2D = SampleSet(
+_in_2d = partial(SampleSet, axes=(YX, YX), held_out=("x", 320))
+_in_3d = partial(SampleSet, axes=(ZYX, ZYX), held_out=("x", 37))
+_labelled_2d, _labelled_3d = (partial(nuclei.load_labelled, dimensions) for dimensions in (2, 3))
+_labels_first_2d, _labels_first_3d = (partial(nuclei.load_labels_first, dimensions) for dimensions in (2, 3))
+
+_LABELLED_2D = _in_2d(f"{_2D} and their labels.", pair=_labelled_2d)
+_THROUGH_FOCUS_2D = _in_2d(
     f"{_2D}; the input is a simulated through-focus stack of 5 planes.",
-    (CYX, YX),
-    ("x", 320),
-    transmitted_light.simulate_focus_2d,
+    axes=(CYX, YX),
+    pair=transmitted_light.simulate_focus_2d,
 )
-_THROUGH_FOCUS = SampleSet(
+_THROUGH_FOCUS = _in_3d(
     f"{_3D}; the input is a simulated stack through focus in transmitted light.",
-    (ZYX, ZYX),
-    ("x", 37),
-    transmitted_light.simulate_focus_3d,
+    pair=transmitted_light.simulate_focus_3d,
 )
-_NOISY_2D = SampleSet(
+_NOISY_2D = _in_2d(
     f"{_2D} with photon and read noise added; the held-out part also without noise.",
-    (YX, YX),
-    ("x", 320),
-    partial(nuclei.simulate_photon_noise, 2, 20.0),
+    pair=partial(nuclei.simulate_photon_noise, 2, 20.0),
     images_only=True,
 )
-_NOISY_3D = replace(
-    _NOISY_2D,
-    description=f"{_3D} with photon and read noise added; the held-out part also without noise.",
-    axes=(ZYX, ZYX),
-    held_out=("x", 37),
+_NOISY_3D = _in_3d(
+    f"{_3D} with photon and read noise added; the held-out part also without noise.",
     pair=partial(nuclei.simulate_photon_noise, 3, 20.0),
+    images_only=True,
 )
-_ORGANELLES = SampleSet(
+_ORGANELLES = _in_3d(
     "Organelles, drawn into real nuclei (46 x 122 x 114), and labels with one number for all organelles of a nucleus; "
     "cost maps leave out nuclei that lie in both parts.",
-    (ZYX, ZYX),
-    ("x", 74),
-    organelles.draw_organelles,
+    held_out=("x", 74),
+    pair=organelles.draw_organelles,
     cuts_left_out=True,
 )
 
 SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
     {
         "nuclei_2d": _LABELLED_2D,
-        "nuclei_3d": SampleSet(
-            f"{_3D} and their labels.", (ZYX, ZYX), ("x", 37), partial(nuclei.load_labelled, 3)
-        ),
+        "nuclei_3d": _in_3d(f"{_3D} and their labels.", pair=_labelled_3d),
         "nuclei_instances_2d": _LABELLED_2D,
         "nuclei_watershed_2d": _LABELLED_2D,
-        "nuclei_instances_3d": SampleSet(
+        "nuclei_instances_3d": _in_3d(
             f"{_3D} and their labels; cost maps leave out nuclei that lie in both parts.",
-            (ZYX, ZYX),
-            ("x", 37),
-            partial(nuclei.load_labelled, 3),
+            pair=_labelled_3d,
             cuts_left_out=True,
         ),
-        "worms_2d": SampleSet(
-            "Simulated worms and their labels (512 x 512).", (YX, YX), ("x", 320), worms.draw_worms
-        ),
+        "worms_2d": _in_2d("Simulated worms and their labels (512 x 512).", pair=worms.draw_worms),
         "organelles_semantic_3d": _ORGANELLES,
         "organelles_instances_3d": _ORGANELLES,
-        "denoising_3d": SampleSet(
-            f"{_3D}, with photon and read noise added to the input.", (ZYX, ZYX), ("x", 37), nuclei.add_noise
+        "denoising_3d": _in_3d(
+            f"{_3D}, with photon and read noise added to the input.", pair=nuclei.add_noise
         ),
         "denoising_n2v_2d": _NOISY_2D,
         "denoising_n2v_3d": _NOISY_3D,
@@ -86,8 +77,8 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
             description=f"{_2D} with photon and read noise and short lines along x added; the held-out part also without noise.",
             pair=partial(nuclei.simulate_photon_noise, 2, 20.0, lines=2.0),
         ),
-        "modality_transfer_3d": SampleSet(
-            f"{_3D}; the input is blurred and has photon noise.", (ZYX, ZYX), ("x", 37), nuclei.simulate_blur
+        "modality_transfer_3d": _in_3d(
+            f"{_3D}; the input is blurred and has photon noise.", pair=nuclei.simulate_blur
         ),
         "labelfree_2d": _THROUGH_FOCUS_2D,
         "labelfree_2d_diffusion": _THROUGH_FOCUS_2D,
@@ -99,56 +90,34 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
             pair=partial(transmitted_light.simulate_focus_3d, absorption=0.2),
             unpaired=("y", 30),
         ),
-        "glands_2d": SampleSet(
+        "glands_2d": _in_2d(
             f"{_SECTION}; the target is the area where smoothed DAB exceeds a threshold.",
-            (CYX, YX),
-            ("x", 320),
-            tissue.segment_glands,
+            axes=(CYX, YX),
+            pair=tissue.segment_glands,
         ),
-        "segmentation_2d_probabilistic": SampleSet(
+        "segmentation_2d_probabilistic": _in_2d(
             f"{_2D} and a mask of them, each annotated by one of three simulated experts.",
-            (YX, YX),
-            ("x", 320),
-            nuclei.draw_by_several,
+            pair=nuclei.draw_by_several,
         ),
-        "stain_transfer_2d": SampleSet(
+        "stain_transfer_2d": _in_2d(
             f"{_SECTION}; the target is only its haematoxylin, by colour deconvolution.",
-            (CYX, CYX),
-            ("x", 320),
-            tissue.isolate_haematoxylin,
+            axes=(CYX, CYX),
+            pair=tissue.isolate_haematoxylin,
         ),
-        "unsupervised_segmentation_2d": SampleSet(
-            f"{_2D} and labels of another part.",
-            (YX, YX),
-            ("x", 320),
-            partial(nuclei.load_labelled, 2),
-            unpaired=("y", 256),
+        "unsupervised_segmentation_2d": _in_2d(
+            f"{_2D} and labels of another part.", pair=_labelled_2d, unpaired=("y", 256)
         ),
-        "unsupervised_segmentation_3d": SampleSet(
-            f"{_3D} and labels of another part.",
-            (ZYX, ZYX),
-            ("x", 37),
-            partial(nuclei.load_labelled, 3),
-            unpaired=("y", 30),
+        "unsupervised_segmentation_3d": _in_3d(
+            f"{_3D} and labels of another part.", pair=_labelled_3d, unpaired=("y", 30)
         ),
-        "synthesis_2d": SampleSet(
-            "Labels of nuclei and their fluorescence (512 x 512).",
-            (YX, YX),
-            ("x", 320),
-            partial(nuclei.load_labels_first, 2),
-        ),
-        "synthesis_2d_unsupervised": SampleSet(
+        "synthesis_2d": _in_2d("Labels of nuclei and their fluorescence (512 x 512).", pair=_labels_first_2d),
+        "synthesis_2d_unsupervised": _in_2d(
             "Labels of nuclei and fluorescence of another part (512 x 512).",
-            (YX, YX),
-            ("x", 320),
-            partial(nuclei.load_labels_first, 2),
+            pair=_labels_first_2d,
             unpaired=("y", 256),
         ),
-        "synthesis_3d": SampleSet(
-            "Labels of nuclei and their fluorescence (31 x 61 x 57).",
-            (ZYX, ZYX),
-            ("x", 37),
-            partial(nuclei.load_labels_first, 3),
+        "synthesis_3d": _in_3d(
+            "Labels of nuclei and their fluorescence (31 x 61 x 57).", pair=_labels_first_3d
         ),
     }
 )

@@ -1,8 +1,6 @@
 """Building of a recipe's framework, network and trainer options, after all components are checked."""
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,16 +12,16 @@ from torch import nn
 
 from im2im_zoo import frameworks
 from im2im_zoo.core.errors import RecipeError, TrainingError
+from im2im_zoo.core.subclasses import subclasses_in
 from im2im_zoo.data.pairing.files import format_file_list
 from im2im_zoo.data.patches.augmentation import check_augmentations
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import (
-    Component,
     build_component,
+    build_value,
     check_component,
-    is_component,
-    parse_component,
+    find_components,
     resolve_component,
     suggest_nearest,
 )
@@ -58,7 +56,7 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
             raise RecipeError(
                 f"unknown key 'trainer.{key}'{suggest_nearest(key, [o for o in options if o not in _RESERVED])}"
             )
-        for where, component in _find_components(value, f"trainer.{key}"):
+        for where, component in find_components(value, f"trainer.{key}"):
             check_component(component, where, allow_code=allow_code)
     every, epochs = (recipe.trainer.get(key) for key in ("check_val_every_n_epoch", "max_epochs"))
     validates = not (isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0)
@@ -107,14 +105,8 @@ def _data_problem(framework: Any, data: Data) -> str | None:
 
 def _known_frameworks() -> list[type[Framework]]:
     """Return the frameworks of im2im_zoo, by name."""
-    names = [module.name for module in pkgutil.iter_modules(frameworks.__path__, f"{frameworks.__name__}.")]
-    found = [
-        value
-        for module in map(importlib.import_module, names)
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Framework) and value.__module__ == module.__name__
-    ]
-    return sorted((f for f in found if f.cite is not None), key=lambda f: f.__name__)
+    found = [f for f in subclasses_in(frameworks, Framework) if f.cite is not None]
+    return sorted(found, key=lambda f: f.__name__)
 
 
 def build_framework(
@@ -147,9 +139,7 @@ def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> d
         ComponentError: a component that cannot be built.
         TrainingError: a strategy that shards what training or export needs as a whole.
     """
-    options = {
-        key: _build_value(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()
-    }
+    options = {key: build_value(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
     given: Any = options.get("callbacks") or []
     callbacks = given if isinstance(given, list) else [given]
     _check_sharding(options.get("strategy"), callbacks)
@@ -231,19 +221,3 @@ def _load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], sourc
             f"that run:\n{format_file_list(sorted(lines))}"
         )
     network.load_state_dict(weights, strict=True)
-
-
-def _find_components(value: object, where: str) -> list[tuple[str, Component]]:
-    if is_component(value):
-        return [(where, parse_component(value, where))]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [found for i, v in enumerate(value) for found in _find_components(v, f"{where}.{i}")]
-    return []
-
-
-def _build_value(value: object, where: str, allow_code: Collection[str]) -> object:
-    if is_component(value):
-        return build_component(parse_component(value, where), where, allow_code=allow_code)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_build_value(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
-    return value

@@ -1,6 +1,7 @@
 """Lightning callbacks of every training: metrics as CSV, exact resume, progress and patch losses."""
 
 import csv
+import io
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from im2im_zoo.core.atomic import write_text
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.dataset import PATCH_POSITIONS
 from im2im_zoo.frameworks.base import Framework
@@ -80,12 +82,11 @@ class MetricsTable(pl.Callback):
         row["seconds"] = round(time.perf_counter() - self._started, 3)
         self._rows.append(row)
         columns = list(dict.fromkeys(key for r in self._rows for key in r))
-        partial = self._path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        partial.replace(self._path)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, columns, restval="")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self._path, table.getvalue())
 
 
 class EpochSeed(pl.Callback):

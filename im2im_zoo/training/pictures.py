@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
-from im2im_zoo.core.atomic import atomic_output
+from im2im_zoo.core.atomic import atomic_file
 
 _SHOWN = 4
 _CANDIDATES = 64
@@ -77,7 +77,7 @@ class SnapshotRecorder(pl.Callback):
         }
         self._folder.mkdir(exist_ok=True)
         file = self._file(trainer.current_epoch if epoch is None else epoch)
-        with atomic_output(file) as partial, partial.open("wb") as stream:
+        with atomic_file(file) as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     def _file(self, epoch: int) -> Path:

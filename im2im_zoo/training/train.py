@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from im2im_zoo.core.atomic import write_json, write_text
 from im2im_zoo.core.errors import InterruptionError, TrainingError
+from im2im_zoo.core.nested import walk_values
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.cache.content_hashes import remember_hashes
 from im2im_zoo.data.datamodule import ImagePairs
@@ -174,16 +175,6 @@ def _check_unchanged(run: TrainingRun, recipe: Recipe, data_hash: str) -> None:
 
 
 def _flatten_comparable(recipe: Recipe) -> dict[str, object]:
-    flat: dict[str, object] = {}
-
-    def flatten(node: object, key: str) -> None:
-        if isinstance(node, dict) and node:
-            for k, v in node.items():
-                flatten(v, f"{key}.{k}" if key else str(k))
-        else:
-            flat[key] = node
-
-    flatten(_make_paths_absolute(recipe).model_dump(mode="json", exclude={"package"}), "")
     free = (
         "trainer.max_epochs",
         "trainer.max_steps",
@@ -193,7 +184,9 @@ def _flatten_comparable(recipe: Recipe) -> dict[str, object]:
         "data.cache",
         "data.cache_gb",
     )
-    return {k: v for k, v in flat.items() if k not in free}
+    values = walk_values(_make_paths_absolute(recipe).model_dump(mode="json", exclude={"package"}))
+    # Lists are compared as a whole.
+    return {k: v for k, v in values if k not in free and "[" not in k and not (v and isinstance(v, dict))}
 
 
 def _make_paths_absolute(recipe: Recipe) -> Recipe:

@@ -9,7 +9,7 @@ import pytest
 
 from im2im_zoo.core.atomic import atomic_output, move_into_place, write_json, write_text
 from im2im_zoo.core.finite_json import to_json
-from im2im_zoo.core.hashing import sha256, sha256_of
+from im2im_zoo.core.hashing import sha256, sha256_of, sha256_of_parts
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -77,3 +77,7 @@ def test_hashes_are_those_of_hashlib(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes("µ".encode())
     assert sha256(tmp_path / "a") == sha256_of("µ") == sha256_of("µ".encode())
     assert sha256_of("µ") == hashlib.sha256("µ".encode()).hexdigest()
+
+
+def test_a_hash_of_parts_is_that_of_the_whole() -> None:
+    assert sha256_of_parts(iter(["µ", b"\0b", ""])) == sha256_of("µ".encode() + b"\0b")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from preprocessed import preprocess
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data import Pair, find_pairs, hash_pairs
-from im2im_zoo.data.cache.preprocess import preprocess
+from im2im_zoo.data import find_pairs, hash_pairs
 from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.pairing.pairs import Pair
 from im2im_zoo.recipe import Data, Recipe
 
 Make = Callable[..., Recipe]

@@ -6,8 +6,9 @@ import pytest
 import tifffile
 
 from im2im_zoo.core.errors import DataError, ImageError
-from im2im_zoo.data import ImagePair, Pair, find_pairs, open_image_pair, open_validation_pairs
-from im2im_zoo.data.pairing.image_pair import check_image_pairs
+from im2im_zoo.data import ImagePair, find_pairs, open_validation_pairs
+from im2im_zoo.data.pairing.image_pair import check_image_pairs, open_image_pair
+from im2im_zoo.data.pairing.pairs import Pair
 from im2im_zoo.images import open_image
 from im2im_zoo.recipe import Recipe
 

@@ -10,9 +10,10 @@ import tifffile
 import xarray as xr
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data import find_pairs, hash_pairs, open_image_pair
+from im2im_zoo.data import find_pairs, hash_pairs
 from im2im_zoo.data.check.examine import examine
 from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.pairing.image_pair import open_image_pair
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]

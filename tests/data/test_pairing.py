@@ -9,7 +9,8 @@ import pytest
 import tifffile
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data import Pair, find_pairs, hash_pairs
+from im2im_zoo.data import find_pairs, hash_pairs
+from im2im_zoo.data.pairing.pairs import Pair
 from im2im_zoo.recipe import Data
 
 NAMES = ("a", "b", "c", "d", "e", "f")

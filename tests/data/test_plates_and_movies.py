@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from preprocessed import preprocess
 
 from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.data.cache.preprocess import preprocess
 from im2im_zoo.data.check.examine import examine
 from im2im_zoo.data.pairing.image_pair import open_image_pair
 from im2im_zoo.recipe import Recipe

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from preprocessed import preprocess
 
 import im2im_zoo.data.cache.cached_image as module
 from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.data.cache.preprocess import PreparedPairs, plan_preprocessing, preprocess
+from im2im_zoo.data.cache.preprocess import PreparedPairs, plan_preprocessing
 from im2im_zoo.recipe import Recipe
 
 Make = Callable[..., Recipe]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from preprocessed import preprocess
 
 from im2im_zoo.core.errors import DataError
 from im2im_zoo.data import find_pairs
-from im2im_zoo.data.cache.preprocess import preprocess
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import dump_recipe, load_recipe

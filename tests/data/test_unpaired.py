@@ -9,8 +9,9 @@ import tifffile
 import torch
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.data import Pairs, find_pairs, hash_pairs, open_validation_pairs
+from im2im_zoo.data import find_pairs, hash_pairs, open_validation_pairs
 from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.pairing.pairs import Pairs
 from im2im_zoo.recipe import Data, Recipe
 
 Make = Callable[..., Recipe]

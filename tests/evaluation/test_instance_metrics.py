@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from metrics_for_tests import average_precision, instance_metrics
 from scipy.optimize import linear_sum_assignment
 
 from im2im_zoo.core.errors import EvaluationError
-from im2im_zoo.evaluation.instance import THRESHOLDS, average_precision, match, overlaps
+from im2im_zoo.evaluation.contingency import overlaps
+from im2im_zoo.evaluation.instance import THRESHOLDS, match
 
 LABELS = arrays(np.uint8, (3, 6), elements=st.integers(0, 4))
 
@@ -46,12 +48,13 @@ def test_counts_of_a_row_of_pixels_agree_with_the_count_done_by_hand():
     half = match(overlaps(prediction, target), 0.5)
     assert (half.tp, half.fp, half.fn) == (1, 1, 2)
     assert half.pairs.tolist() == [[1, 7]]
-    assert half.ap == pytest.approx(1 / 4)
-    assert half.f1 == pytest.approx(2 / 5)
-    assert half.precision == pytest.approx(1 / 2)
-    assert half.recall == pytest.approx(1 / 3)
-    assert half.matched_iou == pytest.approx(3 / 4)
-    assert half.panoptic_quality == pytest.approx(0.75 / 2.5)
+    metrics = instance_metrics(prediction, target)
+    assert metrics["ap@0.50"] == pytest.approx(1 / 4)
+    assert metrics["f1@0.50"] == pytest.approx(2 / 5)
+    assert metrics["precision@0.50"] == pytest.approx(1 / 2)
+    assert metrics["recall@0.50"] == pytest.approx(1 / 3)
+    assert metrics["matched_iou@0.50"] == pytest.approx(3 / 4)
+    assert metrics["panoptic_quality@0.50"] == pytest.approx(0.75 / 2.5)
     third = match(overlaps(prediction, target), 0.3)
     assert (third.tp, third.fp, third.fn) == (2, 0, 1)
 
@@ -140,12 +143,13 @@ def test_perfect_labels_are_ideal(nuclei_3d):
 
 def test_no_objects_on_both_sides_is_ideal_and_on_one_side_is_zero():
     empty, full = np.zeros((4, 4), int), np.ones((4, 4), int)
-    nothing = match(overlaps(empty, empty))
-    assert (nothing.ap, nothing.f1, nothing.precision, nothing.recall, nothing.panoptic_quality) == (1,) * 5
-    assert math.isnan(nothing.matched_iou)
+    names = ("ap@0.50", "f1@0.50", "precision@0.50", "recall@0.50", "panoptic_quality@0.50")
+    nothing = instance_metrics(empty, empty)
+    assert [nothing[name] for name in names] == [1] * 5
+    assert math.isnan(nothing["matched_iou@0.50"])
     for prediction, target in ((empty, full), (full, empty)):
-        one = match(overlaps(prediction, target))
-        assert (one.ap, one.f1, one.precision, one.recall, one.panoptic_quality) == (0,) * 5
+        one = instance_metrics(prediction, target)
+        assert [one[name] for name in names] == [0] * 5
 
 
 def test_many_objects_cost_no_table_of_all_pairs():
@@ -174,7 +178,7 @@ def test_what_is_no_label_is_refused(labels, says):
 
 def test_whole_floats_and_masks_are_labels():
     target = np.array([[0, 1, 1]])
-    assert match(overlaps(target.astype(np.float32), target.astype(bool))).ap == 1
+    assert instance_metrics(target.astype(np.float32), target.astype(bool))["ap@0.50"] == 1
 
 
 @pytest.mark.parametrize("threshold", [0, -0.1, 1.01])

@@ -1,13 +1,16 @@
-from io import BytesIO
-
 import numpy as np
 import pytest
 import xarray as xr
-from PIL import Image
 
 from im2im_zoo.core.errors import EvaluationError
-from im2im_zoo.evaluation import Panel, panel_figure, panels_png, regression_panels, segmentation_panels
-from im2im_zoo.evaluation.panels import AGREE, ONLY_PREDICTION, ONLY_TARGET, render_panel, scale_bar
+from im2im_zoo.evaluation.panels import (
+    AGREE,
+    ONLY_PREDICTION,
+    ONLY_TARGET,
+    Panel,
+    render_panel,
+    scale_bar,
+)
 
 DIMS = ("y", "x")
 
@@ -125,25 +128,6 @@ def test_scale_bars_are_round_and_no_longer_than_a_fifth_or_so(pixel, text, frac
     assert bar.fraction == pytest.approx(fraction)
 
 
-def test_target_and_prediction_share_their_contrast(nuclei_3d):
-    volume = image(nuclei_3d[0], ("z", "y", "x"))
-    _, target, prediction, error = regression_panels(volume, volume, volume * 2)
-    assert target.contrast == prediction.contrast is not None
-    assert not render_panel(error).rgb.all()
-    assert {panel.view for panel in (target, prediction, error)} == {"middle"}
-
-
-@pytest.mark.parametrize("task", ["semantic", "instance"])
-def test_segmentation_panels_show_one_plane(nuclei_3d, task):
-    raw, labels = (image(a, ("z", "y", "x")) for a in nuclei_3d)
-    pictures = [render_panel(p) for p in segmentation_panels(raw, labels, labels, task=task)]
-    assert [p.title for p in pictures] == ["input", "target", "prediction", "difference"]
-    assert all("plane 15 of 31" in p.caption for p in pictures)
-    difference = pictures[-1].rgb.reshape(-1, 3)
-    meeting = {tuple(n // 3 for n in AGREE)} if task == "instance" else set()
-    assert {tuple(c) for c in np.unique(difference, axis=0).tolist()} == {(0, 0, 0), AGREE} | meeting
-
-
 @pytest.mark.parametrize(
     ("panel", "says"),
     [
@@ -156,30 +140,3 @@ def test_segmentation_panels_show_one_plane(nuclei_3d, task):
 def test_panels_that_cannot_be_drawn_say_why(panel, says):
     with pytest.raises(EvaluationError, match=says):
         render_panel(panel)
-
-
-def test_panels_side_by_side_keep_their_shapes(nuclei_2d):
-    raw, labels = (image(a[:64, :96], pixel=0.5) for a in nuclei_2d)
-    with Image.open(
-        BytesIO(panel_figure([Panel("a", raw), Panel("b", labels, kind="labels")], height=100))
-    ) as png:
-        assert png.size == (310, 130)
-
-
-def test_a_cover_has_its_aspect_and_keeps_to_its_bytes(nuclei_2d, tmp_path):
-    raw, labels = (image(a) for a in nuclei_2d)
-    panels = [Panel("a", raw), Panel("b", labels, kind="labels")]
-    path = panels_png(panels, tmp_path / "cover.png", aspect=2.0, titles=False, height=256, max_bytes=60_000)
-    assert path.stat().st_size <= 60_000
-    with Image.open(path) as png:
-        assert png.width / png.height == pytest.approx(2, abs=0.02)
-        assert np.asarray(png)[:, : png.width // 2].std() > 5
-    assert [p.name for p in tmp_path.iterdir()] == ["cover.png"]
-
-
-def test_a_size_that_cannot_be_kept_is_an_error_and_leaves_no_file(nuclei_2d, tmp_path):
-    with pytest.raises(EvaluationError, match="100 bytes"):
-        panels_png([Panel("a", image(nuclei_2d[0]))], tmp_path / "c.png", max_bytes=100, height=80)
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(EvaluationError, match="at least one"):
-        panel_figure([])

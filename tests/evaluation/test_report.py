@@ -16,7 +16,6 @@ from im2im_zoo.evaluation import (
     evaluate,
     headlines,
     otsu_mask,
-    segmentation_panels,
     write_report,
 )
 from im2im_zoo.evaluation.curves import curve_svg
@@ -67,12 +66,18 @@ def report(nuclei_2d):
         {"epoch": str(e), "train_loss": str(1 / (e + 1)), "val_loss": "" if e % 2 else "0.5"}
         for e in range(6)
     ]
+    panels = (
+        Panel("input", raw),
+        Panel("target", labels, kind="mask"),
+        Panel("prediction", mask, kind="mask"),
+        Panel("difference", mask, kind="overlap", target=labels),
+    )
     return Report(
         title=f"Nuclei {EVIL}",
         summary=EVIL,
         headlines=headlines(evaluations, ("dice",)),
         samples=(
-            Sample(EVIL, segmentation_panels(raw, labels, mask), note=EVIL),
+            Sample(EVIL, panels, note=EVIL),
             Sample("own", (Panel(EVIL, raw, caption=EVIL),)),
         ),
         curves=(curve_from_rows(rows, title=EVIL),),

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from metrics_for_tests import average_precision
 from torch import Tensor, nn
 
 from im2im_zoo.core.errors import TrainingError
-from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.frameworks.instance_maps import InstanceMaps
 from im2im_zoo.instances.methods.watershed import group
 

@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 import pytest
+from metrics_for_tests import average_precision
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.instances.methods.embedseg import group
 
 

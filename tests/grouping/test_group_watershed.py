@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from metrics_for_tests import average_precision
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.instances.methods.watershed import group
 
 

@@ -11,8 +11,8 @@ import xarray as xr
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images import create_image, formats, image_suffixes, open_image, stem_of, write_image
-from im2im_zoo.images.registry import image_formats
+from im2im_zoo.images import create_image, formats, open_image, stem_of, write_image
+from im2im_zoo.images.registry import image_formats, image_suffixes
 from im2im_zoo.package import open_package
 from im2im_zoo.runtime import predict, predict_array
 

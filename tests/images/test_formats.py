@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from im2im_zoo.images import create_image, format_of, image_formats, image_suffixes, open_image, write_image
+from im2im_zoo.images import create_image, format_of, image_formats, open_image, write_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
-from im2im_zoo.images.registry import is_folder_path, suffix_of
+from im2im_zoo.images.registry import image_suffixes, is_folder_path, suffix_of
 
 WRITTEN = [(f, suffix) for f in image_formats() for suffix in f.writes]
 BY_REGION = [suffix for f, suffix in WRITTEN if f.by_region]

@@ -8,7 +8,8 @@ import tifffile
 import xarray as xr
 
 from im2im_zoo.core.errors import AxesError, ImageError
-from im2im_zoo.images import image_suffixes, open_image, pixel_size_um, write_image
+from im2im_zoo.images import open_image, pixel_size_um, write_image
+from im2im_zoo.images.registry import image_suffixes
 
 
 def stack(*shape: int) -> np.ndarray:

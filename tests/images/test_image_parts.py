@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from im2im_zoo.core.errors import AxesError, ImageError
-from im2im_zoo.images import ImagePart, create_image, open_image
+from im2im_zoo.images import create_image, open_image
 from im2im_zoo.images.formats.ome_zarr.pyramid import halve
+from im2im_zoo.images.writer import ImagePart
 
 SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".npy")
 SHAPE = (2, 512, 600)

@@ -15,8 +15,9 @@ import zarr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images import ImageWriter, create_image, open_image
+from im2im_zoo.images import create_image, open_image
 from im2im_zoo.images.formats.ome_zarr.pyramid import halve
+from im2im_zoo.images.writer import ImageWriter
 
 SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".npy")
 SHAPE = (3, 600, 700)

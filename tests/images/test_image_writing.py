@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 from im2im_zoo.core.errors import AxesError, ImageError
-from im2im_zoo.images import ImageWriter, create_image, open_image, write_image
+from im2im_zoo.images import create_image, open_image, write_image
+from im2im_zoo.images.writer import ImageWriter
 
 SUFFIXES = (".ome.zarr", ".ome.tif", ".tif", ".npy")
 

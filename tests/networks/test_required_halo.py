@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.networks import Agreement, NetworkAxis, TensorAxis, required_halo
+from im2im_zoo.networks import Agreement, NetworkAxis, required_halo
+from im2im_zoo.networks.tensor_axis import TensorAxis
 from im2im_zoo.networks.tile_errors import ErrorCurve
 
 EXACT = Agreement(relative=0.0, absolute=1e-5)

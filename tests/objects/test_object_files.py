@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from im2im_zoo.cli.app import app
 from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.images import write_image
-from im2im_zoo.objects import object_table, write_objects
+from im2im_zoo.objects import write_objects
+from im2im_zoo.objects.table import object_table
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from skimage.measure import regionprops_table
 
 from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.images import open_image, write_image
-from im2im_zoo.objects import object_table
+from im2im_zoo.objects.table import object_table
 
 ZYX = ("z", "y", "x")
 

@@ -11,8 +11,9 @@ from label_scenes import components, disc, scenes
 from matplotlib.path import Path as Outline
 
 from im2im_zoo.core.errors import EvaluationError
-from im2im_zoo.objects import object_table, outlines, write_objects
-from im2im_zoo.objects.geojson import polygons
+from im2im_zoo.objects import write_objects
+from im2im_zoo.objects.geojson import outlines, polygons
+from im2im_zoo.objects.table import object_table
 
 
 def drawn(features: list[dict], shape: tuple[int, ...]) -> np.ndarray:

@@ -10,8 +10,12 @@ import yaml
 
 from im2im_zoo.cli.console import print_consumers
 from im2im_zoo.package import open_package
-from im2im_zoo.packaging import ConsumerVerdict, consumer_table
-from im2im_zoo.packaging.consumers.programs import consumer_rules, onnx_ir_version
+from im2im_zoo.packaging.consumers.programs import (
+    ConsumerVerdict,
+    consumer_rules,
+    consumer_table,
+    onnx_ir_version,
+)
 
 FORMATS = ("torchscript", "onnx", "pytorch_state_dict")
 

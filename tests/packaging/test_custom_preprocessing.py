@@ -98,7 +98,7 @@ SCRIPT = """
 import json, pathlib, sys, tempfile
 import numpy as np
 from bioimageio.spec import save_bioimageio_package_as_folder
-from im2im_zoo.packaging import core_verdict
+from im2im_zoo.packaging.validation.checks.core import core_verdict
 import os
 for folder, blocks in json.loads(sys.argv[1]):
     verdict = json.loads(core_verdict(folder).to_json())

@@ -34,7 +34,7 @@ def test_package_is_sound_and_without_warnings(packaged: Packaged, ndim: int, ta
 
 
 def print_verdicts_of_core(folders: list[str]) -> None:
-    from im2im_zoo.packaging import core_verdict
+    from im2im_zoo.packaging.validation.checks.core import core_verdict
 
     for folder in folders:
         print("REPORT", core_verdict(folder).to_json().replace("\n", " "))  # noqa: T201 what the test reads

@@ -227,7 +227,7 @@ def test_portable_packages_have_no_custom_operation_and_say_what_it_cost(folders
 def test_bioimageio_core_reproduces_portable_packages(folders: tuple[Path, Path]) -> None:
     # In a process of its own, as bioimageio.core 0.11 leaves files open.
     script = (
-        "import sys; from im2im_zoo.packaging import core_verdict\n"
+        "import sys; from im2im_zoo.packaging.validation.checks.core import core_verdict\n"
         "for folder in sys.argv[1:]: print('REPORT', core_verdict(folder).to_json().replace('\\n', ' '))"
     )
     done = subprocess.run(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from im2im_zoo.packaging import Finding, ValidationReport, validate_package
+from im2im_zoo.packaging import ValidationReport, validate_package
 from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
 from im2im_zoo.packaging.validation.finding_codes import CODES, SUBJECTS
-from im2im_zoo.packaging.validation.findings import CoreVerdict, Note, Picture
+from im2im_zoo.packaging.validation.findings import CoreVerdict, Finding, Note, Picture
 from im2im_zoo.packaging.validation.page import validation_page
 
 VERDICT = ConsumerVerdict("deepImageJ", "3.1", "onnx", "cannot", "<b>softmax</b>", "put it into the network")

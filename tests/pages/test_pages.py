@@ -16,9 +16,9 @@ import xarray as xr
 from im2im_zoo.evaluation import Curve, Headline, Panel, Report, Sample, evaluate
 from im2im_zoo.evaluation.gallery import Gallery, Remark, Row, write_gallery
 from im2im_zoo.evaluation.report import report_html
-from im2im_zoo.packaging import Finding, ValidationReport
+from im2im_zoo.packaging import ValidationReport
 from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
-from im2im_zoo.packaging.validation.findings import CoreVerdict, Note, Picture
+from im2im_zoo.packaging.validation.findings import CoreVerdict, Finding, Note, Picture
 from im2im_zoo.packaging.validation.page import validation_page
 from im2im_zoo.pages import Line, line_chart, render
 from im2im_zoo.recipe.load import load_recipe

@@ -14,8 +14,10 @@ from bioimageio.spec.model import v0_5
 
 import im2im_zoo.processing.operations as folder
 from im2im_zoo.core.errors import ProcessingError
-from im2im_zoo.processing import check_operations, fit, whole_axes
-from im2im_zoo.processing.operations import find_operation, operation_class
+from im2im_zoo.processing import fit, whole_axes
+from im2im_zoo.processing.operations import operation_class
+from im2im_zoo.processing.operations.registry import find_operation
+from im2im_zoo.processing.requirements import check_operations
 
 NAME = "im2im_zoo.processing.operations.scale_maximum"
 # Instance segmentation on whole maps (`instances/library`), which no pipeline does.

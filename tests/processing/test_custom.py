@@ -9,7 +9,8 @@ import xarray as xr
 from bioimageio.spec.model import v0_5
 
 from im2im_zoo.core.errors import ProcessingError
-from im2im_zoo.processing import check_operations, fit, needs_statistics
+from im2im_zoo.processing import fit, needs_statistics
+from im2im_zoo.processing.requirements import check_operations
 
 CODE = '''
 from __future__ import annotations

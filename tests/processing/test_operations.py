@@ -7,7 +7,8 @@ from bioimageio.spec.model import v0_5
 from pydantic import TypeAdapter
 
 from im2im_zoo.core.errors import ProcessingError
-from im2im_zoo.processing import Operation, check_operations, fit, needs_statistics
+from im2im_zoo.processing import Operation, fit, needs_statistics
+from im2im_zoo.processing.requirements import check_operations
 
 ADAPTER: TypeAdapter[Operation] = TypeAdapter(Operation)
 

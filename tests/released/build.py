@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import immunohistochemistry
 
+from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.resources import fetch_sample_image
-from im2im_zoo.package import open_package, sha256
+from im2im_zoo.package import open_package
 from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime import predict_arrays
 from im2im_zoo.training.run import open_run

@@ -13,11 +13,11 @@ import xarray as xr
 from bioimageio.spec.model import v0_5 as spec
 from blocks_for_tests import PLENTY, in_blocks
 from groupings_for_tests import TINY
+from metrics_for_tests import average_precision
 from packages_for_tests import build_model, follows, output_axis, tensor_axis, tensor_in, tensor_out
 from torch import nn
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.evaluation.instance import average_precision
 from im2im_zoo.images import open_image
 from im2im_zoo.instances.blockwise.grid import BlockGrid
 from im2im_zoo.instances.blockwise.order import renumber

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from packages_for_tests import Doubling, build_package, small_unet
 from torch import nn
 
-from im2im_zoo.networks import Agreement, NetworkAxis, TensorAxis
+from im2im_zoo.networks import Agreement, NetworkAxis
+from im2im_zoo.networks.tensor_axis import TensorAxis
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.measure.overlap import Overlap, ReferenceTensors, declared_halo, measure_overlap
 

@@ -11,8 +11,8 @@ from packages_for_tests import build_package, small_unet
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.package import open_package
-from im2im_zoo.runtime import Cost, plan_prediction
-from im2im_zoo.runtime.plan.memory import project
+from im2im_zoo.runtime import plan_prediction
+from im2im_zoo.runtime.plan.memory import Cost, project
 
 GIB = 1024**3
 COST = Cost(process=300 * 1024**2, call=0, per_voxel=2000.0)

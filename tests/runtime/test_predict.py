@@ -13,9 +13,10 @@ from im2im_zoo.core.errors import Im2ImError, ImageError, PackageError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import open_package
-from im2im_zoo.runtime import PredictionResult, measure_cost, open_network, predict, predict_array
+from im2im_zoo.runtime import PredictionResult, open_network, predict, predict_array
 from im2im_zoo.runtime.execute.tile_job import cast
 from im2im_zoo.runtime.layout.mapping import map_axes
+from im2im_zoo.runtime.measure.cost import measure_cost
 
 
 def names_in(folder: Path) -> list[str]:

@@ -21,10 +21,15 @@ from packages_for_tests import build_package, small_unet
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime import plan_prediction, predict
+from im2im_zoo.runtime import Resources, Settings, plan_prediction, predict
+from im2im_zoo.runtime.execute.checkpoint import StatisticsLimits
+from im2im_zoo.runtime.execute.executors import InProcess
+from im2im_zoo.runtime.execute.prediction_run import PredictionRun
 from im2im_zoo.runtime.execute.run_lock import hold_output
 from im2im_zoo.runtime.execute.work_folder import find_unfinished, work_folder
+from im2im_zoo.runtime.layout.mapping import map_axes
 from im2im_zoo.runtime.plan.memory import Cost
+from im2im_zoo.runtime.prepare import Networks, prepare
 
 TILE = {"y": 60, "x": 60}
 
@@ -189,15 +194,12 @@ def percentiles(folder: Path) -> Package:
 
 
 @pytest.mark.parametrize("which", ["unet_2d", "percentiles"])
-def test_stopped_while_statistics_are_taken_it_goes_on_with_what_was_counted(
-    request, tmp_path, monkeypatch, which
-):
-    monkeypatch.setattr("im2im_zoo.runtime.execute.checkpoint._INTERVAL", 0.0)
-    monkeypatch.setattr("im2im_zoo.runtime.execute.checkpoint._PART", 1e9)
-    monkeypatch.setattr("im2im_zoo.runtime.execute.sample_maker.STATISTICS_BLOCK_BYTES", 2**20)
+def test_stopped_while_statistics_are_taken_it_goes_on_with_what_was_counted(request, tmp_path, which):
     values = np.random.default_rng(0).gamma(2, 200, (600, 700)).astype(np.float32)
     source = write_image(xr.DataArray(values, dims=("y", "x")), tmp_path / "image.ome.zarr")
     package: Package = request.getfixturevalue(which)
+    settings = Settings(tile={"y": 256, "x": 256}, halo=16, weights="torchscript")
+    images = {str(package.inputs[0].id): open_image(source)}
     output = tmp_path / "out.npy"
     seen: list[float] = []
 
@@ -210,9 +212,13 @@ def test_stopped_while_statistics_are_taken_it_goes_on_with_what_was_counted(
                 if stop is not None and seen[-1] > stop:
                     raise KeyboardInterrupt
 
-        predict(
-            package, source, to, tile={"y": 256, "x": 256}, halo=16, weights="torchscript", progress=progress
-        )
+        often = StatisticsLimits(block_bytes=2**20, interval_s=0.0, writing=1e9)
+        run = PredictionRun(package, images, [to], settings, work_folder(to), InProcess(), limits=often)
+        with run.open() as ledger:
+            decisions = None if ledger is None else ledger.decisions
+            layout = map_axes(package, images)
+            prepared = prepare(Networks(package), images, layout, settings, Resources(), decisions=decisions)
+            run.run_tiles(prepared, progress=progress)
 
     with pytest.raises(KeyboardInterrupt):
         predicted(output, stop=0.6)

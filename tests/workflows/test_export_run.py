@@ -10,7 +10,8 @@ import yaml
 
 import im2im_zoo
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.evaluation import Task, evaluate
+from im2im_zoo.evaluation import evaluate
+from im2im_zoo.evaluation.comparison import Task
 from im2im_zoo.images import open_image
 from im2im_zoo.packaging import Exported
 from im2im_zoo.runtime import PredictionResult, predict

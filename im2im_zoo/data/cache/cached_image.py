@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.core.atomic import write_text
+from im2im_zoo.core.atomic import move_into_place, sync, write_text
 from im2im_zoo.core.errors import FULL, DataError, ProcessingError
+from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.data.cache.cache_folder import create_locked_file
 from im2im_zoo.data.cache.stored import LazyPreprocessedImage, convert_to_float32
@@ -153,7 +154,7 @@ class PipelineFitter:
         """Fit the operations of a plan, with the statistics kept beside its file; measure and keep them if there are none."""
         if self._shared is not None:
             return self._shared
-        measured = read_statistics(plan.file)
+        measured = read_json_object(plan.file.with_suffix(".json"))
         before = len(measured)
         wants = [want for operation in plan.operations for want in requirements(operation)]
         reference = plan.image.source
@@ -190,7 +191,7 @@ def write_cache_file(plan: ImagePlan, fitter: PipelineFitter) -> None:
         if sys.platform == "win32":  # an open file cannot be renamed
             os.close(handle)
             handle = None
-        partial.replace(plan.file)
+        move_into_place(partial, plan.file)
     except ProcessingError as error:
         raise DataError(f"{_describe_source(plan)}: {error}") from error
     except OSError as error:
@@ -250,17 +251,7 @@ def _write_blocks(whole_image: SourceImage, pipeline: Pipeline, file: Path, bloc
         written.write(place, values)
     if written is not None:
         written.close()
-        with file.open("r+b") as made_file:
-            os.fsync(made_file.fileno())
-
-
-def read_statistics(file: Path) -> dict[str, Any]:
-    """Read the statistics kept for an image as JSON beside its preprocessed file, which need not exist; empty if there are none."""
-    try:
-        known = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+        sync(file)
 
 
 def write_statistics(file: Path, measured: Mapping[str, Any]) -> None:

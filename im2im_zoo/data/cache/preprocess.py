@@ -180,25 +180,6 @@ def plan_preprocessing(
     return PreprocessingPlan(prepared, tuple(frozenset(f.values()) for f in files), names, plans, fitters)
 
 
-def preprocess(
-    pairs: Pairs,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    allow_code: Collection[str] = (),
-    root: Path | None = None,
-    progress: Progress | None = None,
-) -> PreparedPairs:
-    """Preprocess all images into a folder, except those that are there; arguments as in `plan_preprocessing`.
-
-    Raises:
-        DataError, ImageError: as `plan_preprocessing` and `PreprocessingPlan.write`.
-    """
-    preparation = plan_preprocessing(pairs, recipe, folder, allow_code=allow_code, root=root)
-    preparation.write(range(len(preparation.names)), progress)
-    return preparation.prepared
-
-
 def _open(pairs: Pairs, recipe: Recipe) -> list[_Entry]:
     """Open and check all images: training pairs, validation pairs, inputs, targets."""
     everything = [*pairs.train, *pairs.validation]

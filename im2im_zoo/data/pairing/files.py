@@ -4,12 +4,11 @@ An OME-Zarr image is a folder, but counts as one file here. A plate counts as th
 is identified by its address and its metadata.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from im2im_zoo.core.errors import DataError
-from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.hashing import sha256, sha256_of_parts
 from im2im_zoo.images import Address, Place, is_image_file, plate_images, stem_of, web_state
 from im2im_zoo.images.names import outer_zarr
 from im2im_zoo.images.registry import known_suffixes
@@ -99,11 +98,9 @@ def identify(path: Place) -> str:
     """
     if isinstance(path, Address):
         return web_state(path)
-    digest = hashlib.sha256(str(path.resolve()).encode())
-    for part in _list_parts(path):
-        state = part.stat()
-        digest.update(f"\n{part.relative_to(path)}|{state.st_size}|{state.st_mtime_ns}".encode())
-    return digest.hexdigest()
+    states = ((part.relative_to(path), part.stat()) for part in _list_parts(path))
+    lines = (f"\n{name}|{state.st_size}|{state.st_mtime_ns}" for name, state in states)
+    return sha256_of_parts([str(path.resolve()), *lines])
 
 
 def hash_content(path: Place) -> str:
@@ -113,10 +110,9 @@ def hash_content(path: Place) -> str:
     """
     if isinstance(path, Address):
         return identify(path)
-    digest = hashlib.sha256()
-    for part in _list_parts(path):
-        digest.update(f"{part.relative_to(path).as_posix()}|{sha256(part)}\n".encode())
-    return digest.hexdigest()
+    return sha256_of_parts(
+        f"{part.relative_to(path).as_posix()}|{sha256(part)}\n" for part in _list_parts(path)
+    )
 
 
 def _list_parts(path: Path) -> Iterator[Path]:

@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName, axes_letters
 from im2im_zoo.core.errors import AxesError, DataError, ImageError
@@ -17,7 +14,7 @@ from im2im_zoo.data.pairing.pairing import find_pairs
 from im2im_zoo.data.pairing.pairs import Pair
 from im2im_zoo.images import Place, join_channels, open_image, pixel_size_um, select_channels
 from im2im_zoo.images.joined import PIXEL_TOLERANCE
-from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.images.lazy import arranged_image
 from im2im_zoo.recipe import Recipe
 
 
@@ -206,45 +203,10 @@ def arrange_axes(image: xr.DataArray, axes: Sequence[AxisName], key: str) -> xr.
             f"{described}, but input.axes needs {wanted!r} (besides batch): {' and '.join(wrong)}; declare the axes "
             f"of the files in {key} if these are wrong, or change input.axes"
         )
-    arranged = lazy_image(_ArrangedImage(image, tuple(axes)), tuple(axes))
+    arranged = arranged_image(image, tuple(axes), {str(a): 0 for a in image.dims if a not in axes})
     arranged.attrs = dict(image.attrs)
     arranged.name = image.name
-    chunks = image.encoding.get("preferred_chunks")
-    if isinstance(chunks, Mapping):
-        arranged.encoding["preferred_chunks"] = {axis: chunks.get(axis, 1) for axis in axes}
     return arranged.assign_coords(channel=image["channel"].values) if "channel" in image.coords else arranged
-
-
-@dataclass(frozen=True, slots=True)
-class _ArrangedImage:
-    """Image source with transposed axes; xarray's own transposition reads slower."""
-
-    image: xr.DataArray
-    axes: tuple[AxisName, ...]
-
-    @property
-    def path(self) -> Path:
-        return Path(str(self.image.attrs.get("source")))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.image.sizes.get(axis, 1) for axis in self.axes)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.image.dtype
-
-    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        asked = dict(zip(self.axes, key, strict=True))
-        there = [str(axis) for axis in self.image.dims]
-        # A single index is read as a slice of one voxel, so that no axis is lost until the end.
-        slices = {a: slice(k, k + 1) if isinstance(k, int) else k for a, k in asked.items() if a in there}
-        read = self.image.isel({a: slices.get(a, 0) for a in there}).to_numpy()
-        found = [a for a in there if a in asked]
-        values = read.transpose([found.index(a) for a in self.axes if a in found])
-        values = values[tuple(slice(None) if a in found else np.newaxis for a in self.axes)]
-        final = (0 if isinstance(k, int) else slice(None) if a in found else k for a, k in asked.items())
-        return np.asarray(values[tuple(final)])
 
 
 def _check_geometry(name: str, images: Mapping[Side, xr.DataArray], recipe: Recipe) -> None:

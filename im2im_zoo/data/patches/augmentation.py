@@ -1,7 +1,7 @@
 """Reproducible augmentation with a recipe's MONAI dictionary transforms, the same for input, target and cost."""
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
@@ -132,55 +132,65 @@ def _check_components(
 
 def _fill_keys(component: Component, where: str, data: Data, allow_code: Collection[str]) -> Component:
     """Set `keys` in a component, and in those nested in it (e.g. in `OneOf`), where they take it and have none."""
-    found = resolve_component(component.callable, f"{where}.callable", allow_code)
-    kwargs = {
-        k: _fill_keys_within(v, f"{where}.kwargs.{k}", data, allow_code) for k, v in component.kwargs.items()
-    }
-    takes = _list_parameters(found)
-    if "keys" in takes:
+
+    def fill(takes: Mapping[str, inspect.Parameter], kwargs: dict[str, Any], where: str) -> None:
+        if "keys" not in takes:
+            return
         kwargs.setdefault("keys", ["input", "target", *(["cost"] if data.has_cost else [])])
         if data.pairing == "unpaired" and "allow_missing_keys" in takes:
             # Input and target are transformed separately.
             _check_some_key(kwargs["keys"], where)
             kwargs.setdefault("allow_missing_keys", True)
-    return component.model_copy(update={"kwargs": kwargs})
+
+    return _change_arguments(component, where, fill, allow_code)
 
 
 def _set_nearest_mode(component: Component, where: str, allow_code: Collection[str]) -> Component:
     """Set `mode` in a component, and in those nested in it, so that only the input is interpolated."""
+
+    def set_mode(takes: Mapping[str, inspect.Parameter], kwargs: dict[str, Any], where: str) -> None:
+        usual = takes["mode"].default if "mode" in takes else None
+        mode = str(getattr(usual, "value", usual))
+        if mode in _INTERPOLATING and "keys" in kwargs and "mode" not in kwargs:
+            keys = kwargs["keys"]
+            named = [keys] if isinstance(keys, str) else keys
+            kwargs["mode"] = [mode if k == "input" else "nearest" for k in named]
+
+    return _change_arguments(component, where, set_mode, allow_code)
+
+
+def _change_arguments(
+    component: Component,
+    where: str,
+    change: Callable[[Mapping[str, inspect.Parameter], dict[str, Any], str], None],
+    allow_code: Collection[str],
+) -> Component:
+    """Return a component whose arguments, and those of components nested in it, were changed, the innermost first.
+
+    Args:
+        component: of the recipe.
+        where: its key.
+        change: called with the parameters of a component, its arguments, which it may change, and its key.
+        allow_code: see `components.resolve_component`.
+    """
+
+    def within(value: object, where: str) -> object:
+        if is_component(value):
+            return _change_arguments(parse_component(value, where), where, change, allow_code)
+        if isinstance(value, list | tuple):
+            return [within(v, f"{where}.{i}") for i, v in enumerate(value)]
+        return value
+
     found = resolve_component(component.callable, f"{where}.callable", allow_code)
-    kwargs = {
-        k: _set_nearest_within(v, f"{where}.kwargs.{k}", allow_code) for k, v in component.kwargs.items()
-    }
-    takes = _list_parameters(found)
-    usual = takes["mode"].default if "mode" in takes else None
-    if str(getattr(usual, "value", usual)) in _INTERPOLATING and "keys" in kwargs and "mode" not in kwargs:
-        keys: Any = kwargs["keys"]
-        named = [keys] if isinstance(keys, str) else keys
-        kwargs["mode"] = [str(getattr(usual, "value", usual)) if k == "input" else "nearest" for k in named]
+    kwargs = {k: within(v, f"{where}.kwargs.{k}") for k, v in component.kwargs.items()}
+    change(_list_parameters(found), kwargs, where)
     return component.model_copy(update={"kwargs": kwargs})
-
-
-def _set_nearest_within(value: object, where: str, allow_code: Collection[str]) -> object:
-    if is_component(value):
-        return _set_nearest_mode(parse_component(value, where), where, allow_code)
-    if isinstance(value, list | tuple):
-        return [_set_nearest_within(v, f"{where}.{i}", allow_code) for i, v in enumerate(value)]
-    return value
 
 
 def _check_some_key(keys: object, where: str) -> None:
     named = [keys] if isinstance(keys, str) else keys
     if isinstance(named, list | tuple) and not {"input", "target"} & set(named):
         raise ComponentError(f"{where}.kwargs.keys: {keys!r} has neither input nor target; add at least one")
-
-
-def _fill_keys_within(value: object, where: str, data: Data, allow_code: Collection[str]) -> object:
-    if is_component(value):
-        return _fill_keys(parse_component(value, where), where, data, allow_code)
-    if isinstance(value, list | tuple):
-        return [_fill_keys_within(v, f"{where}.{i}", data, allow_code) for i, v in enumerate(value)]
-    return value
 
 
 def _list_parameters(found: Any) -> Mapping[str, inspect.Parameter]:

@@ -23,7 +23,6 @@ class PatchCenterSampler(Protocol):
 
     def sample_center(self, random: np.random.Generator) -> NDArray[np.int64] | None:
         """Sample a voxel, (axis,); None if the image has nothing to sample."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ A component's id is its first voxel in raster order; joined components have the 
 face between blocks are joined; all others are complete within their block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +24,27 @@ _EACH = 160
 
 
 def steps(sample: Sample) -> Iterator[Step]:
-    """Yield the steps up to the numbers of all objects; see `blockwise.run`."""
+    """Return the steps up to the numbers of all objects; see `blockwise.run`."""
+    return joined_steps(sample, components.group, find, join)
+
+
+def joined_steps(
+    sample: Sample,
+    group: Callable[..., object],
+    find: Callable[[Sample, int], None],
+    join: Callable[[Sample], None],
+) -> Iterator[Step]:
+    """Yield the steps of a method that finds the regions of each block and then joins them to objects.
+
+    Args:
+        sample: to segment.
+        group: the method for whole images; its `min_size` holds for the joined objects.
+        find: saves the regions of a block, by `keep_regions`.
+        join: saves the objects of all regions that may be joined, by `save_joined`.
+    """
     yield Step("find", range(len(sample.grid)), find)
     join(sample)
-    at_least = arguments(components.group, sample.code.grouping.kwargs)["min_size"]
+    at_least = arguments(group, sample.code.grouping.kwargs)["min_size"]
     number_objects(sample, "rows", lambda rows: rows[1] >= at_least)
 
 

@@ -92,6 +92,11 @@ class BlockGrid:
         return found
 
 
+def relative(region: Sequence[slice], outer: Sequence[slice]) -> Region:
+    """Return a region in the coordinates of another that contains it."""
+    return tuple(slice(r.start - o.start, r.stop - o.start) for r, o in zip(region, outer, strict=True))
+
+
 def face(labels: NDArray[Any], axis: int, far: bool) -> NDArray[Any]:
     """Return the outermost plane of an array at one side, as a view."""
     return labels[(slice(None),) * axis + (-1 if far else 0,)]

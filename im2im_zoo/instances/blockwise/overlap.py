@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from im2im_zoo.instances.blockwise.grid import Region
+from im2im_zoo.instances.blockwise.grid import Region, relative
 from im2im_zoo.instances.blockwise.numbers import number_objects
 from im2im_zoo.instances.blockwise.order import compact, first_voxels, renumber
 from im2im_zoo.instances.blockwise.sample import Sample, sizes
@@ -107,9 +107,8 @@ def _ids_in_view(sample: Sample, number: int, region: Region, *, owned: bool) ->
     found = np.zeros(sizes(region), np.int64)
     view = [slice(int(a), int(b)) for a, b in sample.load("view_region", number)]
     both = [slice(max(v.start, r.start), min(v.stop, r.stop)) for v, r in zip(view, region, strict=True)]
-    theirs = tuple(slice(b.start - v.start, b.stop - v.start) for b, v in zip(both, view, strict=True))
-    ours = tuple(slice(b.start - r.start, b.stop - r.start) for b, r in zip(both, region, strict=True))
-    found[ours] = np.concatenate([[0], ids])[sample.array("view", number, theirs)]
+    theirs = sample.array("view", number, relative(both, view))
+    found[relative(both, region)] = np.concatenate([[0], ids])[theirs]
     return found
 
 
@@ -119,8 +118,7 @@ def _needed_overlap(labels: NDArray[np.int32], inner: Region, region: Region) ->
     The overlap is twice the extent, so that the view contains the objects of the block and those that they touch. The part
     of an object that the view cuts is longer than the overlap, so that a larger view is needed in any case.
     """
-    within = tuple(slice(i.start - r.start, i.stop - r.start) for i, r in zip(inner, region, strict=True))
-    ours = np.unique(labels[within])
+    ours = np.unique(labels[relative(inner, region)])
     boxes = ndimage.find_objects(labels)
     longest = [0] * len(inner)
     for label in ours[ours > 0]:

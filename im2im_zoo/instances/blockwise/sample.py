@@ -7,7 +7,6 @@
 Intermediate results are deterministic and can be computed again from the maps. A sample is picklable.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import atomic_file
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.sizes import bytes_text
 from im2im_zoo.images.atomic import writing_errors
@@ -99,13 +99,8 @@ class Sample:
         path = self._path(kind, name)
         with writing_errors(path, table.nbytes):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-            with partial.open("wb") as file:
+            with atomic_file(path, durable=durable) as file:
                 np.save(file, table, allow_pickle=False)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            partial.replace(path)
 
     def load(self, kind: str, name: object) -> NDArray[Any]:
         """Load a table as a memory map, which does not change if the file is replaced."""

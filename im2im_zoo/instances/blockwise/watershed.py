@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.instances.blockwise.components import Touching, keep_regions, save_joined, touching
-from im2im_zoo.instances.blockwise.grid import Region, face
-from im2im_zoo.instances.blockwise.numbers import number_objects
+from im2im_zoo.instances.blockwise.components import (
+    Touching,
+    joined_steps,
+    keep_regions,
+    save_joined,
+    touching,
+)
+from im2im_zoo.instances.blockwise.grid import Region, face, relative
 from im2im_zoo.instances.blockwise.sample import Sample, arguments
 from im2im_zoo.instances.blockwise.steps import Step
 from im2im_zoo.instances.methods import watershed
@@ -24,11 +29,8 @@ from im2im_zoo.instances.methods.watershed import Edges
 
 
 def steps(sample: Sample) -> Iterator[Step]:
-    """Yield the steps up to the numbers of all objects; see `blockwise.run`."""
-    yield Step("find", range(len(sample.grid)), find)
-    join(sample)
-    at_least = arguments(watershed.group, sample.code.grouping.kwargs)["min_size"]
-    number_objects(sample, "rows", lambda rows: rows[1] >= at_least)
+    """Return the steps up to the numbers of all objects; see `blockwise.run`."""
+    return joined_steps(sample, watershed.group, find, join)
 
 
 def find(sample: Sample, number: int) -> None:
@@ -61,9 +63,8 @@ def _terrain(
     """Return mask, seeds and heights of a region, read with a margin so that they equal those of the whole image."""
     margin = [0 if given["affinities"] is None else 1] * len(region)
     view = sample.grid.grow(region, margin)
-    found = watershed.terrain(sample.read(view), **given)
-    inner = tuple(slice(r.start - v.start, r.stop - v.start) for r, v in zip(region, view, strict=True))
-    mask, seeds, heights = found
+    mask, seeds, heights = watershed.terrain(sample.read(view), **given)
+    inner = relative(region, view)
     # Heights may have an additional first axis.
     return mask[inner], seeds[inner], heights[(slice(None),) * (heights.ndim - mask.ndim) + inner]
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.nested import walk_values
+from im2im_zoo.packaging.export.plain_values import yaml_value
 from im2im_zoo.recipe.components import Component, is_component, parse_component
 
 FILE = "architecture.py"
@@ -43,13 +45,13 @@ def write_architecture(component: Component, folder: Path, root: Path | None = N
     if not component.call:
         raise PackageError("the RDF cannot describe how it is built: it is a class that is not called")
     module, _, name = component.callable.rpartition(".")
-    is_nested = any(_has_component(value) for value in component.kwargs.values())
+    is_nested = any(where and is_component(value) for where, value in walk_values(component.kwargs))
     own = _own_file(module, root)
     if own is None and not is_nested:
-        return {"import_from": module, "callable": name, "kwargs": plain(component.kwargs)}
+        return {"import_from": module, "callable": name, "kwargs": yaml_value(component.kwargs)}
     if own is not None and not is_nested and _is_standalone(own, module, root):
         shutil.copyfile(own, folder / own.name)
-        return {**_file(folder / own.name), "callable": name, "kwargs": plain(component.kwargs)}
+        return {**_file(folder / own.name), "callable": name, "kwargs": yaml_value(component.kwargs)}
     bundle = _Bundle(root)
     expression = bundle.expression(component)
     function = ""
@@ -58,7 +60,7 @@ def write_architecture(component: Component, folder: Path, root: Path | None = N
         function = f"def network() -> torch.nn.Module:\n    {_DOCSTRING}\n    return {expression}"
     text = bundle.text(function)
     (folder / FILE).write_text(text, encoding="utf-8")
-    how = {"callable": "network"} if is_nested else {"callable": name, "kwargs": plain(component.kwargs)}
+    how = {"callable": "network"} if is_nested else {"callable": name, "kwargs": yaml_value(component.kwargs)}
     return {**_file(folder / FILE), **how}
 
 
@@ -69,13 +71,6 @@ def libraries(described: Mapping[str, Any], folder: Path) -> list[str]:
     tree = ast.parse((folder / described["source"]).read_text(encoding="utf-8"))
     names = {name.split(".")[0] for node in ast.walk(tree) for name in _imported_modules(node)}
     return sorted(names - sys.stdlib_module_names)
-
-
-def plain(value: Any) -> Any:
-    """Return a value as plain YAML: tuples as lists."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass
@@ -185,15 +180,6 @@ def _own_file(module: str, root: Path | None) -> Path | None:
         return Path(found.origin) if found is not None and found.origin else None
     path = None if root is None or not re.fullmatch(r"\w+", module) else root / f"{module}.py"
     return path if path is not None and path.is_file() else None
-
-
-def _has_component(value: object) -> bool:
-    """Return whether a value contains a component."""
-    if is_component(value):
-        return True
-    if isinstance(value, Mapping):
-        return any(map(_has_component, value.values()))
-    return isinstance(value, list | tuple) and any(map(_has_component, value))
 
 
 def _imported_modules(node: ast.AST) -> Sequence[str]:

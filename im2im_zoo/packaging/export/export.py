@@ -207,27 +207,11 @@ def _write(
         _write_text(folder / "environment.yaml", conda_environment(needed))
     metrics = stated
     if measure is not None:
-        _write_description(context, Provenance(Metrics(), provenance), measured, weights)
+        _write_description(context, Metrics(), provenance, measured, weights)
         metrics = measure(folder)
     if metrics.values:
         write_comparison_picture(context, shown)
-    return _write_description(context, Provenance(metrics, provenance), measured, weights), metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Metrics and provenance of the training, for the README and the RDF."""
-
-    metrics: Metrics
-    provenance: Mapping[str, object]
-
-    def plain(self) -> dict[str, Any]:
-        """Return them as keyword arguments of `describe` and `write_readme`."""
-        return {
-            "figures": self.metrics.values,
-            "baselines": self.metrics.baselines,
-            "provenance": self.provenance,
-        }
+    return _write_description(context, metrics, provenance, measured, weights), metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +257,16 @@ def _write_weights(context: ExportContext, grid: Grid, channels: int) -> Weights
 
 
 def _write_description(
-    context: ExportContext, stated: Provenance, measured: Measured, weights: Weights
+    context: ExportContext,
+    metrics: Metrics,
+    provenance: Mapping[str, object],
+    measured: Measured,
+    weights: Weights,
 ) -> dict[str, Any]:
     """Write the README and the RDF, which has the hashes of all other files."""
     recipe, folder = context.recipe, context.folder
-    portable = stated.metrics.portable
-    rdf = describe(recipe, measured, weights, _content(folder), portable=portable, **stated.plain())
-    _write_text(
-        folder / "README.md", write_readme(recipe, rdf, samples=len(context.samples), **stated.plain())
-    )
+    rdf = describe(recipe, measured, weights, _content(folder), metrics, provenance)
+    _write_text(folder / "README.md", write_readme(recipe, rdf, metrics, provenance, len(context.samples)))
     _write_text(folder / "rdf.yaml", yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110))
     return rdf
 

@@ -19,6 +19,7 @@ from bioimageio.spec.model import v0_5 as spec
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PackageError, ProcessingError
+from im2im_zoo.packaging.export.plain_values import rounded
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.processing.custom.macenko import macenko
@@ -59,9 +60,9 @@ class Portable:
         """Return the content of `config.im2im_zoo.portable` in the RDF."""
         return {
             "fixed": list(self.fixed),
-            "original_figures": {k: _rounded(v) for k, v in loss.original.items()},
-            "figures": {k: _rounded(v) for k, v in loss.portable.items()},
-            "difference": _rounded(loss.difference),
+            "original_figures": {k: rounded(v) for k, v in loss.original.items()},
+            "figures": {k: rounded(v) for k, v in loss.portable.items()},
+            "difference": rounded(loss.difference),
         }
 
 
@@ -252,10 +253,6 @@ def _gain_and_offset(pipeline: Pipeline, image: xr.DataArray) -> tuple[_Numbers,
 def _average(shifts: Sequence[_Numbers], scales: Sequence[_Numbers]) -> tuple[_Numbers, _Numbers]:
     """Return the mean of the shifts and the root mean square of the scales."""
     return np.mean(shifts, axis=0), np.sqrt(np.mean(np.square(scales), axis=0))
-
-
-def _rounded(value: float) -> float | str:
-    return float(f"{value:.4g}") if np.isfinite(value) else str(value)
 
 
 def _text(numbers: _Numbers) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from im2im_zoo.packaging.export.rdf.content import COMPARISON
+from im2im_zoo.packaging.export.rdf.content import COMPARISON, Metrics
 from im2im_zoo.packaging.export.readme_processing import after_the_output, before_the_input, custom_operations
 from im2im_zoo.recipe import Recipe
 
@@ -22,9 +22,7 @@ _TASKS = {
 def write_readme(
     recipe: Recipe,
     rdf: Mapping[str, Any],
-    *,
-    figures: Mapping[str, float],
-    baselines: Mapping[str, float],
+    metrics: Metrics,
     provenance: Mapping[str, object],
     samples: int,
 ) -> str:
@@ -37,7 +35,7 @@ def write_readme(
         after_the_output(recipe, rdf),
         _tensors(recipe, rdf),
         _training(recipe, provenance),
-        _validation(rdf, figures, baselines, provenance, samples),
+        _validation(rdf, metrics, provenance, samples),
         _legal(rdf),
     ]
     return "\n\n".join(p for p in parts if p) + "\n"
@@ -152,8 +150,7 @@ def _training(recipe: Recipe, provenance: Mapping[str, object]) -> str:
 
 def _validation(
     rdf: Mapping[str, Any],
-    figures: Mapping[str, float],
-    baselines: Mapping[str, float],
+    metrics: Metrics,
     provenance: Mapping[str, object],
     samples: int,
 ) -> str:
@@ -161,15 +158,15 @@ def _validation(
     lines = ["## Validation"]
     is_grouped = "grouping" in rdf["config"]["im2im_zoo"]
     steps = "network, postprocessing and grouping" if is_grouped else "network and postprocessing"
-    if figures:
-        columns = _columns(figures, baselines)
+    if metrics.values:
+        columns = _columns(metrics)
         head = f"| measure | this model | {' | '.join(columns)}" + (" |" if columns else "")
         rule = "|---" * (2 + len(columns)) + "|"
         rows = [
             "| "
             + " | ".join([name, f"{value:.4g}", *(_cell(column, name) for column in columns.values())])
             + " |"
-            for name, value in figures.items()
+            for name, value in metrics.values.items()
         ]
         lines.append("\n".join([head.rstrip(), rule, *rows]))
         lines.append(
@@ -182,7 +179,7 @@ def _validation(
                 f"![A held-out image, what the model makes of it, and its target]({COMPARISON})\n\n"
                 "A held-out image, what the model makes of it, and its target."
             )
-        if baselines:
+        if metrics.baselines:
             lines.append(
                 "The baseline compares the input image itself (or the simplest rule) with the same targets."
             )
@@ -218,11 +215,11 @@ def _portable(made: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _columns(figures: Mapping[str, float], baselines: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _columns(metrics: Metrics) -> dict[str, dict[str, float]]:
     """Return baselines as columns: `Otsu dice` is the metric dice of the method Otsu, `dice` alone of the method baseline."""
     columns: dict[str, dict[str, float]] = {}
-    for key, value in baselines.items():
-        name = next((f for f in figures if key == f or key.endswith(f" {f}")), None)
+    for key, value in metrics.baselines.items():
+        name = next((f for f in metrics.values if key == f or key.endswith(f" {f}")), None)
         if name is not None:
             columns.setdefault(key.removesuffix(name).strip() or "baseline", {})[name] = value
     return columns

@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError, ProcessingError
-from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.images.lazy import Key, lazy_image
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.before_rdf import split_custom
 from im2im_zoo.recipe import Recipe
@@ -135,7 +135,7 @@ class _PastCustom:
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(np.float32)
 
-    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+    def read(self, key: Key) -> NDArray[Any]:
         values: NDArray[Any] = self._made[key]
         return values
 

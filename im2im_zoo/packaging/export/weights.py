@@ -37,7 +37,7 @@ _MAX_IR = 8
 NEWEST_OPSET = 23  # of torch's exporter
 
 
-@dataclass(frozen=True)
+@dataclass
 class Weights:
     """Written weights, by format.
 
@@ -50,29 +50,25 @@ class Weights:
         opset: opset of the ONNX file.
     """
 
-    files: Mapping[str, Path]
-    comments: Mapping[str, str]
-    errors: Mapping[str, float]
-    left_out: Mapping[str, str]
-    architecture: Mapping[str, Any] | None = None
     opset: int = OPSET
+    files: dict[str, Path] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    architecture: Mapping[str, Any] | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Writing:
+    made: Weights
     network: "nn.Module"
     folder: Path
     grid: Grid
     channels: int
     tensors: tuple[str, str]
     component: Component | None
-    allow_code: Sequence[str] = ()
-    root: Path | None = None
-    opset: int = OPSET
-    files: dict[str, Path] = field(default_factory=dict)
-    comments: dict[str, str] = field(default_factory=dict)
-    errors: dict[str, float] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    allow_code: Sequence[str]
+    root: Path | None
 
 
 def write_weights(
@@ -109,8 +105,8 @@ def write_weights(
         raise PackageError(
             f"weights {', '.join(map(repr, unknown)) or '(none)'}: the formats are {', '.join(FORMATS)}; name at least one"
         )
-    writing = _Writing(network, folder, grid, channels, tensors, architecture, allow_code, root, opset)
-    described = None
+    made = Weights(opset)
+    writing = _Writing(made, network, folder, grid, channels, tensors, architecture, allow_code, root)
     for name in formats:
         try:
             if name == "onnx":
@@ -118,17 +114,17 @@ def write_weights(
             elif name == "torchscript":
                 _write_torchscript(writing)
             else:
-                described = _write_state_dict(writing)
+                made.architecture = _write_state_dict(writing)
         except _LeftOutError as reason:
-            writing.left_out[name] = str(reason)
+            made.left_out[name] = str(reason)
             (folder / FILES[name]).unlink(missing_ok=True)
             if name == "pytorch_state_dict":
                 (folder / ARCHITECTURE).unlink(missing_ok=True)
-            writing.files.pop(name, None)
-    if not writing.files:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in writing.left_out.items())
+            made.files.pop(name, None)
+    if not made.files:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in made.left_out.items())
         raise PackageError(f"the network can be written in none of the formats: {reasons}")
-    return Weights(writing.files, writing.comments, writing.errors, writing.left_out, described, opset)
+    return made
 
 
 class _LeftOutError(Exception):
@@ -139,21 +135,21 @@ def _write_onnx(writing: _Writing) -> None:
     import onnx
 
     # Into memory first: a failing exporter only leaves out its format, a full disk must be an error.
-    path = writing.folder / FILES["onnx"]
+    path, opset = writing.folder / FILES["onnx"], writing.made.opset
     try:
         with _quiet():
             content = onnx_bytes(
-                copy.deepcopy(writing.network), writing.grid, writing.channels, writing.tensors, writing.opset
+                copy.deepcopy(writing.network), writing.grid, writing.channels, writing.tensors, opset
             )
     except Exception as error:
         raise _LeftOutError(f"torch's ONNX exporter fails on this network: {_short(error)}") from error
     path.write_bytes(content)
     model = onnx.load_from_string(content)
-    if writing.opset <= OPSET and model.ir_version > _MAX_IR:
+    if opset <= OPSET and model.ir_version > _MAX_IR:
         raise _LeftOutError(f"the exporter wrote IR {model.ir_version}; consumers read up to {_MAX_IR}")
     _check(writing, "onnx")
     dynamic = "batch and space axes are dynamic" if any(writing.grid.step) else "the batch axis is dynamic"
-    writing.comments["onnx"] = f"Opset {writing.opset}, IR {model.ir_version}; {dynamic}."
+    writing.made.comments["onnx"] = f"Opset {opset}, IR {model.ir_version}; {dynamic}."
 
 
 def _write_torchscript(writing: _Writing) -> None:
@@ -171,7 +167,7 @@ def _write_torchscript(writing: _Writing) -> None:
                 reasons.append(f"{how}: {reason}")
                 continue
             newer = "" if needed == OLDEST else f" Needs torch {_version(needed)} or newer."
-            writing.comments["torchscript"] = f"{how.capitalize()} in evaluation mode.{newer}"
+            writing.made.comments["torchscript"] = f"{how.capitalize()} in evaluation mode.{newer}"
             return
     raise _LeftOutError("; ".join(dict.fromkeys(reasons)))
 
@@ -219,7 +215,7 @@ def _write_state_dict(writing: _Writing) -> dict[str, Any]:
     torch.save(writing.network.state_dict(), content)
     (writing.folder / FILES["pytorch_state_dict"]).write_bytes(content.getvalue())
     _check(writing, "pytorch_state_dict", described)
-    writing.comments["pytorch_state_dict"] = f"{writing.component.callable} of " + (
+    writing.made.comments["pytorch_state_dict"] = f"{writing.component.callable} of " + (
         "a file of the package." if "source" in described else "the library in `dependencies`."
     )
     return described
@@ -253,8 +249,8 @@ def _check(writing: _Writing, name: str, architecture: Mapping[str, Any] | None 
         raise _LeftOutError(str(error)) from error
     if not worst <= TOLERANCE:
         raise _LeftOutError(f"its output differs from the network's by {worst:.2g} of the largest value")
-    writing.files[name] = path
-    writing.errors[name] = worst
+    writing.made.files[name] = path
+    writing.made.errors[name] = worst
 
 
 @contextmanager

@@ -6,7 +6,7 @@ the whole image. Numbers that differ along an axis are DataArrays with integer p
 its own positions (an integer coordinate on that axis) gets the numbers of these.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ProcessingError
 from im2im_zoo.processing.blocks import integer_labels, names, positions, tensor_name
+from im2im_zoo.processing.operations.base import D, ProcessingOperation
 
 
 def standardize(x: xr.DataArray, minus: xr.DataArray, over: xr.DataArray) -> xr.DataArray:
@@ -22,6 +23,18 @@ def standardize(x: xr.DataArray, minus: xr.DataArray, over: xr.DataArray) -> xr.
     values = subtract(as_floats(x), values_at(minus, x))
     values /= divisor(values_at(over, x), values.dtype)
     return x.copy(data=values)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardization(ProcessingOperation[D]):
+    """Base of the operations (x - minus) / over."""
+
+    minus: xr.DataArray
+    over: xr.DataArray
+
+    def apply(self, x: xr.DataArray) -> xr.DataArray:
+        """Return (x - minus) / over."""
+        return standardize(x, self.minus, self.over)
 
 
 def affine(x: xr.DataArray, gain: xr.DataArray, offset: xr.DataArray) -> xr.DataArray:
@@ -52,13 +65,17 @@ def divisor(over: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.maximum(over, np.finfo(dtype).tiny).astype(dtype)
 
 
-def fixed_numbers(value: float | Sequence[float], axis: str | None, image: xr.DataArray) -> xr.DataArray:
-    """Return numbers of a description: one, or one for each position along `axis`.
+def fixed_numbers(kwargs: Any, image: xr.DataArray, *names: str) -> list[xr.DataArray]:
+    """Return numbers of a description by their names: each is one number, or one for each position along its `axis`.
 
     Raises:
         ProcessingError: another number of them than the image has positions.
     """
-    numbers = np.asarray(value, dtype=np.float64)
+    axis: str | None = getattr(kwargs, "axis", None)
+    return [_along(np.asarray(getattr(kwargs, name), dtype=np.float64), axis, image) for name in names]
+
+
+def _along(numbers: NDArray[np.float64], axis: str | None, image: xr.DataArray) -> xr.DataArray:
     if axis is None:
         return xr.DataArray(numbers)
     if image.sizes[axis] != len(numbers):

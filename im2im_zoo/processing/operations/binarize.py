@@ -19,9 +19,7 @@ class Binarize(ProcessingOperation[v0_5.BinarizeDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.BinarizeDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
-        kwargs = description.kwargs
-        return cls(fixed_numbers(kwargs.threshold, getattr(kwargs, "axis", None), fitted.image))
+        return cls(*fixed_numbers(description.kwargs, fitted.image, "threshold"))
 
     def apply(self, x: xr.DataArray) -> xr.DataArray:
         """Return whether each value is above the threshold."""

@@ -44,7 +44,6 @@ class Clip(ProcessingOperation[v0_5.ClipDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.ClipDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
         kwargs, percentiles = description.kwargs, iter(fitted.statistics)
         low = next(percentiles) if kwargs.min_percentile is not None else _limit(kwargs.min)
         high = next(percentiles) if kwargs.max_percentile is not None else _limit(kwargs.max)

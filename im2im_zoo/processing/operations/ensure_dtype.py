@@ -21,7 +21,6 @@ class EnsureDtype(ProcessingOperation[v0_5.EnsureDtypeDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.EnsureDtypeDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
         return cls(description.kwargs.dtype)
 
     def apply(self, x: xr.DataArray) -> xr.DataArray:

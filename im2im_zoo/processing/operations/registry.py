@@ -2,30 +2,19 @@
 
 import functools
 import importlib
-import inspect
-import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
 from im2im_zoo.core.errors import ProcessingError
+from im2im_zoo.core.subclasses import subclasses_in
 from im2im_zoo.processing.operations.base import Fitted, ProcessingOperation, Requirement, Step
 
 
 @functools.cache
 def find_operation(operation_id: str) -> type[ProcessingOperation[Any]] | None:
     """Return the class of an operation; None if there is none."""
-    folder = importlib.import_module(__package__)
-    if operation_id not in {module.name for module in pkgutil.iter_modules(folder.__path__)}:
-        return None
-    module = importlib.import_module(f"{__package__}.{operation_id}")
-    found = (
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, ProcessingOperation)
-        and getattr(value, "id", None) == operation_id
-    )
-    return next(found, None)
+    found = subclasses_in(importlib.import_module(__package__), ProcessingOperation, operation_id)
+    return next((c for c in found if getattr(c, "id", None) == operation_id), None)
 
 
 def operation_class(description: Any) -> type[ProcessingOperation[Any]]:

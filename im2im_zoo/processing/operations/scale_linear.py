@@ -20,12 +20,7 @@ class ScaleLinear(ProcessingOperation[v0_5.ScaleLinearDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.ScaleLinearDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
-        kwargs = description.kwargs
-        axis = getattr(kwargs, "axis", None)
-        return cls(
-            fixed_numbers(kwargs.gain, axis, fitted.image), fixed_numbers(kwargs.offset, axis, fitted.image)
-        )
+        return cls(*fixed_numbers(description.kwargs, fitted.image, "gain", "offset"))
 
     def apply(self, x: xr.DataArray) -> xr.DataArray:
         """Return x * gain + offset."""

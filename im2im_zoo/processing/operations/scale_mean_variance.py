@@ -28,7 +28,6 @@ class ScaleMeanVariance(ProcessingOperation[v0_5.ScaleMeanVarianceDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.ScaleMeanVarianceDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
         mean, std, reference_mean, reference_std = fitted.statistics
         eps = description.kwargs.eps
         return cls(mean, std + eps, reference_std + eps, reference_mean)

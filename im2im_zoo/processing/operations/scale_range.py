@@ -1,22 +1,17 @@
 """The operation `scale_range`."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import xarray as xr
 from bioimageio.spec.model import v0_5
 
-from im2im_zoo.processing.operations.arithmetic import standardize
-from im2im_zoo.processing.operations.base import Fitted, ProcessingOperation, Requirement, named_axes
+from im2im_zoo.processing.operations.arithmetic import Standardization
+from im2im_zoo.processing.operations.base import Fitted, Requirement, named_axes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ScaleRange(ProcessingOperation[v0_5.ScaleRangeDescr]):
+class ScaleRange(Standardization[v0_5.ScaleRangeDescr]):
     """Two percentiles, of the whole image or of a reference tensor, become 0 and 1."""
 
     id: ClassVar[str] = "scale_range"
-    lower: xr.DataArray
-    divisor: xr.DataArray
 
     @classmethod
     def requirements(cls, description: v0_5.ScaleRangeDescr) -> tuple[Requirement, ...]:
@@ -28,10 +23,5 @@ class ScaleRange(ProcessingOperation[v0_5.ScaleRangeDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.ScaleRangeDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
         lower, upper = fitted.statistics
         return cls(lower, upper - lower + description.kwargs.eps)
-
-    def apply(self, x: xr.DataArray) -> xr.DataArray:
-        """Return (x - lower) / (upper - lower + eps)."""
-        return standardize(x, self.lower, self.divisor)

@@ -19,7 +19,6 @@ class Sigmoid(ProcessingOperation[v0_5.SigmoidDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.SigmoidDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
         return cls()
 
     def apply(self, x: xr.DataArray) -> xr.DataArray:

@@ -29,7 +29,6 @@ class Softmax(ProcessingOperation[v0_5.SoftmaxDescr]):
 
     @classmethod
     def bind(cls, description: v0_5.SoftmaxDescr, fitted: Fitted) -> Self:
-        """See `ProcessingOperation`."""
         axis = str(description.kwargs.axis)
         return cls(axis, fitted.image.sizes[axis])
 

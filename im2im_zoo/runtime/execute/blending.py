@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.images.lazy import Key
 from im2im_zoo.runtime.plan.plan import Plan
 
 _SIGMA = 1 / 8
@@ -55,15 +56,10 @@ class BlendedSource:
             for a, s in zip(self.axes, spans, strict=True)
         ]
 
-    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """Read the region at a key of integers and slices."""
-        region = [
-            slice(k, k + 1) if isinstance(k, int) else slice(*k.indices(n))
-            for k, n in zip(key, self.shape, strict=True)
-        ]
-        values = self._blend([slice(r.start, r.stop) for r in region])
-        steps = tuple(slice(None, None, r.step) for r in region)
-        return values[steps][tuple(0 if isinstance(k, int) else slice(None) for k in key)]
+    def read(self, key: Key) -> NDArray[Any]:
+        """Read a region; see `Source`."""
+        values = self._blend([slice(k.start, k.stop) for k in key])
+        return values[tuple(slice(None, None, k.step) for k in key)]
 
     def _blend(self, region: Sequence[slice]) -> NDArray[np.float32]:
         shape = tuple(r.stop - r.start for r in region)

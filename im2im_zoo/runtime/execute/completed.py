@@ -8,7 +8,6 @@
 An output takes its path in one step, so one that states an identity is complete.
 """
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import xarray as xr
 
 from im2im_zoo.core.errors import AxesError, ImageError
+from im2im_zoo.core.hashing import sha256_of
 from im2im_zoo.images import format_of, open_image
 from im2im_zoo.images.labels_group import image_of_label
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
@@ -128,4 +128,4 @@ def _difference(result: Result, attributes: Mapping[str, Any], hashes: Hashes) -
 
 
 def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return sha256_of(json.dumps(value, sort_keys=True, default=str))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import xarray as xr
 
@@ -66,54 +66,54 @@ class Delivered:
     warnings: tuple[str, ...] = ()
 
 
-class Delivery(Protocol):
-    """The way from the outputs of the tiles to the requested outputs."""
+@dataclass(frozen=True)
+class Delivery:
+    """The way from the outputs of the tiles to the requested outputs: here the tiles write these themselves.
 
-    @property
-    def sources(self) -> tuple[Path, ...]:
-        """Paths that the tiles write, one per output."""
-        ...
+    Attributes:
+        sources: paths that the tiles write, one per output.
+        folder: of the run's ledger.
+        replaces: whether the tiles replace existing files at `sources`.
+        ids: of the outputs.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the run's ledger."""
-        ...
-
-    @property
-    def replaces(self) -> bool:
-        """Whether the tiles replace existing files at `sources`."""
-        ...
+    sources: tuple[Path, ...]
+    folder: Path
+    replaces: bool
+    ids: tuple[str, ...]
 
     @property
     def results(self) -> tuple[Result, ...]:
         """Paths that exist when the prediction is complete."""
-        ...
+        return tuple(Result(p, i) for p, i in zip(self.sources, self.ids, strict=True))
 
     @property
     def labels(self) -> Path | None:
         """Final path of the labels, if there are any."""
-        ...
+        return None
 
     @property
     def are_sources_complete(self) -> bool:
         """Whether all tiles are done and only later stages are left."""
-        ...
+        return False
 
     def has_appeared(self) -> bool:
-        """Return whether an interrupted run has moved all outputs to their paths, so that only its folder is left."""
-        ...
+        """Return whether an interrupted run has moved all outputs to their paths, so that only its folder is left.
+
+        Then every output is at its path, and its partial output is gone.
+        """
+        recorded = TILES_DELIVERED in Ledger.recorded(self.folder)
+        return recorded and all(p.exists() and not (self.folder / p.name).exists() for p in self.sources)
 
     def delivered(self, run: PredictionRun) -> Delivered:
         """Return the result of the interrupted run whose outputs have appeared."""
-        ...
+        return Delivered()
 
     def check_work(self) -> None:
         """Raise `ImageError` if the work folder contains files of something other than this prediction."""
-        ...
 
     def discard(self) -> None:
         """Remove the results of an earlier run that is not resumed."""
-        ...
 
     def run(
         self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
@@ -129,86 +129,26 @@ class Delivery(Protocol):
         Raises:
             PackageError, PlanError, ImageError: a stage fails; the sources are kept, and the same run resumes.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class DirectDelivery:
-    """The tiles write the outputs themselves; there are no later stages."""
-
-    sources: tuple[Path, ...]
-    folder: Path
-    replaces: bool
-    ids: tuple[str, ...]
-
-    @property
-    def results(self) -> tuple[Result, ...]:
-        """The outputs."""
-        return tuple(Result(p, i) for p, i in zip(self.sources, self.ids, strict=True))
-
-    @property
-    def labels(self) -> Path | None:
-        """None, as no stage writes labels."""
-        return None
-
-    @property
-    def are_sources_complete(self) -> bool:
-        """False, as the run ends with its last tile."""
-        return False
-
-    def has_appeared(self) -> bool:
-        """Return whether every output is at its path and its partial output is gone."""
-        recorded = TILES_DELIVERED in Ledger.recorded(self.folder)
-        return recorded and all(p.exists() and not (self.folder / p.name).exists() for p in self.sources)
-
-    def delivered(self, run: PredictionRun) -> Delivered:
-        """Return an empty result: there are no later stages."""
-        return Delivered()
-
-    def check_work(self) -> None:
-        """Do nothing, as `PredictionRun.open` checks the folder."""
-
-    def discard(self) -> None:
-        """Do nothing, as there are no results outside the folder of the run."""
-
-    def run(
-        self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
-    ) -> Delivered:
-        """Do nothing, as the outputs were moved to their paths after the last tile."""
         return Delivered()
 
 
-@dataclass(frozen=True, slots=True)
-class StagedDelivery:
+@dataclass(frozen=True)
+class StagedDelivery(Delivery):
     """The tiles write OME-Zarrs in the work folder, from which later stages create the outputs.
 
     Attributes:
-        sources: paths that the tiles write, one per output.
         paths: of the outputs.
         work: the work folder.
-        ids: of the outputs.
         settings: of the prediction.
         code: the function for instance segmentation, if there is one.
         overwrite: replace existing outputs.
     """
 
-    sources: tuple[Path, ...]
     paths: tuple[Path, ...]
     work: Path
-    ids: tuple[str, ...]
     settings: Settings
     code: Code | None
     overwrite: bool
-
-    @property
-    def folder(self) -> Path:
-        """The ledger's folder inside the work folder."""
-        return self.work / MODEL_SCALE
-
-    @property
-    def replaces(self) -> bool:
-        """True, as the sources are temporary files of this prediction."""
-        return True
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -220,7 +160,6 @@ class StagedDelivery:
 
     @property
     def are_sources_complete(self) -> bool:
-        """Whether all sources are complete."""
         return all(source.exists() for source in self.sources)
 
     def has_appeared(self) -> bool:
@@ -239,7 +178,6 @@ class StagedDelivery:
         return self.work / IMAGE_SCALE / self.paths[0].name if self._keeps_resampled else self.sources[0]
 
     def check_work(self) -> None:
-        """Raise `ImageError` if the work folder contains files of something other than this prediction."""
         ours = {MODEL_SCALE, IMAGE_SCALE, *(source.name for source in self.sources)}
         others = (
             sorted(p.name for p in self.work.iterdir() if p.name not in ours) if self.work.is_dir() else []
@@ -265,7 +203,7 @@ class StagedDelivery:
     def run(
         self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
     ) -> Delivered:
-        """Segment instances, resample back, and move the outputs to their paths; see `Delivery.run`."""
+        """Segment instances, resample back, and move the outputs to their paths."""
         delivered = Delivered()
         run.check_stored()
         if self.code is not None:
@@ -379,7 +317,7 @@ def choose_delivery(
     grouping = package.grouping if settings.group else None
     ids = tuple(target.id for target in layout.outputs)
     if grouping is None and not settings.rescale:
-        return DirectDelivery(tuple(paths), work, overwrite, ids)
+        return Delivery(tuple(paths), work, overwrite, ids)
     code = None if grouping is None else Code(grouping, package.root, allow_code)
     sources = [work / f"{target.id}.ome.zarr" for target in layout.outputs]
     if code is not None:
@@ -387,7 +325,8 @@ def choose_delivery(
         _check_labels_path(paths[0], settings)
         if _holds_labels(paths[0]) and not settings.rescale:
             sources = [work / paths[0].name]
-    return StagedDelivery(tuple(sources), tuple(paths), work, ids, settings, code, overwrite)
+    folder = work / MODEL_SCALE
+    return StagedDelivery(tuple(sources), folder, True, ids, tuple(paths), work, settings, code, overwrite)
 
 
 def _call(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:

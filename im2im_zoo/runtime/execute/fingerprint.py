@@ -1,15 +1,15 @@
 """Fingerprints of images and packages, so that a resumed run does not mix two of them in one output."""
 
-import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.hashing import sha256, sha256_of, sha256_of_parts
 from im2im_zoo.images import Address, sources_of, web_state
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def image_fingerprint(image: xr.DataArray) -> dict[str, Any]:
     files = [_state(source) for source in sources_of(image)]
     if not files or any(file is None for file in files):
         voxels = np.ascontiguousarray(image.to_numpy()).tobytes()
-        return {**known, "voxels": hashlib.sha256(voxels).hexdigest()}
+        return {**known, "voxels": sha256_of(voxels)}
     of_files = files[0] if len(files) == 1 else {"files": files}
-    return {**known, **(of_files or {}), "voxels": _hash_voxels(image)}
+    return {**known, **(of_files or {}), "voxels": sha256_of_parts(_few_voxels(image))}
 
 
 def _state(source: str) -> dict[str, Any] | None:
@@ -57,7 +57,7 @@ def package_fingerprint(package: "Package") -> dict[str, Any]:
     return {
         "name": package.name,
         "version": package.version,
-        "description": hashlib.sha256(text.encode()).hexdigest(),
+        "description": sha256_of(text),
         "weights": weights,
     }
 
@@ -70,7 +70,7 @@ def _file(path: Path) -> dict[str, Any]:
 def _folder(path: Path) -> dict[str, Any]:
     """Return number, size and latest change of the files in a folder, and a hash of the metadata files."""
     count = size = newest = 0
-    digest = hashlib.sha256()
+    metadata = list[Path]()
     left = [path]
     while left:
         folder = left.pop()
@@ -86,15 +86,15 @@ def _folder(path: Path) -> dict[str, Any]:
                 found = entry.stat()
                 count, size, newest = count + 1, size + found.st_size, max(newest, found.st_mtime_ns)
                 if entry.name in _METADATA:
-                    digest.update(Path(entry.path).read_bytes())
-    return {"files": count, "bytes": size, "modified": newest, "metadata": digest.hexdigest()}
+                    metadata.append(Path(entry.path))
+    state = sha256_of_parts(file.read_bytes() for file in metadata)
+    return {"files": count, "bytes": size, "modified": newest, "metadata": state}
 
 
-def _hash_voxels(image: xr.DataArray) -> str:
-    """Hash small blocks of voxels at fixed positions."""
-    digest, random = hashlib.sha256(), np.random.default_rng(0)
+def _few_voxels(image: xr.DataArray) -> Iterator[bytes]:
+    """Yield small blocks of voxels at fixed positions."""
+    random = np.random.default_rng(0)
     for _ in range(_PLACES):
         starts = {a: int(random.integers(0, n)) for a, n in image.sizes.items()}
         region = {a: slice(s, s + (_SIDE if a in ("y", "x") else 1)) for a, s in starts.items()}
-        digest.update(np.ascontiguousarray(image.isel(region).to_numpy()).tobytes())
-    return digest.hexdigest()
+        yield np.ascontiguousarray(image.isel(region).to_numpy()).tobytes()

@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.images.lazy import Key, lazy_image
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.processing import Pipeline
+from im2im_zoo.processing.blocks import read
 from im2im_zoo.runtime.execute.blending import BlendedSource
 from im2im_zoo.runtime.execute.sample_maker import SampleMaker
-from im2im_zoo.runtime.execute.samples import read_region
 from im2im_zoo.runtime.execute.tile_job import Report, Scratch, write_block
 from im2im_zoo.runtime.plan.plan import Plan
 
@@ -28,8 +28,8 @@ class ScratchSource:
         self.shape = shape
         self.dtype = np.asarray(scratch[(sample, *(slice(0, 1) for _ in shape))]).dtype
 
-    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """Read the region at a key of integers and slices."""
+    def read(self, key: Key) -> NDArray[Any]:
+        """Read a region; see `Source`."""
         return np.asarray(self._scratch[(self._sample, *key)])
 
 
@@ -53,7 +53,7 @@ class FinishJob:
         blocks = []
         for number, (whole, after) in self._wholes.items():
             region = self.plan.region(tile, number)
-            blocks.append((number, after(read_region(whole, region))))
+            blocks.append((number, after(read(whole, region))))
         return blocks
 
     def compute(self, unit: int, data: list[tuple[int, xr.DataArray]]) -> list[tuple[int, xr.DataArray]]:
@@ -86,4 +86,4 @@ class FinishJob:
         if after.is_pointwise:
             return whole, after
         everything = {a: slice(0, n) for a, n in zip(dims, shape, strict=True)}
-        return after(read_region(whole, everything)), Pipeline()
+        return after(read(whole, everything)), Pipeline()

@@ -14,7 +14,6 @@ ignored.
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from im2im_zoo.core.atomic import append, sync_everything, write_text
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images.atomic import writing_errors
 from im2im_zoo.runtime.execute.records import Record
@@ -73,7 +73,7 @@ class Ledger:
                 "decisions": decisions,
             }
             _write_json(folder / _FILE, plain)
-            _append(folder / _LOG, b"")
+            append(folder / _LOG, b"")
         return cls(folder, _plain(identity), _plain(decisions), _due=time.monotonic() + _INTERVAL)
 
     @classmethod
@@ -169,8 +169,9 @@ class Ledger:
         self.check_in_place()
         start = time.monotonic()
         with writing_errors(self.folder, 0):
-            _sync()
-            _append(self.folder / _LOG, "".join(f"{record.to_line()}\n" for record in self._waiting).encode())
+            # Windows has no such call: there a power cut may lose finished tiles.
+            sync_everything()
+            append(self.folder / _LOG, "".join(f"{record.to_line()}\n" for record in self._waiting).encode())
         self._waiting.clear()
         now = time.monotonic()
         self._due = now + max(_INTERVAL, (now - start) / _PART)
@@ -180,39 +181,9 @@ class Ledger:
         if self.is_in_place:
             self.flush()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-def _sync() -> None:
-    """Flush the system's buffers to the disk. Windows has no such call: there a power cut may lose finished tiles."""
-    if hasattr(os, "sync"):
-        os.sync()
-
-
-def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file, default=str)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    if sys.platform != "win32":
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    write_text(path, json.dumps(content, default=str), durable=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.core.atomic import atomic_output
+from im2im_zoo.core.atomic import atomic_file, move_into_place
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import create_image, format_of, image_formats, pixel_size_um, sources_of
 from im2im_zoo.images.labels_group import image_of_label
@@ -238,7 +238,7 @@ class Table:
         """Write the output of one position."""
         place = "".join(f"_{axis}{span.start}" for axis, span in region.items())
         file = self.work / f"{self.path.stem}{place}{self.path.suffix}"
-        with atomic_output(file) as partial, partial.open("wb") as opened:
+        with atomic_file(file) as opened:
             np.save(opened, block, allow_pickle=False)
 
     def __enter__(self) -> Self:
@@ -256,7 +256,7 @@ class Table:
                 raise ImageError(
                     f"{target} already exists; choose another output, or replace it with --overwrite"
                 )
-            file.replace(target)
+            move_into_place(file, target)
         shutil.rmtree(self.work)
 
 

@@ -12,7 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from im2im_zoo.images.formats.ome_zarr.contents import stored_in
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.images.target import Stored
 from im2im_zoo.package import Package, open_package
-from im2im_zoo.runtime.execute.checkpoint import has_checkpoint
+from im2im_zoo.runtime.execute.checkpoint import StatisticsLimits, has_checkpoint
 from im2im_zoo.runtime.execute.completed import identity_hashes
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.execute.input_watch import InputWatch
@@ -74,6 +74,7 @@ class PredictionRun:
         overwrite: replace existing outputs.
         allow_code: whether Python code of the package may run.
         ledger: open once a run has started or resumed.
+        limits: of the pass over an image for its statistics.
     """
 
     package: Package
@@ -88,6 +89,7 @@ class PredictionRun:
     ledger: Ledger | None = None
     _identity: dict[str, Any] | None = None
     _watch: InputWatch | None = None
+    limits: StatisticsLimits = field(default_factory=StatisticsLimits)
 
     def identity(self) -> dict[str, Any]:
         """Return the inputs that must match to resume a run, as they were at the first call."""
@@ -309,6 +311,7 @@ class PredictionRun:
             measured=_known_statistics(ledger),
             folder=None if local else self.folder,
             checkpoints=self.folder,
+            limits=self.limits,
             progress=None if progress is None else lambda n, of: progress("statistics", n, of),
         )
         finished: dict[TileStageName, frozenset[int]] = {"tiles": before.tiles, "finish": before.finish}

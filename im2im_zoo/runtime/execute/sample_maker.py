@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from im2im_zoo.core.atomic import atomic_file
 from im2im_zoo.images import open_image
 from im2im_zoo.processing import Pipeline, fit
+from im2im_zoo.processing.blocks import read
 from im2im_zoo.processing.checkpoint import NOT_KEPT, Checkpoint
 from im2im_zoo.processing.requirements import passes
-from im2im_zoo.runtime.execute.checkpoint import FileCheckpoint, checkpoint_file
-from im2im_zoo.runtime.execute.samples import read_region, sample_tensor
+from im2im_zoo.runtime.execute.checkpoint import FileCheckpoint, StatisticsLimits, checkpoint_file
+from im2im_zoo.runtime.execute.samples import sample_tensor
 from im2im_zoo.runtime.layout.image_layout import InputMap
-from im2im_zoo.runtime.plan.memory import STATISTICS_BLOCK_BYTES
 from im2im_zoo.runtime.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class SampleMaker:
         measured: statistics by sample and tensor; known ones are used, new ones are added.
         folder: for tensors that are preprocessed as a whole, readable by other processes (default: in memory).
         checkpoints: folder for intermediate statistics of large images (default: none).
+        limits: of the pass over an image for its statistics.
         progress: called with the values read for the statistics of the first sample, and their total number.
     """
 
@@ -68,6 +70,7 @@ class SampleMaker:
         measured: MutableMapping[str, Any] | None = None,
         folder: Path | None = None,
         checkpoints: Path | None = None,
+        limits: StatisticsLimits | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.plan = plan
@@ -77,6 +80,7 @@ class SampleMaker:
         self.measured = {} if measured is None else measured
         self._folder = folder
         self._checkpoints = checkpoints
+        self._limits = limits or StatisticsLimits()
         self._after: dict[tuple[int, int], Pipeline] = {}
         self._made: dict[int, Sample] = {}
         self._lock = Lock()
@@ -127,7 +131,7 @@ class SampleMaker:
             references=references,
             allow_code=self.allow_code,
             root=self.package.root,
-            block_bytes=STATISTICS_BLOCK_BYTES,
+            block_bytes=self._limits.block_bytes,
             measured=self.measured.setdefault(key, {}),
             checkpoints=lambda statistics: self._checkpoint(f"{key} {statistics}"),
         )
@@ -135,7 +139,7 @@ class SampleMaker:
     def _checkpoint(self, key: str) -> Checkpoint:
         if self._checkpoints is None:
             return NOT_KEPT
-        return FileCheckpoint(checkpoint_file(self._checkpoints, key), self._count)
+        return FileCheckpoint(checkpoint_file(self._checkpoints, key), self._count, self._limits)
 
     def _make(self, number: int) -> Sample:
         position = self.plan.position(number)
@@ -189,13 +193,12 @@ class SampleMaker:
         """Preprocess a whole tensor, in memory or in a file."""
         everything = {str(a): slice(0, n) for a, n in tensor.sizes.items()}
         if self._folder is None:
-            return before(read_region(tensor, everything))
+            return before(read(tensor, everything))
         path = self._folder / f"{name}.npy"
         dims = [str(a) for a in tensor.dims]
         if not path.is_file():
-            partial = path.with_suffix(".partial.npy")
-            np.save(partial, before(read_region(tensor, everything)).to_numpy())
-            partial.replace(path)
+            with atomic_file(path) as file:
+                np.save(file, before(read(tensor, everything)).to_numpy())
         return open_image(path, axes=",".join(dims)).transpose(*dims)
 
 

@@ -1,51 +1,16 @@
-"""Samples of images as lazy input tensors, with the model's axes, and padded regions of them.
-
-xarray's `expand_dims` reads the image, so axes that an image lacks are added here, region by region.
-"""
+"""Samples of images as lazy input tensors, with the model's axes, and padded regions of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.images.lazy import arranged_image
 from im2im_zoo.processing import Pipeline
+from im2im_zoo.processing.blocks import read
 from im2im_zoo.runtime.layout.image_layout import InputMap
-
-
-class _View:
-    """An image at one position of the looped axes, with its axes in the tensor's order, as a source of regions."""
-
-    def __init__(
-        self,
-        image: xr.DataArray,
-        position: Mapping[str, int],
-        axes: tuple[str, ...],
-        on_read: Callable[[int], None] | None,
-    ) -> None:
-        self._image = image
-        self._on_read = on_read
-        self._position = {axis: place for axis, place in position.items() if axis in image.dims}
-        self._axes = axes
-        self.path = Path(str(image.attrs.get("source", "image")))
-        self.shape = tuple(int(image.sizes.get(a, 1)) for a in axes)
-        self.dtype = image.dtype
-
-    def read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        region = {a: k for a, k in zip(self._axes, key, strict=True) if a in self._image.dims}
-        found = self._image.isel({**self._position, **region})
-        left = [a for a in self._axes if a in found.dims]
-        values = found.transpose(*left).to_numpy()
-        for place, (axis, k) in enumerate(zip(self._axes, key, strict=True)):
-            if axis not in self._image.dims and isinstance(k, slice):
-                before = sum(1 for k in key[:place] if isinstance(k, slice))
-                values = np.expand_dims(values, before)[(slice(None),) * before + (k,)]
-        if self._on_read is not None:
-            self._on_read(values.size)
-        return values
 
 
 def sample_tensor(
@@ -63,18 +28,9 @@ def sample_tensor(
         on_read: called with the number of values of each region that is read.
     """
     names = tuple(a for a in axes if a != "batch")
-    tensor = lazy_image(_View(image, position, names, on_read), names)
+    tensor = arranged_image(image, names, position, on_read)
     tensor.attrs["source"] = str(image.attrs.get("source", "the image"))
-    chunks = image.encoding.get("preferred_chunks") or {}
-    tensor.encoding["preferred_chunks"] = {a: chunks.get(a, 1) for a in names} if chunks else {}
     return tensor
-
-
-def read_region(tensor: xr.DataArray, region: Mapping[str, slice]) -> xr.DataArray:
-    """Load a region of a lazy tensor, with positions in the whole tensor as coordinates, as `processing` needs them."""
-    part = tensor.isel(region).load()
-    places = {str(a): region.get(str(a), slice(0, n)) for a, n in tensor.sizes.items()}
-    return part.assign_coords({a: np.arange(s.start, s.stop) for a, s in places.items()})
 
 
 def read_padded(
@@ -91,7 +47,7 @@ def read_padded(
     sizes = {str(a): int(n) for a, n in tensor.sizes.items()}
     taken = {a: padded_positions(region[a], n, source.pad) for a, n in sizes.items()}
     reads = {a: slice(int(t.min()), int(t.max()) + 1) for a, t in taken.items()}
-    part = read_region(tensor, reads)
+    part = read(tensor, reads)
     values = _take(before(part).to_numpy(), taken, reads, region)
     beyond = {
         a: (np.arange(r.start, r.stop) < 0) | (np.arange(r.start, r.stop) >= sizes[a])

@@ -1,10 +1,6 @@
 """The user's cache of measurements: small JSON files, named by the hash of everything that a measurement depends on."""
 
-import json
-import os
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
@@ -18,24 +14,3 @@ def cache_file(kind: str, key: str, folder: Path | None = None) -> Path:
         folder: that holds the file (default: a folder of the user's cache).
     """
     return (folder or Path(platformdirs.user_cache_dir("im2im_zoo")) / kind) / f"{key}.json"
-
-
-def read_cache(file: Path) -> dict[str, Any] | None:
-    """Return the content of a cache file; None if it is missing or damaged."""
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return known if isinstance(known, dict) else None
-
-
-def write_cache(file: Path, content: dict[str, Any]) -> None:
-    """Write a cache file atomically; do nothing if the cache is not writable."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(content, stream)
-        Path(partial).replace(file)
-    except OSError:
-        return

@@ -7,9 +7,8 @@ tensors are too small to measure. Raw outputs are compared, before postprocessin
 Measuring takes seconds, so results are kept in the user's cache, by weights, engine and test tensors.
 """
 
-import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.core.hashing import sha256
+from im2im_zoo.core.atomic import cache_json
+from im2im_zoo.core.finite_json import read_json_object
+from im2im_zoo.core.hashing import sha256, sha256_of_parts
+from im2im_zoo.core.nested import our_entry
 from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.networks import Agreement, NetworkAxis, RequiredHalo, required_halo
 from im2im_zoo.networks.receptive_field import Extent, ReceptiveField, measure_receptive_field
-from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
+from im2im_zoo.runtime.measure.cache import cache_file
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -101,7 +103,7 @@ def measure_overlap(
         return known
     found, reproducible = measurement.run()
     if reproducible:
-        write_cache(file, asdict(found))
+        cache_json(file, asdict(found))
     return found
 
 
@@ -153,18 +155,19 @@ class _Measurement:
 
     def key(self) -> str:
         """Return a hash of everything that the result depends on."""
-        engine, digest = self.engine, hashlib.sha256()
+        return sha256_of_parts(self._dependencies())
+
+    def _dependencies(self) -> Iterator[str | bytes]:
+        engine = self.engine
         entry = self.package.weights_entry(engine.weights_format)
         weights = str(entry.sha256 or sha256(self.package.path(entry)))
         what = [engine.weights_format, engine.backend, engine.precision, engine.device]
         parts = [_VERSION, weights, *what, library_version(engine.backend), self.exact, self.axes, self.uncut]
-        digest.update(
-            repr([*parts, declared_halo(self.package, self.axes), self.sample and self.sample.agree]).encode()
-        )
+        yield repr([*parts, declared_halo(self.package, self.axes), self.sample and self.sample.agree])
         for array in self.sample.inputs if self.sample else ():
             if array is not None:
-                digest.update(f"{array.shape} {array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+                yield f"{array.shape} {array.dtype}"
+                yield np.ascontiguousarray(array).tobytes()
 
     def run(self) -> tuple[Overlap, bool]:
         """Measure the overlap.
@@ -285,8 +288,7 @@ def _by_axis(voxels: Mapping[str, int]) -> str:
 
 def _known_field(package: "Package") -> dict[str, int]:
     """Return the receptive field that packages of im2im_zoo state, as a start for probing."""
-    ours = (package.raw.get("config") or {}).get("im2im_zoo") or {}
-    field = ours.get("receptive_field") if isinstance(ours, Mapping) else None
+    field = our_entry(package.raw.get("config"), "receptive_field")
     if not isinstance(field, Mapping):
         return {}
     return {str(a): n for a, n in field.items() if isinstance(n, int) and 0 <= n <= 512}
@@ -295,6 +297,6 @@ def _known_field(package: "Package") -> dict[str, int]:
 def _read_overlap(file: Path) -> Overlap | None:
     """Return the overlap of an earlier measurement; None if there is none."""
     try:
-        return Overlap(**(read_cache(file) or {}))
+        return Overlap(**read_json_object(file))
     except TypeError:
         return None

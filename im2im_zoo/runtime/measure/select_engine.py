@@ -4,7 +4,6 @@ Weights that run the package's Python code are only used if there are no others 
 """
 
 import gc
-import hashlib
 import json
 import os
 import platform
@@ -20,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from im2im_zoo.core.allocator import set_up_memory
+from im2im_zoo.core.atomic import cache_json
 from im2im_zoo.core.errors import PackageError, ProcessingError
-from im2im_zoo.core.hashing import sha256
-from im2im_zoo.engines import Engine, available_engines, backends, library_version, open_engine, runs_code
+from im2im_zoo.core.finite_json import read_json_object
+from im2im_zoo.core.hashing import sha256, sha256_of
+from im2im_zoo.engines import Engine, available_engines, backends, library_version, runs_code
 from im2im_zoo.package.reference import Reference, compare, reference_of, tolerance
-from im2im_zoo.runtime.measure.cache import cache_file, read_cache, write_cache
+from im2im_zoo.runtime.measure.cache import cache_file
 
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
@@ -122,7 +123,7 @@ def open_network(
     if best is None:
         _check_shared_failure(tried, precision)
         return SelectedEngine(_first_that_opens(package, candidates, options), tried, reason)
-    write_cache(file, {"weights": best.weights_format, "backend": best.backend})
+    cache_json(file, {"weights": best.weights_format, "backend": best.backend})
     return SelectedEngine(_open(package, best, **options), tried, reason)
 
 
@@ -175,15 +176,7 @@ def _open(package: "Package", candidate: Candidate, **options: Any) -> Engine:
             f"{package.source}: the file {entry.source} was changed or damaged, as its SHA-256 differs from the RDF's; "
             "download the package again"
         )
-    return open_engine(
-        candidate.weights_format,
-        path,
-        architecture=getattr(entry, "architecture", None),
-        root=package.root,
-        backend=candidate.backend,
-        description=package.description,
-        **options,
-    )
+    return package.open_engine(candidate.weights_format, backend=candidate.backend, **options)
 
 
 def _first_that_opens(package: "Package", candidates: Sequence[Candidate], options: dict[str, Any]) -> Engine:
@@ -308,12 +301,12 @@ def _cache_key(
         entry = package.weights_entry(candidate.weights_format)
         weights = str(entry.sha256 or sha256(package.path(entry)))
         parts += [candidate.weights_format, candidate.backend, weights, library_version(candidate.backend)]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return sha256_of(repr(parts))
 
 
 def _cached_candidate(file: Path, candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the fastest candidate of an earlier measurement, if it is still available."""
-    known = read_cache(file) or {}
+    known = read_json_object(file)
     return next(
         (
             c

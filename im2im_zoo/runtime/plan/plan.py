@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.sizes import bytes_text
 from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.networks.tensor_axis import TensorAxis
-from im2im_zoo.runtime.layout.image_layout import AxisMap, InputMap, Layout, OutputMap, Role
+from im2im_zoo.runtime.layout.image_layout import AxisMap, InputMap, Layout, OutputMap
 from im2im_zoo.runtime.layout.tiling import Span
 from im2im_zoo.runtime.plan.grouping import GroupPlan
 from im2im_zoo.runtime.plan.memory import Cost, Projection
@@ -179,10 +178,6 @@ class Plan:
         """Whether a sample has more than one tile."""
         return self.tiles_per_sample > 1
 
-    def maps_of(self, *roles: Role) -> tuple[AxisMap, ...]:
-        """Return the axes of some roles."""
-        return self.layout.of_role(*roles)
-
     def tile(self, index: int) -> Tile:
         """Return the tile of a number from 0 to `len(plan) - 1`; the tiles of one sample are consecutive."""
         places = np.unravel_index(index, self._counts) if self._counts else ()
@@ -306,19 +301,6 @@ class Plan:
             if len(axis.spans) > 1 and port is not None:
                 limits[axis.name] = int(axis.cut * port.scale)
         return {a: n for a, n in limits.items() if a in self.outputs[number].image_axes}
-
-    def the_output(self) -> OutputMap:
-        """Return the only output.
-
-        Raises:
-            PlanError: there are several.
-        """
-        if len(self.outputs) != 1:
-            raise PlanError(
-                f"{self.model} has {len(self.outputs)} outputs ({', '.join(o.id for o in self.outputs)}); only models with "
-                "one output can be used here"
-            )
-        return self.outputs[0]
 
     def to_json(self, *, tiles: bool = False) -> dict[str, Any]:
         """Return the plan as JSON values, with a list of all tiles if `tiles` is set."""

@@ -1,10 +1,12 @@
 """Paths of the images of an OME-Zarr plate (0.4 and 0.5), from the metadata of plate and wells. Opens none."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.images.formats.ome_zarr.contents import ome_of
 
 
 def plate_images(path: Path) -> list[Path] | None:
@@ -28,7 +30,7 @@ def plate_images(path: Path) -> list[Path] | None:
     return found
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> Mapping[str, Any]:
     """Return the OME metadata of a zarr group; {} if it is no group, or has none."""
     for name in ("zarr.json", ".zattrs"):
         try:
@@ -37,7 +39,5 @@ def _metadata(path: Path) -> dict[str, Any]:
             continue
         except ValueError as error:
             raise ImageError(f"{path / name}: is damaged ({error}): export the image again") from error
-        attributes = content.get("attributes", {}) if name == "zarr.json" else content
-        known: dict[str, Any] = attributes.get("ome", attributes)
-        return known
+        return ome_of(content.get("attributes", {}) if name == "zarr.json" else content)
     return {}

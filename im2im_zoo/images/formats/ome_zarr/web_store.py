@@ -19,9 +19,9 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 
-from im2im_zoo.core.download import is_fetchable, is_local
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.hashing import sha256_of
+from im2im_zoo.core.http import http_client, is_fetchable, is_local
 from im2im_zoo.images.address import Address
 from im2im_zoo.images.formats.ome_zarr.checked_store import check_length, is_metadata
 
@@ -165,20 +165,13 @@ def _client(process: int, local: bool) -> httpx.Client:
         local: whether the server is this machine, where http is allowed.
     """
 
-    def check(request: httpx.Request) -> None:
-        # Called for each redirection, too.
-        if not is_fetchable(str(request.url), local_http=local):
+    def check(url: str) -> None:
+        if not is_fetchable(url, local_http=local):
             raise ImageError(
-                f"{request.url}: the server redirects to this address, which is not https and is not read"
+                f"{url}: the server redirects to this address, which is not https and is not read"
             )
 
-    return httpx.Client(
-        follow_redirects=True,
-        max_redirects=5,
-        timeout=_TIMEOUT_S,
-        event_hooks={"request": [check]},
-        headers={"Accept-Encoding": "identity", "User-Agent": "im2im_zoo"},
-    )
+    return http_client(_TIMEOUT_S, check=check)
 
 
 def _body(response: httpx.Response, url: str, most_bytes: int) -> bytes:

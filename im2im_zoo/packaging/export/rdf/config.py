@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from im2im_zoo.packaging.export.rdf.content import Content, Measured
+from im2im_zoo.packaging.export.plain_values import rounded, yaml_value
+from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics
 from im2im_zoo.packaging.export.rdf.operations import operation_entry
-from im2im_zoo.packaging.export.rdf.plain_values import rounded, yaml_value
 from im2im_zoo.packaging.export.weights import Weights
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_name
 from im2im_zoo.processing.before_rdf import split_custom
@@ -17,8 +17,7 @@ def describe_config(
     measured: Measured,
     weights: Weights,
     content: Content,
-    figures: Mapping[str, float],
-    baselines: Mapping[str, float],
+    metrics: Metrics,
     provenance: Mapping[str, object],
 ) -> dict[str, Any]:
     """Return the `config` as plain values; arguments as of `description.describe`."""
@@ -39,8 +38,8 @@ def describe_config(
         "halo_source": {a: geometry.source[i] for a, i in by_axis.items()},
         "halo_error": rounded(geometry.error),
         "halo_tolerance": geometry.tolerance,
-        "figures": {k: rounded(v) for k, v in figures.items()},
-        "baselines": {k: rounded(v) for k, v in baselines.items()},
+        "figures": {k: rounded(v) for k, v in metrics.values.items()},
+        "baselines": {k: rounded(v) for k, v in metrics.baselines.items()},
         "weights_errors": {k: rounded(v) for k, v in weights.errors.items()},
         "weights_left_out": dict(weights.left_out),
         # The format has room for comments since 0.5.4 only.
@@ -48,6 +47,7 @@ def describe_config(
         "provenance": {str(k): yaml_value(v) for k, v in provenance.items()},
         **_before_rdf(recipe, measured, content),
         **_grouping(recipe, content),
+        **({} if metrics.portable is None else {"portable": yaml_value(metrics.portable)}),
     }
     theirs: dict[str, Any] = {"model_parameter_count": measured.parameters}
     if measured.tolerance is not None:

@@ -10,14 +10,13 @@ from typing import Any
 
 from im2im_zoo.packaging.consumers.format_version import OLDEST, channel_names, oldest_format
 from im2im_zoo.packaging.export.rdf.config import describe_config
-from im2im_zoo.packaging.export.rdf.content import COMPARISON, Content, Measured
+from im2im_zoo.packaging.export.rdf.content import COMPARISON, Content, Measured, Metrics
 from im2im_zoo.packaging.export.rdf.operations import (
     file_name,
     operation_entry,
     postprocessing_of,
     preprocessing_of,
 )
-from im2im_zoo.packaging.export.rdf.plain_values import yaml_value
 from im2im_zoo.packaging.export.weights import Weights
 from im2im_zoo.packaging.grouping import grouping_name
 from im2im_zoo.packaging.validation.drafts import draft_citations, draft_description, draft_tags
@@ -30,11 +29,8 @@ def describe(
     measured: Measured,
     weights: Weights,
     content: Content,
-    *,
-    figures: Mapping[str, float],
-    baselines: Mapping[str, float],
+    metrics: Metrics,
     provenance: Mapping[str, object],
-    portable: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Return the RDF as plain values, ready for YAML. See `export` for the arguments."""
     package = recipe.package
@@ -58,10 +54,8 @@ def describe(
         "inputs": [_input(recipe, measured, content)],
         "outputs": [_output(recipe, measured, content)],
         "weights": _weights(weights, content),
-        "config": describe_config(recipe, measured, weights, content, figures, baselines, provenance),
+        "config": describe_config(recipe, measured, weights, content, metrics, provenance),
     }
-    if portable is not None:
-        rdf["config"]["im2im_zoo"]["portable"] = yaml_value(portable)
     if package.training_data and _is_id(package.training_data):
         rdf["training_data"] = {"id": package.training_data}
     if package.parent:

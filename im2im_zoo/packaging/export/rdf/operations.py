@@ -10,8 +10,8 @@ from typing import Any
 
 from bioimageio.spec.model import v0_5 as spec
 
+from im2im_zoo.packaging.export.plain_values import yaml_value
 from im2im_zoo.packaging.export.rdf.content import Content
-from im2im_zoo.packaging.export.rdf.plain_values import yaml_value
 from im2im_zoo.processing import Operation
 from im2im_zoo.processing.before_rdf import split_custom
 from im2im_zoo.recipe import Recipe

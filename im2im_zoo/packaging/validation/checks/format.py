@@ -4,12 +4,13 @@ import copy
 import gc
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.nested import walk_values
 from im2im_zoo.package import Package
 from im2im_zoo.package.hashes import check_hashes
 from im2im_zoo.packaging.validation.findings import Finding, Severity
@@ -19,7 +20,8 @@ _ABOUT_FILES = ("inputs", "outputs", "weights", "documentation", "attachments")
 
 def files_of(package: Package) -> list[tuple[str, str]]:
     """Return every file that the RDF names, as (field, source), except in `config`, which may hold anything."""
-    return list(_files(package.description.model_dump(mode="json", exclude_none=True), ""))
+    content = package.description.model_dump(mode="json", exclude_none=True)
+    return _files(content, without=("config",))
 
 
 def check_files(package: Package) -> list[Finding]:
@@ -48,7 +50,7 @@ def check_files(package: Package) -> list[Finding]:
 
 def check_unchanged(package: Package) -> list[Finding]:
     """Return an error for each file whose SHA-256 is not the one that the RDF gives."""
-    fields = {source: where for where, source in reversed(list(_files(dict(package.raw), "", config=True)))}
+    fields = {source: where for where, source in reversed(_files(package.raw))}
     fields |= {source: where for where, source in reversed(files_of(package))}
     return [
         Finding(
@@ -147,29 +149,15 @@ def _findings(description: Any) -> list[Finding]:
     return found
 
 
-def _files(value: Any, where: str, *, config: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield every file that a description names, with its field."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("source"), str):
-            yield where, value["source"]
-        for key, inner in value.items():
-            # `config` may hold anything; its keys are no files.
-            if key != "config" or where or config:
-                yield from _files(inner, f"{where}.{key}".lstrip("."), config=config)
-    elif isinstance(value, list | tuple):
-        for i, inner in enumerate(value):
-            yield from _files(inner, f"{where}[{i}]", config=config)
+def _files(content: Mapping[str, Any], without: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Return the field and the source of every file that a description names, except under some of its keys."""
+    values = walk_values(content, without=without)
+    sources = ((where, v.get("source")) for where, v in values if isinstance(v, Mapping))
+    return [(where, source) for where, source in sources if isinstance(source, str)]
 
 
-def _addresses(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _addresses(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _addresses(inner)
-    elif isinstance(value, str) and value.startswith(("http://", "https://")):
-        yield value
+def _addresses(raw: Mapping[str, Any]) -> list[str]:
+    return [v for _, v in walk_values(raw) if isinstance(v, str) and v.startswith(("http://", "https://"))]
 
 
 def _field(location: tuple[int | str, ...]) -> str:

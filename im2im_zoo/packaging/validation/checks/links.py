@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from im2im_zoo.core.http import http_client
+from im2im_zoo.core.nested import walk_values
 from im2im_zoo.packaging.validation.checks.base import Checks
 from im2im_zoo.packaging.validation.findings import Finding
 
@@ -20,12 +22,10 @@ _MOST = 50
 
 def check_links(checks: Checks) -> None:
     """Request each link and DOI of the RDF, and add dead ones to the findings."""
-    import httpx
-
     description = checks.package.description.model_dump(mode="json", exclude_none=True)
-    links = {url: where for where, url in reversed(list(_links(description, "")))}
+    links = {url: where for where, url in reversed(list(_links(description)))}
     dead, unreached, reached = list[Finding](), list[str](), 0
-    with httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True, max_redirects=8) as client:
+    with http_client(_TIMEOUT_S, headers={}, max_redirects=8) as client:
         for url, where in list(links.items())[:_MOST]:
             status = _status(client, url)
             if status is None:
@@ -58,16 +58,9 @@ def _status(client: "httpx.Client", url: str) -> int | None:
         return None
 
 
-def _links(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            at = f"{where}.{key}".lstrip(".")
-            if key == "doi" and isinstance(inner, str):
-                yield at, f"https://doi.org/{inner}"
-            elif key != "config":
-                yield from _links(inner, at)
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _links(inner, f"{where}[{i}]")
-    elif isinstance(value, str) and value.startswith(("https://", "http://")):
-        yield where, value
+def _links(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for where, value in walk_values(description, without=("config",)):
+        if isinstance(value, str) and where.rpartition(".")[2] == "doi":
+            yield where, f"https://doi.org/{value}"
+        elif isinstance(value, str) and value.startswith(("https://", "http://")):
+            yield where, value

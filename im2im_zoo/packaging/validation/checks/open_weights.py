@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from im2im_zoo.core.errors import MissingLibraryError, PackageError
-from im2im_zoo.engines import Engine, engines_of, is_runnable, open_engine, weights_formats
+from im2im_zoo.engines import Engine, engines_of, is_runnable, weights_formats
 from im2im_zoo.packaging.validation.checks.base import Checks
 
 
@@ -33,7 +33,7 @@ def open_engines(checks: Checks, weights: Sequence[str] | None, safe: Collection
         found = _obstacle(checks, name, safe)
         try:
             if found is None and name in safe:
-                engines[name] = _opened(checks, name)
+                engines[name] = checks.package.open_engine(name, allow_code=checks.allow_code)
         except MissingLibraryError as error:
             found = _Obstacle("not_run", f"{name} {error}", "")
         except PackageError as error:
@@ -68,16 +68,3 @@ def _obstacle(checks: Checks, name: str, safe: Collection[str]) -> _Obstacle | N
         reason = f"{name} runs Python code, {getattr(code, 'callable', '?')!r} of {str(where)!r}"
         return _Obstacle("skipped", reason, "allow it with --allow-code if you trust it")
     return None
-
-
-def _opened(checks: Checks, name: str) -> Engine:
-    package = checks.package
-    entry = package.weights_entry(name)
-    return open_engine(
-        name,
-        package.path(entry),
-        architecture=getattr(entry, "architecture", None),
-        root=package.root,
-        allow_code=checks.allow_code,
-        description=package.description,
-    )
