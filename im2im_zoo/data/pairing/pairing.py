@@ -118,12 +118,9 @@ def _find_in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
 
 def _match_files(folder: Path, data: Data, cost: Mapping[Side, str]) -> list[Matched]:
     """Match the files by name, once for each file that an input is joined from."""
-    target = _target_name(data)
-    if data.pairing == "suffixes":
-        return [match_suffixes(folder, {"input": name, "target": target, **cost}) for name in data.inputs]
-    if data.pairing == "self":
-        return [match_folders(folder, {"input": name, **cost}) for name in data.inputs]
-    return [match_folders(folder, {"input": name, "target": target, **cost}) for name in data.inputs]
+    target: dict[Side, str] = {} if data.pairing == "self" else {"target": _target_name(data)}
+    match = match_suffixes if data.pairing == "suffixes" else match_folders
+    return [match(folder, {"input": name, **target, **cost}) for name in data.inputs]
 
 
 def _target_name(data: Data) -> str:
