@@ -9,8 +9,10 @@ import xarray as xr
 
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.package import Package
-from im2im_zoo.runtime import Networks, Resources, predict
-from im2im_zoo.runtime.predictor import Model, open_package_model
+from im2im_zoo.runtime import Resources, predict
+from im2im_zoo.runtime.inputs import Request
+from im2im_zoo.runtime.predictor import open_package_model
+from im2im_zoo.runtime.prepare import Networks
 
 
 class OpenedError(Exception):
@@ -33,7 +35,7 @@ def test_threads_below_one_are_refused(threads: int) -> None:
 def test_an_output_that_cannot_be_written_is_refused_before_the_image_is_opened(
     unet_2d: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, more: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(Model, "_open", fail)
+    monkeypatch.setattr(Request, "open", fail)
     with pytest.raises(ImageError, match=r"end the name in one of \.ome\.zarr"):
         predict(unet_2d, "no_such.tif", tmp_path / output, outputs=more)
 
