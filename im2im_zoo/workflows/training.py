@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from im2im_zoo.training.callbacks import TrainingProgress
     from im2im_zoo.training.run import TrainingRun
 
-# Interval between updates of the page, which take a few seconds.
-_PAGE_SECONDS = 120.0
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
@@ -31,10 +29,11 @@ def train(
     root: Path | None = None,
     report: "Callable[[TrainingProgress], None] | None" = None,
     explain: "Callable[[Choice], None] | None" = None,
+    page_interval_s: float = 120.0,
 ) -> "TrainingRun":
     """Train a recipe, or resume its training.
 
-    The page `run.html` in the run folder is written every two minutes and at the end, also of a run that failed.
+    The page `run.html` in the run folder is written during training and at its end, also of a run that failed.
 
     Args:
         recipe: a name of `model_sources/`, the path of a YAML file or of its folder, or a `Recipe`.
@@ -45,6 +44,7 @@ def train(
         root: folder of the recipe's own Python files (default: the folder of the recipe).
         report: called with the progress, after batches and at the end of each epoch.
         explain: called before training with each value that was selected for the images and this machine.
+        page_interval_s: seconds between updates of the page, which take a few seconds each.
 
     Returns:
         The finished run; `export_run` makes a package of it.
@@ -81,7 +81,7 @@ def train(
         nonlocal written
         if report is not None:
             report(state)
-        if time.monotonic() - written > _PAGE_SECONDS:
+        if time.monotonic() - written > page_interval_s:
             write_page()
             written = time.monotonic()
 

@@ -58,16 +58,15 @@ def test_a_run_has_a_page_of_one_file(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_training_from_python_writes_the_page_during_training_and_at_its_end(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(workflow, "_PAGE_SECONDS", 0.0)
     page, states = tmp_path / "run" / "run.html", list[str]()
 
     def report(state: object) -> None:
         if page.exists():
             states.append(page.read_text().split("Training is ")[1].split(".")[0])
 
-    zoo.train(tiny(), tmp_path / "run", report=report)
+    zoo.train(tiny(), tmp_path / "run", report=report, page_interval_s=0.0)
     assert states
     assert set(states) == {"running"}
     assert "Training is complete" in page.read_text()
