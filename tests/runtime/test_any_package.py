@@ -158,7 +158,14 @@ def cropping(folder: Path, *, halves: bool = False, fixed: bool = False) -> tupl
 
 @pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("fixed", [False, True])
-@pytest.mark.parametrize("shape", [(90, 77), (40, 40), (13, 150)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (90, 77),
+        pytest.param((40, 40), marks=pytest.mark.slow),
+        pytest.param((13, 150), marks=pytest.mark.slow),
+    ],
+)
 def test_a_network_that_crops_gives_the_whole_field_in_tiles(tmp_path, halves, fixed, shape):
     package, network = cropping(tmp_path / "p", halves=halves, fixed=fixed)
     raw = image(*shape)

@@ -1,42 +1,46 @@
 """Killed after the output took its place and before its work folder went: the same command keeps the output."""
 
 import json
+import os
 import signal
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from commands import Done, in_a_process
 from groupings_for_tests import MakeGrouped
 
+from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.package import Package
+from im2im_zoo.runtime import predict
 
-SCRIPT = textwrap.dedent(
-    """
-    import json, os, sys
-    from im2im_zoo.runtime import predict
-    package, image, output, kill, overwrite = sys.argv[1:]
 
-    def hook(event, args):
-        if event == "shutil.rmtree" and str(args[0]).startswith(output + ".incomplete") and os.path.exists(output):
-            os.kill(os.getpid(), 9)
+def predict_and_kill(arguments: list[str]) -> None:
+    """Predict; if asked to, die by SIGKILL when the work folder is removed after the output took its place."""
+    package, image, output, kill, overwrite = arguments
+
+    def hook(event: str, found: tuple[Any, ...]) -> None:
+        folder = event == "shutil.rmtree" and str(found[0])
+        if folder and folder.startswith(f"{output}.incomplete") and os.path.exists(output):  # noqa: PTH110
+            os.kill(os.getpid(), signal.SIGKILL)
 
     if kill == "kill":
         sys.addaudithook(hook)
-    done = predict(package, image, output, tile={"y": 48, "x": 48}, halo=16, overwrite=overwrite == "overwrite")
-    print(json.dumps({"tiles": done.tiles, "resumed": done.resumed, "objects": done.objects}))
-    """
-)
+    try:
+        tile = {"y": 48, "x": 48}
+        done = predict(package, image, output, tile=tile, halo=16, overwrite=overwrite == "overwrite")
+    except Im2ImError as error:
+        sys.exit(str(error))
+    print(json.dumps({"tiles": done.tiles, "resumed": done.resumed, "objects": done.objects}))  # noqa: T201
 
 
-def run(package: Path, image: Path, output: Path, *, kill: bool = False, overwrite: bool = False):
+def run(package: Path, image: Path, output: Path, *, kill: bool = False, overwrite: bool = False) -> Done:
     words = ["kill" if kill else "no", "overwrite" if overwrite else "no"]
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, *map(str, (package, image, output)), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return in_a_process(predict_and_kill, [*map(str, (package, image, output)), *words])
 
 
 @pytest.fixture(scope="module")
