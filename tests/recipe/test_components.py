@@ -29,7 +29,7 @@ def component(path: str, **kwargs: object) -> Component:
         ("torch.nn.Module.load_state_dict", r"is the function"),
         ("torch.utils.collect_env.subprocess.Popen", r"is defined in subprocess"),
         ("im2im_zoo.training.run.subprocess.run", r"is defined in subprocess"),
-        ("im2im_zoo.runtime.predictor.shutil.rmtree", r"is defined in shutil"),
+        ("im2im_zoo.runtime.file_prediction.shutil.rmtree", r"is defined in shutil"),
         ("im2im_zoo.packaging.export.export.shutil.copyfile", r"is defined in shutil"),
         ("im2im_zoo.package.open_package", r"is the function"),
         ("im2im_zoo.training.train.train", r"is the function"),
