@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,3 +46,23 @@ def heeds_interrupts() -> Callable[[], None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     return heed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup`, give all tests of a recipe, and of the wheel, to one worker, which makes them once.
+
+    The marks of pytest-xdist 3.8 have no effect under pytest 9.2, which does not read the `_nodeid` that they are written to.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWhatIsMade(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            if file.endswith("conformance/test_recipes.py"):
+                return test.partition("[")[2]
+            return file if file.endswith("conformance/test_wheel.py") else nodeid
+
+    return ByWhatIsMade(config, log)

@@ -116,8 +116,6 @@ ONLY_IN_2D = {
     ),
 }
 CASES = {name: Case(name, name, NARROW.get(name, ())) for name in sorted(recipe_names())} | ONLY_IN_2D
-# What is made of a case is made once: all its tests go to the same worker of pytest.
-PARAMETERS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CASES]
 # Generator and discriminator learn against each other: what falls is the part of the generator's loss that has a target.
 # pix2pixHD has none, as its features change with the discriminators: its error is taken of the held-out patches.
 FALLING = {
@@ -147,7 +145,7 @@ class Made:
         return open_run(self.run).recipe
 
 
-@pytest.fixture(scope="module", params=PARAMETERS)
+@pytest.fixture(scope="module", params=list(CASES))
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     case = CASES[request.param]
     folder = tmp_path_factory.mktemp(request.param)

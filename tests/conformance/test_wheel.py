@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]  # one worker builds it
+pytestmark = pytest.mark.slow
 
 # As where only the runtime is installed: `import monai` fails as if it were not there.
 RUN = (
