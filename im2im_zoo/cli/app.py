@@ -315,7 +315,9 @@ def predict(
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the package's Python code.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a package on an image of any size, tile by tile. If interrupted, run the same command to resume; once complete, it does nothing.
+    """Run a package on an image of any size, tile by tile.
+
+    If it is interrupted, run the same command to resume. Once the output is complete, the same command does nothing.
 
     Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image.
     """

@@ -50,7 +50,7 @@ def command(*arguments: object, check: bool = True) -> Done:
 
 
 def verdicts_of_core(rdf: Path, formats: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
-    """What bioimageio.core says of a package's weights by format, and the messages of its warnings."""
+    """Return the verdict of bioimageio.core on each weight format, and the messages of its warnings."""
     done = in_a_process(_test_model, [str(rdf), *formats])
     assert done.returncode == 0, done.stderr
     return {name: (status, messages) for name, status, messages in json.loads(done.stdout.splitlines()[-1])}

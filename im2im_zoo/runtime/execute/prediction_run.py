@@ -25,7 +25,6 @@ from im2im_zoo.core.allocator import set_up_memory
 from im2im_zoo.core.errors import ImageError, PackageError, PlanError, ProcessingError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.jobs import Executor
-from im2im_zoo.engines import Engine, open_engine
 from im2im_zoo.images import sources_of
 from im2im_zoo.images.formats.ome_zarr.contents import stored_in
 from im2im_zoo.images.sink import Sink
@@ -407,22 +406,15 @@ class _JobMaker:
         )
         open_scratch = _ScratchFolder(self.plan, self.folder, fresh=False)
         scratch: dict[int, Scratch] = {n: open_scratch(n, (), "") for n in self.scratch}
-        return TileJob(samples, self._engine(package), self.sinks, scratch)
-
-    def _engine(self, package: Package) -> Engine:
-        entry = package.weights_entry(self.plan.weights_format)
-        return open_engine(
+        engine = package.open_engine(
             self.plan.weights_format,
-            package.path(entry),
-            architecture=getattr(entry, "architecture", None),
-            root=package.root,
             allow_code=self.allow_code,
             device=self.device,
             threads=self.threads,
             backend=self.plan.backend,
-            description=package.description,
             precision=self.plan.precision,
         )
+        return TileJob(samples, engine, self.sinks, scratch)
 
 
 @dataclass(frozen=True, slots=True)
