@@ -9,7 +9,7 @@ from im2im_zoo.images.formats.ome_zarr.read import web_state
 from im2im_zoo.images.joined import join_channels, sources_of
 from im2im_zoo.images.memory import memory_image
 from im2im_zoo.images.metadata import pixel_size_um
-from im2im_zoo.images.missing import missing_chunks
+from im2im_zoo.images.missing import describe_missing_chunks, missing_chunks
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.open import open_image, select_channels
 from im2im_zoo.images.registry import format_of, image_formats, is_image_file
@@ -20,6 +20,7 @@ __all__ = [
     "Place",
     "as_place",
     "create_image",
+    "describe_missing_chunks",
     "format_of",
     "image_formats",
     "is_image_file",

@@ -31,6 +31,18 @@ def missing_chunks(image: xr.DataArray) -> Iterator[tuple[str, MissingChunks]]:
         yield from _of_source(data.source, used)
 
 
+def describe_missing_chunks(image: xr.DataArray) -> list[str]:
+    """Return a sentence without its end for each file of an image in which chunks are missing; see `missing_chunks`."""
+    return [
+        f"{path}: {missing} of {total} chunks ({_percent(missing / total)}) are missing and are read as {fill}"
+        for path, (missing, total, fill) in missing_chunks(image)
+    ]
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.1 else f"{100 * part:.2g} %"
+
+
 def _of_source(source: Source, used: Sequence[NDArray[np.bool_]]) -> Iterator[tuple[str, MissingChunks]]:
     if isinstance(source, ArrangedSource):
         axes = zip(source.axes, used, strict=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from im2im_zoo.images import open_image
+from im2im_zoo.images import describe_missing_chunks, open_image
 from im2im_zoo.runtime.execute.completed import (
     EarlierRun,
     Result,
@@ -113,7 +113,13 @@ class FilePrediction:
         labels, objects = self.delivery.labels, None
         if labels is not None and plan.grouping is not None:
             objects = count_objects(open_image(labels), plan.grouping.space)
-        counts, delivered = Counts(len(plan), 0, 0), Delivered(labels, objects)
+        # Chunks of zeros have no file, so that those which were lost cannot be told from them.
+        warnings = tuple(
+            f"{text}; if files of the output were lost, predict again with --overwrite"
+            for result in self.delivery.results
+            for text in describe_missing_chunks(open_image(result.path))
+        )
+        counts, delivered = Counts(len(plan), 0, 0), Delivered(labels, objects, warnings)
         done = PredictionResult.of(plan, counts, self.paths, 0.0, len(plan), self.request, delivered, "")
         return replace(done, already_complete=True)
 

@@ -10,8 +10,8 @@ import xarray as xr
 from im2im_zoo.core.errors import AxesError, ImageError, PlanError
 from im2im_zoo.images import (
     as_place,
+    describe_missing_chunks,
     join_channels,
-    missing_chunks,
     open_image,
     select_channels,
     sources_of,
@@ -141,8 +141,7 @@ def check_chunks(images: Iterable[xr.DataArray], *, strict: bool) -> list[str]:
         ImageError: chunks are missing, and `strict` is set.
     """
     warnings = []
-    for path, (missing, total, fill) in (found for image in images for found in missing_chunks(image)):
-        text = f"{path}: {missing} of {total} chunks ({_percent(missing / total)}) are missing and are read as {fill}"
+    for text in (text for image in images for text in describe_missing_chunks(image)):
         if strict:
             raise ImageError(
                 f"{text}; copy the image again, or leave out --strict if the program that wrote it leaves out empty chunks"
@@ -151,10 +150,6 @@ def check_chunks(images: Iterable[xr.DataArray], *, strict: bool) -> list[str]:
             f"{text}; programs leave out empty chunks, but if parts of the image were lost, copy it again (--strict refuses)"
         )
     return warnings
-
-
-def _percent(part: float) -> str:
-    return f"{100 * part:.0f} %" if part >= 0.1 else f"{100 * part:.2g} %"
 
 
 def rescale_to_model(

@@ -52,6 +52,21 @@ def test_the_same_command_is_complete_and_others_are_refused(
     assert not work_folder(output).exists()
 
 
+def test_a_complete_output_that_lost_files_is_reported(
+    unet_2d: Package, source: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.ome.zarr"
+    predict(unet_2d, source, output, **OPTIONS)
+    assert not predict(unet_2d, source, output, **OPTIONS).warnings
+    chunk, *_ = sorted(p for p in (output / "0").rglob("*") if p.is_file() and p.suffix != ".json")
+    chunk.unlink()
+    done = predict(unet_2d, source, output, **OPTIONS)
+    assert done.already_complete
+    [warning] = done.warnings
+    assert "1 of " in warning
+    assert "--overwrite" in warning
+
+
 def test_another_version_is_another_command(
     unet_2d: Package, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
