@@ -8,7 +8,6 @@ result.ome.zarr.incomplete/      marks the output as incomplete; removed when th
     statistics_....npz           intermediate statistics of a large image
 """
 
-import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from im2im_zoo.core.allocator import set_up_memory
@@ -26,7 +24,6 @@ from im2im_zoo.core.errors import ImageError, PackageError, PlanError, Processin
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.images import sources_of
-from im2im_zoo.images.formats.ome_zarr.contents import stored_in
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.images.target import Stored
 from im2im_zoo.package import Package, open_package
@@ -35,25 +32,22 @@ from im2im_zoo.runtime.execute.completed import identity_hashes
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.execute.input_watch import InputWatch
 from im2im_zoo.runtime.execute.ledger import SPOILED, Ledger, list_differences
-from im2im_zoo.runtime.execute.outputs import Outputs, main_image, scratch_chunks
+from im2im_zoo.runtime.execute.outputs import Outputs, main_image
 from im2im_zoo.runtime.execute.records import Finished, Record
 from im2im_zoo.runtime.execute.sample_maker import SampleMaker
-from im2im_zoo.runtime.execute.tile_job import Report, Scratch, TileJob, scratch_shape
+from im2im_zoo.runtime.execute.stored_files import ScratchFolder, check_files
+from im2im_zoo.runtime.execute.tile_job import Report, Scratch, TileJob
 from im2im_zoo.runtime.execute.tile_stages import (
     Counts,
     Progress,
     TileStageName,
     TileStages,
     new_scratch,
-    scratch_dtype,
 )
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.prepare import Prepared, decisions_of
 from im2im_zoo.runtime.settings import Settings
 
-_START_OVER = (
-    "start over with --restart, and remove nothing in the folder of a prediction that is to be resumed"
-)
 # The stage `delivery`: outputs of the tiles, and what later stages make of them, are about to take their places.
 TILES_DELIVERED, RESULT_DELIVERED = Record("delivery", 0), Record("delivery", 1)
 
@@ -266,11 +260,11 @@ class PredictionRun:
         with self._marked_if_lost():
             self._check_images(finished)
             if labels is not None:
-                _check_files([labels], finished.labels)
+                check_files([labels], finished.labels)
 
     def _check_images(self, finished: Finished) -> None:
         partial = [self.folder / path.name for path in self.paths]
-        _check_files(
+        check_files(
             [p if p.exists() else path for p, path in zip(partial, self.paths, strict=True)], finished.images
         )
 
@@ -314,7 +308,7 @@ class PredictionRun:
             progress=None if progress is None else lambda n, of: progress("statistics", n, of),
         )
         finished: dict[TileStageName, frozenset[int]] = {"tiles": before.tiles, "finish": before.finish}
-        scratch_folder = _ScratchFolder(plan, self.folder, fresh=not before.tiles)
+        scratch_folder = ScratchFolder(plan, self.folder, fresh=not before.tiles)
         scratch = new_scratch(plan, scratch_folder)
         last: TileStageName = "finish" if scratch else "tiles"
         for unit in sorted(finished[last]):
@@ -404,7 +398,7 @@ class _JobMaker:
             measured=dict(self.measured),
             folder=self.folder,
         )
-        open_scratch = _ScratchFolder(self.plan, self.folder, fresh=False)
+        open_scratch = ScratchFolder(self.plan, self.folder, fresh=False)
         scratch: dict[int, Scratch] = {n: open_scratch(n, (), "") for n in self.scratch}
         engine = package.open_engine(
             self.plan.weights_format,
@@ -415,67 +409,6 @@ class _JobMaker:
             precision=self.plan.precision,
         )
         return TileJob(samples, engine, self.sinks, scratch)
-
-
-@dataclass(frozen=True, slots=True)
-class _ScratchFolder:
-    """Create or open scratch arrays in the folder of a run; no two tiles share a chunk."""
-
-    plan: Plan
-    folder: Path
-    fresh: bool
-
-    def __call__(self, number: int, shape: tuple[int, ...], dtype: str) -> Any:
-        import zarr
-
-        path = self._path(number)
-        # All chunks are written, also those of zeros, so that a lost one is noticed.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            if not self.fresh:
-                return zarr.open_array(path, mode="r+")
-            chunks = scratch_chunks(self.plan, number, shape)
-            return zarr.create_array(
-                store=str(path), shape=shape, chunks=chunks, dtype=dtype, compressors=None, overwrite=True
-            )
-
-    def check(self, numbers: Sequence[int]) -> None:
-        """Check that all chunks are there, once all tiles are computed.
-
-        Raises:
-            ImageError: some are missing.
-        """
-        for number in numbers:
-            shape = scratch_shape(self.plan, number)
-            sides = scratch_chunks(self.plan, number, shape)
-            count = math.prod(-(-n // side) for n, side in zip(shape, sides, strict=True))
-            size = math.prod(sides) * np.dtype(scratch_dtype(self.plan, number)).itemsize
-            _check_files([self._path(number)], Stored(count, count * size))
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"scratch_{number}.zarr"
-
-
-def _check_files(images: Sequence[Path], expected: Stored) -> None:
-    """Check that images have the files that hold the voxels of their finished parts.
-
-    Raises:
-        ImageError: an image, or some of its files, was removed or cut short.
-    """
-    if lost := [path for path in images if not path.exists()]:
-        raise ImageError(f"{lost[0]} was removed while this prediction ran; {_START_OVER}")
-    found = Stored()
-    for path in images:
-        if path.is_dir():
-            found = found.plus(stored_in(path))
-    names = ", ".join(map(str, images))
-    if found.files < expected.files:
-        raise ImageError(
-            f"{names}: {expected.files - found.files} of {expected.files} chunks of the finished tiles are missing; {_START_OVER}"
-        )
-    if found.bytes < expected.bytes:
-        raise ImageError(
-            f"{names}: chunks of the finished tiles are cut short: {found.bytes} of {expected.bytes} bytes are left; {_START_OVER}"
-        )
 
 
 def _known_statistics(ledger: Ledger) -> dict[str, Any]:
