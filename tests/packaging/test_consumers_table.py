@@ -49,6 +49,18 @@ def test_every_program_has_a_verdict_for_every_format(table) -> None:
     assert all(v.reason and v.version for v in found.values())
 
 
+def test_a_format_that_was_not_run_in_a_program_is_marked_although_others_were(table) -> None:
+    def add_keras(rdf: dict[str, Any]) -> None:
+        rdf["weights"]["keras_hdf5"] = {**rdf["weights"]["onnx"], "tensorflow_version": "2.10"}
+        rdf["weights"]["keras_hdf5"].pop("opset_version")
+
+    found = table(add_keras)
+    assert found["bioimageio.core", "onnx"].checked == "run"
+    keras = found["bioimageio.core", "keras_hdf5"]
+    assert (keras.verdict, keras.checked) == ("runs", "read only")
+    assert "in our tests" not in keras.reason
+
+
 def test_programs_that_were_only_read_and_not_run_are_marked_as_such(
     table, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,18 +59,21 @@ def consumer_table(package: Package) -> tuple[ConsumerVerdict, ...]:
     """Return the verdict on each program of `consumers.yaml` for each weight format of a package, in this order."""
     table = []
     for rule in consumer_rules():
-        checked: Literal["run", "read only"] = "run" if "ran" in rule else "read only"
         version = tried_version(rule["ran"]) if "ran" in rule else str(rule["read_only"])
+        ran = _tried(rule["ran"])["packages"] if "ran" in rule else ()
         version = version.removeprefix(f"{rule['consumer']} ")
         common = [*_judge_format(rule, package), *_judge_tensors(rule, package), *_judge_sizes(rule, package)]
         common += [*_judge_operations(rule, package), *_judge_outside_rdf(package)]
         for name in package.formats():
+            checked: Literal["run", "read only"] = "run" if name in ran else "read only"
             judgements = [*common, *_judge_weights(rule, package, name)]
             worst: Verdict = min((s.verdict for s in judgements), key=_ORDER.index, default="runs")
             decisive = list(dict.fromkeys(s for s in judgements if s.verdict == worst)) if judgements else []
-            reason = "; ".join(s.reason for s in decisive) or _HOW_KNOWN[checked]
+            reasons = [*([_HOW_KNOWN[checked]] if worst == "runs" else []), *(s.reason for s in decisive)]
             change = "; ".join(dict.fromkeys(s.change for s in decisive if s.change))
-            table.append(ConsumerVerdict(rule["consumer"], version, name, worst, reason, change, checked))
+            table.append(
+                ConsumerVerdict(rule["consumer"], version, name, worst, "; ".join(reasons), change, checked)
+            )
     return tuple(table)
 
 
@@ -86,7 +89,12 @@ def consumer_rules() -> tuple[Mapping[str, Any], ...]:
 @functools.cache
 def tried_version(program: str) -> str:
     """Return the version of a program with which packages were run, from `tried.yaml`."""
-    return next(str(entry["version"]) for entry in _read("tried.yaml") if entry["program"] == program)
+    return str(_tried(program)["version"])
+
+
+def _tried(program: str) -> Mapping[str, Any]:
+    """Return the entry of a program in `tried.yaml`; its `packages` are counted by weight format."""
+    return next(entry for entry in _read("tried.yaml") if entry["program"] == program)
 
 
 def _read(name: str) -> list[Mapping[str, Any]]:
@@ -161,7 +169,7 @@ def _judge_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Judg
     elif any(halos.values()):
         yield _Judgement(
             "runs",
-            "as it does in our tests; whole images get the halo around them first, which their statistics and border then differ by a little",
+            "whole images get the halo around them first, which their statistics and border then differ by a little",
         )
 
 

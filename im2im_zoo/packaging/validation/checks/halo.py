@@ -83,7 +83,7 @@ def _compare(
         basis = (
             "tiles of the test tensors agree with the whole of them, within a thousandth of its range,"
             if enough is not None
-            else "the test tensors are too small to show less, and a cut is felt no further"
+            else "the test tensors are too small to show less, and the receptive field ends there"
         )
         message = (
             f"the halo along {name} is {declared}, and {basis} from {wanted} voxels on: declare at least {wanted}, or "
@@ -92,14 +92,15 @@ def _compare(
         shown = enough is not None and wanted > _WORTH * declared
         checks.add("warning" if shown else "info", "halo", where, message)
     else:
-        felt = "as far as could be looked" if end is None else f"up to {end} voxels away"
+        reach = "at least as large as the test tensors" if end is None else f"{end} voxels at each end"
         checks.note(
-            "halo", f"along {name} {declared} voxels are declared, {wanted} are needed; a cut is felt {felt}"
+            "halo",
+            f"along {name} {declared} voxels are declared, {wanted} are needed; the receptive field is {reach}",
         )
         if end is not None and declared > end:
             message = (
-                f"the halo along {name} is {declared}, though a cut is felt no further than {end} voxels: declare {end}; more "
-                "costs time and says nothing"
+                f"the halo along {name} is {declared}, though the receptive field is {end} voxels at each end: declare {end}; more "
+                "costs time and changes nothing"
             )
             checks.add("info", "halo", where, message)
 
