@@ -4,6 +4,7 @@ import logging
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,3 +188,16 @@ def test_python_objects_are_said_to_be_no_image(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([[1, None]], object), allow_pickle=True)
     with pytest.raises(ImageError, match="Python objects"):
         open_image(tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize(("tag", "layout"), [("ImageWidth", {"tile": (16, 16)}), ("ImageLength", {"rowsperstrip": 16})])
+def test_a_header_that_claims_more_than_the_file_holds_is_refused(
+    tag: str, layout: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, np.zeros((64, 64), np.uint16), compression="zlib", **layout)
+    with tifffile.TiffFile(file, mode="r+b") as tif:
+        found = tif.pages.first.tags[tag]
+        found.overwrite(2**31 if tag == "ImageWidth" else 2**15, dtype="I")
+    with pytest.raises(ImageError, match=r"a\.tif: its header claims .* it is damaged"):
+        open_image(file)

@@ -1,6 +1,7 @@
 """Reading TIFF: OME-TIFF, ImageJ hyperstacks, tifffile's own, and plain ones. Writes nothing."""
 
 import logging
+import math
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -131,6 +132,11 @@ def _check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPag
     if series.is_multifile:
         return
     page, end = pages[-1], 0
+    if page is not None and 0 < len(page.dataoffsets) < (pieces := math.prod(page.chunked)):
+        raise ImageError(
+            f"{path}: its header claims {' x '.join(map(str, page.shape))} voxels a plane, that is {pieces} tiles or strips, "
+            f"but the file lists {len(page.dataoffsets)}; it is damaged: copy or export it again"
+        )
     if series.dataoffset is not None:
         end = int(series.dataoffset) + int(np.prod(series.shape)) * series.dtype.itemsize
     elif page is not None and len(page.dataoffsets):
