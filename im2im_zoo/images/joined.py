@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.lazy import Key, lazy_image
+from im2im_zoo.images.large_chunks import Key
+from im2im_zoo.images.lazy import DECODING_KEY, lazy_image
 from im2im_zoo.images.metadata import pixel_size_um
 
 # Relative difference up to which two pixel sizes are taken for the same.
@@ -41,6 +42,7 @@ def join_channels(images: Sequence[xr.DataArray], names: Sequence[str]) -> xr.Da
     chunks = first.encoding.get("preferred_chunks")
     if chunks is not None:
         joined.encoding["preferred_chunks"] = dict(chunks) | {"channel": 1}
+        joined.encoding[DECODING_KEY] = sum(image.encoding.get(DECODING_KEY, 0) for image in images)
     return joined.assign_coords(channel=np.array(_channel_names(images, names), np.str_))
 
 

@@ -4,6 +4,7 @@ A source knows how to read a region of one file; it knows no axes and no metadat
 when they are pickled, so an image can be sent to other processes.
 """
 
+import math
 import os
 import threading
 import weakref
@@ -20,8 +21,10 @@ from xarray.core import indexing
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Place
+from im2im_zoo.images.large_chunks import COPIES, LARGE_CHUNK_BYTES, Index, KeptChunk, Key, decoding_bytes
 
-Key = tuple[slice, ...]
+# In the `encoding` of an image: most bytes that decoding takes at once, beside the region that is read.
+DECODING_KEY = "im2im_zoo_decoding_bytes"
 
 
 class Source(Protocol):
@@ -99,7 +102,8 @@ class OpenedSource:
         shape, dtype: of the voxels.
         opener: importable function of `arguments` that gives an array which is indexed by a key, and a
             function that closes it.
-        chunks: voxels that are decoded at once.
+        chunks: voxels that are decoded at once; large ones are decoded one after the other, and the last one is kept.
+        copies: bytes that decoding a large one takes, in times of its own.
     """
 
     def __init__(
@@ -110,11 +114,13 @@ class OpenedSource:
         opener: "Callable[..., tuple[Any, Callable[[], None]]]",
         *arguments: Any,
         chunks: tuple[int, ...] | None = None,
+        copies: int = COPIES,
     ) -> None:
         self.path = path
         self.shape = shape
         self.chunks = chunks
         self.dtype = dtype.newbyteorder("=")
+        self.decoding_bytes = decoding_bytes(shape, chunks, dtype.itemsize, copies) if chunks else 0
         self._opener = opener
         self._opened: Any = None
         self._process: int = 0
@@ -122,8 +128,15 @@ class OpenedSource:
         self._reset()
 
     def read(self, key: Key) -> NDArray[Any]:
-        found = self._array()[key]
-        return np.asarray(found).astype(self.dtype, copy=False)
+        array = self._array()
+        if self._kept is not None and not isinstance(array, np.ndarray):
+            with self._lock:
+                return self._kept.read(key, lambda index, region: self._decode(array, index, region))
+        return np.asarray(array[key]).astype(self.dtype, copy=False)
+
+    def _decode(self, array: Any, index: Index, region: Key) -> Any:
+        """Return one whole chunk, with or without voxels beyond the array's end."""
+        return array[region]
 
     def _array(self) -> Any:
         with self._lock:
@@ -138,9 +151,11 @@ class OpenedSource:
         self._lock = threading.Lock()
         self._opened = None
         self._process = 0
+        large = self.chunks is not None and math.prod(self.chunks) * self.dtype.itemsize >= LARGE_CHUNK_BYTES
+        self._kept = KeptChunk(self.shape, self.dtype, self.chunks) if self.chunks and large else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("_lock", "_opened", "_process")}
+        return {k: v for k, v in vars(self).items() if k not in ("_lock", "_opened", "_process", "_kept")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -191,6 +206,7 @@ def lazy_image(source: Source, dims: tuple[str, ...]) -> xr.DataArray:
     chunks = getattr(source, "chunks", None)
     if chunks is not None:
         image.encoding["preferred_chunks"] = dict(zip(dims, chunks, strict=True))
+        image.encoding[DECODING_KEY] = getattr(source, "decoding_bytes", 0)
     return image
 
 
@@ -212,6 +228,7 @@ def arranged_image(
     arranged = lazy_image(ArrangedSource(image, axes, fixed, on_read), axes)
     if chunks := image.encoding.get("preferred_chunks"):
         arranged.encoding["preferred_chunks"] = {axis: chunks.get(axis, 1) for axis in axes}
+        arranged.encoding[DECODING_KEY] = image.encoding.get(DECODING_KEY, 0)
     return arranged
 
 

@@ -190,7 +190,9 @@ def test_python_objects_are_said_to_be_no_image(tmp_path: Path) -> None:
         open_image(tmp_path / "objects.npy")
 
 
-@pytest.mark.parametrize(("tag", "layout"), [("ImageWidth", {"tile": (16, 16)}), ("ImageLength", {"rowsperstrip": 16})])
+@pytest.mark.parametrize(
+    ("tag", "layout"), [("ImageWidth", {"tile": (16, 16)}), ("ImageLength", {"rowsperstrip": 16})]
+)
 def test_a_header_that_claims_more_than_the_file_holds_is_refused(
     tag: str, layout: dict[str, Any], tmp_path: Path
 ) -> None:

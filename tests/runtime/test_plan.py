@@ -92,7 +92,7 @@ def test_the_projection_grows_with_all_that_takes_memory():
         {"tile_voxels": 2 * 10**6},
         {"out_values": 50},
         {"whole_bytes": 10**9},
-        {"chunk_bytes": 2**26},
+        {"chunk_bytes": 2**26, "decoding_bytes": 2**28},
         {"workers": 2},
     ):
         assert project(COST, **{**base, **change}).total > total

@@ -71,7 +71,8 @@ def read_raster(path: Path) -> tuple[Source, ImageMetadata]:
     shape = (height, width) if names is None else (height, width, len(names))
     dtype = np.dtype("uint16" if deep else _DTYPES.get(mode, "uint8"))
     axes: tuple[AxisName, ...] = ("y", "x") if names is None else ("y", "x", "channel")
-    source = OpenedSource(path, shape, dtype, decode_raster, path, mode, deep)
+    # A picture is one chunk: it is decoded whole.
+    source = OpenedSource(path, shape, dtype, decode_raster, path, mode, deep, chunks=shape)
     return source, ImageMetadata(axes=axes, axes_stated_by="its format", channel_names=names)
 
 

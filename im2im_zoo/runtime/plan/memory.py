@@ -13,8 +13,6 @@ STATISTICS_BLOCK_BYTES = 64 * MIB
 # preprocessed with a temporary and a padded copy. Output: one that the network computes, one that waits, and one that is
 # postprocessed with temporaries for cast and transposition.
 _IN_COPIES, _OUT_COPIES = 5, 5
-# Chunks of a file that are decoded at the same time (zarr's `async.concurrency`).
-_CHUNKS_AT_ONCE = 10
 # Python, caches of libraries, compressed chunks of the file, and freed blocks that the allocator keeps.
 _SLACK_BYTES = 192 * MIB
 _MARGIN = 1.1
@@ -101,6 +99,7 @@ def project(
     out_values: float,
     in_itemsize: int = 4,
     chunk_bytes: int = 0,
+    decoding_bytes: int = 0,
     whole_bytes: int = 0,
     statistics: bool = True,
     workers: int = 1,
@@ -115,6 +114,7 @@ def project(
         in_values, out_values: values of all input and output tensors per voxel of the reference.
         in_itemsize: bytes per value of the image file.
         chunk_bytes: uncompressed bytes of one chunk of each input.
+        decoding_bytes: most bytes that decoding takes at once, of each input.
         whole_bytes: bytes of all copies of whole images that operations keep in memory.
         statistics: whether a pass over the image computes statistics.
         workers: processes that run tiles; if above 1, one more process coordinates them.
@@ -123,13 +123,13 @@ def project(
     """
     arrays = tile_voxels * (_IN_COPIES * in_values * max(4, in_itemsize) + _OUT_COPIES * 4 * out_values)
     # A tile is decoded from the chunks that it covers, and one more along each border.
-    decoded = min(_CHUNKS_AT_ONCE * chunk_bytes, 4 * chunk_bytes + tile_voxels * in_values * in_itemsize)
+    decoded = min(decoding_bytes, 4 * chunk_bytes + tile_voxels * in_values * in_itemsize)
     return Projection(
         process=cost.process,
         network=int(cost.call + cost.per_voxel * tile_voxels),
         arrays=int(arrays + decoded),
         whole=whole_bytes,
-        statistics=2 * STATISTICS_BLOCK_BYTES + _CHUNKS_AT_ONCE * chunk_bytes if statistics else 0,
+        statistics=2 * STATISTICS_BLOCK_BYTES + decoding_bytes if statistics else 0,
         slack=_SLACK_BYTES,
         workers=workers,
         grouping=grouping,

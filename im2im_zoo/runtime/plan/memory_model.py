@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
+from im2im_zoo.images.large_chunks import decoding_bytes
+from im2im_zoo.images.lazy import DECODING_KEY
 from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.plan.grouping import GroupPlan
 from im2im_zoo.runtime.plan.memory import Cost, Projection, project
@@ -26,6 +28,7 @@ class MemoryModel:
         in_values, out_values: values of all input and output tensors per voxel of the reference.
         in_itemsize: bytes per value of the image files.
         chunk_bytes: uncompressed bytes of one chunk of each input.
+        decoding_bytes: most bytes that decoding takes at once, of each input.
         whole_before: inputs whose preprocessing needs the whole sample at once.
         whole_after: outputs whose postprocessing needs the whole output or its statistics.
         whole_bytes: bytes of all copies of whole images in memory.
@@ -40,6 +43,7 @@ class MemoryModel:
     out_values: float
     in_itemsize: int
     chunk_bytes: int
+    decoding_bytes: int
     whole_before: frozenset[str]
     whole_after: frozenset[str]
     whole_bytes: int
@@ -77,13 +81,15 @@ class MemoryModel:
             if mixes:
                 whole += 4 * 4 * math.prod(n or 1 for n in target.sizes.values())
         itemsize = max((images[i.id].dtype.itemsize for i in layout.inputs if i.given), default=4)
+        chunks = [_chunk_and_decoding_bytes(images[i.id]) for i in layout.inputs if i.given]
         return cls(
             cost,
             budget,
             sum(_values(layout, i.axes, i.sizes, n, 0) for n, i in enumerate(layout.inputs) if i.given),
             sum(_values(layout, o.axes, o.sizes, n, 1) for n, o in enumerate(layout.outputs)),
             itemsize,
-            sum(_chunk_bytes(images[i.id]) for i in layout.inputs if i.given),
+            sum(one for one, _ in chunks),
+            sum(most for _, most in chunks),
             frozenset(before),
             frozenset(after),
             whole,
@@ -104,6 +110,7 @@ class MemoryModel:
             out_values=self.out_values,
             in_itemsize=self.in_itemsize,
             chunk_bytes=self.chunk_bytes,
+            decoding_bytes=self.decoding_bytes,
             whole_bytes=self.whole_bytes,
             workers=self.workers,
             grouping=self.grouping,
@@ -127,10 +134,14 @@ def _values(
     return total
 
 
-def _chunk_bytes(image: xr.DataArray) -> int:
-    """Return the uncompressed bytes of one chunk of an image file; 0 if it is not chunked."""
-    chunks = image.encoding.get("preferred_chunks") or {}
-    return math.prod(int(chunks.get(a, 1)) for a in image.dims) * image.dtype.itemsize if chunks else 0
+def _chunk_and_decoding_bytes(image: xr.DataArray) -> tuple[int, int]:
+    """Return the uncompressed bytes of one chunk of an image file, and the most that decoding takes at once; 0 if it is not chunked."""
+    preferred = image.encoding.get("preferred_chunks")
+    if not preferred:
+        return 0, 0
+    chunks = [int(preferred.get(a, 1)) for a in image.dims]
+    one = math.prod(chunks) * image.dtype.itemsize
+    return one, image.encoding.get(DECODING_KEY) or decoding_bytes(image.shape, chunks, image.dtype.itemsize)
 
 
 def _mixes_voxels(operations: Sequence[Any], axes: Sequence[Any]) -> bool:

@@ -11,6 +11,7 @@ from im2im_zoo.core.axes import AXES, AxisName
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address, Place
 from im2im_zoo.images.formats.ome_zarr.contents import MARKS, describe_non_image, is_zarr, ome_of
+from im2im_zoo.images.large_chunks import COPIES, GZIP_COPIES, Index, Key
 from im2im_zoo.images.lazy import MissingChunks, OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
@@ -142,11 +143,39 @@ def _source(path: Place, array: Any) -> Source:
     if np.dtype(array.dtype).kind not in "biuf":
         raise ImageError(f"{path}: holds {array.dtype} values, which are no image of numbers")
     chunks = tuple(array.chunks)
-    kind = _LocalZarr if isinstance(path, Path) else OpenedSource
-    return kind(path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks)
+    compressors = {type(c).__name__.removesuffix("Codec").lower() for c in array.compressors}
+    copies = GZIP_COPIES if compressors & {"gzip", "zlib"} else COPIES
+    kind = _LocalZarr if isinstance(path, Path) else _Zarr
+    return kind(
+        path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks, copies=copies
+    )
 
 
-class _LocalZarr(OpenedSource):
+class _Zarr(OpenedSource):
+    """Voxels of a zarr array."""
+
+    def _decode(self, array: Any, index: Index, region: Key) -> Any:
+        from zarr.core.sync import sync
+
+        # Reading through the array copies a decoded chunk once more, which takes too much where a chunk is large.
+        values = None if array.shards else sync(_decode_chunk(array.async_array, index))
+        return array[region] if values is None else values
+
+
+async def _decode_chunk(array: Any, index: Index) -> Any:
+    """Return the values of a whole chunk of an asynchronous zarr array; None if it is not stored."""
+    from zarr.core.buffer import default_buffer_prototype
+
+    buffers = default_buffer_prototype()
+    stored = await (array.store_path / array.metadata.encode_chunk_key(index)).get(prototype=buffers)
+    if stored is None:
+        return None
+    specification = array.metadata.get_chunk_spec(index, array.config, prototype=buffers)
+    (decoded,) = await array.codec_pipeline.decode([(stored, specification)])
+    return decoded.as_numpy_array()
+
+
+class _LocalZarr(_Zarr):
     """Voxels of a zarr array on the disk, a `ChunkedSource`."""
 
     def missing_chunks(self, used: Sequence[NDArray[np.bool_]]) -> MissingChunks:
