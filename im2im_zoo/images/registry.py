@@ -35,8 +35,7 @@ def image_suffixes() -> ImageSuffixes:
 
 def known_suffixes() -> tuple[str, ...]:
     """Return the suffixes of all formats that can be read, with every extra."""
-    extra = (s for f in image_formats() if f.extra for s in f.reads)
-    return (*image_suffixes().readable, *extra)
+    return tuple(_by_suffix(image_formats(), "read"))
 
 
 def suffix_of(path: Place) -> str:
@@ -46,12 +45,17 @@ def suffix_of(path: Place) -> str:
 
 def format_of(path: Place, able: Literal["read", "write"] = "read") -> ImageFormat | None:
     """Return the format of a file by its name alone, the longest suffix first; None for an unknown one."""
+    by_suffix = _by_suffix(image_formats(), able)
+    return by_suffix.get(_longest(path, by_suffix))
 
-    def suffixes(image_format: ImageFormat) -> tuple[str, ...]:
-        return image_format.reads if able == "read" else image_format.writes
 
-    found = _longest(path, [s for f in image_formats() for s in suffixes(f)])
-    return next((f for f in image_formats() if found and found in suffixes(f)), None)
+@functools.cache
+def _by_suffix(formats: tuple[ImageFormat, ...], able: Literal["read", "write"]) -> dict[str, ImageFormat]:
+    found: dict[str, ImageFormat] = {}
+    for image_format in formats:
+        for suffix in image_format.reads if able == "read" else image_format.writes:
+            found.setdefault(suffix, image_format)
+    return found
 
 
 def format_to_open(path: Place) -> ImageFormat:

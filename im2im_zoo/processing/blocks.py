@@ -17,7 +17,7 @@ import math
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import product
+from itertools import chain, islice, product
 
 import numpy as np
 import xarray as xr
@@ -96,15 +96,29 @@ def regions(sizes: Mapping[str, int], shape: Mapping[str, int]) -> Iterator[dict
         yield dict(zip(sizes, cut, strict=True))
 
 
-def read(image: xr.DataArray, region: Mapping[str, slice]) -> xr.DataArray:
-    """Read one region: C-contiguous, with integer positions as the coordinates of every axis."""
-    values = np.ascontiguousarray(
-        image.isel({a: region.get(a, slice(None)) for a in names(image)}).to_numpy()
-    )
+def read(image: xr.DataArray, region: Mapping[str, slice], *, will_be_cut: bool = False) -> xr.DataArray:
+    """Read one region, C-contiguous.
+
+    Args:
+        image: lazy.
+        region: by axis; an axis that is left out is whole.
+        will_be_cut: whether the caller cuts the region further.
+
+    Returns:
+        With integer positions as the coordinates of every axis that is cut, or whose positions are not those from 0 on.
+    """
+    axes = names(image)
+    slices = {a: region.get(a, slice(None)) for a in axes}
+    located = [
+        a
+        for a, size in zip(axes, image.shape, strict=True)
+        if will_be_cut or slices[a].indices(size) != (0, size, 1) or a in image.coords
+    ]
+    values = np.ascontiguousarray(image.isel(slices).to_numpy())
     return xr.DataArray(
         values,
         dims=image.dims,
-        coords={a: positions(image, a)[region.get(a, slice(None))] for a in names(image)},
+        coords={a: positions(image, a)[slices[a]] for a in located},
         name=image.name,
         attrs=image.attrs,
     )
@@ -128,7 +142,7 @@ def walk(
         skip: number of pieces at the start that are not read.
 
     Yields:
-        The start of the piece (voxels from the start of `within`), and the piece as `read` returns it.
+        The start of the piece (voxels from the start of `within`), and the piece with coordinates as `read` gives them.
     """
     offset = {a: (within or {}).get(a, slice(0, image.sizes[a])) for a in names(image)}
     sizes = {a: part.stop - part.start for a, part in offset.items()}
@@ -166,11 +180,16 @@ def _read_ahead(
     def load(cut: Cut) -> tuple[dict[str, slice], list[dict[str, slice]], xr.DataArray]:
         region, parts = cut
         absolute = {a: slice(offset[a].start + r.start, offset[a].start + r.stop) for a, r in region.items()}
-        return region, parts, read(image, absolute)
+        return region, parts, read(image, absolute, will_be_cut=len(parts) > 1)
 
+    cuts = iter(cuts)
+    first = list(islice(cuts, 2))
+    if len(first) < 2:  # a thread takes longer than a small image
+        yield from map(load, first)
+        return
     with ThreadPoolExecutor(1, "read ahead") as pool:
         pending: deque[Future[tuple[dict[str, slice], list[dict[str, slice]], xr.DataArray]]] = deque()
-        for cut in cuts:
+        for cut in chain(first, cuts):
             pending.append(pool.submit(load, cut))
             if len(pending) > 1:
                 yield pending.popleft().result()

@@ -69,6 +69,8 @@ def whole_sizes(source: Source) -> dict[str, int]:
 
 def dtype_after(source: Source) -> np.dtype[Any]:
     """Return the dtype that `transform` gives, found on one voxel."""
+    if getattr(source.transform, "steps", None) == ():
+        return source.image.dtype
     one = {a: slice(0, source.image.sizes[a] if a in source.whole_axes else 1) for a in names(source.image)}
     return source.transform(read(source.image, one)).dtype
 

@@ -1,5 +1,6 @@
 """One image and its preprocessed file in the cache, whose name is a hash of everything that its values depend on."""
 
+import functools
 import json
 import os
 import sys
@@ -117,6 +118,7 @@ def plan_image(
     return ImagePlan(image, operations, folder / f"{key}.npy")
 
 
+@functools.cache
 def _find_version() -> str:
     try:
         return metadata.version("im2im_zoo")

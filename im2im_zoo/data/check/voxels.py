@@ -1,13 +1,15 @@
 """Statistics of the voxels of one image, from one streamed pass."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.processing.blocks import walk
+from im2im_zoo.processing.blocks import walk, working_voxels
 
 _BLOCK_BYTES = 64 * 2**20
 
@@ -52,11 +54,11 @@ def measure_voxels(image: xr.DataArray) -> VoxelStatistics:
         image: lazy; any axes.
     """
     sizes = {str(axis): size for axis, size in image.sizes.items()}
-    weights = _draw_weights(sizes)
+    weights = _draw_weights(tuple(sizes.items()))
     ends: list[tuple[float, int, float, int]] = []
     not_finite, whole, total = 0, True, 0
-    for start, block in walk(image, block_bytes=_BLOCK_BYTES):
-        values = block.to_numpy().astype(np.float64)
+    for start, block in _read_blocks(image):
+        values = block.astype(np.float64)
         total += _weighted_sum(values, start, weights)
         finite = values[np.isfinite(values)]
         not_finite += values.size - finite.size
@@ -78,11 +80,21 @@ def measure_voxels(image: xr.DataArray) -> VoxelStatistics:
     )
 
 
-def _draw_weights(sizes: Mapping[str, int]) -> dict[str, NDArray[np.uint64]]:
+def _read_blocks(image: xr.DataArray) -> Iterator[tuple[Mapping[str, int], NDArray[Any]]]:
+    """Yield the start and the values of blocks; of a small image, whose coordinates take longer than its voxels, of the whole."""
+    if image.size <= working_voxels(_BLOCK_BYTES):
+        yield dict.fromkeys(map(str, image.dims), 0), image.to_numpy()
+        return
+    for start, block in walk(image, block_bytes=_BLOCK_BYTES):
+        yield start, block.to_numpy()
+
+
+@functools.lru_cache(maxsize=4)
+def _draw_weights(sizes: tuple[tuple[str, int], ...]) -> dict[str, NDArray[np.uint64]]:
     """Draw fixed random odd numbers along each axis; their product is the weight of a voxel."""
     return {
         axis: np.random.default_rng((number, size)).integers(2**64, size=size, dtype=np.uint64) | np.uint64(1)
-        for number, (axis, size) in enumerate(sizes.items())
+        for number, (axis, size) in enumerate(sizes)
     }
 
 
