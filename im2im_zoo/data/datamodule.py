@@ -229,7 +229,12 @@ class ImagePairs(pl.LightningDataModule):
         """Write the files of all images, or only of the validation images, or only measure the statistics of each."""
         data, folder = self._recipe.data, self._cache or self._temporary_folder()
         plan = plan_preprocessing(
-            self.pairs, self._recipe, folder, allow_code=self._allow_code, root=self._root
+            self.pairs,
+            self._recipe,
+            folder,
+            allow_code=self._allow_code,
+            root=self._root,
+            durable=self._cache is not None,
         )
         if data.cache == "none":
             return plan.open_lazily(self.pairs, self._recipe, self._progress)

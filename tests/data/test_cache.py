@@ -214,9 +214,9 @@ def test_the_next_share_is_made_while_this_one_trains(
 
     real = preprocess.write_cache_file
 
-    def noting(*arguments: Any) -> None:
+    def noting(*arguments: Any, **options: Any) -> None:
         makers.append(threading.current_thread().name)
-        real(*arguments)
+        real(*arguments, **options)
 
     monkeypatch.setattr(preprocess, "write_cache_file", noting)
     data = data_of(folder, loaded=0.2)

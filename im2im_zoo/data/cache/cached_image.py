@@ -177,8 +177,13 @@ class PipelineFitter:
         return pipeline
 
 
-def write_cache_file(plan: ImagePlan, fitter: PipelineFitter) -> None:
+def write_cache_file(plan: ImagePlan, fitter: PipelineFitter, *, durable: bool = True) -> None:
     """Preprocess one image in blocks into a file, which gets its name when it is complete.
+
+    Args:
+        plan: the image, its operations and its file.
+        fitter: of the operations.
+        durable: whether the file must survive a power cut.
 
     Raises:
         DataError: values that training cannot use, an operation that fails, or a full disk.
@@ -193,6 +198,8 @@ def write_cache_file(plan: ImagePlan, fitter: PipelineFitter) -> None:
         if sys.platform == "win32":  # an open file cannot be renamed
             os.close(handle)
             handle = None
+        if durable:
+            sync(partial)
         move_into_place(partial, plan.file)
     except ProcessingError as error:
         raise DataError(f"{_describe_source(plan)}: {error}") from error
@@ -253,7 +260,6 @@ def _write_blocks(whole_image: SourceImage, pipeline: Pipeline, file: Path, bloc
         written.write(place, values)
     if written is not None:
         written.close()
-        sync(file)
 
 
 def write_statistics(file: Path, measured: Mapping[str, Any]) -> None:

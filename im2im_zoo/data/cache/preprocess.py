@@ -87,6 +87,7 @@ class PreprocessingPlan:
     names: tuple[str, ...]
     _plans: tuple[Mapping[Side, ImagePlan], ...]
     _fitters: Mapping[Side, PipelineFitter]
+    _durable: bool
 
     def write(self, entries: Iterable[int], progress: Progress | None = None) -> None:
         """Write the missing files of some entries; other processes may do so at the same time.
@@ -106,7 +107,7 @@ class PreprocessingPlan:
         for done, number in enumerate(chosen, 1):
             for plan in self._plans[number].values():
                 if not plan.file.is_file():
-                    write_cache_file(plan, self._fitters[plan.image.side])
+                    write_cache_file(plan, self._fitters[plan.image.side], durable=self._durable)
             if progress is not None:
                 progress(done, len(chosen), self.names[number])
 
@@ -137,6 +138,7 @@ def plan_preprocessing(
     allow_code: Collection[str] = (),
     root: Path | None = None,
     block_bytes: int = BLOCK_BYTES,
+    durable: bool = True,
 ) -> PreprocessingPlan:
     """Open and check all images and plan their preprocessing; no image is written.
 
@@ -150,6 +152,7 @@ def plan_preprocessing(
         allow_code: `custom` among them allows the Python of `custom` operations.
         root: folder of the sources of `custom` operations.
         block_bytes: about how much of an image is in memory at once; what is written is the same for any size.
+        durable: whether the files must survive a power cut, as in a folder that is kept; this takes longer.
 
     Raises:
         DataError: images that do not match each other or the recipe; a folder that cannot be created.
@@ -177,7 +180,9 @@ def plan_preprocessing(
     names = tuple(name for name, _ in entries)
     files = [{side: plan.file for side, plan in entry.items()} for entry in plans]
     prepared = _make_prepared(names, files, plans, pairs, recipe)
-    return PreprocessingPlan(prepared, tuple(frozenset(f.values()) for f in files), names, plans, fitters)
+    return PreprocessingPlan(
+        prepared, tuple(frozenset(f.values()) for f in files), names, plans, fitters, durable
+    )
 
 
 def _open(pairs: Pairs, recipe: Recipe) -> list[_Entry]:
