@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from im2im_zoo.core.errors import ComponentError, Im2ImError
 from im2im_zoo.core.moved_names import current_name
-from im2im_zoo.recipe.trust import TRUSTED, reason_to_refuse
+from im2im_zoo.recipe.trust import TRUSTED, find_download, reason_not_to_import, reason_to_refuse
 
 
 class Component(BaseModel):
@@ -95,6 +95,10 @@ def resolve_component(path: str, where: str, allow_code: Collection[str] = ()) -
             f"{where}: {path!r} would import and run the package {package!r}, which is not one of "
             f"{', '.join(sorted(TRUSTED))}; if you trust it, pass --allow-code {package}"
         )
+    consent = f"if you trust it, pass --allow-code {package}"
+    refusal = None if package in allow_code else reason_not_to_import(path)
+    if refusal is not None and "." in path:
+        raise ComponentError(f"{where}: {path!r} {refusal}; {consent}")
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
@@ -108,7 +112,7 @@ def resolve_component(path: str, where: str, allow_code: Collection[str] = ()) -
         raise ComponentError(f"{where}: {path!r} is {type(found).__name__}, not a class or function")
     refusal = None if package in allow_code else reason_to_refuse(found)
     if refusal is not None:
-        raise ComponentError(f"{where}: {path!r} {refusal}; if you trust it, pass --allow-code {package}")
+        raise ComponentError(f"{where}: {path!r} {refusal}; {consent}")
     return found  # type: ignore[no-any-return]
 
 
@@ -119,6 +123,8 @@ def check_component(
     allow_code: Collection[str] = (),
     given: Sequence[str] = (),
     kind: type | tuple[type, ...] | None = None,
+    inner_kind: type | tuple[type, ...] | None = None,
+    places: Collection[str] = (),
 ) -> None:
     """Check a component and those nested in it, without building any.
 
@@ -128,10 +134,12 @@ def check_component(
         allow_code: see `resolve_component`.
         given: names of arguments that the caller adds when it builds or calls it.
         kind: class that it has to be or inherit from, if it is a class.
+        inner_kind: the same for the trusted components nested in it.
+        places: names of arguments that may name a file or folder, because the caller checks where it lies.
 
     Raises:
-        ComponentError: an untrusted or unknown path, an unknown or missing argument, or another kind of class; the
-            message names the full key.
+        ComponentError: an untrusted or unknown path, an unknown or missing argument, another kind of class, or an argument
+            that needs consent; the message names the full key.
     """
     found = resolve_component(component.callable, f"{where}.callable", allow_code)
     if kind is not None and inspect.isclass(found) and not issubclass(found, kind):
@@ -141,8 +149,16 @@ def check_component(
         )
     for key, value in component.kwargs.items():
         for path, inner in find_components(value, f"{where}.kwargs.{key}"):
-            check_component(inner, path, allow_code=allow_code)
+            allowed = inner.callable.split(".")[0] in allow_code
+            check_component(
+                inner,
+                path,
+                allow_code=allow_code,
+                kind=None if allowed else inner_kind,
+                inner_kind=inner_kind,
+            )
     _check_arguments(component, found, where, given)
+    _check_consent(component, found, where, allow_code, places)
 
 
 def build_component(
@@ -242,6 +258,26 @@ def _check_arguments(
         hint = "" if given else ", or `call: false` to pass it uncalled"
         raise ComponentError(
             f"{where}.kwargs: {component.callable} needs {', '.join(missing)}: give them in `kwargs`{hint}"
+        )
+
+
+def _check_consent(
+    component: Component,
+    found: Callable[..., Any],
+    where: str,
+    allow_code: Collection[str],
+    places: Collection[str],
+) -> None:
+    """Refuse arguments of a trusted component that would make it download, or use a file of the recipe's choice."""
+    package = component.callable.split(".")[0]
+    if package in allow_code:
+        return
+    refused = find_download(found, component.kwargs, places)
+    if refused is not None:
+        key, value = refused
+        raise ComponentError(
+            f"{where}.kwargs.{key}: with {value!r}, {component.callable} would download, or read or write files; set it to "
+            f"{'false' if value is True else 'null'}, or pass --allow-code {package} if you trust it"
         )
 
 

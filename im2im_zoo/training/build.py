@@ -2,22 +2,31 @@
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.precision import Precision
 from pytorch_lightning.callbacks import WeightAveraging
-from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import Profiler
+from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
 
 from im2im_zoo import frameworks
-from im2im_zoo.core.errors import RecipeError, TrainingError
+from im2im_zoo.core.errors import ComponentError, RecipeError, TrainingError
+from im2im_zoo.core.nested import walk_values
 from im2im_zoo.core.subclasses import subclasses_in
 from im2im_zoo.data.pairing.files import format_file_list
 from im2im_zoo.data.patches.augmentation import check_augmentations
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import (
+    Component,
     build_component,
     build_value,
     check_component,
@@ -26,10 +35,28 @@ from im2im_zoo.recipe.components import (
     suggest_nearest,
 )
 from im2im_zoo.recipe.data import Data
+from im2im_zoo.recipe.trust import leads_out
 from im2im_zoo.training.failures import is_out_of_memory, suggest_less_memory
 
 # Options that training sets itself: run folder, checkpoints, logs and progress bar.
 _RESERVED = ("default_root_dir", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+# The only classes that belong into an argument of a framework; anything else there is a network or a loss.
+_FRAMEWORK_KINDS: dict[str, type] = {
+    "optimizer": Optimizer,
+    "discriminator_optimizer": Optimizer,
+    "scheduler": LRScheduler,
+    "metrics": Metric,
+}
+_TRAINER_KINDS: dict[str, type | tuple[type, ...]] = {
+    "callbacks": pl.Callback,
+    "logger": Logger,
+    "plugins": Precision,
+    "profiler": Profiler,
+    "strategy": Strategy,
+}
+# Arguments of callbacks, loggers and profilers that name a folder, which is one within the run folder; `filename` is below it.
+_FOLDERS = ("dirpath", "save_dir")
+_FILES = (*_FOLDERS, "filename", "sub_dir")
 
 
 def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
@@ -43,10 +70,11 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
         ComponentError, RecipeError: an invalid component or option; the message names the full key.
     """
     check_component(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
-    check_component(recipe.network, "network", allow_code=allow_code, kind=nn.Module)
+    _check_framework_arguments(recipe.framework, allow_code)
+    check_component(recipe.network, "network", allow_code=allow_code, kind=nn.Module, inner_kind=nn.Module)
     check_augmentations(recipe.data, allow_code)
     if recipe.output.grouping is not None:
-        check_component(recipe.output.grouping, "output.grouping", allow_code=allow_code, given=("maps",))
+        _check_grouping(recipe.output.grouping, allow_code)
     _check_data_fits_framework(recipe, allow_code)
     options = inspect.signature(pl.Trainer).parameters
     for key, value in recipe.trainer.items():
@@ -56,8 +84,10 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
             raise RecipeError(
                 f"unknown key 'trainer.{key}'{suggest_nearest(key, [o for o in options if o not in _RESERVED])}"
             )
+        if key == "model_registry" and value:
+            raise RecipeError("trainer.model_registry: this would upload the checkpoints; remove it")
         for where, component in find_components(value, f"trainer.{key}"):
-            check_component(component, where, allow_code=allow_code)
+            _check_trainer_component(component, where, key, allow_code)
     every, epochs = (recipe.trainer.get(key) for key in ("check_val_every_n_epoch", "max_epochs"))
     validates = not (isinstance(every, int) and isinstance(epochs, int) and every > epochs >= 0)
     if recipe.monitor.startswith("val_") and not validates:
@@ -65,6 +95,57 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
             f"trainer.check_val_every_n_epoch: {every}: {epochs} epochs never reach a validation, so there is no best epoch; "
             "give a smaller number"
         )
+
+
+def _check_framework_arguments(framework: Component, allow_code: Collection[str]) -> None:
+    """Refuse a component of im2im_zoo's frameworks that is not of the kind of its place, e.g. an optimizer as a loss."""
+    if framework.callable.split(".")[0] in allow_code:
+        return
+    for key, value in framework.kwargs.items():
+        kind = _FRAMEWORK_KINDS.get(key, nn.Module)
+        for where, component in find_components(value, f"framework.kwargs.{key}"):
+            own = component.callable.split(".")[0] in allow_code
+            check_component(
+                component,
+                where,
+                allow_code=allow_code,
+                kind=None if own else kind,
+                inner_kind=nn.Module,
+            )
+
+
+def _check_grouping(grouping: Component, allow_code: Collection[str]) -> None:
+    """Refuse a class as the post-processing of instances, which is a function of the maps."""
+    key = "output.grouping"
+    found = resolve_component(grouping.callable, f"{key}.callable", allow_code)
+    if inspect.isclass(found) and grouping.callable.split(".")[0] not in allow_code:
+        raise ComponentError(
+            f"{key}.callable: {grouping.callable} is a class, not a function of the maps; use "
+            "im2im_zoo.instances.methods.components.group, or another of that folder"
+        )
+    check_component(grouping, key, allow_code=allow_code, given=("maps",))
+
+
+def _check_trainer_component(component: Component, where: str, key: str, allow_code: Collection[str]) -> None:
+    """Refuse a component that does not belong into an argument of the trainer, or that writes outside the run folder."""
+    kind = _TRAINER_KINDS.get(key)
+    if kind is None:
+        raise RecipeError(
+            f"{where}: trainer.{key} takes plain values only, no component; components belong into "
+            f"trainer.{', trainer.'.join(_TRAINER_KINDS)}"
+        )
+    check_component(
+        component, where, allow_code=allow_code, kind=kind, inner_kind=(Precision, nn.Module), places=_FILES
+    )
+    package = component.callable.split(".")[0]
+    if package in allow_code:
+        return
+    for inside, value in walk_values(component.kwargs):
+        if isinstance(value, str) and leads_out(value):
+            raise ComponentError(
+                f"{where}.kwargs.{inside}: {value!r} is outside the run folder: give a path within it, as in `logs`, or pass "
+                f"--allow-code {package} if you trust the recipe"
+            )
 
 
 def _check_data_fits_framework(recipe: Recipe, allow_code: Collection[str]) -> None:
@@ -132,18 +213,40 @@ def build_framework(
     return framework
 
 
-def build_trainer_options(recipe: Recipe, allow_code: Collection[str] = ()) -> dict[str, Any]:
+def build_trainer_options(recipe: Recipe, output: Path, allow_code: Collection[str] = ()) -> dict[str, Any]:
     """Build the arguments of the recipe's `trainer` section, with callbacks in a list.
+
+    Args:
+        recipe: the recipe.
+        output: the run folder, in which callbacks, loggers and profilers write.
+        allow_code: see `components.resolve_component`.
 
     Raises:
         ComponentError: a component that cannot be built.
         TrainingError: a strategy that shards what training or export needs as a whole.
     """
-    options = {key: build_value(value, f"trainer.{key}", allow_code) for key, value in recipe.trainer.items()}
+    options = {
+        key: build_value(_place_folders(value, output), f"trainer.{key}", allow_code)
+        for key, value in recipe.trainer.items()
+    }
     given: Any = options.get("callbacks") or []
     callbacks = given if isinstance(given, list) else [given]
     _check_sharding(options.get("strategy"), callbacks)
     return options | {"callbacks": callbacks}
+
+
+def _place_folders(value: Any, output: Path) -> Any:
+    """Return a value of the trainer section whose components write into folders within the run folder."""
+    if isinstance(value, Component):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        of_lightning = str(value.get("callable", "")).startswith("pytorch_lightning.")
+        kwargs = value.get("kwargs")
+        if of_lightning and isinstance(kwargs, Mapping):
+            folders = {k: str(output.absolute() / v) for k, v in kwargs.items() if k in _FOLDERS and v}
+            return {**value, "kwargs": {**_place_folders(kwargs, output), **folders}}
+        return {k: _place_folders(v, output) for k, v in value.items()}
+    return [_place_folders(v, output) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _check_sharding(strategy: Any, callbacks: Sequence[pl.Callback]) -> None:

@@ -80,7 +80,8 @@ def find_rate(
             )
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
-        options = build_trainer_options(recipe, allow_code) | {"max_epochs": -1, "max_steps": steps}
+        options = build_trainer_options(recipe, Path(folder), allow_code)
+        options |= {"max_epochs": -1, "max_steps": steps}
         options |= {"callbacks": [EpochSeed(recipe.seed), rising], "logger": False, "limit_val_batches": 0}
         try:
             pl.Trainer(

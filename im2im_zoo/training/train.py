@@ -104,7 +104,7 @@ def train(
         )
         pl.seed_everything(recipe.seed, workers=True, verbose=False)
         framework = build_framework(recipe, allow_code, weights)
-        options = build_trainer_options(recipe, allow_code)
+        options = build_trainer_options(recipe, output, allow_code)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
         if first:

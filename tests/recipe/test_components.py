@@ -21,28 +21,41 @@ def component(path: str, **kwargs: object) -> Component:
         ("monai.networks.nets", r"is a module; choose one of its classes: .*BasicUNet"),
         ("monai.networks.nets.", r"network\.callable"),
         ("torch", r"is a module"),
-        ("torch.pi", r"float, not a class"),
+        ("torch.nn.functional.__name__", r"str, not a class"),
         ("os.system", r"--allow-code os"),
         ("builtins.eval", r"--allow-code builtins"),
-        ("torch.load", r"is the function torch\.serialization\.load.*--allow-code torch"),
-        ("torch.hub.load", r"is the function"),
+        ("torch.load", r"is not in torch\.nn or torch\.optim, .*--allow-code torch"),
+        ("torch.hub.load", r"is not in"),
         ("torch.nn.Module.load_state_dict", r"is the function"),
-        ("torch.utils.collect_env.subprocess.Popen", r"is defined in subprocess"),
-        ("im2im_zoo.training.run.subprocess.run", r"is defined in subprocess"),
-        ("im2im_zoo.runtime.file_prediction.shutil.rmtree", r"is defined in shutil"),
-        ("im2im_zoo.packaging.export.export.shutil.copyfile", r"is defined in shutil"),
-        ("im2im_zoo.package.open_package", r"is the function"),
-        ("im2im_zoo.training.train.train", r"is the function"),
-        ("torch.utils.data.DataLoader", r"is the class .*no network"),
-        ("torch.jit.ScriptModule", r"may read or write files"),
-        ("torch.fx.GraphModule", r"may read or write files"),
-        ("torch.package.PackageImporter", r"may read or write files|no network"),
+        ("torch.nn.modules.module.torch.hub.load", r"is the function torch\.hub\.load"),
+        ("torch.nn.functional.importlib.import_module", r"is defined in importlib"),
+        ("torch.utils.collect_env.subprocess.Popen", r"is not in"),
+        ("im2im_zoo.__main__.main", r"is not in"),
+        ("im2im_zoo.training.run.subprocess.run", r"is not in"),
+        ("im2im_zoo.frameworks.base.inspect.os.system", r"is defined in posix|is defined in nt"),
+        ("im2im_zoo.frameworks.base.torch.load", r"is the function torch\.serialization\.load"),
+        ("pytorch_lightning.callbacks.model_checkpoint.shutil.rmtree", r"is defined in shutil"),
+        ("torch.utils.data.DataLoader", r"is not in"),
+        ("torch.nn.modules.module.torch.utils.data.DataLoader", r"is the class .*may read or write files"),
+        ("torch.nn.modules.module.torch.jit.ScriptModule", r"may read or write files"),
+        ("torch.nn.modules.module.torch.fx.GraphModule", r"may read or write files"),
+        ("torch.package.PackageImporter", r"is not in"),
+        ("torch.nn.Parameter", r"no network"),
         ("monai.transforms.SaveImage", r"may read or write files"),
-        ("monai.bundle.ConfigParser", r"may read or write files"),
-        ("pytorch_lightning.Trainer", r"no network"),
+        ("monai.transforms.SaveClassificationd", r"may read or write files"),
+        ("monai.transforms.TorchVision", r"may read or write files, download, or run code"),
+        ("monai.transforms.RandTorchIOd", r"may read or write files"),
+        ("monai.networks.nets.torchvision_fc.models", r"of a library that is not installed"),
+        ("monai.losses.PerceptualLoss", r"download"),
+        ("monai.bundle.ConfigParser", r"is not in"),
+        ("torchmetrics.image.fid.FrechetInceptionDistance", r"download"),
+        ("torchmetrics.text.ROUGEScore", r"download"),
+        ("pytorch_lightning.loggers.WandbLogger", r"download"),
+        ("pytorch_lightning.callbacks.SpikeDetection", r"may read or write files"),
+        ("pytorch_lightning.Trainer", r"is not in"),
         (
             "pytorch_lightning.LightningModule.load_from_checkpoint",
-            r"is defined in|is the function|not a class",
+            r"is not in",
         ),
     ],
 )
@@ -114,6 +127,32 @@ def test_a_missing_argument_is_named_and_an_uncalled_component_needs_none() -> N
 def test_a_network_that_is_no_module_is_refused() -> None:
     with pytest.raises(ComponentError, match="is not a Module"):
         check_component(component("torch.optim.AdamW"), "network", kind=nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("path", "kwargs", "message"),
+    [
+        ("monai.networks.nets.EfficientNetBN", {"model_name": "efficientnet-b0"}, r"kwargs\.pretrained: .*set it to false"),
+        ("monai.networks.nets.DenseNet121", {"spatial_dims": 2, "in_channels": 3, "out_channels": 1, "pretrained": 1}, r"pretrained"),
+        ("monai.networks.nets.HoVerNet", {"pretrained_url": "https://127.0.0.1/x"}, r"pretrained_url: .*set it to null"),
+        ("monai.networks.nets.FlexibleUNet", {"in_channels": 1, "out_channels": 1, "backbone": "resnet18", "pretrained": True}, r"pretrained"),
+        ("pytorch_lightning.callbacks.ModelCheckpoint", {"dirpath": "x"}, r"kwargs\.dirpath: with 'x'"),
+    ],
+)  # fmt: skip
+def test_arguments_that_download_or_name_a_file_need_consent(
+    path: str, kwargs: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ComponentError, match=message):
+        check_component(component(path, **kwargs), "network")
+    check_component(component(path, **kwargs), "network", allow_code=(path.split(".")[0],))
+
+
+def test_a_component_of_another_kind_is_refused_in_a_network() -> None:
+    inner = {"callable": "torch.optim.AdamW", "call": False}
+    with pytest.raises(ComponentError, match=r"network\.kwargs\.act\.callable: .*is not a Module"):
+        check_component(
+            component("monai.networks.nets.BasicUNet", act=inner), "network", inner_kind=nn.Module
+        )
 
 
 def test_components_nest_and_are_built() -> None:

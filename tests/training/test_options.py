@@ -44,10 +44,10 @@ def test_an_average_of_the_weights_is_what_is_exported_and_is_resumed_exactly(
 def test_a_logger_is_taken_by_its_path(tiny: Tiny, tmp_path: Path) -> None:
     logger = {
         "callable": "pytorch_lightning.loggers.CSVLogger",
-        "kwargs": {"save_dir": str(tmp_path / "logs"), "name": "mine"},
+        "kwargs": {"save_dir": "logs", "name": "mine"},
     }
     run = train(tiny(trainer__logger=[logger]), tmp_path / "run")
-    assert "val_loss" in next((tmp_path / "logs").rglob("metrics.csv")).read_text()
+    assert "val_loss" in next((run.path / "logs" / "mine").rglob("metrics.csv")).read_text()
     assert not (run.path / "tensorboard").exists()
     assert (run.path / "metrics.csv").is_file()
 

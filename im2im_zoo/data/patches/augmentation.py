@@ -125,7 +125,7 @@ def _check_components(
     for number, component in enumerate(getattr(data, which)):
         where = f"data.{which}.{number}"
         filled[where] = _fill_keys(component, where, data, allow_code)
-        check_component(filled[where], where, allow_code=allow_code)
+        check_component(filled[where], where, allow_code=allow_code, inner_kind=Transform)
         _check_takes_dictionary(component, where, allow_code)
     return filled
 
@@ -203,7 +203,9 @@ def _list_parameters(found: Any) -> Mapping[str, inspect.Parameter]:
 def _check_takes_dictionary(component: Component, where: str, allow_code: Collection[str]) -> None:
     found = resolve_component(component.callable, f"{where}.callable", allow_code)
     if not inspect.isclass(found) or not issubclass(found, Transform):
-        return
+        if component.callable.split(".")[0] in allow_code:
+            return
+        raise ComponentError(f"{where}.callable: {component.callable} is not a transform; choose one that is")
     if not issubclass(found, MapTransform | Compose):
         raise ComponentError(
             f"{where}.callable: {component.callable} transforms a single array; use a transform of dictionaries, which "
