@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.http import is_fetchable
+from im2im_zoo.core.inner_path import is_within, leads_out
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -43,3 +44,17 @@ def as_place(source: str | Path | Address) -> Place:
             f"{source}: has a query or a fragment, behind which no zarr can be: give the address of its folder"
         )
     return Address(source.rstrip("/"))
+
+
+def place_within(image: Place, text: str) -> Place:
+    """Return the place of a part of an image that its metadata name.
+
+    Raises:
+        ImageError: it leads out of the image.
+    """
+    place = image / text
+    if leads_out(text) or (isinstance(image, Path) and not is_within(Path(place), image)):
+        raise ImageError(
+            f"{image}: its metadata name {text!r}, which is outside of it and is not read; get the image from its source again"
+        )
+    return place

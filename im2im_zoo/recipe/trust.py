@@ -7,8 +7,9 @@ leads to it: `im2im_zoo.networks.fnet.subprocess.run` would be a function of `su
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
+
+from im2im_zoo.core.inner_path import leads_out
 
 TRUSTED = frozenset({"im2im_zoo", "monai", "pytorch_lightning", "torch", "torchmetrics"})
 
@@ -174,18 +175,14 @@ def find_download(
     return None
 
 
-def leads_out(text: str) -> bool:
-    """Whether a text, used as a path within a folder, or as a part of one, would lead out of it or to an address.
+def leaves_run_folder(text: str) -> bool:
+    """Return whether a text that Lightning uses as a path, or a part of one, could lead out of the folder that it is put into.
 
     Example:
-        >>> [leads_out(text) for text in ("logs/{epoch}", "../logs", "/tmp", "s3://bucket")]
+        >>> [leaves_run_folder(text) for text in ("logs/{epoch}", "../logs", "~/logs", "s3://bucket")]
         [False, True, True, True]
     """
-    posix, windows = PurePosixPath(text), PureWindowsPath(text)
-    absolute = posix.is_absolute() or bool(windows.drive or windows.root)
-    return (
-        absolute or ".." in windows.parts or "://" in text or "::" in text or text[:1] == "~" or "$" in text
-    )
+    return leads_out(text) or text.startswith("~") or "$" in text
 
 
 def _is_below(name: str, modules: tuple[str, ...]) -> bool:

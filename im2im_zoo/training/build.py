@@ -35,7 +35,7 @@ from im2im_zoo.recipe.components import (
     suggest_nearest,
 )
 from im2im_zoo.recipe.data import Data
-from im2im_zoo.recipe.trust import leads_out
+from im2im_zoo.recipe.trust import leaves_run_folder
 from im2im_zoo.training.failures import is_out_of_memory, suggest_less_memory
 
 # Options that training sets itself: run folder, checkpoints, logs and progress bar.
@@ -141,7 +141,7 @@ def _check_trainer_component(component: Component, where: str, key: str, allow_c
     if package in allow_code:
         return
     for inside, value in walk_values(component.kwargs):
-        if isinstance(value, str) and leads_out(value):
+        if isinstance(value, str) and leaves_run_folder(value):
             raise ComponentError(
                 f"{where}.kwargs.{inside}: {value!r} is outside the run folder: give a path within it, as in `logs`, or pass "
                 f"--allow-code {package} if you trust the recipe"

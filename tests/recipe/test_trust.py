@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from im2im_zoo.core.errors import ComponentError
 from im2im_zoo.recipe.components import resolve_component
-from im2im_zoo.recipe.trust import TRUSTED, leads_out
+from im2im_zoo.recipe.trust import TRUSTED, leaves_run_folder
 
 KINDS = (nn.Module, Optimizer, LRScheduler, Transform, Callback, Logger, Precision, Profiler, Strategy)
 FUNCTIONS = {"linear_decay", "group", "timed_unet_ddim"}
@@ -127,11 +127,11 @@ def test_no_class_that_is_taken_without_consent_downloads_runs_or_opens_more_tha
     ["/etc/x", "../x", "a/../../x", "~/x", "s3://bucket/x", "simplecache::x", "$HOME/x", "C:\\x", "\\\\host\\x", "a\\..\\..\\x"],
 )  # fmt: skip
 def test_a_path_that_leads_out_is_found(text: str) -> None:
-    assert leads_out(text)
+    assert leaves_run_folder(text)
 
 
 @pytest.mark.parametrize(
     "text", ["logs", "a/b", "{epoch}-{val_loss:.2f}", "min", "..x", "x..", Path("a").name]
 )
 def test_a_path_within_is_none(text: str) -> None:
-    assert not leads_out(text)
+    assert not leaves_run_folder(text)

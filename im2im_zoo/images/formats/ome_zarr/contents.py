@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from im2im_zoo.images.address import Place
+from im2im_zoo.images.address import Place, place_within
 from im2im_zoo.images.target import Stored
 
 MARKS = ("zarr.json", ".zgroup", ".zarray")
@@ -79,6 +79,7 @@ def _images_within(path: Place, ome: Mapping[str, Any]) -> list[str]:
             return wells
         found: list[str] = []
         for well in wells:
+            place_within(path, well)
             # Enough for a message: a plate can have thousands of wells.
             if is_zarr(path / well) and len(found) <= _LISTED:
                 inner = ome_of(dict(zarr.open_group(path / well, mode="r").attrs)).get("well", {})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.images.address import place_within
 from im2im_zoo.images.formats.ome_zarr.contents import ome_of
 
 
@@ -21,8 +22,8 @@ def plate_images(path: Path) -> list[Path] | None:
     found = []
     try:
         for well in plate["wells"]:
-            place = path / str(well["path"])
-            found += [place / str(image["path"]) for image in _metadata(place)["well"]["images"]]
+            place = Path(place_within(path, str(well["path"])))
+            found += [Path(place_within(place, str(i["path"]))) for i in _metadata(place)["well"]["images"]]
     except (KeyError, TypeError) as error:
         raise ImageError(
             f"{path}: is a plate, but its metadata, or those of a well, lack {error}: export it again"

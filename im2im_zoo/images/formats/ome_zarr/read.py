@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AXES, AxisName
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.address import Address, Place
+from im2im_zoo.images.address import Address, Place, place_within
 from im2im_zoo.images.formats.ome_zarr.contents import MARKS, describe_non_image, is_zarr, ome_of
 from im2im_zoo.images.large_chunks import COPIES, GZIP_COPIES, Index, Key
 from im2im_zoo.images.lazy import MissingChunks, OpenedSource, Source
@@ -90,6 +90,7 @@ def _open(path: Place, store: Any = None) -> tuple[Any, str]:
         raise ImageError(
             f"{path}: its multiscales metadata names no level; open an array within by its path"
         ) from error
+    place_within(path, level)
     if isinstance(path, Path) and not is_zarr(path / level):
         raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it again")
     return node, level

@@ -15,6 +15,7 @@ import tifffile
 
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.inner_path import leads_out
 from im2im_zoo.images.lazy import MappedSource, OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
@@ -47,6 +48,7 @@ def read_tiff(path: Path, image: int | None = None) -> tuple[Source, ImageMetada
     """
     try:
         with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+            _check_files(path, tif)
             index = _choose(path, tif, image)
             series = tif.series[index]
             _check_complete(path, tif, series)
@@ -64,11 +66,29 @@ def open_series(path: Path, index: int) -> tuple[Any, Callable[[], None]]:
     tif = tifffile.TiffFile(path)
     try:
         with _quiet_tifffile():
+            _check_files(path, tif)
             store = tif.series[index].aszarr(level=0)
         return zarr.open_array(store, mode="r", zarr_format=2), tif.close
     except BaseException:
         tif.close()
         raise
+
+
+def _check_files(path: Path, tif: tifffile.TiffFile) -> None:
+    """Refuse an OME-TIFF whose other files are not in its folder, before tifffile opens them."""
+    text = tif.ome_metadata if tif.is_ome else None
+    if not text:
+        return
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 tifffile parses the same
+    except ElementTree.ParseError:
+        return  # nor will tifffile read it
+    for name in (element.get("FileName", "") for element in root.iter()):
+        if leads_out(name):
+            raise ImageError(
+                f"{path}: its OME-XML names the file {name!r}, which is outside of its folder and is not read; put the files of "
+                "the set into one folder"
+            )
 
 
 @contextmanager
