@@ -5,6 +5,7 @@ import os
 import sys
 
 from im2im_zoo.cli.interruption import EXIT_CODES, MESSAGE, end_if_urgent, exit_on_signals
+from im2im_zoo.cli.plain_text import PlainStream
 from im2im_zoo.core.errors import FULL, Im2ImError, InterruptionError
 
 
@@ -16,6 +17,8 @@ def main() -> None:
     """
     from im2im_zoo.cli.app import app
 
+    # Names in files and packages reach the terminal as text only, also in warnings of libraries.
+    sys.stdout, sys.stderr = PlainStream.around(sys.stdout), PlainStream.around(sys.stderr)
     exit_on_signals()
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("IM2IM_ZOO_DEBUG"))
     arguments = [a for a in sys.argv[1:] if a != "--debug"]

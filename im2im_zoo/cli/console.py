@@ -1,4 +1,7 @@
-"""Output of the commands: progress bars, messages, tables and JSON. Progress goes to stderr, results to stdout."""
+"""Output of the commands: progress bars, messages, tables and JSON. Progress goes to stderr, results to stdout.
+
+Rich writes to the terminal directly, so all text that is given to it passes through `plain_text` here.
+"""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from im2im_zoo.cli.plain_text import plain_text
 from im2im_zoo.core.finite_json import to_json
 
 if TYPE_CHECKING:
@@ -44,7 +48,7 @@ class _Note(ProgressColumn):
     """Short text that the task may change."""
 
     def render(self, task: Task) -> Text:
-        return Text(str(task.fields.get("note", "")), style="dim")
+        return Text(plain_text(task.fields.get("note", "")), style="dim")
 
 
 @contextmanager
@@ -56,24 +60,29 @@ def progress(description: str, unit: str, *, counted: bool = True) -> Iterator[C
         unit: unit of the count, e.g. "batches".
         counted: whether to show `done/total` instead of a percentage.
     """
-    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)]
     columns += [MofNCompleteColumn()] if counted else [TextColumn("{task.percentage:>3.0f}%")]
     columns += [_Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), _Note()]
     # Each redraw takes some milliseconds of processor time.
     with Progress(
         *columns, console=errors, disable=not errors.is_terminal, refresh_per_second=_REDRAWS_PER_SECOND
     ) as bar:
-        task = bar.add_task(description, total=None, unit=unit, note="")
+        task = bar.add_task(plain_text(description), total=None, unit=unit, note="")
 
         def update(done: int, total: int | None, note: str = "", now: str = description) -> None:
-            bar.update(task, completed=done, total=total, note=note, description=now)
+            bar.update(task, completed=done, total=total, note=note, description=plain_text(now))
 
         yield update
 
 
 def print_line(message: str = "") -> None:
     """Print a message for the user on stderr."""
-    errors.print(message, markup=False)
+    errors.print(plain_text(message), markup=False)
+
+
+def print_text(text: str = "") -> None:
+    """Print a text on stdout."""
+    results.print(plain_text(text), markup=False)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -83,12 +92,18 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """Print a table on stdout; numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=None if title is None else plain_text(title),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
+        table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else plain_text(v)) for v in row))
     results.print(table)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from im2im_zoo.cli.console import print_line, results
+from im2im_zoo.cli.console import print_line, print_text
 from im2im_zoo.cli.predict import predict_with_progress
 from im2im_zoo.cli.train import train_with_progress
 from im2im_zoo.cli.validate import show_report
@@ -26,8 +26,7 @@ def run(output: Path, overwrite: bool) -> None:
     )
     done = run_demo(output, overwrite=overwrite, steps=steps)
     ours, otsu = (done.evaluations[k].metrics["dice"] for k in ("model", "Otsu"))
-    results.print(
+    print_text(
         f"\nDice on the held-out image: {ours:.3f} (Otsu's threshold: {otsu:.3f})\n\n"
-        f"package     {done.package}\nprediction  {done.prediction}\nreport      {done.page}",
-        markup=False,
+        f"package     {done.package}\nprediction  {done.prediction}\nreport      {done.page}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from im2im_zoo.cli.console import print_json, print_line, progress, quantity, results
+from im2im_zoo.cli.console import print_json, print_line, print_text, progress, quantity
 from im2im_zoo.cli.interruption import exit_in_time
 from im2im_zoo.core.axes import axes_letters
 from im2im_zoo.core.errors import Im2ImError
@@ -343,4 +343,4 @@ def show_plan(plan: "Plan", as_json: bool) -> None:
     if as_json:
         print_json(plan.to_json(tiles=True))
     else:
-        results.print(str(plan), markup=False)
+        print_text(str(plan))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from im2im_zoo.cli.console import print_consumers, print_line, print_table, results
+from im2im_zoo.cli.console import print_consumers, print_line, print_table, print_text
 from im2im_zoo.core.resources import packaged_models
 
 if TYPE_CHECKING:
@@ -89,13 +89,13 @@ def show_report(report: "ValidationReport") -> None:
             rows.append((SUBJECTS[subject], verdict, "; ".join(notes)))
     if rows:
         print_table(("checked", "", ""), rows)
-        results.print()
+        print_text()
     found = [(f.severity, f.code, f.field, f.message) for f in report.findings]
     if found:
         print_table(("", "code", "where", "what"), found)
     if report.consumers:
-        results.print()
+        print_text()
         print_consumers(report.consumers)
     why = {"not sound": f": {len(report.of('error'))} error(s)", "not checked": f": {report.unchecked}"}
     text = f"{report.source} is {report.verdict}{why.get(report.verdict, '')}, {len(report.of('warning'))} warning(s)"
-    results.print(text, markup=False)
+    print_text(text)
