@@ -1,9 +1,10 @@
 """Run TorchScript weights with torch. Runs no Python of the package."""
 
+import keyword
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from im2im_zoo.core.errors import PackageError
@@ -19,6 +20,12 @@ _TORCH_NAMESPACE = re.compile(rf"\bops{_BETWEEN}\.{_BETWEEN}(\w+)")
 _NAMESPACES = frozenset({"aten", "prim", "prims", "quantized", "_quantized", "onnx", "torchvision"})
 _TORCH_CLASS = re.compile(rf"\btorch{_BETWEEN}\.{_BETWEEN}classes{_BETWEEN}\.{_BETWEEN}(\w+)")
 _CLASSES = frozenset({"quantized", "rnn"})
+# A name of an operator that is not written out: by `getattr`, or after `torch` or `ops` is given another name.
+_BARE = re.compile(
+    rf"(?<![\w.])(torch|ops)\b(?!{_BETWEEN}[.:])|\btorch{_BETWEEN}\.{_BETWEEN}(classes)\b(?!{_BETWEEN}\.)"
+)
+_GETATTR = re.compile(r'\bgetattr\(([\w.() ]*), "([^"\\]*)"\)')
+_STRING = re.compile(r'"[^"]*"')
 _MAX_CODE = 64 * 1024**2
 
 
@@ -31,6 +38,8 @@ def check_torchscript(weights: Weights) -> None:
         )
     with open_zip(weights.path) as archive:
         code = [e for e in archive.infolist() if "/code/" in f"/{e.filename}" and e.filename.endswith(".py")]
+        if any(e.filename.partition("/")[2] == "model.json" for e in archive.infolist()):
+            raise refusal(weights, "it is of a format from before PyTorch 1.0; export it again")
         if sum(e.file_size for e in code) > _MAX_CODE:
             raise refusal(weights, f"its code has more than {_MAX_CODE} bytes")
         for entry in code:
@@ -46,6 +55,31 @@ def check_torchscript(weights: Weights) -> None:
                 raise refusal(
                     weights, f"its code uses operators of {names}, which no network needs; export it again"
                 )
+            if hidden := next(_hidden_names(text), None):
+                raise refusal(
+                    weights,
+                    f"its code hides which operators it uses, by {hidden!r}, which no exporter writes; export it again",
+                )
+
+
+def _hidden_names(text: str) -> Iterator[str]:
+    """Yield the words of TorchScript by which an operator can be called without its name being in the code."""
+    if '"""' in text or "'''" in text:
+        yield '"""'
+    # An exporter writes `getattr(self.layers, "0")` for the names of modules that are no identifiers, and for nothing else.
+    while (shorter := _GETATTR.sub(_without_getattr, text)) != text:
+        text = shorter
+    if re.search(r"\bgetattr\b", text):
+        yield "getattr"
+    for line in text.split("\n"):
+        plain = line if "\\" in line or "'" in line else _STRING.sub('""', line)
+        if found := _BARE.search(plain):
+            yield found[1] or found[2]
+
+
+def _without_getattr(found: re.Match[str]) -> str:
+    name = found[2]
+    return found[0] if name.isidentifier() and not keyword.iskeyword(name) else f"{found[1]}.member"
 
 
 class TorchScriptEngine(TorchEngine):

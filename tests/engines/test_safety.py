@@ -69,6 +69,76 @@ def test_operators_that_no_network_needs_are_refused(use: str, tmp_path: Path) -
         vet_weights("torchscript", tmp_path / "w.pt")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '_0 = getattr(torch, "save")(x, "canary")',
+        '_0 = getattr(torch, "sa" "ve")(x, "canary")',
+        '_0 = getattr(torch, "s\\141ve")(x, "canary")',
+        '_0 = getattr(getattr(ops, "aten"), "save")(x, "canary")',
+        'a = ""; t = torch',
+        'a = "\\\\"; t, b = torch, "b"',
+        't = """ " """; o = torch; u = """ """',
+        "o = ops",
+        "c = torch.classes",
+    ],
+)
+def test_torchscript_that_hides_the_name_of_an_operator_is_refused(line: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("w/code/__torch__.py", f"def f(x):\n    {line}\n")
+    with pytest.raises(PackageError, match="its code hides which operators it uses"):
+        vet_weights("torchscript", tmp_path / "w.pt")
+
+
+def test_a_hidden_operator_does_what_it_is_refused_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.jit.script(nn.ReLU()).save("whole.pt")
+    reader, writer = torch._C.PyTorchFileReader("whole.pt"), torch._C.PyTorchFileWriter("w.pt")
+    for name in reader.get_all_records():
+        content = reader.get_record(name)
+        if name.endswith("activation.py"):
+            at = content.index(b"    return")
+            content = content[:at] + b'    _9 = getattr(torch, "sa" "ve")(input, "canary")\n' + content[at:]
+        if not name.startswith((".", "version", "byteorder")):
+            writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+    with pytest.raises(PackageError, match="by 'getattr'"):
+        open_engine("torchscript", Path("w.pt"))
+    torch.jit.load("w.pt")(torch.ones(3))
+    assert Path("canary").exists()
+
+
+class OddNames(nn.Module):
+    """A network whose modules have names that no identifier has, or that operators have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops, self.inner = nn.ReLU(), nn.Sequential(nn.Sequential(nn.ReLU()))
+        for name in ("lambda", "a-b", "print"):
+            self.add_module(name, nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.ndim > 1, "torch, ops: not the operators"
+        for module in self.children():
+            x = module(x)
+        return x
+
+
+@pytest.mark.parametrize("export", [torch.jit.script, lambda n: torch.jit.trace(n, torch.zeros(1, 2))])
+def test_odd_names_of_modules_are_none_of_operators(export: Any, tmp_path: Path) -> None:
+    export(OddNames().eval()).save(str(tmp_path / "w.pt"))
+    vet_weights("torchscript", tmp_path / "w.pt")
+
+
+def test_torchscript_of_the_first_format_whose_code_has_any_name_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("w/model.json", "{}")
+    with pytest.raises(PackageError, match=r"before PyTorch 1\.0"):
+        vet_weights("torchscript", tmp_path / "w.pt")
+
+
 def test_a_zip_that_two_readers_read_differently_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.jit.script(small_unet(levels=1)).save(str(path))
