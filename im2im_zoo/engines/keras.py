@@ -1,6 +1,7 @@
 """Run Keras weights. Runs no Python of the package: layers that hold any are refused without consent."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,10 +11,27 @@ from im2im_zoo.engines.base import SafetyCheck, Weights
 from im2im_zoo.engines.core_adapter import CoreEngine, as_list
 from im2im_zoo.engines.zip_file import consent_hint, open_zip, refusal, safety_check
 
+# Modules of Keras, with or without `src`, whose classes compute. Others load files, download or change what is allowed.
+_MODULES = frozenset(
+    {
+        "activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops", "optimizers",
+        "quantizers", "random", "regularizers",
+    }
+)  # fmt: skip
+# Layers that run Python, or read files that they name.
+_LAYERS = (
+    "Lambda", "__lambda__", "FlaxLayer", "IndexLookup", "IntegerLookup", "JaxLayer", "StringLookup", "TextVectorization", "TFSMLayer",
+    "TorchModuleWrapper",
+)  # fmt: skip
+_MODULE_TEXT = re.compile(rb'"module"\s*:\s*"([^"]*)"')
+_LAYER_TEXT = re.compile(rb"Lambda|__lambda__|" + b"|".join(b'"%s"' % n.encode() for n in _LAYERS))
+# A letter that JSON writes as a number would hide a name from the patterns above.
+_HIDDEN_TEXT = re.compile(rb"\\u00[0-7][0-9a-fA-F]")
+
 
 @safety_check
 def check_keras_v3(weights: Weights) -> None:
-    """Refuse a Keras file that imports anything from outside of Keras, or holds a Lambda layer."""
+    """Refuse a Keras file that names code outside of Keras, or a part of Keras that runs Python or reads files."""
     if weights.allow_code:
         return
     with open_zip(weights.path) as archive:
@@ -23,12 +41,18 @@ def check_keras_v3(weights: Weights) -> None:
 
 @safety_check
 def check_keras_hdf5(weights: Weights) -> None:
-    """Refuse an HDF5 file with a Lambda layer."""
+    """Refuse an HDF5 file as `check_keras_v3` does, by the text of its configuration."""
     if weights.allow_code:
         return
     content = weights.path.read_bytes()
-    if b"Lambda" in content or b"__lambda__" in content:
-        raise refusal(weights, f"it holds Python code (a Lambda layer): {consent_hint()}")
+    modules = {m.decode("utf-8", errors="replace") for m in _MODULE_TEXT.findall(content)}
+    foreign = sorted(m for m in modules if not _is_safe_module(m))
+    if _HIDDEN_TEXT.search(content):
+        foreign.append("a name that is not written as text")
+    if layer := _LAYER_TEXT.search(content):
+        foreign.append(f"a layer {layer[0].decode()}")
+    if foreign:
+        raise refusal(weights, f"it may hold Python code ({', '.join(foreign)}): {consent_hint()}")
 
 
 class KerasEngine(CoreEngine):
@@ -57,11 +81,18 @@ def _foreign_classes(config: Any) -> list[str]:
         value = todo.pop()
         if isinstance(value, dict):
             module, name = value.get("module"), value.get("class_name")
-            if name in ("Lambda", "__lambda__"):
-                found.append("a Lambda layer")
-            elif isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins"):
+            if name in _LAYERS:
+                found.append(f"a {name} layer")
+            elif isinstance(module, str) and not _is_safe_module(module):
                 found.append(f"{module}.{name}")
             todo += value.values()
         elif isinstance(value, list):
             todo += value
     return found
+
+
+def _is_safe_module(module: str) -> bool:
+    parts = [part for part in module.split(".") if part != "src"]
+    if parts[0] in ("keras", "tf_keras") and len(parts) > 1:
+        return parts[1] in _MODULES
+    return module in ("keras", "builtins")

@@ -64,10 +64,8 @@ class _Reader:
         for number, inner in _messages(self.data, span):
             if number == 5:
                 self._tensor(inner, shapes)
-            elif number == 15:  # a sparse tensor: values and indices
-                for part, tensor in _messages(self.data, inner):
-                    if part in (1, 2):
-                        self._tensor(tensor, shapes)
+            elif number == 15:
+                self._sparse(inner, shapes)
         self.nodes(span, 1, shapes, depth)
 
     def nodes(self, span: Span, number: int, shapes: dict[str, list[int]], depth: int) -> None:
@@ -106,6 +104,8 @@ class _Reader:
                 self.graph(value, depth + 1)
             elif number in (5, 10):
                 self._tensor(value, shapes, outputs[0] if outputs and operator == "Constant" else "")
+            elif number in (22, 23):
+                self._sparse(value, shapes)
             elif number == 8:
                 numbers += _packed(self.data, value)
         if operator in _SHAPED and numbers:
@@ -142,6 +142,12 @@ class _Reader:
             ]
         if kind == _INT64 and values:
             shapes[name] = values
+
+    def _sparse(self, span: Span, shapes: dict[str, list[int]]) -> None:
+        """A SparseTensorProto: its values and indices."""
+        for number, tensor in _messages(self.data, span):
+            if number in (1, 2):
+                self._tensor(tensor, shapes)
 
     def _external(self, span: Span) -> None:
         entry = {number: self._text(inner) for number, inner in _messages(self.data, span)}

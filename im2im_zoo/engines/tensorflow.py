@@ -10,8 +10,17 @@ from im2im_zoo.engines.base import SafetyCheck, Weights
 from im2im_zoo.engines.core_adapter import CoreEngine, as_list
 from im2im_zoo.engines.zip_file import consent_hint, open_zip, refusal, safety_check
 
-# Operators that run Python, or read and write files when a network is called.
-_OPERATORS = (b"PyFunc", b"EagerPyFunc", b"PyFuncStateless", b"WriteFile", b"ReadFile", b"PrintV2")
+# Operators that run Python, use the network, or read and write files when a network is called. Those that every SavedModel has to
+# restore its own variables (SaveV2, RestoreV2, MergeV2Checkpoints) cannot be told from others of the same name.
+_OPERATORS = (
+    b"PyFunc", b"EagerPyFunc", b"PyFuncStateless", b"WriteFile", b"ReadFile", b"PrintV2", b"CacheDataset", b"DataServiceDataset",
+    b"DebugIdentity", b"DebugNanCount", b"DebugNumericSummary", b"FixedLengthRecordDataset", b"FixedLengthRecordReader",
+    b"IdentityReader", b"ImmutableConst", b"LMDBReader", b"LoadAndRemapMatrix", b"LoadDataset", b"MatchingFiles",
+    b"RemoteCall", b"RpcCall", b"SaveDataset", b"SnapshotDataset", b"SummaryFileWriter", b"SummaryDbWriter", b"TextLineDataset",
+    b"TextLineReader", b"TFRecordDataset", b"TFRecordReader", b"WholeFileReader",
+)  # fmt: skip
+# Other forms of a graph, which TensorFlow reads as well and which have other bytes.
+_OTHER_FORMS = (".pbtxt", ".cpb")
 
 
 @safety_check
@@ -21,6 +30,10 @@ def check_saved_model(weights: Weights) -> None:
         return
     with open_zip(weights.path) as archive:
         for entry in archive.infolist():
+            if entry.filename.endswith(_OTHER_FORMS):
+                raise refusal(
+                    weights, f"it has a graph of another form, {entry.filename}: save it as saved_model.pb"
+                )
             if not entry.filename.endswith(".pb"):
                 continue
             graph = archive.read(entry)

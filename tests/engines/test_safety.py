@@ -292,3 +292,68 @@ def test_keras_with_python_and_tensorflow_with_files_need_consent(tmp_path: Path
             "config.json", json.dumps({"module": "keras.src.models", "class_name": "Functional"})
         )
     vet_weights("keras_v3", tmp_path / "w.keras")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("keras.utils", "get_file"),
+        ("keras.src.utils.file_utils", "get_file"),
+        ("keras.config", "enable_unsafe_deserialization"),
+        ("keras.layers", "TorchModuleWrapper"),
+        ("keras.layers", "TFSMLayer"),
+        ("keras.layers", "StringLookup"),
+        ("numpy", "save"),
+    ],
+)
+def test_parts_of_keras_that_read_files_or_run_code_need_consent(
+    module: str, name: str, tmp_path: Path
+) -> None:
+    config = {
+        "class_name": "Functional",
+        "module": "keras",
+        "config": [{"module": module, "class_name": name}],
+    }
+    with zipfile.ZipFile(tmp_path / "w.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF" + json.dumps(config).encode())
+    for weights_format, file in (("keras_v3", "w.keras"), ("keras_hdf5", "w.h5")):
+        with pytest.raises(PackageError, match="--allow-code"):
+            vet_weights(weights_format, tmp_path / file)
+
+
+def test_a_lambda_layer_whose_name_is_written_in_numbers_needs_consent(tmp_path: Path) -> None:
+    (tmp_path / "w.h5").write_bytes(b'\x89HDF {"class_name": "\\u004cambda"}')
+    with pytest.raises(PackageError, match="not written as text"):
+        vet_weights("keras_hdf5", tmp_path / "w.h5")
+    ordinary = {
+        "module": "keras.src.layers.convolutional.conv2d",
+        "class_name": "Conv2D",
+        "name": "gr\u00fcn",
+    }
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF" + json.dumps(ordinary).encode())
+    vet_weights("keras_hdf5", tmp_path / "w.h5")
+
+
+@pytest.mark.parametrize("name", ["saved_model.pbtxt", "m/saved_model.cpb"])
+def test_a_graph_of_tensorflow_in_another_form_is_refused(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
+        archive.writestr("saved_model.pb", b"")
+        archive.writestr(name, b"")
+    with pytest.raises(PackageError, match="another form"):
+        vet_weights("tensorflow_saved_model_bundle", tmp_path / "w.zip")
+
+
+def test_sparse_weights_of_onnx_are_not_taken_from_outside_either(tmp_path: Path) -> None:
+    indices = helper.make_tensor("i", TensorProto.INT64, [4], [0, 1, 2, 3])
+    sparse = onnx.SparseTensorProto(values=external("../secret.bin"), indices=indices, dims=[4])
+    node = helper.make_node("Constant", [], ["w"], sparse_value=sparse)
+    path = graph_of([node, helper.make_node("Add", ["x", "w"], ["y"])], [], tmp_path / "w.onnx")
+    with pytest.raises(PackageError, match="outside the package"):
+        open_engine("onnx", path)
+
+
+def test_an_operator_of_onnx_that_needs_a_library_is_an_error(tmp_path: Path) -> None:
+    node = helper.make_node("Run", ["x"], ["y"], domain="evil", library="./evil.so")
+    with pytest.raises(PackageError, match="cannot be loaded"):
+        open_engine("onnx", graph_of([node], [], tmp_path / "w.onnx"))
