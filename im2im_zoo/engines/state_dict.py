@@ -151,7 +151,7 @@ def read_state_dict(weights: Path) -> dict[str, Any]:
             state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file makes of the unpickler can be anything
         raise PackageError(
-            f"{weights}: the pytorch_state_dict weights cannot be loaded: {_reason(error)}; they must be a plain "
+            f"{weights}: the pytorch_state_dict weights cannot be loaded: {explain_unpickling(error)}; they must be a plain "
             "state dict (torch.save(network.state_dict(), ...))"
         ) from error
     if not isinstance(state, dict):
@@ -159,7 +159,7 @@ def read_state_dict(weights: Path) -> dict[str, Any]:
     return state
 
 
-def _reason(error: Exception) -> str:
+def explain_unpickling(error: Exception) -> str:
     """Return torch's message about a file, without its advice how to load it anyway."""
     text = " ".join(str(error).split())
     named = re.search(r"GLOBAL (\S+)", text)

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import pickle
 import re
 import signal
 import warnings
@@ -13,6 +14,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from im2im_zoo.core.errors import FULL, InterruptionError, TrainingError
+from im2im_zoo.engines.state_dict import explain_unpickling
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.speed import is_compiler_error
 
@@ -55,6 +57,11 @@ def explain_failures(recipe: Recipe, output: Path) -> Iterator[None]:
     except (SystemExit, KeyboardInterrupt) as error:  # Lightning turns Ctrl-C into an exit
         raise InterruptionError(
             f"training was interrupted; {output} keeps its last complete epoch: resume with --resume"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise TrainingError(
+            f"{output / 'checkpoints' / 'last.ckpt'} holds more than weights and is not loaded, as it could run code: "
+            f"{explain_unpickling(error)}; train again with another --output"
         ) from error
     except MisconfigurationException as error:
         raise TrainingError(_explain_misconfiguration(error, recipe)) from error

@@ -28,9 +28,18 @@ import torch
 
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.core.hashing import sha256
+from im2im_zoo.engines.state_dict import explain_unpickling
 from im2im_zoo.frameworks.base import Framework
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe
+
+# What all runs record, and its types.
+_PROVENANCE: Mapping[str, type | tuple[type, ...]] = {
+    "state": str,
+    "data": dict,
+    "versions": dict,
+    "git_revision": (str, type(None)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +96,61 @@ def open_run(path: str | Path) -> TrainingRun:
         raise TrainingError(
             f"{path} is not a run folder: it lacks recipe.yaml or provenance.json; give the --output of `im2im-zoo train`"
         )
-    try:
-        provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TrainingError(f"{path / 'provenance.json'} is damaged: {error}; train again") from error
+    provenance = _read_provenance(path / "provenance.json")
     return TrainingRun(
         path, load_recipe(path / "recipe.yaml"), provenance, read_metrics(path / "metrics.csv")
     )
 
 
+def _read_provenance(path: Path) -> dict[str, Any]:
+    """Read the provenance of a run, and check what all readers of runs need of it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds {type(content).__name__}, not keys with values")
+        for key, kind in _PROVENANCE.items():
+            if key not in content:
+                raise ValueError(f"it has no {key!r}")
+            if not isinstance(content[key], kind):
+                raise ValueError(f"its {key!r} is {content[key]!r}")
+        if missing := {"sha256", "train", "validation"} - content["data"].keys():
+            raise ValueError(f"its 'data' has no {', '.join(sorted(missing))}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainingError(
+            f"{path} is damaged: {error}; copy the run again from where it was trained, or train again"
+        ) from error
+    return content
+
+
 def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
-    """Read the rows of a metrics CSV as numbers; () if there is no such file."""
+    """Read the rows of a metrics CSV as numbers; () if there is no such file.
+
+    Raises:
+        TrainingError: it holds anything else; the message names the row and the column.
+    """
     if not path.is_file():
         return ()
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple({k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(_read_row(number, row) for number, row in enumerate(csv.DictReader(file), 1))
+    except (OSError, ValueError, csv.Error) as error:
+        raise TrainingError(
+            f"{path} is damaged: {error}; copy it again from where the run was trained, or remove it to do without its metrics"
+        ) from error
+
+
+def _read_row(number: int, row: Mapping[str | None, Any]) -> dict[str, float]:
+    """Return the numbers of a row by their columns."""
+    found = {}
+    for column, text in row.items():
+        if not text:
+            continue
+        try:
+            found[str(column)] = float(text)
+        except (TypeError, ValueError):
+            what = "has more values than columns" if column is None else f"has {text!r} as its {column!r}"
+            raise ValueError(f"row {number} {what}") from None
+    return found
 
 
 def load_framework(
@@ -133,7 +182,7 @@ def load_framework(
         ) from error
     except pickle.UnpicklingError as error:
         raise TrainingError(
-            f"{path} holds more than weights and is not loaded, as it could run code: {error}; train again"
+            f"{path} holds more than weights and is not loaded, as it could run code: {explain_unpickling(error)}; train again"
         ) from error
     return framework.eval()
 

@@ -4,15 +4,18 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import tifffile
 import yaml
-from conftest import Cli
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.cli.plain_text import PlainStream, plain_text
+
+if TYPE_CHECKING:
+    from conftest import Cli
 
 # Clears the screen; sets the title, by an 8-bit control; rings; goes back; reverses the text.
 HOSTILE = "evil\x1b[2J\x9d0;title\x07\r\x7f\u202egpj"
@@ -51,12 +54,12 @@ def test_a_stream_writes_control_characters_out() -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "validate"])
-def test_the_texts_of_a_package_are_printed_plainly(cli: Cli, tmp_path: Path, command: str) -> None:
+def test_the_texts_of_a_package_are_printed_plainly(cli: "Cli", tmp_path: Path, command: str) -> None:
     done = cli(command, hostile_package(tmp_path / "package"))
     assert_plain(done.out, done.err)
 
 
-def test_names_of_files_in_errors_and_findings_are_printed_plainly(cli: Cli, tmp_path: Path) -> None:
+def test_names_of_files_in_errors_and_findings_are_printed_plainly(cli: "Cli", tmp_path: Path) -> None:
     folder = tmp_path / "data"
     for kind in ("images", "targets"):
         (folder / kind).mkdir(parents=True)

@@ -60,6 +60,7 @@ def write_run(recipe: Recipe, folder: Path) -> Path:
         run / "checkpoints" / "best.ckpt",
     )
     (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-    provenance = {"state": "complete", "timestamp": "2026-01-02T03:04:05+00:00", "data": {"sha256": "abc"}}
+    data = {"sha256": "abc", "train": [], "validation": []}
+    provenance = {"state": "complete", "data": data, "versions": {}, "git_revision": None}
     (run / "provenance.json").write_text(json.dumps(provenance), encoding="utf-8")
     return run
