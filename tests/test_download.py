@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from site_for_tests import Authority, Site, make_authority, serving
 
-from im2im_zoo.core.download import DownloadPolicy, download
+from im2im_zoo.core.download import DownloadPolicy, _check_address, download
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.core.http import leads_inside
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -110,6 +111,19 @@ def test_a_redirection_away_from_https_is_not_followed(site: Site, tmp_path: Pat
     with pytest.raises(PackageError, match=r"only https|could not be downloaded"):
         download(site.at("/model.zip"), policy=LOCAL, cache=tmp_path)
     assert len(site.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[::1]", "[fe80::1]", "localhost", "[::ffff:127.0.0.1]"]
+)  # fmt: skip
+def test_a_server_elsewhere_does_not_redirect_into_the_local_network(host: str) -> None:
+    inside, outside = f"https://{host}/model.zip", "https://8.8.8.8/model.zip"
+    with pytest.raises(PackageError, match=r"redirects to .* in the local network"):
+        _check_address(inside, DownloadPolicy(), outside)
+    assert leads_inside(inside, outside)
+    assert not leads_inside(outside, inside)
+    assert not leads_inside(inside, inside)
+    assert not leads_inside("https://[::1]/b", "https://127.0.0.1/a")
 
 
 def test_redirections_without_end_are_an_error(site: Site, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from im2im_zoo.core.errors import FULL, PackageError
 from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256 as file_sha256
 from im2im_zoo.core.hashing import sha256_of
-from im2im_zoo.core.http import http_client, is_fetchable
+from im2im_zoo.core.http import http_client, is_fetchable, leads_inside
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -95,17 +95,22 @@ def download(
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise PackageError(f"{address}: {sha256!r} is not a SHA-256: give its 64 hexadecimal digits")
     rules = policy or DownloadPolicy.from_environment()
-    _check_address(address, rules)
+    _check_address(address, rules, address)
     folder = (cache or cache_folder()) / sha256_of(address)[:32]
     with _lock_folder(folder):
         entry = _CacheEntry(address, folder, sha256 and sha256.lower(), rules, report)
         return entry.fetch()
 
 
-def _check_address(url: str, rules: DownloadPolicy) -> None:
+def _check_address(url: str, rules: DownloadPolicy, origin: str) -> None:
     if not is_fetchable(url, local_http=rules.local_http):
         raise PackageError(
             f"{url} is not downloaded: only https protects a file from changes on the way; give an https address"
+        )
+    if leads_inside(url, origin):
+        raise PackageError(
+            f"{origin} is not downloaded: its server redirects to {url}, which is in the local network; give that address itself if "
+            "you trust it"
         )
 
 
@@ -161,7 +166,7 @@ class _CacheEntry:
         for _ in range(_ATTEMPTS):
             try:
                 with http_client(
-                    self.rules.timeout_s, check=lambda url: _check_address(url, self.rules)
+                    self.rules.timeout_s, check=lambda url: _check_address(url, self.rules, self.url)
                 ) as client:
                     return self._get(client)
             except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -1,5 +1,7 @@
 """Addresses that may be requested, and the client for all requests over HTTP."""
 
+import ipaddress
+import socket
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -23,6 +25,35 @@ def is_fetchable(url: str, *, local_http: bool) -> bool:
     parts = urlsplit(url)
     local = local_http and parts.scheme == "http" and is_local(url)
     return (parts.scheme == "https" or local) and bool(parts.hostname)
+
+
+def is_internal(url: str) -> bool:
+    """Whether an address points to this machine or into the local network, by the numbers of its host."""
+    host = urlsplit(url).hostname or ""
+    try:
+        found = [host] if _is_number(host) else [str(i[4][0]) for i in socket.getaddrinfo(host, None)]
+    except (OSError, UnicodeError):
+        return False  # there is no such host, so nothing will be requested
+    return any(not ipaddress.ip_address(number.partition("%")[0]).is_global for number in found)
+
+
+def leads_inside(url: str, origin: str) -> bool:
+    """Whether a server elsewhere redirects into the local network, where programs trust whoever asks.
+
+    Args:
+        url: the address that it redirects to.
+        origin: the address that was asked for.
+    """
+    elsewhere = urlsplit(url).hostname != urlsplit(origin).hostname
+    return elsewhere and is_internal(url) and not is_internal(origin)
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def http_client(

@@ -270,6 +270,9 @@ def test_an_rdf_that_names_a_file_outside_the_package_is_not_followed(folder):
     package = open_package(folder)
     with pytest.raises(PackageError, match="outside the package"):
         package.path("../secret")
+    for address in ("file:///etc/passwd", "https://127.0.0.1/x", "s3://bucket/x"):
+        with pytest.raises(PackageError, match="is not inside the package and is not downloaded"):
+            package.path(address)
 
 
 def test_an_old_description_is_upgraded(folder):

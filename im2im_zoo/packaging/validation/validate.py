@@ -12,9 +12,11 @@ import xarray as xr
 
 from im2im_zoo.core.array_file import read_npy
 from im2im_zoo.core.errors import Im2ImError, PackageError
+from im2im_zoo.core.http import is_internal
 from im2im_zoo.instances.grouping import WHERE, GroupFunction
 from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.package import Package, open_package
+from im2im_zoo.package.remote import is_address
 from im2im_zoo.packaging.consumers.programs import ConsumerVerdict, consumer_table
 from im2im_zoo.packaging.grouping import labels_of
 from im2im_zoo.packaging.validation.checks.base import Checks, bounded_memory
@@ -103,7 +105,7 @@ def _check(
     checks.findings += check_unchanged(package)
     _check_description(checks)
     if links:
-        check_links(checks)
+        check_links(checks, local=is_address(package.source) and is_internal(package.source))
     # A file that was changed is not run: it may be anything.
     if checks.has("hash"):
         checks.add("warning", "not_run", "weights", "not run, because files were changed")

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from zarr.abc.store import (
@@ -21,7 +22,7 @@ from zarr.abc.store import (
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.hashing import sha256_of
-from im2im_zoo.core.http import http_client, is_fetchable, is_local
+from im2im_zoo.core.http import http_client, is_fetchable, is_local, leads_inside
 from im2im_zoo.images.address import Address
 from im2im_zoo.images.formats.ome_zarr.checked_store import check_length, is_metadata
 
@@ -131,7 +132,8 @@ def _fetch(
     for pause in (0.0, *pauses_s):
         time.sleep(pause)
         try:
-            with _client(os.getpid(), is_local(url)).stream("GET", url, headers=_header(wanted)) as response:
+            client = _client(os.getpid(), is_local(url), _origin(url))
+            with client.stream("GET", url, headers=_header(wanted)) as response:
                 # Stores of objects that may not be listed refuse what they do not have.
                 hidden = response.status_code == 403 and is_metadata(url)
                 if response.status_code in _MISSING or hidden:
@@ -156,19 +158,30 @@ def _fetch(
     )
 
 
+def _origin(url: str) -> str:
+    """Return the address of a server, by the address of one of its files."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 @functools.cache
-def _client(process: int, local: bool) -> httpx.Client:
+def _client(process: int, local: bool, origin: str) -> httpx.Client:
     """Return the HTTP client of a process: a forked one must not use its parent's connections.
 
     Args:
         process: its id.
         local: whether the server is this machine, where http is allowed.
+        origin: address of the server.
     """
 
     def check(url: str) -> None:
         if not is_fetchable(url, local_http=local):
             raise ImageError(
                 f"{url}: the server redirects to this address, which is not https and is not read"
+            )
+        if leads_inside(url, origin):
+            raise ImageError(
+                f"{url}: the server of {origin} redirects to this address in the local network, which is not read"
             )
 
     return http_client(_TIMEOUT_S, check=check)
