@@ -11,6 +11,9 @@ from typing import IO, Any
 
 from im2im_zoo.core.finite_json import to_json
 
+# Bytes of a name that are kept in that of its hidden sibling.
+_NAME_BYTES = 200
+
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a file in one step: readers find the old content or the new, never a part of it.
@@ -107,7 +110,9 @@ def move_into_place(partial: Path, path: Path, *, durable: bool = False, aside: 
 
 def hidden_sibling(path: Path, word: str) -> Path:
     """Return a hidden path beside `path` that nobody else uses, on the same file system so that it can be renamed."""
-    return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(3)}")
+    # The name of a file has at most 255 bytes; most of them are those of `path`.
+    name = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")
+    return path.with_name(f".{name}.{word}-{os.getpid()}-{secrets.token_hex(3)}")
 
 
 def discard(partial: Path) -> None:

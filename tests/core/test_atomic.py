@@ -20,6 +20,12 @@ def test_a_file_is_replaced_by_the_new_one(tmp_path: Path, durable: bool) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.parametrize("name", ["a" * 255, "ü" * 127, "日" * 85])
+def test_a_file_of_the_longest_name_is_written_in_one_step(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "new")]
+
+
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "old")
 

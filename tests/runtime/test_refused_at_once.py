@@ -40,6 +40,19 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_image_is_opened(
         predict(unet_2d, "no_such.tif", tmp_path / output, outputs=more)
 
 
+@pytest.mark.parametrize("ending", [".tif", ".ome.zarr"])
+def test_the_longest_names_of_outputs_are_written_and_longer_ones_refused_at_once(
+    unet_2d: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    image = xr.DataArray(np.ones((60, 60), np.float32), dims=("y", "x"))
+    longest = tmp_path / ("ü" * ((239 - len(ending)) // 2) + ending)
+    assert predict(unet_2d, image, longest).output == longest
+    monkeypatch.setattr(Request, "open", fail)
+    with pytest.raises(ImageError, match=r"the name of this output has 2\d\d bytes; give one of at most 239"):
+        predict(unet_2d, image, longest.with_name("ab" + longest.name))
+    assert list(tmp_path.iterdir()) == [longest]
+
+
 def test_too_little_memory_is_refused_before_the_network_is_loaded(
     unet_2d: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

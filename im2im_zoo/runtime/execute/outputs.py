@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from im2im_zoo.images.registry import suffix_of
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.images.target import Stored
 from im2im_zoo.images.write import ImageWriter
+from im2im_zoo.runtime.execute.work_folder import LONGEST_NAME
 from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.settings import Format
@@ -46,6 +48,7 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
 
     Raises:
         PlanError: an unknown id, an image suffix for a table, or the same path twice.
+        ImageError: a name that leaves no room for that of partial results.
     """
     known = [o.id for o in layout.outputs]
     unknown = sorted(set(named or {}) - set(known))
@@ -63,6 +66,7 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
             raise PlanError(
                 f"{path.name}: the output {target.id} is not an image (its axes: {axes}); use a path that ends in .npy"
             )
+        _check_name(path)
         paths.append(path)
     doubled = sorted({str(p) for p in paths if paths.count(p) > 1})
     if doubled:
@@ -70,13 +74,23 @@ def output_paths(layout: Layout, output: Path, named: Mapping[str, Path] | None 
     return tuple(paths)
 
 
+def _check_name(path: Path) -> None:
+    size = len(os.fsencode(path.name))
+    if size > LONGEST_NAME:
+        raise ImageError(
+            f"{path}: the name of this output has {size} bytes; give one of at most {LONGEST_NAME}, because partial results are kept "
+            "beside it under its name and .incomplete"
+        )
+
+
 def check_writable(paths: Iterable[Path]) -> None:
-    """Check that the suffixes of outputs are of formats that are written tile by tile.
+    """Check that the suffixes of outputs are of formats that are written tile by tile, and that their names are not too long.
 
     Raises:
-        ImageError: a suffix that cannot be written.
+        ImageError: a suffix that cannot be written, or a name that leaves no room for that of partial results.
     """
     for path in paths:
+        _check_name(path)
         found = format_of(path, "write")
         if image_of_label(path) is None and (found is None or not found.by_region):
             suffixes = [s for f in image_formats() if f.by_region for s in f.writes]

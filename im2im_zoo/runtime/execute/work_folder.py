@@ -5,6 +5,8 @@ from pathlib import Path
 from im2im_zoo.runtime.execute.ledger import Ledger
 
 SUFFIX = ".incomplete"
+# Bytes of the longest name of an output: file systems have names of 255, and the lock of the partial results has this suffix, too.
+LONGEST_NAME = 255 - len(f"{SUFFIX}.lock")
 # Subfolders of a prediction with several stages (see `delivery`).
 MODEL_SCALE, IMAGE_SCALE = "model_scale", "image_scale"
 
