@@ -111,7 +111,7 @@ def test_a_kept_cache_serves_the_next_run(
 
 
 def test_what_was_not_used_longest_goes_first_and_nothing_that_is_in_use(tmp_path: Path) -> None:
-    files = [tmp_path / f"{name}.npy" for name in "abcd"]
+    files = [tmp_path / f"{name * 64}.npy" for name in "abcd"]
     for age, file in enumerate(files):
         file.write_bytes(bytes(100))
         os.utime(file, (1000 + age, 1000 + age))
@@ -119,30 +119,41 @@ def test_what_was_not_used_longest_goes_first_and_nothing_that_is_in_use(tmp_pat
     other.use([files[0]])
     mine = Lease(tmp_path, 250)
     mine.use([files[3]])
-    assert [file.name for file in files if file.exists()] == ["a.npy", "d.npy"]
+    assert [file.name for file in files if file.exists()] == [f"{'a' * 64}.npy", f"{'d' * 64}.npy"]
     with pytest.raises(DataError, match=r"data\.cache_gb: the images in use need"):
         Lease(tmp_path, 150).use([files[3]])
     other.release()
     mine.use([files[3]])
     again = Lease(tmp_path, 150)
     again.use([])
-    assert [file.name for file in files if file.exists()] == ["d.npy"]
+    assert [file.name for file in files if file.exists()] == [f"{'d' * 64}.npy"]
     mine.release()
     again.release()
     assert list((tmp_path / "in_use").iterdir()) == []
 
 
+def test_no_file_that_is_not_of_the_cache_is_removed(tmp_path: Path) -> None:
+    names = ("mine.npy", f"{'g' * 64}.npy", f"{'a' * 63}.npy", "download.partial", f"{'a' * 64}.mine.partial")
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1000, 1000))
+    lease = Lease(tmp_path, 50)
+    lease.use([])
+    assert {p.name for p in tmp_path.iterdir() if p.is_file() and p.name != ".turn"} == set(names)
+    lease.release()
+
+
 def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
-    (tmp_path / "a.npy").write_bytes(bytes(100))
+    (tmp_path / f"{'a' * 64}.npy").write_bytes(bytes(100))
     code = (
         "import os, sys; from pathlib import Path; from im2im_zoo.data.cache.cache_folder import Lease\n"
-        "lease = Lease(Path(sys.argv[1]), 1000); lease.use([Path(sys.argv[1]) / 'a.npy']); os._exit(9)"
+        "lease = Lease(Path(sys.argv[1]), 1000); lease.use([Path(sys.argv[1]) / ('a' * 64 + '.npy')]); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     assert len(list((tmp_path / "in_use").iterdir())) == 1
     lease = Lease(tmp_path, 50)
     lease.use([])
-    assert not (tmp_path / "a.npy").exists()
+    assert not list(tmp_path.glob("*.npy"))
     lease.release()
     assert list((tmp_path / "in_use").iterdir()) == []
 

@@ -19,6 +19,9 @@ from im2im_zoo.core.errors import DataError
 _LEASES = "in_use"
 _TURN = ".turn"
 _OWNER = "owner"
+# Names of a cache's own files (the SHA-256 of what was preprocessed). A recipe can name any folder, so no other file is removed.
+_IMAGE = re.compile(r"[0-9a-f]{64}\.npy")
+_UNFINISHED = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{32}\.partial")
 
 
 def find_user_folder() -> Path:
@@ -108,6 +111,8 @@ class Lease:
         in_use = self._names | _list_used_by_others(self._folder, self._path)
         found = []
         for file in self._folder.glob("*.npy"):
+            if not _IMAGE.fullmatch(file.name):
+                continue
             with suppress(FileNotFoundError):  # removed meanwhile
                 found.append((file.stat().st_mtime_ns, file.stat().st_size, file))
         total = sum(size for _, size, _ in found)
@@ -154,7 +159,7 @@ def is_abandoned(path: Path) -> bool:
 def remove_unfinished(folder: Path) -> None:
     """Remove partly written files of dead processes."""
     for file in folder.glob("*.partial"):
-        if not file.name.startswith(".") and is_abandoned(file):
+        if _UNFINISHED.fullmatch(file.name) and is_abandoned(file):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
 
