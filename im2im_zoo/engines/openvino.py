@@ -1,5 +1,6 @@
 """Run ONNX or TorchScript weights with OpenVINO on a CPU. Runs no Python of the package."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,10 +39,8 @@ class OpenVinoEngine(BaseEngine):
     extra = "openvino"
 
     def __init__(self, weights: Weights, options: RunOptions) -> None:
-        import openvino
-
         super().__init__(weights, options)
-        self._core = openvino.Core()
+        self._core = _import_openvino().Core()
         # Where the processor has bfloat16, OpenVINO would use it without being asked.
         self._options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _TYPES[options.precision],
@@ -107,6 +106,14 @@ class OpenVinoEngine(BaseEngine):
         return network
 
 
+def _import_openvino() -> Any:
+    """Import OpenVINO without its reports on who uses it for what, which it sends to its makers when it is imported."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
+    import openvino
+
+    return openvino
+
+
 def _read_onnx(core: Any, weights: Path) -> Any:
     try:
         return core.read_model(str(weights))
@@ -118,9 +125,9 @@ def _read_onnx(core: Any, weights: Path) -> Any:
 
 def _convert_torchscript(weights: Path, inputs: Sequence[NDArray[Any]]) -> Any:
     """Convert a TorchScript network, for the shapes and types of the inputs."""
-    import openvino
     import torch
 
+    openvino = _import_openvino()
     try:
         # It converts constants; attributes of a module are none before it is frozen.
         module = freeze(torch.jit.load(str(weights), map_location="cpu").eval())  # type: ignore[no-untyped-call]

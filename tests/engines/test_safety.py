@@ -4,6 +4,8 @@ import json
 import pickle
 import re
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -357,3 +359,15 @@ def test_an_operator_of_onnx_that_needs_a_library_is_an_error(tmp_path: Path) ->
     node = helper.make_node("Run", ["x"], ["y"], domain="evil", library="./evil.so")
     with pytest.raises(PackageError, match="cannot be loaded"):
         open_engine("onnx", graph_of([node], [], tmp_path / "w.onnx"))
+
+
+def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    graph_of([helper.make_node("Relu", ["x"], ["y"])], [], tmp_path / "w.onnx")
+    code = (
+        "import sys; from pathlib import Path; from im2im_zoo.engines import open_engine\n"
+        f"open_engine('onnx', Path({str(tmp_path / 'w.onnx')!r}), backend='openvino')\n"
+        "print([n for n, m in sys.modules.items() if n.startswith('openvino_telemetry') and m])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
