@@ -117,7 +117,7 @@ def file_in(what: str, source: str, root: Path) -> Path:
         there = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, links in a circle
         raise ProcessingError(f"{what}: {source[:200]!r} is no path: {error}") from error
-    if not path.is_relative_to(root.resolve()):
+    if not path.is_relative_to(root.resolve()) or ".." in Path(source).parts:
         raise ProcessingError(f"{what} lies outside the package {root}: put the file into the package")
     if not there:
         raise ProcessingError(f"{what}: there is no file {path}")

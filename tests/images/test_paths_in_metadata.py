@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,25 @@ def test_a_plane_in_a_file_outside_of_the_folder_is_refused(tmp_path: Path, othe
     (tmp_path / "set").mkdir()
     path = ome_tiff(tmp_path / "set" / "first.ome.tif", other.format(folder=tmp_path))
     with pytest.raises(
-        ImageError, match=r"first\.ome\.tif: its OME-XML names the file .* outside of its folder"
+        ImageError, match=r"first\.ome\.tif: its metadata name the file .* outside of its folder"
     ):
         open_image(path)
+
+
+def test_a_file_outside_of_the_folder_in_an_index_beside_it_is_refused(tmp_path: Path) -> None:
+    tags = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 256), (277, 1), (278, 4), (279, 16)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+    entries.append(struct.pack("<HHII", 51123, 2, 8, 240))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries)
+    header = b"II*\0" + struct.pack("<I", 64) + struct.pack("<IIII", 483729, 2, 2355492, 2) + b"{}"
+    (tmp_path / "a.tif").write_bytes(
+        (header.ljust(64, b"\0") + directory + bytes(4)).ljust(240, b"\0") + b"{}".ljust(32, b"\0")
+    )
+    axes, name = b'{"z": 0}', b"../../second.tif"
+    entry = struct.pack("<I", len(axes)) + axes + struct.pack("<I", len(name)) + name
+    (tmp_path / "NDTiff.index").write_bytes(entry + struct.pack("<IiiiiIii", 256, 4, 4, 0, 0, 64, 2, 0))
+    with pytest.raises(ImageError, match=r"its metadata name the file '\.\./\.\./second\.tif'"):
+        open_image(tmp_path / "a.tif")
 
 
 def test_a_plane_in_a_file_beside_it_is_read(tmp_path: Path) -> None:

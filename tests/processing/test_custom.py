@@ -109,7 +109,9 @@ def test_without_a_sha256_consent_is_enough(package: Path, image: xr.DataArray) 
     assert ran(package)
 
 
-@pytest.mark.parametrize("source", ["../outside.py", "folder/../../outside.py", "link.py"])
+@pytest.mark.parametrize(
+    "source", ["../outside.py", "folder/../../outside.py", "link.py", "folder/../ops.py"]
+)
 def test_a_file_outside_the_package_is_never_run(package: Path, image: xr.DataArray, source: str) -> None:
     outside = package.parent / "outside.py"
     outside.write_text(CODE)

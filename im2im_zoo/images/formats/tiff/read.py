@@ -75,7 +75,19 @@ def open_series(path: Path, index: int) -> tuple[Any, Callable[[], None]]:
 
 
 def _check_files(path: Path, tif: tifffile.TiffFile) -> None:
-    """Refuse an OME-TIFF whose other files are not in its folder, before tifffile opens them."""
+    """Refuse a set of files of which one is not in the folder of this one, before tifffile opens it."""
+    for name in _other_files(path, tif):
+        if leads_out(name):
+            raise ImageError(
+                f"{path}: its metadata name the file {name!r}, which is outside of its folder and is not read; put the files of "
+                "the set into one folder"
+            )
+
+
+def _other_files(path: Path, tif: tifffile.TiffFile) -> Iterator[str]:
+    """Yield the names of the files of a set: of an OME-TIFF in its OME-XML, of an NDTiff in the index beside it."""
+    if tif.is_ndtiff and (path.parent / "NDTiff.index").is_file():
+        yield from (str(entry[1]) for entry in tifffile.read_ndtiff_index(path.parent / "NDTiff.index"))
     text = tif.ome_metadata if tif.is_ome else None
     if not text:
         return
@@ -83,12 +95,7 @@ def _check_files(path: Path, tif: tifffile.TiffFile) -> None:
         root = ElementTree.fromstring(text)  # noqa: S314 tifffile parses the same
     except ElementTree.ParseError:
         return  # nor will tifffile read it
-    for name in (element.get("FileName", "") for element in root.iter()):
-        if leads_out(name):
-            raise ImageError(
-                f"{path}: its OME-XML names the file {name!r}, which is outside of its folder and is not read; put the files of "
-                "the set into one folder"
-            )
+    yield from (element.get("FileName", "") for element in root.iter())
 
 
 @contextmanager
