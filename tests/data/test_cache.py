@@ -14,7 +14,7 @@ import torch
 
 from im2im_zoo.core.errors import DataError, Im2ImError
 from im2im_zoo.data import find_pairs, hash_pairs
-from im2im_zoo.data.cache.cache_folder import Lease
+from im2im_zoo.data.cache.cache_folder import Lease, _is_own
 from im2im_zoo.data.cache.content_hashes import remember_hashes
 from im2im_zoo.data.cache.rotating_cache import ImageRotation
 from im2im_zoo.data.cache.stored import RegionReader
@@ -141,6 +141,11 @@ def test_no_file_that_is_not_of_the_cache_is_removed(tmp_path: Path) -> None:
     lease.use([])
     assert {p.name for p in tmp_path.iterdir() if p.is_file() and p.name != ".turn"} == set(names)
     lease.release()
+
+
+def test_a_temporary_folder_that_its_process_removes_meanwhile_is_no_error(tmp_path: Path) -> None:
+    assert _is_own(tmp_path)
+    assert not _is_own(tmp_path / "removed")
 
 
 def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:

@@ -235,4 +235,7 @@ def _lock(handle: int) -> bool:
 
 
 def _is_own(folder: Path) -> bool:
-    return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+    try:
+        return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+    except FileNotFoundError:  # its process has removed it meanwhile
+        return False
