@@ -335,14 +335,6 @@ def test_a_folder_that_is_no_unfinished_prediction_is_not_removed(unet_2d, image
     assert (folder / "precious.txt").exists()
 
 
-def test_several_processes_give_what_one_gives(stretched, image, tmp_path):
-    common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
-    one, two = tmp_path / "one.ome.zarr", tmp_path / "two.ome.zarr"
-    predict(**common, output=one, threads=1)
-    subprocess.run(script_with(tmp_path, **common, output=two, workers=2), check=True, timeout=120)
-    assert bytes_of(one) == bytes_of(two)
-
-
 @pytest.mark.slow
 def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, tmp_path):
     common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
