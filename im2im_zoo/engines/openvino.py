@@ -1,5 +1,6 @@
 """Run ONNX or TorchScript weights with OpenVINO on a CPU. Runs no Python of the package."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,10 +39,8 @@ class OpenVinoEngine(BaseEngine):
     extra = "openvino"
 
     def __init__(self, weights: Weights, options: RunOptions) -> None:
-        import openvino
-
         super().__init__(weights, options)
-        self._core = openvino.Core()
+        self._core = import_openvino().Core()
         # Where the processor has bfloat16, OpenVINO would use it without being asked.
         self._options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _TYPES[options.precision],
@@ -107,6 +106,15 @@ class OpenVinoEngine(BaseEngine):
         return network
 
 
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which sends each import and conversion to its makers, from a new process."""
+    # Python raises ImportError for a module that is None here; OpenVINO then does without.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def _read_onnx(core: Any, weights: Path) -> Any:
     try:
         return core.read_model(str(weights))
@@ -118,9 +126,9 @@ def _read_onnx(core: Any, weights: Path) -> Any:
 
 def _convert_torchscript(weights: Path, inputs: Sequence[NDArray[Any]]) -> Any:
     """Convert a TorchScript network, for the shapes and types of the inputs."""
-    import openvino
     import torch
 
+    openvino = import_openvino()
     try:
         # It converts constants; attributes of a module are none before it is frozen.
         module = freeze(torch.jit.load(str(weights), map_location="cpu").eval())  # type: ignore[no-untyped-call]
