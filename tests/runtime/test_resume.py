@@ -343,7 +343,7 @@ def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, 
     command = script_with(tmp_path, **common, output=two, workers=2)
     dice = random.Random(0)
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         # Of 112 tiles: the first two never come to the end, however fast the machine is.
         stop_after = dice.randint(5, 50)
         killed = subprocess.run([*command, str(stop_after)], check=False, timeout=300)
@@ -355,5 +355,5 @@ def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, 
         time.sleep(0.5)  # its workers end
     else:
         subprocess.run(command, check=True, timeout=300)
-    assert kills >= 2
+    assert kills == 2
     assert bytes_of(one) == bytes_of(two)
