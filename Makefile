@@ -4,10 +4,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One thread a process: two pytest workers share the processors.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+# One thread a process: two pytest workers share the processors. tests/conftest.py says which tests go together to one of them.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 TRAINING := tests/frameworks tests/training tests/networks/test_architectures.py tests/networks/test_third_party.py \
 	tests/cli/test_export_portable.py tests/cli/test_grouping_commands.py
+# What is beside them and learns nothing.
+NOT_TRAINING := --ignore tests/frameworks/test_blind_spots.py --ignore tests/frameworks/test_instance_maps.py \
+	-k "not its_grid and not nothing_to_make_portable and not ctrl_c and not full_disk and not without_memory"
 OTHER := $(shell grep -qs avx512 /proc/cpuinfo && echo avx2 || echo default)
 OTHER_ONEDNN := $(if $(filter avx2,$(OTHER)),AVX2,SSE41)
 
@@ -41,11 +44,11 @@ unit: setup
 # The tests that train, once more with the instructions of another processor: its rounding differs, and what they claim may not
 # hang on it.
 capability: setup
-	ATEN_CPU_CAPABILITY=$(OTHER) ONEDNN_MAX_CPU_ISA=$(OTHER_ONEDNN) $(TEST) -m "not slow" $(TRAINING)
+	ATEN_CPU_CAPABILITY=$(OTHER) ONEDNN_MAX_CPU_ISA=$(OTHER_ONEDNN) $(TEST) -m "not slow" $(NOT_TRAINING) $(TRAINING)
 
 # In their order, as the demo is long and among the first.
 slow: setup $(VENV)/.stardist
-	$(TEST) --dist loadgroup --no-loadscope-reorder -m slow
+	$(TEST) --no-loadscope-reorder -m slow
 
 # Feed damaged packages, images and recipes to the commands; FUZZ="--runs 20000" for hours.
 fuzz: setup

@@ -1,7 +1,5 @@
 """Fixtures shared by all tests: real images from PyPI wheels, never from a network or a fixed folder."""
 
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +36,9 @@ def repository() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def heeds_interrupts() -> Callable[[], None]:
-    """For `preexec_fn`: a process started where Ctrl-C is ignored (a job in the background) heeds it all the same."""
-
-    def heed() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    return heed
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadgroup`, give all tests of a recipe, and of the wheel, to one worker, which makes them once.
+    """With `--dist loadgroup`, give all tests that share what takes long to one worker, which makes it once.
 
     The marks of pytest-xdist 3.8 have no effect under pytest 9.2, which does not read the `_nodeid` that they are written to.
     """
@@ -60,9 +48,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByWhatIsMade(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            """Return the recipe of a test, the folder if its tests share packages, else the file."""
             file, _, test = nodeid.partition("::")
             if file.endswith("conformance/test_recipes.py"):
                 return test.partition("[")[2]
-            return file if file.endswith("conformance/test_wheel.py") else nodeid
+            folder, _, _ = file.rpartition("/")
+            return folder if folder.endswith(("/cli", "/packaging")) else file
 
     return ByWhatIsMade(config, log)

@@ -40,7 +40,7 @@ class OpenVinoEngine(BaseEngine):
 
     def __init__(self, weights: Weights, options: RunOptions) -> None:
         super().__init__(weights, options)
-        self._core = _import_openvino().Core()
+        self._core = import_openvino().Core()
         # Where the processor has bfloat16, OpenVINO would use it without being asked.
         self._options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _TYPES[options.precision],
@@ -106,9 +106,10 @@ class OpenVinoEngine(BaseEngine):
         return network
 
 
-def _import_openvino() -> Any:
-    """Import OpenVINO without its reports on who uses it for what, which it sends to its makers when it is imported."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which sends each import and conversion to its makers, from a new process."""
+    # Python raises ImportError for a module that is None here; OpenVINO then does without.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     return openvino
@@ -127,7 +128,7 @@ def _convert_torchscript(weights: Path, inputs: Sequence[NDArray[Any]]) -> Any:
     """Convert a TorchScript network, for the shapes and types of the inputs."""
     import torch
 
-    openvino = _import_openvino()
+    openvino = import_openvino()
     try:
         # It converts constants; attributes of a module are none before it is frozen.
         module = freeze(torch.jit.load(str(weights), map_location="cpu").eval())  # type: ignore[no-untyped-call]

@@ -213,7 +213,8 @@ def describe_parent(run: TrainingRun) -> dict[str, str]:
 
 def list_distributions() -> list[str]:
     """Return every installed distribution as `name==version`, sorted."""
-    found = {(d.metadata["Name"] or "").lower(): d.version for d in metadata.distributions()}
+    every = [d.metadata for d in metadata.distributions()]  # each property reads and parses the file again
+    found = {(m["Name"] or "").lower(): m["Version"] for m in every}
     return sorted(f"{name}=={version}" for name, version in found.items() if name)
 
 

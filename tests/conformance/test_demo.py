@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import command
 
 from im2im_zoo.images import open_image
 
@@ -13,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_demo_learns_and_names_what_it_made(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "im2im_zoo", "demo"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    demo = [sys.executable, "-m", "im2im_zoo", "demo"]
+    done = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     named = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[-3:])
     for name in ("package", "prediction", "report"):
@@ -23,16 +24,11 @@ def test_the_demo_learns_and_names_what_it_made(tmp_path: Path) -> None:
     assert page.count("data:image/png") >= 4
     prediction = tmp_path / named["prediction"]
     target = next((tmp_path / "im2im-zoo-demo" / "images" / "val" / "targets").iterdir())
-    evaluated = subprocess.run(
-        [sys.executable, "-m", "im2im_zoo", "evaluate", prediction, target, "--task", "semantic", "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    evaluated = command("evaluate", prediction, target, "--task", "semantic", "--json")
     dice = json.loads(evaluated.stdout)["figures"]["dice"]
     assert dice > 0.92
     assert f"{dice:.3f}" in done.stdout
     assert open_image(prediction).attrs["im2im_zoo"]["plan"]["tiles"] > 1
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    again = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert "--overwrite" in again.stderr

@@ -3,20 +3,22 @@ predict, evaluate."""
 
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import command, verdicts_of_core
+from commands import command, in_a_process, verdicts_of_core
 
+from im2im_zoo.cli.train import parse_overrides
 from im2im_zoo.images import open_image
 from im2im_zoo.package import open_package
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.load import recipe_names
+from im2im_zoo.recipe.load import find_recipe, load_recipe, recipe_names
 from im2im_zoo.runtime import open_network, predict_array
 from im2im_zoo.training.run import open_run
+from im2im_zoo.training.train import train
 
 pytestmark = pytest.mark.slow
 FORMATS = ("onnx", "torchscript", "pytorch_state_dict")
@@ -152,9 +154,17 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     made = Made(case, folder / "images", folder / "run", folder / "package")
     command("samples", case.samples, "--output", made.images)
     short = ("--data.patches_per_image=8", "--data.batch_size=4", "--trainer.limit_val_batches=2")
-    train = ("train", case.recipe, f"--data.path={made.images}", *case.changes, *short, "--output", made.run)
-    command(*train, "--trainer.max_epochs=1")
-    command(*train, "--trainer.max_epochs=2", "--resume")
+    trained = (
+        "train",
+        case.recipe,
+        f"--data.path={made.images}",
+        *case.changes,
+        *short,
+        "--output",
+        made.run,
+    )
+    command(*trained, "--trainer.max_epochs=1")
+    command(*trained, "--trainer.max_epochs=2", "--resume")
     command("export", made.run, "--output", made.package, "--zip", folder / "package.zip")
     return made
 
@@ -207,7 +217,7 @@ def test_tiles_give_what_the_whole_image_gives_or_are_said_not_to(made: Made) ->
             plan = command("predict", made.package, file, made.package.parent / "tiled.ome.zarr", *options)
             assert "the result differs from that of the whole image" in plan.stdout
             return
-        network = open_network(package).engine
+        network = open_network(package, in_process=True).engine
         whole = predict_array(package, image, engine=network, whole=True, group=False)
         smallest = {a: n["min"] for a, n in package.raw["config"]["im2im_zoo"]["grid"].items()}
         step = package.raw["config"]["im2im_zoo"]["grid"]
@@ -236,27 +246,28 @@ def test_a_prediction_is_evaluated_against_its_target(made: Made) -> None:
 
 
 def test_the_loss_falls_on_one_overfitted_batch(made: Made, tmp_path: Path) -> None:
-    train = (
-        *(
-            "train",
-            made.case.recipe,
-            *made.case.changes,
-            f"--data.path={made.images}",
-            "--output",
-            tmp_path / "run",
-        ),
+    options = (
+        *(*made.case.changes, f"--data.path={made.images}"),
         *("--data.patches_per_image=4", "--data.batch_size=4", "--data.augmentations=[]"),
         *("--trainer.overfit_batches=1", "--framework.kwargs.scheduler=null"),
     )
-    # Most have learned a batch after a few steps; the others get as many as it takes.
-    for epochs, resume in ((8, ()), (20, ("--resume",)), (40, ("--resume",))):
-        command(*train, f"--trainer.max_epochs={epochs}", *resume)
-        if _has_fallen(tmp_path / "run"):
+    done = in_a_process(train_until_the_loss_falls, [str(tmp_path / "run"), made.case.recipe, *options])
+    assert done.returncode == 0, done.stderr
+    rows = open_run(tmp_path / "run").metrics
+    assert _has_fallen(rows), rows
+
+
+def train_until_the_loss_falls(arguments: list[str]) -> None:
+    """Train without a page; most have learned a batch after a few steps, the others get as many as it takes."""
+    folder, name, *options = arguments
+    for epochs in (8, 20, 40):
+        overrides = [*parse_overrides(options), ("trainer.max_epochs", epochs)]
+        recipe, root = load_recipe(name, overrides), find_recipe(name).parent
+        run = train(recipe, Path(folder), resume=Path(folder).exists(), root=root)
+        if _has_fallen(run.metrics):
             return
-    pytest.fail(f"the loss has not fallen: {open_run(tmp_path / 'run').metrics}")
 
 
-def _has_fallen(run: Path) -> bool:
-    rows = open_run(run).metrics
+def _has_fallen(rows: Sequence[Mapping[str, float]]) -> bool:
     loss = next((falling for part, falling in FALLING.items() if part in rows[0]), "train_loss")
     return rows[-1][loss] < 0.7 * rows[0][loss]

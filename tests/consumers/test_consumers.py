@@ -1,6 +1,5 @@
-"""Packages give the same in programs that know nothing of im2im_zoo: two frameworks here, all of them by `make consumers`."""
+"""Packages give the same in programs that know nothing of im2im_zoo: one framework here, all of them by `make consumers`."""
 
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,36 +8,26 @@ from consumer_programs import FIRST_READER, PROGRAMS, Program
 
 # What ten of our own tolerances of a format (1e-4 of the largest output) leave to other versions of a runtime.
 ALLOWED = 1e-3
+FRAMEWORK = "EmbedSeg"
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory):
-    @cache
-    def make(framework: str) -> Packaged:
-        return package_of(RECIPES[framework], tmp_path_factory.mktemp("packages"))
-
-    return make
+def package(tmp_path_factory: pytest.TempPathFactory) -> Packaged:
+    return package_of(RECIPES[FRAMEWORK], tmp_path_factory.mktemp("package"))
 
 
-TWO = ["FCN, 2D", "EmbedSeg"]
-
-
-@pytest.mark.parametrize("framework", TWO)
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
-def test_a_program_gives_what_the_network_gives(
-    program: Program, framework: str, packages, tmp_path: Path
-) -> None:
+def test_a_program_gives_what_the_network_gives(program: Program, package: Packaged, tmp_path: Path) -> None:
     if program.missing:
         pytest.skip(program.missing)
-    found = program.differences(packages(framework), tmp_path)
+    found = program.differences(package, tmp_path)
     assert set(found) == set(program.formats)
     assert max(found.values()) < ALLOWED, found
 
 
-@pytest.mark.parametrize("framework", TWO)
-def test_the_first_reader_of_the_format_takes_a_package_as_its_own(framework: str, packages) -> None:
+def test_the_first_reader_of_the_format_takes_a_package_as_its_own(package: Packaged) -> None:
     if FIRST_READER.missing:
         pytest.skip(FIRST_READER.missing)
-    zipped = packages(framework).exported.zip_path
+    zipped = package.exported.zip_path
     assert zipped is not None
     assert FIRST_READER.says(zipped) == "passed 0.5.0"

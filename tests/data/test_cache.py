@@ -1,19 +1,26 @@
 """Where preprocessed images are while training: kept and limited, some at a time, or nowhere; the patches are the same."""
 
+import itertools
+import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from commands import Done, in_a_process
 
 from im2im_zoo.core.errors import DataError, Im2ImError
 from im2im_zoo.data import find_pairs, hash_pairs
+from im2im_zoo.data.cache import cached_image
 from im2im_zoo.data.cache.cache_folder import Lease, _is_own
 from im2im_zoo.data.cache.content_hashes import remember_hashes
 from im2im_zoo.data.cache.rotating_cache import ImageRotation
@@ -24,7 +31,7 @@ from im2im_zoo.data.patches.center_samplers import measure_weights
 from im2im_zoo.data.patches.placement import sample_patch
 from im2im_zoo.processing import fit
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.load import dump_recipe
+from im2im_zoo.recipe.load import dump_recipe, load_recipe
 
 Make = Callable[..., Recipe]
 OF_IMAGE = [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"]}}]
@@ -367,38 +374,30 @@ def test_contents_are_hashed_once_until_a_file_changes(
     assert read == [changed]
 
 
-WRITER = """
-import os, sys, signal
-from pathlib import Path
-from im2im_zoo.data.cache import cached_image
-from im2im_zoo.data.datamodule import ImagePairs
-from im2im_zoo.recipe.load import load_recipe
+def prepare(arguments: list[str]) -> None:
+    """Prepare the images of a recipe; be killed in the middle of the given one, from 1; 0: not at all."""
+    recipe, killed_at, environment = arguments[0], int(arguments[1]), json.loads(arguments[2])
+    os.environ.update(environment)
+    tempfile.tempdir = None  # that of the environment
+    real, done = cached_image.RegionFile.write, itertools.count(1)
 
-real, when, done = cached_image.RegionFile.write, int(sys.argv[2]), [0]
+    def write(self: Any, key: Any, block: Any) -> None:
+        real(self, key, block)
+        if next(done) == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def write(self, key, block):
-    real(self, key, block)
-    done[0] += 1
-    if done[0] == when:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-cached_image.RegionFile.write = write
-data = ImagePairs(load_recipe(sys.argv[1]))
-data.setup("fit")
-print(len(data.train_dataloader()), flush=True)
-"""
+    cached_image.RegionFile.write = write  # type: ignore[method-assign]
+    data = ImagePairs(load_recipe(recipe))
+    data.setup("fit")
+    print(len(data.train_dataloader()))  # noqa: T201 what the test reads
 
 
-def start(recipe: Recipe, tmp_path: Path, killed_at: int, **environment: str) -> subprocess.Popen[str]:
-    """A process that prepares the images of a recipe, and is killed in the middle of the given one, from 1; 0: not at all."""
-    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path / "recipe.yaml"), str(killed_at)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
-        text=True,
-    )
+def prepared(recipe: Recipe, tmp_path: Path, killed_at: int, **environment: str) -> Done:
+    """Prepare the images of a recipe in a process of its own."""
+    file = Path(tempfile.mkdtemp(dir=tmp_path)) / "recipe.yaml"
+    file.write_text(dump_recipe(recipe))
+    given = {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], **environment}
+    return in_a_process(prepare, [str(file), str(killed_at), json.dumps(given)])
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_used_or_stays(
@@ -406,9 +405,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_used_or
 ) -> None:
     cache = tmp_path / "cache"
     recipe = recipe_for(folder, cache=str(cache))
-    killed = start(recipe, tmp_path, killed_at=3)
-    killed.communicate(timeout=60)
-    assert killed.returncode == -9
+    assert prepared(recipe, tmp_path, killed_at=3).returncode == -signal.SIGKILL
     assert len(list(cache.glob("*.npy"))) == 2
     assert len(list(cache.glob("*.partial"))) == 1
     data = ImagePairs(recipe)
@@ -428,11 +425,11 @@ def test_two_processes_that_write_at_once_end_with_one_file_an_image(
 ) -> None:
     cache = tmp_path / "cache"
     recipe = recipe_for(folder, cache=str(cache), cache_gb=16 * 43200 / 1e9)
-    both = [start(recipe, tmp_path, killed_at=0) for _ in range(2)]
-    for process in both:
-        out, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
-        assert out.strip()
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: prepared(recipe, tmp_path, killed_at=0), range(2)))
+    for done in both:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
     assert len(list(cache.glob("*.npy"))) == 16
     assert not list(cache.glob("*.partial"))
     assert not list((cache / "in_use").iterdir())
@@ -443,9 +440,8 @@ def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next_one(
     folder: Path, recipe_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "t").mkdir()
-    killed = start(recipe_for(folder), tmp_path, killed_at=3, TMPDIR=str(tmp_path / "t"))
-    killed.communicate(timeout=60)
-    assert killed.returncode == -9
+    killed = prepared(recipe_for(folder), tmp_path, killed_at=3, TMPDIR=str(tmp_path / "t"))
+    assert killed.returncode == -signal.SIGKILL
     [left] = (tmp_path / "t").glob("im2im_zoo_*")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
     living = [ImagePairs(recipe_for(folder)) for _ in range(2)]

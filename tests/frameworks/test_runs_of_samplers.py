@@ -48,10 +48,8 @@ def tiny(name: str, images: Path, **overrides: object) -> Recipe:
     return load_recipe(name, [*changes, *((k.replace("__", "."), v) for k, v in overrides.items())])
 
 
-@pytest.mark.parametrize("averaged", [False, True])
-def test_a_resumed_run_in_16_bit_ends_as_an_unbroken_one(
-    name: str, images: Path, tmp_path: Path, averaged: bool
-) -> None:
+def test_a_resumed_run_in_16_bit_ends_as_an_unbroken_one(name: str, images: Path, tmp_path: Path) -> None:
+    averaged = name == NAMES[0]  # the callback knows nothing of the framework
     more: dict[str, object] = {"trainer__precision": "bf16-mixed"}
     if averaged:
         more["trainer__callbacks"] = [AVERAGED]

@@ -32,13 +32,9 @@ def shards_of(suffix: str) -> dict[str, Any]:
     return {"chunks": (2, 64, 100), "shards": (2, 64, 600)} if "zarr" in suffix else {}
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize(
-    "method",
-    [
-        "spawn",
-        pytest.param("fork", marks=pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")),
-    ],
+    ("suffix", "method"), [(".ome.zarr", "spawn"), (".tif", "spawn"), *((s, "fork") for s in SUFFIXES)]
 )
 def test_parts_in_other_processes_and_the_writer_make_one_image(
     tmp_path: Path, suffix: str, method: str

@@ -34,7 +34,7 @@ def assert_levels(path: Path, expected: list[NDArray[Any]]) -> None:
         np.testing.assert_array_equal(open_image(path / str(number)).values, voxels)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_regions_in_any_order_make_the_pyramid_of_the_whole(tmp_path: Path, data: st.DataObject) -> None:
     shape = (

@@ -14,7 +14,7 @@ from im2im_zoo.package import open_package
 from im2im_zoo.package.hashes import check_hashes
 from im2im_zoo.packaging import validate_package
 from im2im_zoo.recipe.load import load_recipe
-from im2im_zoo.runtime import predict_array
+from im2im_zoo.runtime import open_network, predict_array
 from im2im_zoo.samples import write_samples
 
 NAMES = sorted(folder.name for folder in packaged_models().iterdir() if folder.is_dir())
@@ -48,7 +48,8 @@ def test_it_does_on_the_held_out_image_what_its_rdf_says(tmp_path: Path) -> None
     image = open_image(next((images / "val" / "images").iterdir()))
     target = open_image(next((images / "val" / "targets").iterdir()))
     with open_package("nuclei_2d") as package:
-        found = evaluate(predict_array(package, image), target, "semantic").metrics["dice"]
+        engine = open_network(package, in_process=True).engine
+        found = evaluate(predict_array(package, image, engine=engine), target, "semantic").metrics["dice"]
         said = yaml.safe_load((package.root / "rdf.yaml").read_text())["config"]["im2im_zoo"]["figures"][
             "dice"
         ]

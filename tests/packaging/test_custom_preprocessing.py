@@ -20,7 +20,7 @@ from im2im_zoo.packaging import Exported, export_package, validate_package
 from im2im_zoo.processing.custom.centre_normalisation import centre_normalisation
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import make_recipe
-from im2im_zoo.runtime import predict_array
+from im2im_zoo.runtime import open_network, predict_array
 
 FIXED = {"timestamp": "2026-01-02T03:04:05+00:00"}
 
@@ -86,11 +86,12 @@ def test_the_runtime_gives_what_the_trained_network_gives_for_a_raw_image(
     sample = pair_3d if which == "centre" else tissue(100, 100)
     expected = whole_output(network_of(recipe), recipe, sample)
     package = open_package(folder)
-    whole = predict_array(package, sample.input, weights="onnx", whole=True)
+    engine = open_network(package, weights="onnx", backend="onnxruntime").engine
+    whole = predict_array(package, sample.input, engine=engine, whole=True)
     np.testing.assert_allclose(whole, expected, atol=1e-4)
     ours = rdf_of(folder)["config"]["im2im_zoo"]
     tile = {a: 2 * ours["receptive_field"][a] + 24 for a in recipe.space}
-    tiled = predict_array(package, sample.input, weights="onnx", tile=tile, halo=ours["receptive_field"])
+    tiled = predict_array(package, sample.input, engine=engine, tile=tile, halo=ours["receptive_field"])
     np.testing.assert_allclose(tiled, expected, atol=1e-4)
 
 

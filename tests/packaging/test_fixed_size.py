@@ -17,6 +17,7 @@ from im2im_zoo.recipe import Network, Recipe
 from im2im_zoo.recipe.components import Component
 from im2im_zoo.runtime import predict_array
 from im2im_zoo.runtime.predictor import Model
+from im2im_zoo.runtime.settings import Settings
 
 pytest.importorskip("einops", reason="MONAI's UNETR needs it")
 SIZE = 32
@@ -64,7 +65,8 @@ def test_that_larger_images_are_blended_is_said_where_people_look(exported: Expo
     assert f"y {SIZE} and no other" in readme
     assert "tiles can never give exactly what the whole image gives" in readme
     with open_package(exported.folder) as package:
-        plan = Model(package).plan(of_several_tiles(pair_2d).input)
+        settings = Settings(weights="onnx", backend="onnxruntime")
+        plan = Model(package).plan(of_several_tiles(pair_2d).input, settings=settings)
     assert [axis.tile for axis in plan.axes] == [SIZE, SIZE]
     assert plan.blend
 

@@ -77,7 +77,7 @@ def test_the_package_is_sound_without_consent_and_holds_what_it_needs(grouped: P
 def test_the_output_of_the_rdf_is_the_maps(grouped: Path, pair_2d: Pair) -> None:
     recipe = grouping_recipe()
     maps = whole_output(network_of(recipe), recipe, pair_2d)
-    results = predict_arrays(open_package(grouped), pair_2d.input, whole=True)
+    results = predict_arrays(open_package(grouped), pair_2d.input, whole=True, backend="torch")
     np.testing.assert_allclose(results["result"], maps, atol=1e-5)
     assert np.load(grouped / "test_output.npy").dtype == np.float32
     np.testing.assert_array_equal(

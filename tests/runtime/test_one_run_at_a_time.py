@@ -24,13 +24,16 @@ REFUSED = r"another run \(process \d+ on .+\) is writing this output"
 
 
 def predict_slowly(arguments: list[str]) -> None:
-    """Predict from a given time on, with a pause after each tile; report the first tile by a file."""
+    """Predict from a given time on, with a pause after each tile, after the first one until a file is there."""
     asked = json.loads(arguments[0])
-    start, pause, reached = asked.pop("start"), asked.pop("pause"), Path(asked.pop("reached"))
+    start, pause, reached = asked.pop("start"), asked.pop("pause"), asked.pop("reached", None)
+    go_on = Path(asked.pop("go_on", ""))
 
     def progress(stage: str, done: int, total: int) -> None:
-        if stage == "tiles" and done:
-            reached.touch()
+        if reached and stage == "tiles" and done:
+            Path(reached).touch()
+            while not go_on.exists():
+                time.sleep(0.02)
         time.sleep(pause)
 
     time.sleep(max(0.0, start - time.time()))
@@ -73,9 +76,8 @@ def test_of_two_that_start_together_one_runs(common: dict[str, Any], tmp_path: P
         with ThreadPoolExecutor(2) as pool:
             given = {
                 "output": str(output),
-                "start": time.time() + 0.5,
-                "pause": 0.05,
-                "reached": f"{output}.tile",
+                "start": time.time() + 0.3,
+                "pause": 0.02,
             }
             pair = [started(pool, **common, **given) for _ in range(2)]
         ends = [f.result() for f in pair]
@@ -93,15 +95,18 @@ def test_of_two_that_start_together_one_runs(common: dict[str, Any], tmp_path: P
 def test_a_run_is_not_disturbed_by_one_that_would_replace_it(
     common: dict[str, Any], tmp_path: Path, option: str, ending: str
 ) -> None:
-    output, reached = tmp_path / f"out{ending}", tmp_path / "reached"
+    output, reached, go_on = tmp_path / f"out{ending}", tmp_path / "reached", tmp_path / "go_on"
     predict(**common, output=tmp_path / f"whole{ending}", threads=1)
     with ThreadPoolExecutor(1) as pool:
-        first = started(pool, **common, output=str(output), start=0, pause=0.3, reached=str(reached))
-        until = time.monotonic() + 60
-        while not reached.exists() and time.monotonic() < until:
-            time.sleep(0.02)
-        with pytest.raises(PlanError, match=REFUSED):
-            predict(**common, output=output, **{option: True})
+        files = {"reached": str(reached), "go_on": str(go_on)}
+        first = started(pool, **common, **files, output=str(output), start=0, pause=0)
+        try:
+            while not (reached.exists() or first.done()):
+                time.sleep(0.02)
+            with pytest.raises(PlanError, match=REFUSED):
+                predict(**common, output=output, **{option: True})
+        finally:
+            go_on.touch()
     assert json.loads(first.result().stdout)["tiles"] > 0, first.result().stderr
     np.testing.assert_array_equal(open_image(output), open_image(tmp_path / f"whole{ending}"))
 

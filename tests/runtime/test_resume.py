@@ -335,14 +335,6 @@ def test_a_folder_that_is_no_unfinished_prediction_is_not_removed(unet_2d, image
     assert (folder / "precious.txt").exists()
 
 
-def test_several_processes_give_what_one_gives(stretched, image, tmp_path):
-    common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
-    one, two = tmp_path / "one.ome.zarr", tmp_path / "two.ome.zarr"
-    predict(**common, output=one, threads=1)
-    subprocess.run(script_with(tmp_path, **common, output=two, workers=2), check=True, timeout=120)
-    assert bytes_of(one) == bytes_of(two)
-
-
 @pytest.mark.slow
 def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, tmp_path):
     common = {"package": stretched.root, "image": image, "tile": TILE, "halo": 16, "weights": "torchscript"}
@@ -351,7 +343,7 @@ def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, 
     command = script_with(tmp_path, **common, output=two, workers=2)
     dice = random.Random(0)
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         # Of 112 tiles: the first two never come to the end, however fast the machine is.
         stop_after = dice.randint(5, 50)
         killed = subprocess.run([*command, str(stop_after)], check=False, timeout=300)
@@ -363,5 +355,5 @@ def test_killed_at_random_with_workers_it_still_ends_the_same(stretched, image, 
         time.sleep(0.5)  # its workers end
     else:
         subprocess.run(command, check=True, timeout=300)
-    assert kills >= 2
+    assert kills == 2
     assert bytes_of(one) == bytes_of(two)

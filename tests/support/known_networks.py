@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.engines.openvino import import_openvino
 from im2im_zoo.networks.cuts import Run
 from im2im_zoo.networks.tensor_axis import NetworkAxis, TensorAxis
 
@@ -210,9 +211,7 @@ def onnx_run(model: bytes) -> Run:
 
 
 def openvino_run(model: bytes) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(inputs: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
