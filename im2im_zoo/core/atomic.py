@@ -102,16 +102,18 @@ def move_into_place(partial: Path, path: Path, *, durable: bool = False, aside: 
         old = None
     else:
         old = aside or hidden_sibling(path, "replaced")
-        if exchange(partial, path):
-            partial.replace(old)
-        else:
-            # In two steps: the old folder steps aside, and back if the new one cannot come.
-            path.replace(old)
-            try:
+        swapped = exchange(partial, path)
+        try:
+            # Otherwise in two steps: the old folder steps aside, and back if the new one cannot come.
+            (partial if swapped else path).replace(old)
+            if not swapped:
                 partial.replace(path)
-            except BaseException:
+        except BaseException:
+            if swapped:
+                exchange(partial, path)
+            elif old.exists():
                 old.replace(path)
-                raise
+            raise
     if durable:
         sync(path.parent)
     if old is not None:
