@@ -118,8 +118,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Write a checkpoint, and its folder."""
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Into memory first, as Lightning does: on a full disk torch 2.13 reports a position in the file instead.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with atomic_file(file, durable=True) as opened:
-            torch.save(checkpoint, opened)
+            opened.write(content.getbuffer())
 
 
 class PlateauSteps(pl.Callback):

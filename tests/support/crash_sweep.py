@@ -22,6 +22,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -94,6 +95,8 @@ class Changes:
     loss: str
     log: int
     count: int = 0
+    # Changes of several threads come one after another, so that none is made once the process is about to end.
+    turn: threading.RLock = field(default_factory=threading.RLock)
     busy: bool = False
     # Bytes of a changed file that the disk has kept for sure, and positions that were written in place since.
     dirty: dict[str, int] = field(default_factory=dict)
@@ -104,15 +107,18 @@ class Changes:
         os.fsync, os.sync = self.fsync, self.sync
 
     def heard(self, event: str, found: tuple[Any, ...]) -> None:
-        if self.busy or (event != "open" and event not in _PATHS):
+        if event != "open" and event not in _PATHS:
             return
         if event == "open" and not (isinstance(found[2], int) and found[2] & _WRITING):
             return
-        self.busy = True
-        try:
-            self._change(event, found)
-        finally:
-            self.busy = False
+        with self.turn:
+            if self.busy:  # the counter's own
+                return
+            self.busy = True
+            try:
+                self._change(event, found)
+            finally:
+                self.busy = False
 
     def _change(self, event: str, found: tuple[Any, ...]) -> None:
         if event == "open":
@@ -134,11 +140,12 @@ class Changes:
         self._note(event, paths, found)
 
     def step(self, change: str, path: str, event: str = "", found: tuple[Any, ...] = ()) -> None:
-        """Count a change, and end the process if it is the last one."""
+        """Count a change, and end the process if it is the last one; only in one's turn."""
         self.count += 1
         os.write(self.log, f"{change}\n".encode())
         if self.count != self.at:
             return
+        self.busy = True
         if self.loss == "opened" and event == "open":
             with suppress(OSError):
                 os.close(os.open(path, found[2], 0o666))
@@ -167,12 +174,14 @@ class Changes:
 
     def fsync(self, handle: int) -> None:
         path = os.readlink(f"/proc/self/fd/{handle}")
-        self.dirty.pop(path, None)
-        self.written = [w for w in self.written if w[0] != path]
+        with self.turn:
+            self.dirty.pop(path, None)
+            self.written = [w for w in self.written if w[0] != path]
 
     def sync(self) -> None:
-        self.dirty.clear()
-        self.written.clear()
+        with self.turn:
+            self.dirty.clear()
+            self.written.clear()
 
     def _lose(self) -> None:
         for path, kept in self.dirty.items():
@@ -252,7 +261,8 @@ def count_writes_in_place(changes: Changes) -> None:
 
     def write_region(self: Any, key: Any, block: Any) -> None:
         path = os.readlink(f"/proc/self/fd/{self._file.fileno()}")
-        changes.step(f"write {path.removeprefix(changes.root)}", path)
+        with changes.turn:
+            changes.step(f"write {path.removeprefix(changes.root)}", path)
         write(self, key, block)
 
     def write_run(self: Any, position: int, run: Any) -> None:
@@ -270,7 +280,8 @@ def count_exchanges(changes: Changes) -> None:
 
     def counted(first: Path, second: Path) -> bool:
         one, two = os.path.abspath(first), os.path.abspath(second)
-        changes.step(f"exchange {one.removeprefix(changes.root)} {two.removeprefix(changes.root)}", one)
+        with changes.turn:
+            changes.step(f"exchange {one.removeprefix(changes.root)} {two.removeprefix(changes.root)}", one)
         done = exchange(first, second)
         if done:
             changes.dirty = {_swapped(p, one, two): kept for p, kept in changes.dirty.items()}
