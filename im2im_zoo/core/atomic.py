@@ -194,6 +194,16 @@ def _match(path: Path) -> re.Match[str] | None:
     return _HIDDEN.fullmatch(path.name) or _REMOVED.fullmatch(path.name)
 
 
+def file_identity(path: Path) -> list[int]:
+    """Return numbers that a file or folder keeps when it is renamed, and that no other has, also not one with a reused inode.
+
+    They are the inodes and times of a file, or of the files in a folder; folders within may come and go.
+    """
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    found = [file.stat() for file in files]
+    return [path.stat().st_ino, *(number for one in found for number in (one.st_ino, one.st_mtime_ns))]
+
+
 def hidden_sibling(path: Path, word: str) -> Path:
     """Return a hidden path beside `path` that nobody else uses, on the same file system so that it can be renamed."""
     return path.with_name(f".{path.name}.{word}-{os.getpid()}-{secrets.token_hex(3)}")

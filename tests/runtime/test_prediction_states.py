@@ -15,7 +15,7 @@ from commands import in_a_process
 def run_machine(arguments: list[str]) -> None:
     """Run the state machine; it forks, and so runs in a process without threads."""
     from crash_sweep import run_once, state_of_image
-    from hypothesis import HealthCheck, settings
+    from hypothesis import HealthCheck, Phase, settings
     from hypothesis import strategies as st
     from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
     from sweep_variants import Assets, im2im_zoo_command
@@ -107,7 +107,7 @@ def run_machine(arguments: list[str]) -> None:
     examples, steps = map(int, arguments)
     few = settings(
         max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck), phases=[Phase.generate],
     )  # fmt: skip
     run_state_machine_as_test(Predictions, settings=few)
     shutil.rmtree(folder)

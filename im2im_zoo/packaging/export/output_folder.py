@@ -7,6 +7,7 @@ from pathlib import Path
 
 from im2im_zoo.core.atomic import (
     discard,
+    file_identity,
     hidden_sibling,
     move_into_place,
     remove_leftovers,
@@ -51,7 +52,7 @@ def deliver(folder: Path, output: Path, zip_path: Path | None) -> None:
             write_zip(folder, parts[zip_path])
         for part in parts.values():
             sync_tree(part)
-        write_json(noted, [part.stat().st_ino for part in parts.values()], durable=True)
+        write_json(noted, [file_identity(part) for part in parts.values()], durable=True)
         for path, part in parts.items():
             move_into_place(part, path, durable=True)
     finally:
@@ -76,7 +77,7 @@ def _is_unfinished(output: Path, path: Path) -> bool:
         noted = json.loads(_unfinished_file(output).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(noted, list) and path.stat().st_ino in noted
+    return isinstance(noted, list) and file_identity(path) in noted
 
 
 def write_zip(folder: Path, path: Path) -> None:

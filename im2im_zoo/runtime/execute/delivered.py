@@ -1,12 +1,13 @@
 """Notes in a ledger of the outputs that are about to take their places, so that a killed run knows which are there.
 
-A file or folder keeps its inode when it is renamed: an output whose inode is noted is the one that the run has finished, and
-not an older one that it was to replace, which may be in its place or, once they are swapped, in the folder of the run.
+A file or folder keeps its inode and time when it is renamed: an output with those that are noted is the one that the run has
+finished, and not an older one that it was to replace, which may be in its place or, once they are swapped, in the run's folder.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from im2im_zoo.core.atomic import file_identity
 from im2im_zoo.runtime.execute.ledger import Ledger
 
 # The outputs that the tiles write, and those that later stages make of them.
@@ -22,7 +23,7 @@ def note_delivery(ledger: Ledger, which: str, partial: Mapping[int, Path]) -> No
         partial: where they are, by number; one that is missing is left out.
     """
     known = dict(ledger.notes.get(which) or {})
-    ledger.note(which, known | {str(n): p.stat().st_ino for n, p in partial.items() if p.exists()})
+    ledger.note(which, known | {str(n): file_identity(p) for n, p in partial.items() if p.exists()})
 
 
 def delivered(folder: Path, which: str, paths: Sequence[Path]) -> frozenset[int]:
@@ -35,5 +36,5 @@ def delivered(folder: Path, which: str, paths: Sequence[Path]) -> frozenset[int]
     """
     noted = Ledger.noted(folder, which) or {}
     return frozenset(
-        n for n, path in enumerate(paths) if path.exists() and noted.get(str(n)) == path.stat().st_ino
+        n for n, path in enumerate(paths) if path.exists() and noted.get(str(n)) == file_identity(path)
     )

@@ -200,6 +200,7 @@ class PredictionRun:
             reduced=before.pyramids,
             on_reduced=self.record_pyramid,
             appeared=appeared,
+            on_finished=lambda n, partial: note_delivery(self._open_ledger(), TILES, {n: partial}),
         )
         with outputs:
             self.check_stored()
@@ -208,8 +209,7 @@ class PredictionRun:
             self.check_stored()
             # On the disk before the first output takes its place.
             self.flush()
-            partial = {n: self._partial(plan, n) for n in range(len(self.paths)) if n not in appeared}
-            note_delivery(self._open_ledger(), TILES, partial)
+            self._note_tables(plan)
         return Counts(counts.tiles, counts.voxels, counts.not_finite + before.not_finite), len(before.tiles)
 
     def _appeared_outputs(self, plan: Plan, before: Finished) -> frozenset[int]:
@@ -230,11 +230,12 @@ class PredictionRun:
             )
         return frozenset(appeared)
 
-    def _partial(self, plan: Plan, number: int) -> Path:
-        """Return where an output is before it takes its place; a table is a file in a folder."""
-        path = self.paths[number]
-        partial = self.folder / path.name
-        return partial if plan.outputs[number].image_shape else partial / path.name
+    def _note_tables(self, plan: Plan) -> None:
+        """Note the tables that are about to take their places: each is a file in a folder, until then."""
+        tables = {n: path.name for n, path in enumerate(self.paths) if not plan.outputs[n].image_shape}
+        note_delivery(
+            self._open_ledger(), TILES, {n: self.folder / name / name for n, name in tables.items()}
+        )
 
     def finished(self) -> Finished:
         """Return the finished units, sorted by stage."""
