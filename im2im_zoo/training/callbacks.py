@@ -88,7 +88,7 @@ class MetricsTable(pl.Callback):
         writer = csv.DictWriter(table, columns, restval="")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_text(self._path, table.getvalue())
+        write_text(self._path, table.getvalue(), durable=True)
 
 
 class EpochSeed(pl.Callback):

@@ -73,7 +73,7 @@ def copy_own_files(files: dict[str, Path], run: Path) -> None:
             )
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(kept, path.read_bytes())
+            write_bytes(kept, path.read_bytes(), durable=True)
 
 
 def _find_custom_operations(recipe: Recipe) -> list[tuple[str, spec.CustomProcessingDescr]]:

@@ -236,7 +236,7 @@ def _write_start(
     if parent is not None:
         provenance["parent"] = dict(parent)
     write_json(output / "provenance.json", provenance, durable=True, indent=2)
-    write_text(output / "environment.txt", "\n".join(list_distributions()) + "\n")
+    write_text(output / "environment.txt", "\n".join(list_distributions()) + "\n", durable=True)
     copy_own_files(own, output)
     write_text(output / "recipe.yaml", dump_recipe(_make_paths_absolute(recipe)), durable=True)
     return provenance
