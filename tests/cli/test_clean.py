@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Cli
 
 from im2im_zoo.runtime.execute.delivered import TILES, note_delivery
 from im2im_zoo.runtime.execute.ledger import Ledger
@@ -32,7 +33,7 @@ def names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
-def test_it_lists_and_removes_nothing_by_default(cli: Cli, folder: Path) -> None:
+def test_it_lists_and_removes_nothing_by_default(cli: Callable[..., Any], folder: Path) -> None:
     before = names(folder)
     done = cli("clean", folder)
     assert done.code == 0
@@ -41,7 +42,7 @@ def test_it_lists_and_removes_nothing_by_default(cli: Cli, folder: Path) -> None
     assert names(folder) == before
 
 
-def test_it_removes_what_nobody_needs(cli: Cli, folder: Path) -> None:
+def test_it_removes_what_nobody_needs(cli: Callable[..., Any], folder: Path) -> None:
     assert cli("clean", folder, "--yes").code == 0
     assert names(folder) == {"done.tif", "resumable.tif.incomplete"}
     assert cli("clean", folder, "--yes", "--resumable").code == 0
@@ -49,7 +50,7 @@ def test_it_removes_what_nobody_needs(cli: Cli, folder: Path) -> None:
     assert "nothing is left" in "".join((last := cli("clean", folder)).out + last.err)
 
 
-def test_it_keeps_what_a_running_command_uses(cli: Cli, folder: Path) -> None:
+def test_it_keeps_what_a_running_command_uses(cli: Callable[..., Any], folder: Path) -> None:
     work = folder / "resumable.tif.incomplete"
     with hold_output(work):
         assert cli("clean", folder, "--yes", "--resumable").code == 0
@@ -57,7 +58,7 @@ def test_it_keeps_what_a_running_command_uses(cli: Cli, folder: Path) -> None:
         assert (folder / "resumable.tif.incomplete.lock").is_file()
 
 
-def test_a_folder_that_is_missing_is_reported(cli: Cli, tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_reported(cli: Callable[..., Any], tmp_path: Path) -> None:
     done = cli("clean", tmp_path / "nowhere")
     assert done.code == 1
     assert "is not a folder" in done.err
