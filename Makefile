@@ -14,7 +14,7 @@ NOT_TRAINING := --ignore tests/frameworks/test_blind_spots.py --ignore tests/fra
 OTHER := $(shell grep -qs avx512 /proc/cpuinfo && echo avx2 || echo default)
 OTHER_ONEDNN := $(if $(filter avx2,$(OTHER)),AVX2,SSE41)
 
-.PHONY: setup demo test lint unit capability slow fuzz stardist consumers install_consumers packaged_models constraints clean
+.PHONY: setup demo test lint unit capability slow fuzz sweep stardist consumers install_consumers packaged_models constraints clean
 
 setup: $(VENV)/.installed
 
@@ -53,6 +53,10 @@ slow: setup $(VENV)/.stardist
 # Feed damaged packages, images and recipes to the commands; FUZZ="--runs 20000" for hours.
 fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz $(FUZZ)
+
+# Kill every command at each of its changes of the disk, hours; SWEEP="--every 7 --loss kill" for a part.
+sweep: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/sweep $(SWEEP)
 
 stardist: $(VENV)/.stardist
 

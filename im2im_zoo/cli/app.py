@@ -469,6 +469,20 @@ def samples(
 
 
 @app.command()
+def clean(
+    folder: Annotated[Path, typer.Argument(help="Folder of outputs of `predict`, `export` or `objects`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; default: list them.")] = False,
+    resumable: Annotated[
+        bool, typer.Option("--resumable", help="Also those from which the same command would resume.")
+    ] = False,
+) -> None:
+    """List what killed commands have left in a folder, and remove it with --yes. What a running command uses is kept."""
+    from im2im_zoo.cli.clean import run
+
+    run(folder, yes, resumable)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Folder to create.")] = Path(
         "im2im-zoo-demo"

@@ -184,28 +184,28 @@ def run(
             overwrite=outputs.overwrite,
             restart=restart,
             strict=strict,
+            completed=lambda result: _write_objects(result, main, outputs),
         )
-        if outputs.objects and done.labels is not None:
-            from im2im_zoo.cli.objects import write_all
-            from im2im_zoo.images import format_of, open_image
-
-            written = format_of(done.labels, "write")
-            unstated = written is not None and "axes" not in written.keeps
-            made = open_image(
-                done.labels,
-                axes=axes_letters(done.plan.grouping.axes) if unstated and done.plan.grouping else None,
-            )
-            write_all(made, _missing_files(outputs.objects, done), main, outputs.overwrite)
     if as_json:
         print_json(result_json(done))
 
 
-def _missing_files(paths: Sequence[Path], done: "PredictionResult") -> list[Path]:
-    """Return the files of objects to write: those that are missing, if the prediction was already complete."""
-    kept = [p for p in paths if done.already_complete and p.exists()]
+def _write_objects(done: "PredictionResult", image: "xr.DataArray", outputs: Outputs) -> None:
+    """Write the files of the objects, but for those that an earlier run of the command has written."""
+    if not outputs.objects or done.labels is None:
+        return
+    from im2im_zoo.cli.objects import write_all
+    from im2im_zoo.images import format_of, open_image
+
+    written = format_of(done.labels, "write")
+    unstated = written is not None and "axes" not in written.keeps
+    labels = open_image(
+        done.labels, axes=axes_letters(done.plan.grouping.axes) if unstated and done.plan.grouping else None
+    )
+    kept = [p for p in outputs.objects if p.exists() and (done.already_complete or not outputs.overwrite)]
     for path in kept:
         print_line(f"{path} exists already and is kept; --overwrite predicts and measures again")
-    return [p for p in paths if p not in kept]
+    write_all(labels, [p for p in outputs.objects if p not in kept], image, outputs.overwrite)
 
 
 def _check_objects(package: "Package", outputs: Outputs, settings: "Settings") -> None:

@@ -1,6 +1,8 @@
-"""Files and folders that appear at their path only when they are complete."""
+"""Files and folders that appear at their path only when they are complete, and the hidden ones that killed processes leave."""
 
+import ctypes
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -13,6 +15,11 @@ from im2im_zoo.core.finite_json import to_json
 
 # Bytes of a name that are kept in that of its hidden sibling.
 _NAME_BYTES = 200
+# Names of `hidden_sibling`, and those that `remove_folder` gives, which keep their ending.
+_HIDDEN = re.compile(r"\.(?P<name>.+)\.(partial|replaced)-(?P<process>\d+)-[0-9a-f]{6}")
+_REMOVED = re.compile(r"\.removed-(?P<process>\d+)-[0-9a-f]{6}\.(?P<name>.+)")
+# `renameat2` of Linux, `renamex_np` of macOS: relative paths start at the working directory, and two names swap.
+_AT_FDCWD, _RENAME_EXCHANGE, _RENAME_SWAP = -100, 2, 2
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
@@ -59,7 +66,7 @@ def atomic_output(path: Path, *, durable: bool = False) -> Iterator[Path]:
     try:
         yield partial
         if durable:
-            _sync_tree(partial)
+            sync_tree(partial)
         move_into_place(partial, path, durable=durable)
     except BaseException:
         discard(partial)
@@ -94,25 +101,125 @@ def move_into_place(partial: Path, path: Path, *, durable: bool = False, aside: 
     """
     if not partial.is_dir() or not path.exists():
         partial.replace(path)
+        old = None
     else:
-        # A folder cannot be replaced in one step: the old one steps aside, and back if the new one cannot come.
         old = aside or hidden_sibling(path, "replaced")
-        path.replace(old)
+        swapped = exchange(partial, path)
         try:
-            partial.replace(path)
+            # Otherwise in two steps: the old folder steps aside, and back if the new one cannot come.
+            (partial if swapped else path).replace(old)
+            if not swapped:
+                partial.replace(path)
         except BaseException:
-            old.replace(path)
+            if swapped:
+                exchange(partial, path)
+            elif old.exists():
+                old.replace(path)
             raise
-        shutil.rmtree(old)
     if durable:
         sync(path.parent)
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step, so that both exist at any moment; return False where the system or the disk cannot."""
+    if sys.platform == "win32":
+        return False
+    system, paths = ctypes.CDLL(None), (os.fsencode(first), os.fsencode(second))
+    if hasattr(system, "renameat2"):
+        done = system.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)
+    elif hasattr(system, "renamex_np"):
+        done = system.renamex_np(*paths, _RENAME_SWAP)
+    else:
+        return False
+    return bool(done == 0)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder in one step: after a kill it is there whole, or only a hidden sibling of it is left."""
+    if path.exists():
+        old = path.with_name(f".removed-{os.getpid()}-{secrets.token_hex(3)}.{_end_of(path.name)}")
+        path.replace(old)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def find_leftovers(path: Path) -> list[Path]:
+    """Return the hidden siblings of a path that killed processes have left: none of a process that runs on this machine."""
+    return [p for p in find_leftovers_in(path.parent) if _belongs(p, path.name)]
+
+
+def find_leftovers_in(folder: Path) -> list[Path]:
+    """Return the hidden files and folders in a folder that killed processes have left, whatever they belong to."""
+    import psutil
+
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        named = _match(path)
+        if named and (int(named["process"]) == os.getpid() or not psutil.pid_exists(int(named["process"]))):
+            found.append(path)
+    return sorted(found)
+
+
+def remove_leftovers(path: Path, beside: Path | None = None) -> None:
+    """Remove what killed processes have left beside a path; put back what they were about to replace, if nothing is there.
+
+    Args:
+        path: a file or folder. Nobody may be writing it.
+        beside: the path whose hidden siblings they are, if it is another one.
+    """
+    for left in find_leftovers(beside or path):
+        if ".replaced-" in left.name and not path.exists():
+            left.replace(path)
+        else:
+            discard(left)
+
+
+def remove_leftovers_in(folder: Path) -> None:
+    """Remove the hidden files and folders in a folder that killed processes have left."""
+    for path in find_leftovers_in(folder):
+        discard(path)
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether a path has the name of a hidden sibling, of a running process or not."""
+    return _match(path) is not None
+
+
+def _belongs(hidden: Path, name: str) -> bool:
+    """Return whether a hidden sibling is one of a path of some name."""
+    if named := _HIDDEN.fullmatch(hidden.name):
+        return named["name"] == _start_of(name)
+    named = _REMOVED.fullmatch(hidden.name)
+    return named is not None and named["name"] == _end_of(name)
+
+
+def _start_of(name: str) -> str:
+    """Return the part of a name that its hidden sibling keeps: the name of a file has at most 255 bytes."""
+    return os.fsencode(name)[:_NAME_BYTES].decode(errors="ignore")
+
+
+def _end_of(name: str) -> str:
+    return os.fsencode(name)[-_NAME_BYTES:].decode(errors="ignore")
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    return _HIDDEN.fullmatch(path.name) or _REMOVED.fullmatch(path.name)
+
+
+def file_identity(path: Path) -> list[int]:
+    """Return numbers that a file or folder keeps when it is renamed, and that no other has, also not one with a reused inode.
+
+    They are the inodes and times of a file, or of the files in a folder; folders within may come and go.
+    """
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    found = [file.stat() for file in files]
+    return [path.stat().st_ino, *(number for one in found for number in (one.st_ino, one.st_mtime_ns))]
 
 
 def hidden_sibling(path: Path, word: str) -> Path:
     """Return a hidden path beside `path` that nobody else uses, on the same file system so that it can be renamed."""
-    # The name of a file has at most 255 bytes; most of them are those of `path`.
-    name = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")
-    return path.with_name(f".{name}.{word}-{os.getpid()}-{secrets.token_hex(3)}")
+    return path.with_name(f".{_start_of(path.name)}.{word}-{os.getpid()}-{secrets.token_hex(3)}")
 
 
 def discard(partial: Path) -> None:
@@ -129,7 +236,8 @@ def sync_everything() -> None:
         os.sync()
 
 
-def _sync_tree(path: Path) -> None:
+def sync_tree(path: Path) -> None:
+    """Flush a file, or all of a folder, to the disk."""
     for folder, _, files in os.walk(path):
         for file in files:
             sync(Path(folder, file))

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from im2im_zoo.core.atomic import discard, hidden_sibling, move_into_place, sync_everything
+from im2im_zoo.core.atomic import (
+    discard,
+    hidden_sibling,
+    move_into_place,
+    remove_leftovers,
+    sync_everything,
+)
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.labels_group import image_of_label
 from im2im_zoo.images.registry import is_marked_folder
@@ -69,8 +75,18 @@ def hidden_path(path: Path, word: str) -> Path:
 
     That of a label image is beside the whole image, in which nothing may appear before it is complete.
     """
+    return hidden_sibling(_beside(path), word)
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what killed processes have left of an output that nobody is writing now."""
+    remove_leftovers(path, _beside(path))
+
+
+def _beside(path: Path) -> Path:
+    """Return the path that hidden siblings of an output are named after."""
     image = image_of_label(path)
-    return hidden_sibling(path if image is None else image.with_name(f"{image.name}.{path.name}"), word)
+    return path if image is None else image.with_name(f"{image.name}.{path.name}")
 
 
 def commit(partial: Path, path: Path, *, folder: bool, overwrite: bool, durable: bool = False) -> None:

@@ -1,9 +1,10 @@
 """Label images within an OME-Zarr: `cells.ome.zarr/labels/nuclei`. Finds and lists them; writes no voxel."""
 
 from pathlib import Path
-from typing import Any
 
+from im2im_zoo.core.atomic import remove_leftovers, write_json
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.images.formats.ome_zarr.contents import is_zarr, ome_of
 from im2im_zoo.images.registry import format_of, is_folder_path
 
@@ -40,27 +41,42 @@ def version_of_image(image: Path) -> str:
 
 def make_labels_group(image: Path) -> None:
     """Create the group of an image's labels, if it is missing. Nothing of the image itself is changed."""
-    import zarr
-
     if not is_zarr(image / "labels"):
-        is_new = (image / "zarr.json").is_file()
-        group = zarr.open_group(image / "labels", mode="a", zarr_format=3 if is_new else 2)
-        _set_names(image, group, [])
+        (image / "labels").mkdir(exist_ok=True)
+        _set_names(image, [])
 
 
 def list_label(path: Path) -> None:
-    """Add a label image that is at its path to the list of its group."""
-    import zarr
-
-    group = zarr.open_group(path.parent, mode="r+")
-    names = [str(name) for name in ome_of(dict(group.attrs)).get("labels") or ()]
+    """Add a label image that is at its path to the list of its group, unless it is there."""
+    image = path.parent.parent
+    make_labels_group(image)
+    remove_leftovers(_names_file(image))
+    names = _names(image)
     if path.name not in names:
-        _set_names(path.parent.parent, group, [*names, path.name])
+        _set_names(image, [*names, path.name])
 
 
-def _set_names(image: Path, group: Any, names: list[str]) -> None:
-    if group.metadata.zarr_format == 3:
-        before = dict(group.attrs).get("ome") or {}
-        group.attrs["ome"] = {"version": version_of_image(image), **before, "labels": names}
-    else:
-        group.attrs["labels"] = names
+def _names_file(image: Path) -> Path:
+    """Return the file that lists an image's labels: of zarr 3 the group itself, of zarr 2 its attributes."""
+    return image / "labels" / ("zarr.json" if (image / "zarr.json").is_file() else ".zattrs")
+
+
+def _names(image: Path) -> list[str]:
+    found = read_json_object(_names_file(image))
+    return [str(name) for name in ome_of(found.get("attributes", found)).get("labels") or ()]
+
+
+def _set_names(image: Path, names: list[str]) -> None:
+    """Write the list of an image's labels in one step, so that it is there whole even after a power cut."""
+    file = _names_file(image)
+    found = read_json_object(file)
+    if file.name == ".zattrs":
+        group = file.with_name(".zgroup")
+        if not group.is_file():
+            write_json(group, {"zarr_format": 2}, durable=True)
+        write_json(file, {**found, "labels": names}, durable=True)
+        return
+    attributes = found.get("attributes", {})
+    ome = {"version": version_of_image(image), **attributes.get("ome", {}), "labels": names}
+    group_metadata = {"zarr_format": 3, "node_type": "group", **found}
+    write_json(file, {**group_metadata, "attributes": {**attributes, "ome": ome}}, durable=True)

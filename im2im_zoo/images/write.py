@@ -50,7 +50,7 @@ def create_image(
     work: Path | None = None,
     reduced: Iterable[tuple[int, int]] = (),
     on_reduced: Callable[[int, int], None] | None = None,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[Path], None] = lambda _: None,
 ) -> ImageWriter:
     """Return a writer for an image that is written region by region, in bounded memory.
 
@@ -76,7 +76,7 @@ def create_image(
         reduced: blocks of the pyramid (level, number) that an earlier run has passed to `on_reduced`.
         on_reduced: called after each block of the pyramid that was written. As with regions, it is sure to survive a power
             cut only after `os.sync()`.
-        check: called when the output is finished and before it appears at its path; what it raises keeps it from there.
+        check: called with the finished output, before it appears at its path; what it raises keeps it from there.
 
     Raises:
         ImageError: a suffix, dtype or axes that cannot be written, a path that exists, or work on another image.
@@ -120,7 +120,7 @@ def write_image(
     overwrite: bool = False,
     labels: bool = False,
     ome_zarr_version: str | None = None,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Write an image, lazy or in memory, block by block, with the pixel sizes, names and provenance that it carries.
 
@@ -162,7 +162,7 @@ def write_image(
 
 
 def _write_whole(
-    image_format: ImageFormat, image: xr.DataArray, path: Path, overwrite: bool, check: Callable[[], None]
+    image_format: ImageFormat, image: xr.DataArray, path: Path, overwrite: bool, check: Callable[[Path], None]
 ) -> Path:
     write = image_format.writer(path, image)
     check_target(path, folder=image_format.is_folder, overwrite=overwrite)
@@ -170,7 +170,7 @@ def _write_whole(
     try:
         with writing_errors(path, image.nbytes):
             write(partial)
-            check()
+            check(partial)
             commit(partial, path, folder=image_format.is_folder, overwrite=overwrite)
     except KeptError:
         raise

@@ -56,7 +56,7 @@ class ImageWriter:
         *,
         overwrite: bool,
         work: Path | None = None,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[Path], None] = lambda _: None,
     ) -> None:
         self.path = path
         self.axes = image.axes
@@ -140,7 +140,7 @@ class ImageWriter:
                 if self._keep:
                     sync_everything()
                 self._target.check_in_place()
-                self._check()
+                self._check(self._partial)
                 self._appear()
         except KeptError:
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from im2im_zoo.core.atomic import atomic_output
+from im2im_zoo.core.atomic import atomic_output, remove_leftovers
 from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.objects.geojson import outlines
 from im2im_zoo.objects.table import object_table
@@ -58,6 +58,7 @@ def write_objects(
     target = Path(path)
     check_objects_path(target, overwrite=overwrite)
     table = object_table(labels, image)
+    remove_leftovers(target)
     try:
         with atomic_output(target, durable=True) as partial:
             _write(table, labels, partial, target.suffix.lower())

@@ -1,13 +1,14 @@
 """One prediction into files: run it, resume it, or find that it is complete."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from im2im_zoo.core.atomic import remove_folder, remove_leftovers
 from im2im_zoo.images import describe_missing_chunks, open_image
+from im2im_zoo.images.atomic import remove_leftovers_of
 from im2im_zoo.runtime.execute.completed import (
     EarlierRun,
     Result,
@@ -20,7 +21,7 @@ from im2im_zoo.runtime.execute.delivery import Delivered, Delivery
 from im2im_zoo.runtime.execute.outputs import check_free, main_image
 from im2im_zoo.runtime.execute.prediction_result import PredictionResult
 from im2im_zoo.runtime.execute.prediction_run import PredictionRun
-from im2im_zoo.runtime.execute.run_lock import hold_output
+from im2im_zoo.runtime.execute.run_lock import hold_output, lock_file
 from im2im_zoo.runtime.execute.tile_stages import Counts, Progress
 from im2im_zoo.runtime.execute.work_folder import work_folder
 from im2im_zoo.runtime.inputs import Request
@@ -52,16 +53,27 @@ class FilePrediction:
     overwrite: bool
     restart: bool
 
-    def run(self, progress: Progress | None, planned: Callable[[Plan, int], None] | None) -> PredictionResult:
-        """Run the prediction, resume it, or return the result of an earlier run that completed it."""
+    def run(
+        self,
+        progress: Progress | None,
+        planned: Callable[[Plan, int], None] | None,
+        completed: Callable[[PredictionResult], None] | None = None,
+    ) -> PredictionResult:
+        """Run the prediction, resume it, or return the result of an earlier run that completed it; see `Model.predict`."""
+        completed = completed or (lambda result: None)
         work = work_folder(self.paths[0])
         # A finished prediction may lie in a folder that is not writable.
-        if not work.exists() and (done := self._find_complete()) is not None:
+        if not (work.exists() or lock_file(work).exists()) and (done := self._find_complete()) is not None:
+            completed(done)
             return done
         with hold_output(work):
+            for path in self.paths:
+                remove_leftovers_of(path)
+            remove_leftovers(work)
             done = self._run(progress, planned)
+            completed(done)
             if not done.already_complete:
-                shutil.rmtree(work, ignore_errors=True)
+                remove_folder(work)
         return done
 
     def _run(
@@ -69,12 +81,16 @@ class FilePrediction:
     ) -> PredictionResult:
         """Run or resume the prediction while its output is locked."""
         delivery, tiles = self.delivery, self.tiles
-        appeared = not self.restart and delivery.has_appeared()
+        there = frozenset() if self.restart else delivery.appeared()
+        appeared = len(there) == delivery.count
         if not appeared:
             if (done := self._find_complete()) is not None:
                 return done
-            images = self.request.images.values()
-            check_free(self.paths, images, overwrite=self.overwrite, describe=self._describe_existing)
+            images, others = (
+                self.request.images.values(),
+                [p for n, p in enumerate(self.paths) if n not in there],
+            )
+            check_free(others, images, overwrite=self.overwrite, describe=self._describe_existing)
         if not self.restart:
             delivery.check_work()
         with tiles.open(restart=self.restart) as ledger:
@@ -82,7 +98,7 @@ class FilePrediction:
             restart_peak()
             start = time.perf_counter()
             if ledger is None:
-                delivery.discard()
+                remove_folder(work_folder(self.paths[0]))
             if ledger is not None and (appeared or delivery.are_sources_complete):
                 resumed = len(prepared.plan)
                 counts = Counts(resumed, 0, tiles.finished().not_finite)

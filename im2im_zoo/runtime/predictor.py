@@ -114,6 +114,7 @@ class Model:
         strict: bool = False,
         progress: Progress | None = None,
         planned: Callable[[Plan, int], None] | None = None,
+        completed: Callable[[PredictionResult], None] | None = None,
     ) -> PredictionResult:
         """Predict an image of any size and write the result.
 
@@ -135,6 +136,8 @@ class Model:
             strict: refuse a zarr of which chunks are missing, instead of a warning.
             progress: called with the stage, the finished voxels and their total number.
             planned: called before the first tile with the plan and the number of tiles that an earlier run finished.
+            completed: called with the result once the outputs are at their paths, for what is made of them. After a kill in it
+                the same call predicts nothing and calls it again.
 
         Raises:
             PackageError, ImageError, AxesError, PlanError, ProcessingError: the prediction fails; `output` is not created.
@@ -173,7 +176,7 @@ class Model:
         prediction = FilePrediction(
             request, layout, paths, delivery, tiles, prepare_tiles, overwrite, restart
         )
-        return prediction.run(progress, planned)
+        return prediction.run(progress, planned, completed)
 
     def predict_arrays(
         self,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from im2im_zoo.core.atomic import write_text
+from im2im_zoo.core.atomic import atomic_file, write_text
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.dataset import PATCH_POSITIONS
 from im2im_zoo.frameworks.base import Framework
@@ -86,7 +88,7 @@ class MetricsTable(pl.Callback):
         writer = csv.DictWriter(table, columns, restval="")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_text(self._path, table.getvalue())
+        write_text(self._path, table.getvalue(), durable=True)
 
 
 class EpochSeed(pl.Callback):
@@ -102,6 +104,25 @@ class EpochSeed(pl.Callback):
         random.seed(seed)
         np.random.seed(seed)  # some transforms draw from the global generator
         torch.manual_seed(seed)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that replace older ones in one step, and are whole after a power cut.
+
+    Lightning 2.6 writes them to the folder of temporary files and moves them, which copies them if that is another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, and its folder."""
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Into memory first, as Lightning does: on a full disk torch 2.13 reports a position in the file instead.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with atomic_file(file, durable=True) as opened:
+            opened.write(content.getbuffer())
 
 
 class PlateauSteps(pl.Callback):

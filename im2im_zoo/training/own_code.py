@@ -3,13 +3,13 @@
 They are the sources of its `custom` operations, and modules that it names by dotted path. They are not run here.
 """
 
-import shutil
 import sys
 from collections.abc import Collection
 from pathlib import Path
 
 from bioimageio.spec.model import v0_5 as spec
 
+from im2im_zoo.core.atomic import write_bytes
 from im2im_zoo.core.errors import ProcessingError, TrainingError
 from im2im_zoo.processing.custom_code import our_operation, source_file
 from im2im_zoo.recipe import Recipe
@@ -73,7 +73,7 @@ def copy_own_files(files: dict[str, Path], run: Path) -> None:
             )
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, kept)
+            write_bytes(kept, path.read_bytes(), durable=True)
 
 
 def _find_custom_operations(recipe: Recipe) -> list[tuple[str, spec.CustomProcessingDescr]]:

@@ -77,7 +77,7 @@ class SnapshotRecorder(pl.Callback):
         }
         self._folder.mkdir(exist_ok=True)
         file = self._file(trainer.current_epoch if epoch is None else epoch)
-        with atomic_file(file) as stream:
+        with atomic_file(file, durable=True) as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     def _file(self, epoch: int) -> Path:

@@ -9,9 +9,10 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
-from im2im_zoo.core.atomic import write_json, write_text
+from im2im_zoo.core.atomic import remove_leftovers_in, write_json, write_text
 from im2im_zoo.core.errors import InterruptionError, TrainingError
 from im2im_zoo.core.nested import walk_values
 from im2im_zoo.data import hash_pairs
@@ -24,6 +25,7 @@ from im2im_zoo.recipe.load import dump_recipe
 from im2im_zoo.training.auto_configure import configure_patches, reasons_by_key
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
 from im2im_zoo.training.callbacks import (
+    AtomicCheckpoints,
     EpochSeed,
     MetricsTable,
     PatchLossRecorder,
@@ -107,14 +109,13 @@ def train(
         options = build_trainer_options(recipe, output, allow_code)
         data.setup("fit")
         check_shapes(framework, recipe, next(iter(data.val_dataloader())))
-        if first:
-            copy_own_files(find_own_files(recipe, root, allow_code), output)
         reasons = (
             reasons_by_key(made)
             if earlier is None
             else dict(earlier.provenance.get("chosen", {})) | reasons_by_key(made)
         )
-        provenance = _write_start(recipe, output, data, data_hash, parent, reasons) if first else {}
+        own = find_own_files(recipe, root, allow_code)
+        provenance = _write_start(recipe, output, data, data_hash, parent, reasons, own) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
             _fit(recipe, output, framework, data, options, ckpt, report if first else None)
@@ -125,15 +126,19 @@ def train(
         finally:
             data.teardown("fit")
             if first:
-                write_json(output / "provenance.json", provenance | state, indent=2)
+                write_json(output / "provenance.json", provenance | state, durable=True, indent=2)
     return open_run(output)
 
 
 def _check_folder(recipe: Recipe, output: Path, resume: bool) -> None:
-    if resume and not is_run(output) and output.exists() and any(output.iterdir()):
+    for folder in (output, output / "checkpoints", output / "pictures"):
+        remove_leftovers_in(folder)
+    # Killed before all of its first files were written: it starts from the beginning.
+    has_begun = is_run(output) or (output / "provenance.json").is_file()
+    if resume and not has_begun and output.exists() and any(output.iterdir()):
         raise TrainingError(f"{output} is not a run folder and cannot be resumed; give another --output")
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        hint = "resume it with --resume, " if is_run(output) else ""
+        hint = "resume it with --resume, " if has_begun else ""
         raise TrainingError(f"{output} already exists: {hint}give another --output, or remove it")
 
 
@@ -207,11 +212,13 @@ def _write_start(
     data_hash: str,
     parent: Mapping[str, str] | None,
     chosen: Mapping[str, str],
+    own: dict[str, Path],
 ) -> dict[str, Any]:
-    """Write the recipe, the environment and the provenance before training, and return the provenance."""
+    """Write the provenance, the recipe and its own files before training, and return the provenance.
+
+    The provenance comes first and the recipe last: what a kill leaves is either a run, or known as the beginning of one.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "recipe.yaml", dump_recipe(_make_paths_absolute(recipe)))
-    (output / "environment.txt").write_text("\n".join(list_distributions()) + "\n", encoding="utf-8")
     pairs = data.pairs
     lone = {"train_targets": [stem_of(path) for path in pairs.targets]} if pairs.targets else {}
     provenance: dict[str, Any] = {
@@ -228,7 +235,10 @@ def _write_start(
     }
     if parent is not None:
         provenance["parent"] = dict(parent)
-    write_json(output / "provenance.json", provenance, indent=2)
+    write_json(output / "provenance.json", provenance, durable=True, indent=2)
+    write_text(output / "environment.txt", "\n".join(list_distributions()) + "\n", durable=True)
+    copy_own_files(own, output)
+    write_text(output / "recipe.yaml", dump_recipe(_make_paths_absolute(recipe)), durable=True)
     return provenance
 
 
@@ -284,5 +294,7 @@ def _fit(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise TrainingError(f"trainer: {error}") from error
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpoints()
     with explain_failures(recipe, output):
         trainer.fit(framework, datamodule=data, ckpt_path=ckpt, weights_only=True)

@@ -3,11 +3,25 @@
 import hashlib
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from im2im_zoo.core.atomic import atomic_output, move_into_place, write_json, write_text
+from im2im_zoo.core import atomic
+from im2im_zoo.core.atomic import (
+    atomic_output,
+    exchange,
+    find_leftovers,
+    hidden_sibling,
+    move_into_place,
+    remove_folder,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from im2im_zoo.core.finite_json import to_json
 from im2im_zoo.core.hashing import sha256, sha256_of, sha256_of_parts
 
@@ -50,9 +64,12 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path, durable: bool) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.parametrize("swaps", [True, False])
 def test_a_folder_comes_back_if_the_new_one_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: bool
 ) -> None:
+    if not swaps:
+        monkeypatch.setattr(atomic, "exchange", lambda first, second: False)
     for name in ("run", "partial"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
@@ -68,6 +85,66 @@ def test_a_folder_comes_back_if_the_new_one_cannot_take_its_place(
         move_into_place(tmp_path / "partial", tmp_path / "run")
     assert (tmp_path / "run" / "run").is_file()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["partial", "run"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the disk of a test swaps two folders")
+def test_two_folders_swap_in_one_step(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"in {name}").touch()
+    assert exchange(tmp_path / "a", tmp_path / "b")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["in b"]
+    assert not exchange(tmp_path / "a", tmp_path / "missing")
+
+
+@pytest.fixture
+def ended() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_leftovers_of_ended_processes_are_removed_and_no_others(tmp_path: Path, ended: int) -> None:
+    path, running = tmp_path / "a.tif", os.getppid()
+    path.touch()
+    kept = [f".a.tif.partial-{running}-abcdef", f".b.tif.partial-{ended}-abcdef", ".a.tif.partial", "a.tif"]
+    gone = [
+        f".a.tif.partial-{ended}-abcdef",
+        f".removed-{ended}-abcdef.a.tif",
+        f".a.tif.replaced-{ended}-012345",
+    ]
+    for name in (*kept, *gone):
+        (tmp_path / name).touch()
+    assert sorted(p.name for p in find_leftovers(path)) == sorted(gone)
+    remove_leftovers(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_what_was_stepping_aside_comes_back_if_nothing_took_its_place(tmp_path: Path, ended: int) -> None:
+    (tmp_path / f".run.replaced-{ended}-abcdef").mkdir()
+    (tmp_path / f".run.replaced-{ended}-abcdef" / "old").touch()
+    remove_leftovers(tmp_path / "run")
+    assert (tmp_path / "run" / "old").is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_is_removed_in_one_step_and_what_a_kill_leaves_of_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic.shutil, "rmtree", lambda *_, **__: None)
+    (tmp_path / "a.incomplete").mkdir()
+    remove_folder(tmp_path / "a.incomplete")
+    assert not (tmp_path / "a.incomplete").exists()
+    [left] = tmp_path.iterdir()
+    assert find_leftovers(tmp_path / "a.incomplete") == [left]
+
+
+def test_a_hidden_sibling_is_known_by_its_name(tmp_path: Path) -> None:
+    hidden = hidden_sibling(tmp_path / "a.b.tif", "partial")
+    hidden.touch()
+    assert find_leftovers(tmp_path / "a.b.tif") == [hidden]
+    assert not find_leftovers(tmp_path / "b.tif")
 
 
 def test_json_has_null_in_place_of_numbers_that_are_not_finite(tmp_path: Path) -> None:

@@ -20,12 +20,11 @@ from im2im_zoo.runtime import predict
 
 
 def predict_and_kill(arguments: list[str]) -> None:
-    """Predict; if asked to, die by SIGKILL when the work folder is removed after the output took its place."""
+    """Predict; if asked to, die by SIGKILL before the work folder is removed after the output took its place."""
     package, image, output, kill, overwrite = arguments
 
     def hook(event: str, found: tuple[Any, ...]) -> None:
-        folder = event == "shutil.rmtree" and str(found[0])
-        if folder and folder.startswith(f"{output}.incomplete") and os.path.exists(output):  # noqa: PTH110
+        if event == "os.rename" and str(found[0]) == f"{output}.incomplete" and os.path.exists(output):  # noqa: PTH110
             os.kill(os.getpid(), signal.SIGKILL)
 
     if kill == "kill":

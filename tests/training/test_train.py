@@ -281,6 +281,15 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(tiny: Tiny, tmp_path:
     assert len(resumed.metrics) >= epochs + 1
 
 
+def test_a_run_killed_before_its_recipe_was_written_is_resumed(tiny: Tiny, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "provenance.json").write_text("{}")
+    with pytest.raises(TrainingError, match="resume it with --resume"):
+        train(tiny(trainer__max_epochs=1), run)
+    assert len(train(tiny(trainer__max_epochs=1), run, resume=True).metrics) == 1
+
+
 def train_with_small_files(arguments: list[str]) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))

@@ -6,7 +6,6 @@ if the package is valid. `measure` is called with that folder, a complete packag
 
 import copy
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from numpy.typing import NDArray
 
-from im2im_zoo.core.atomic import move_into_place
+from im2im_zoo.core.atomic import hidden_sibling
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.networks import Grid, as_call
@@ -24,7 +23,7 @@ from im2im_zoo.packaging.export.environment import conda_environment
 from im2im_zoo.packaging.export.geometry import exact_scale, network_grid
 from im2im_zoo.packaging.export.image_facts import channel_names_of, common_dtype, pixel_size_of, result_dtype
 from im2im_zoo.packaging.export.in_graph import InGraph, softmax_in_graph
-from im2im_zoo.packaging.export.output_folder import check_free, write_zip
+from im2im_zoo.packaging.export.output_folder import check_free, deliver, remove_leftovers_of
 from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics
 from im2im_zoo.packaging.export.rdf.description import describe
 from im2im_zoo.packaging.export.rdf.operations import postprocessing_of, preprocessing_of
@@ -131,9 +130,10 @@ def export_package(
     if not samples:
         raise PackageError("a package needs at least one held-out image for its test tensors: give `samples`")
     output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    remove_leftovers_of(output, zip_path)
+    folder = hidden_sibling(output, "partial")
+    folder.mkdir()
     try:
-        folder.chmod(0o755)
         plain = copy.deepcopy(network).cpu().eval()
         in_graph = softmax_in_graph(InGraph(plain, recipe, architecture or recipe.network))
         trained_with = trained_with or recipe
@@ -156,9 +156,7 @@ def export_package(
         stated = Metrics(figures or {}, baselines or {}, portable)
         rdf, metrics = _write(context, provenance or {}, stated, measure)
         _check_valid(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
-        if zip_path is not None:
-            write_zip(folder, zip_path, overwrite=overwrite)
-        move_into_place(folder, output)
+        deliver(folder, output, zip_path)
     except OSError as error:
         raise PackageError(
             f"{output} cannot be written: {error}; is the disk full? Nothing was left there"

@@ -13,17 +13,17 @@ contains only the labels.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
+from im2im_zoo.core.atomic import is_hidden, remove_leftovers_in
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.jobs import Stage
 from im2im_zoo.images import create_image, open_image, write_image
 from im2im_zoo.images.atomic import commit, discard, sync_everything
-from im2im_zoo.images.labels_group import image_of_label, version_of_image
+from im2im_zoo.images.labels_group import image_of_label, list_label, version_of_image
 from im2im_zoo.images.open import is_zarr_path
 from im2im_zoo.images.target import Stored
 from im2im_zoo.images.write import ImageWriter
@@ -34,9 +34,9 @@ from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.instances.label_image import LabelImage
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.execute.completed import Result
+from im2im_zoo.runtime.execute.delivered import RESULTS, TILES, delivered
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import InstanceLog, segment_instances
-from im2im_zoo.runtime.execute.ledger import Ledger
 from im2im_zoo.runtime.execute.outputs import (
     LABEL_IMAGE,
     label_storage,
@@ -44,7 +44,7 @@ from im2im_zoo.runtime.execute.outputs import (
     output_scales,
     output_translation,
 )
-from im2im_zoo.runtime.execute.prediction_run import RESULT_DELIVERED, TILES_DELIVERED, PredictionRun
+from im2im_zoo.runtime.execute.prediction_run import PredictionRun
 from im2im_zoo.runtime.execute.records import Record
 from im2im_zoo.runtime.execute.tile_stages import Progress
 from im2im_zoo.runtime.execute.work_folder import IMAGE_SCALE, MODEL_SCALE
@@ -97,23 +97,26 @@ class Delivery:
         """Whether all tiles are done and only later stages are left."""
         return False
 
-    def has_appeared(self) -> bool:
-        """Return whether an interrupted run has moved all outputs to their paths, so that only its folder is left.
+    def appeared(self) -> frozenset[int]:
+        """Return the numbers of the outputs that an interrupted run has moved to their paths."""
+        return delivered(self.folder, TILES, self.sources)
 
-        Then every output is at its path, and its partial output is gone.
-        """
-        recorded = TILES_DELIVERED in Ledger.recorded(self.folder)
-        return recorded and all(p.exists() and not (self.folder / p.name).exists() for p in self.sources)
+    @property
+    def count(self) -> int:
+        """Number of outputs that take their places."""
+        return len(self.sources)
 
     def delivered(self, run: PredictionRun) -> Delivered:
         """Return the result of the interrupted run whose outputs have appeared."""
         return Delivered()
 
     def check_work(self) -> None:
-        """Raise `ImageError` if the work folder contains files of something other than this prediction."""
+        """Remove from the work folder what a killed run was just writing.
 
-    def discard(self) -> None:
-        """Remove the results of an earlier run that is not resumed."""
+        Raises:
+            ImageError: the work folder contains files of something other than this prediction.
+        """
+        remove_leftovers_in(self.folder)
 
     def run(
         self, run: PredictionRun, plan: Plan, original: xr.DataArray, progress: Progress | None
@@ -162,13 +165,17 @@ class StagedDelivery(Delivery):
     def are_sources_complete(self) -> bool:
         return all(source.exists() for source in self.sources)
 
-    def has_appeared(self) -> bool:
-        """Return whether the result is at its path and the image that was moved there is gone."""
-        recorded = RESULT_DELIVERED in Ledger.recorded(self.folder)
-        return recorded and self.paths[0].exists() and not self._last_image.exists()
+    def appeared(self) -> frozenset[int]:
+        return delivered(self.folder, RESULTS, self.paths)
+
+    @property
+    def count(self) -> int:
+        return len(self.paths)
 
     def delivered(self, run: PredictionRun) -> Delivered:
         """Return the labels and their recorded number of objects."""
+        if self.labels is not None and image_of_label(self.labels) is not None:
+            list_label(self.labels)
         objects = sum(run.finished().objects.values())
         return Delivered() if self.code is None else Delivered(self.labels, objects)
 
@@ -178,20 +185,19 @@ class StagedDelivery(Delivery):
         return self.work / IMAGE_SCALE / self.paths[0].name if self._keeps_resampled else self.sources[0]
 
     def check_work(self) -> None:
+        for folder in (self.work, self.folder, self.work / IMAGE_SCALE):
+            remove_leftovers_in(folder)
         ours = {MODEL_SCALE, IMAGE_SCALE, *(source.name for source in self.sources)}
         others = (
-            sorted(p.name for p in self.work.iterdir() if p.name not in ours) if self.work.is_dir() else []
+            sorted(p.name for p in self.work.iterdir() if p.name not in ours and not is_hidden(p))
+            if self.work.is_dir()
+            else []
         )
         if others:
             raise ImageError(
                 f"{self.work} already exists and contains other files than those of this prediction ({', '.join(others[:5])}); "
                 "resume the command that created it, move it, or remove it with --restart"
             )
-
-    def discard(self) -> None:
-        """Remove sources of an earlier run that is not resumed."""
-        for source in self.sources:
-            discard(source)
 
     @property
     def labels(self) -> Path | None:
@@ -212,6 +218,8 @@ class StagedDelivery(Delivery):
             delivered = Delivered(self.labels, objects, tuple(warnings))
         steps = list(self._steps(run, plan, original))
         finished = run.finished().resampled if self._keeps_resampled else frozenset()
+        if self.code is None:
+            finished = self.appeared()
 
         def done(number: int, report: object) -> None:
             if self._keeps_resampled and number < len(steps) - 1:
@@ -254,8 +262,7 @@ class StagedDelivery(Delivery):
     def _commit(self, run: PredictionRun, whole: Path, path: Path) -> None:
         self._check_stored(run)
         sync_everything()
-        run.record(RESULT_DELIVERED)
-        run.flush()
+        run.note_result(0, whole)
         commit(whole, path, folder=True, overwrite=self.overwrite, durable=True)
 
     def _resample_maps_back(
@@ -285,8 +292,16 @@ class StagedDelivery(Delivery):
     def _write(self, run: PredictionRun, image: xr.DataArray, path: Path, *, labels: bool) -> None:
         version = self.settings.format.ome_zarr_version
         options = {} if version is None else {"ome_zarr_version": version}
-        check = partial(self._check_stored, run)
-        write_image(image, path, overwrite=self.overwrite, labels=labels, check=check, **options)
+
+        def check(finished: Path) -> None:
+            self._check_stored(run)
+            if path in self.paths:
+                sync_everything()
+                run.note_result(self.paths.index(path), finished)
+
+        # In the work folder it is what a killed run wrote just before it could record it.
+        overwrite = self.overwrite or path not in self.paths
+        write_image(image, path, overwrite=overwrite, labels=labels, check=check, **options)
 
 
 def choose_delivery(
@@ -379,6 +394,7 @@ class _InstanceStage:
         before = run.finished()
         counts = dict(before.objects)
         if path.exists():
+            list_label(path)
             return sum(counts.values()), []
         executor = run.executor
         blocks = {block for block in before.blocks if block[0] not in counts}

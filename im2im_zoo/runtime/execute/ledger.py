@@ -92,13 +92,11 @@ class Ledger:
             return True
 
     @classmethod
-    def recorded(cls, folder: Path) -> frozenset[Record]:
-        """Return the records in a folder, without opening its ledger; none if there is no ledger.
-
-        Raises:
-            PlanError: a damaged record.
-        """
-        return frozenset(_read_log(folder / _LOG)) if cls.exists(folder) else frozenset()
+    def noted(cls, folder: Path, key: str) -> Any:
+        """Return a note in a folder, without opening its ledger; None if there is none."""
+        if not cls.exists(folder) or not (folder / _NOTES).is_file():
+            return None
+        return _read_json(folder / _NOTES).get(key)
 
     @classmethod
     def resume(cls, folder: Path, identity: Mapping[str, Any]) -> Self:

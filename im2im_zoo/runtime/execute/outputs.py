@@ -145,6 +145,7 @@ class Outputs:
         reduced: finished blocks of the pyramids, (level, block) by output.
         on_reduced: called with output, level and block of each new block, and its files.
         appeared: numbers of the outputs that an interrupted run has already moved to their paths.
+        on_finished: called with the number of a finished image and where it is, before it is moved to its path.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class Outputs:
         reduced: Mapping[int, Iterable[tuple[int, int]]],
         on_reduced: Callable[[int, int, int, Stored], None],
         appeared: Collection[int] = (),
+        on_finished: Callable[[int, Path], None] = lambda number, partial: None,
     ) -> None:
         self._plan = plan
         self._on_reduced = on_reduced
@@ -184,6 +186,7 @@ class Outputs:
                     attributes=attributes,
                     reduced=reduced.get(number, ()),
                     on_reduced=functools.partial(self._report_reduced, number),
+                    on_finished=functools.partial(on_finished, number),
                 )
             )
 
@@ -286,6 +289,7 @@ def _writer(
     attributes: Mapping[str, Any],
     reduced: Iterable[tuple[int, int]],
     on_reduced: Callable[[int, int], None],
+    on_finished: Callable[[Path], None],
 ) -> ImageWriter:
     target = plan.outputs[number]
     image = main_image(plan, images)
@@ -310,6 +314,7 @@ def _writer(
         work=work,
         reduced=reduced,
         on_reduced=on_reduced,
+        check=on_finished,
         **version,
     )
 

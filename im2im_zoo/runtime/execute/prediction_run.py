@@ -8,7 +8,6 @@ result.ome.zarr.incomplete/      marks the output as incomplete; removed when th
     statistics_....npz           intermediate statistics of a large image
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 import xarray as xr
 
 from im2im_zoo.core.allocator import set_up_memory
+from im2im_zoo.core.atomic import is_hidden, remove_folder
 from im2im_zoo.core.errors import ImageError, PackageError, PlanError, ProcessingError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.jobs import Executor
@@ -29,6 +29,7 @@ from im2im_zoo.images.target import Stored
 from im2im_zoo.package import Package, open_package
 from im2im_zoo.runtime.execute.checkpoint import StatisticsLimits, has_checkpoint
 from im2im_zoo.runtime.execute.completed import identity_hashes
+from im2im_zoo.runtime.execute.delivered import RESULTS, TILES, delivered, note_delivery
 from im2im_zoo.runtime.execute.fingerprint import image_fingerprint, package_fingerprint
 from im2im_zoo.runtime.execute.input_watch import InputWatch
 from im2im_zoo.runtime.execute.ledger import SPOILED, Ledger, list_differences
@@ -47,9 +48,6 @@ from im2im_zoo.runtime.execute.tile_stages import (
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.prepare import Prepared, decisions_of
 from im2im_zoo.runtime.settings import Settings
-
-# The stage `delivery`: outputs of the tiles, and what later stages make of them, are about to take their places.
-TILES_DELIVERED, RESULT_DELIVERED = Record("delivery", 0), Record("delivery", 1)
 
 
 @dataclass(slots=True)
@@ -146,11 +144,13 @@ class PredictionRun:
         Raises:
             PlanError: the earlier run had other inputs.
             ImageError: the folder is not that of a prediction.
+
+        The caller removes the folder of a run that succeeds, when all is done that comes after it.
         """
         try:
             if Ledger.exists(self.folder) and not restart:
                 self.ledger = Ledger.resume(self.folder, self.identity())
-            elif self.folder.exists() and not restart and any(self.folder.iterdir()):
+            elif self.folder.exists() and not restart and not all(map(is_hidden, self.folder.iterdir())):
                 raise ImageError(
                     f"{self.folder} already exists and is not a resumable prediction; move it, or remove it with --restart"
                 )
@@ -162,7 +162,7 @@ class PredictionRun:
             if was_removed and isinstance(error, Exception):
                 self._open_ledger().check_in_place()
             raise
-        self._close(keep=False)
+        self._close(keep=True)
 
     def run_tiles(
         self,
@@ -183,8 +183,7 @@ class PredictionRun:
         """
         plan = prepared.plan
         if self.ledger is None:
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
+            remove_folder(self.folder)
             self.ledger = Ledger.start(self.folder, self.identity(), decisions_of(prepared))
         before = self.finished()
         appeared = self._appeared_outputs(plan, before)
@@ -201,15 +200,16 @@ class PredictionRun:
             reduced=before.pyramids,
             on_reduced=self.record_pyramid,
             appeared=appeared,
+            on_finished=lambda n, partial: note_delivery(self._open_ledger(), TILES, {n: partial}),
         )
         with outputs:
             self.check_stored()
             counts = self._tile_stages(prepared, outputs, before, progress).run()
             self.check_inputs(thoroughly=True)
             self.check_stored()
-            # On the disk before the first output takes its place: what is missing here later is there.
-            self.record(TILES_DELIVERED)
+            # On the disk before the first output takes its place.
             self.flush()
+            self._note_tables(plan)
         return Counts(counts.tiles, counts.voxels, counts.not_finite + before.not_finite), len(before.tiles)
 
     def _appeared_outputs(self, plan: Plan, before: Finished) -> frozenset[int]:
@@ -221,16 +221,21 @@ class PredictionRun:
         if not before.tiles:
             return frozenset()
         images = {n for n, target in enumerate(plan.outputs) if target.image_shape}
-        missing = {n for n in images if not (self.folder / self.paths[n].name).exists()}
-        appeared = {
-            n for n in missing if TILES_DELIVERED in self._open_ledger().done and self.paths[n].exists()
-        }
-        if lost := sorted(missing - appeared):
+        appeared = images & delivered(self.folder, TILES, self.paths)
+        lost = sorted(n for n in images - appeared if not (self.folder / self.paths[n].name).exists())
+        if lost:
             raise PlanError(
                 f"{self.folder / self.paths[lost[0]].name}: the partial output is missing, so its finished tiles are lost; start "
                 "over with --restart"
             )
         return frozenset(appeared)
+
+    def _note_tables(self, plan: Plan) -> None:
+        """Note the tables that are about to take their places: each is a file in a folder, until then."""
+        tables = {n: path.name for n, path in enumerate(self.paths) if not plan.outputs[n].image_shape}
+        note_delivery(
+            self._open_ledger(), TILES, {n: self.folder / name / name for n, name in tables.items()}
+        )
 
     def finished(self) -> Finished:
         """Return the finished units, sorted by stage."""
@@ -263,14 +268,19 @@ class PredictionRun:
                 check_files([labels], finished.labels)
 
     def _check_images(self, finished: Finished) -> None:
-        partial = [self.folder / path.name for path in self.paths]
+        appeared = delivered(self.folder, TILES, self.paths)
         check_files(
-            [p if p.exists() else path for p, path in zip(partial, self.paths, strict=True)], finished.images
+            [p if n in appeared else self.folder / p.name for n, p in enumerate(self.paths)], finished.images
         )
 
     def flush(self) -> None:
         """Write pending records to the disk."""
         self._open_ledger().flush()
+
+    def note_result(self, number: int, partial: Path) -> None:
+        """Note that a finished result is about to take its place; it must be on the disk."""
+        self.flush()
+        note_delivery(self._open_ledger(), RESULTS, {number: partial})
 
     def main_image(self, plan: Plan) -> xr.DataArray:
         """Return the image that defines the pixel sizes of the outputs."""
@@ -347,7 +357,7 @@ class PredictionRun:
         self.ledger.close()
         # Without its ledger a folder that was removed, and then written to, cannot be resumed.
         if not keep or not Ledger.exists(self.folder):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_folder(self.folder)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,30 @@ _WAIT_FOR_NAME_S, _LOOKS = 0.05, 10
 _LOCKED_BYTE = 2**30
 
 
+def lock_file(work: Path) -> Path:
+    """Return the lock file of an output, given the folder of its partial results."""
+    return work.with_name(work.name + _SUFFIX)
+
+
+def is_held(work: Path) -> bool:
+    """Return whether a running process holds the lock of an output; nothing is created or removed.
+
+    Args:
+        work: the folder of the partial results.
+    """
+    try:
+        file = lock_file(work).open("r+b")
+    except OSError:
+        return False
+    try:
+        _lock(file)
+    except OSError:
+        return True
+    finally:
+        file.close()
+    return False
+
+
 @contextmanager
 def hold_output(work: Path) -> Iterator[None]:
     """Hold the lock of an output in a `with` block, and remove its file at the end.
@@ -39,7 +63,7 @@ def hold_output(work: Path) -> Iterator[None]:
         PlanError: another run holds the lock.
         ImageError: the lock cannot be taken there.
     """
-    path = work.with_name(work.name + _SUFFIX)
+    path = lock_file(work)
     created = _create_folders(path.parent)
     try:
         file = _acquire(path)

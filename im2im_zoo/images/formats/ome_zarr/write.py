@@ -1,5 +1,6 @@
 """Writing OME-Zarr 0.4 and 0.5: level 0 by regions, the pyramid block by block as soon as it can be computed."""
 
+import json
 import math
 import os
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from im2im_zoo.core.atomic import remove_leftovers_in, write_json
 from im2im_zoo.core.axes import AxisName
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.formats.ome_zarr.finished import Block, FinishedBlocks
@@ -117,11 +119,21 @@ class OmeZarrTarget:
             for block in self._finished.unfinished(number):
                 self._write_block(number, block)
                 self._finished.mark(number, block)
+        remove_leftovers_in(self._open[0].path.parent)
         for level in self._open:
             level.remove_leftovers()
         coarsest = self._open[-1].array
         windows = [] if self._image.labels else display_windows(coarsest, self.axes)
-        self._group.attrs.put(group_attributes(self._image, self.axes, self._levels, windows, self._version))
+        self._write_attributes(group_attributes(self._image, self.axes, self._levels, windows, self._version))
+
+    def _write_attributes(self, attributes: dict[str, Any]) -> None:
+        """Write the group's attributes; zarr 3.1 does it in one step too, but a power cut may then leave an empty file."""
+        root = self._open[0].path.parent
+        if self._version == "0.4":
+            write_json(root / ".zattrs", attributes, durable=True, indent=2)
+        else:
+            group = json.loads((root / "zarr.json").read_text(encoding="utf-8"))
+            write_json(root / "zarr.json", {**group, "attributes": attributes}, durable=True, indent=2)
 
     def close(self) -> None:
         """Do nothing: no file is held open."""
