@@ -129,21 +129,23 @@ def test_what_was_stepping_aside_comes_back_if_nothing_took_its_place(tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.parametrize("name", ["a.incomplete", f"{'é' * 120}.incomplete"])
 def test_a_folder_is_removed_in_one_step_and_what_a_kill_leaves_of_it_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(atomic.shutil, "rmtree", lambda *_, **__: None)
-    (tmp_path / "a.incomplete").mkdir()
-    remove_folder(tmp_path / "a.incomplete")
-    assert not (tmp_path / "a.incomplete").exists()
+    (tmp_path / name).mkdir()
+    remove_folder(tmp_path / name)
+    assert not (tmp_path / name).exists()
     [left] = tmp_path.iterdir()
-    assert find_leftovers(tmp_path / "a.incomplete") == [left]
+    assert find_leftovers(tmp_path / name) == [left]
 
 
-def test_a_hidden_sibling_is_known_by_its_name(tmp_path: Path) -> None:
-    hidden = hidden_sibling(tmp_path / "a.b.tif", "partial")
+@pytest.mark.parametrize("name", ["a.b.tif", f"{'a' * 240}.tif"])
+def test_a_hidden_sibling_is_known_by_its_name(name: str, tmp_path: Path) -> None:
+    hidden = hidden_sibling(tmp_path / name, "partial")
     hidden.touch()
-    assert find_leftovers(tmp_path / "a.b.tif") == [hidden]
+    assert find_leftovers(tmp_path / name) == [hidden]
     assert not find_leftovers(tmp_path / "b.tif")
 
 
