@@ -33,7 +33,13 @@ class PlainStream:
         return stream if isinstance(stream, cls) else cast(TextIO, cls(stream))
 
     def write(self, text: str) -> int:
-        """Write a text; return its length."""
+        """Write a text; return its length.
+
+        Raises:
+            TypeError: it is no text; by this, libraries tell streams of text from those of bytes.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self.rich_proxied_file.write(plain_text(text))
         return len(text)
 

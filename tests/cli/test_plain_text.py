@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tifffile
+import typer
 import yaml
 from packages_for_tests import build_package, small_unet
 
@@ -51,6 +52,12 @@ def test_a_stream_writes_control_characters_out() -> None:
     assert PlainStream.around(stream) is stream
     assert_plain(inner.getvalue())
     assert "evil\\x1b[2J" in inner.getvalue()
+
+
+def test_a_stream_is_one_of_text_for_libraries_that_print() -> None:
+    inner = io.StringIO()
+    typer.echo("Usage", file=PlainStream.around(inner))  # tries bytes first
+    assert inner.getvalue() == "Usage\n"
 
 
 @pytest.mark.parametrize("command", ["show", "validate"])
