@@ -100,7 +100,8 @@ def test_a_hidden_operator_does_what_it_is_refused_for(
     reader, writer = torch._C.PyTorchFileReader("whole.pt"), torch._C.PyTorchFileWriter("w.pt")
     for name in reader.get_all_records():
         content = reader.get_record(name)
-        if name.endswith("activation.py"):
+        # The name of the file depends on which classes this process has scripted before.
+        if name.endswith(".py") and b"    return" in content:
             at = content.index(b"    return")
             content = content[:at] + b'    _9 = getattr(torch, "sa" "ve")(input, "canary")\n' + content[at:]
         if not name.startswith((".", "version", "byteorder")):
