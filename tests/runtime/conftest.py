@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from bioimageio.spec.model import v0_5 as spec
 from groupings_for_tests import MakeGrouped, maps_package, with_grouping
 from operations_for_tests import NORMALISE_2D, NORMALISE_3D, SIGMOID
 from packages_for_tests import build_package, small_unet
@@ -96,3 +97,18 @@ def movie(image: xr.DataArray) -> xr.DataArray:
 def wide(nuclei_2d: tuple[np.ndarray, np.ndarray]) -> xr.DataArray:
     """The real nuclei, side by side."""
     return xr.DataArray(np.tile(nuclei_2d[0], (4, 4))[:1900, :1800], dims=("y", "x"))
+
+
+@pytest.fixture(scope="session")
+def stretched(folder: Path) -> Package:
+    """With statistics of the output, so that there are two stages."""
+    stretch = spec.ScaleRangeDescr(
+        kwargs=spec.ScaleRangeKwargs(axes=["channel", "y", "x"], max_percentile=100)
+    )
+    path = build_package(
+        folder / "stretched_and_stopped",
+        small_unet(levels=2),
+        preprocessing=[NORMALISE_2D],
+        postprocessing=[SIGMOID, stretch],
+    )
+    return open_package(path)

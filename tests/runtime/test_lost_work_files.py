@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from groupings_for_tests import MakeGrouped
-from test_resume import stretched  # noqa: F401 a fixture
 
 from im2im_zoo.core.errors import ImageError, PlanError
 from im2im_zoo.images import open_image, write_image
@@ -99,7 +98,7 @@ def test_chunks_that_are_lost_between_two_runs_are_noticed_before_the_next_tile(
     assert predict(unet_2d, source, output, restart=True, **OPTIONS).resumed == 0
 
 
-def test_scratch_that_is_lost_midway_is_noticed(stretched: Package, source: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_scratch_that_is_lost_midway_is_noticed(stretched: Package, source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.tif"
 
     def remove() -> None:

@@ -15,7 +15,6 @@ import pytest
 import xarray as xr
 from bioimageio.spec.model import v0_5 as spec
 from commands import Done, in_a_process
-from operations_for_tests import NORMALISE_2D, SIGMOID
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.core.errors import ImageError, PlanError
@@ -90,21 +89,6 @@ def image(tmp_path_factory: pytest.TempPathFactory, nuclei_2d) -> Path:
     return write_image(
         xr.DataArray(values, dims=("time", "y", "x")), tmp_path_factory.mktemp("image") / "image.ome.zarr"
     )
-
-
-@pytest.fixture(scope="module")
-def stretched(folder: Path) -> Package:
-    """With statistics of the output, so that there are two stages."""
-    stretch = spec.ScaleRangeDescr(
-        kwargs=spec.ScaleRangeKwargs(axes=["channel", "y", "x"], max_percentile=100)
-    )
-    path = build_package(
-        folder / "stretched_and_stopped",
-        small_unet(levels=2),
-        preprocessing=[NORMALISE_2D],
-        postprocessing=[SIGMOID, stretch],
-    )
-    return open_package(path)
 
 
 def bytes_of(path: Path) -> dict[str, bytes]:
