@@ -37,7 +37,8 @@ def parse_axes(axes: str | Sequence[str]) -> tuple[AxisName, ...]:
     if isinstance(axes, str):
         words = [w.strip() for w in axes.split(",")] if "," in axes or axes.lower() in AXES else list(axes)
     else:
-        words = list(axes)
+        # A recipe may hold any value here.
+        words = [str(word) for word in axes] if isinstance(axes, Sequence) else []
     names = [_LETTERS.get(w.lower(), w.lower()) for w in words]
     unknown = sorted({w for w, name in zip(words, names, strict=True) if name not in AXES})
     if unknown or not names:
