@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, cast
 import typer
 
 from im2im_zoo.cli.console import print_consumers, print_json, print_line, progress
+from im2im_zoo.package import open_package
+from im2im_zoo.packaging.consumers.programs import consumer_table
 from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
 
 if TYPE_CHECKING:
@@ -83,9 +85,6 @@ def show_warnings(exported: "Exported", recipe: Path) -> None:
 
 def show_consumers(exported: "Exported", as_json: bool) -> None:
     """Print which programs run a package."""
-    from im2im_zoo.package import open_package
-    from im2im_zoo.packaging.consumers.programs import consumer_table
-
     with open_package(exported.folder) as package:
         table = consumer_table(package)
     if as_json:

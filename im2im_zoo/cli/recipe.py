@@ -8,14 +8,13 @@ import typer
 
 from im2im_zoo.cli.console import print_line, print_table
 from im2im_zoo.core.errors import RecipeError
+from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import find_recipe, load_recipe, recipe_names
 
 
 def run(list_recipes: bool, schema: bool, copy: str | None) -> None:
     """List the recipes, print the JSON Schema, or copy a recipe into this folder."""
     if schema:
-        from im2im_zoo.recipe import Recipe
-
         sys.stdout.write(json.dumps(Recipe.model_json_schema(), indent=2) + "\n")
     elif copy:
         source, target = find_recipe(copy), Path(f"{copy}.yaml")

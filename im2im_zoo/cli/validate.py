@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from im2im_zoo.cli.console import print_consumers, print_line, print_table, print_text
+from im2im_zoo.core.atomic import write_text
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.resources import packaged_models
 
 if TYPE_CHECKING:
@@ -67,8 +69,6 @@ def _exists(source: str) -> bool:
 
 
 def _write_page(report: "ValidationReport", path: Path) -> None:
-    from im2im_zoo.core.atomic import write_text
-    from im2im_zoo.core.errors import PackageError
     from im2im_zoo.packaging.validation.page import validation_page
 
     try:

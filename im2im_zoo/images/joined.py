@@ -11,8 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError
-from im2im_zoo.images.large_chunks import Key
-from im2im_zoo.images.lazy import DECODING_KEY, lazy_image
+from im2im_zoo.images.lazy import DECODING_KEY, Key, lazy_image
 from im2im_zoo.images.metadata import pixel_size_um
 
 # Relative difference up to which two pixel sizes are taken for the same.

@@ -17,8 +17,9 @@ COPIES = 2
 # Python's own gzip holds its result in pieces before it joins them, and zarr copies that.
 GZIP_COPIES = 4
 
-Key = tuple[slice, ...]
 Index = tuple[int, ...]
+"""Position of a chunk in the grid of chunks."""
+_Key = tuple[slice, ...]
 
 
 def decoding_bytes(shape: Sequence[int], chunks: Sequence[int], itemsize: int, copies: int = COPIES) -> int:
@@ -57,7 +58,7 @@ class KeptChunk:
         self._index: Index | None = None
         self._values: NDArray[Any] | None = None
 
-    def read(self, key: Key, decode: Callable[[Index, Key], Any]) -> NDArray[Any]:
+    def read(self, key: _Key, decode: Callable[[Index, _Key], Any]) -> NDArray[Any]:
         """Return a region, of which one chunk after the other is decoded.
 
         Args:
@@ -74,7 +75,7 @@ class KeptChunk:
             ]
         return found
 
-    def _chunk(self, index: Index, decode: Callable[[Index, Key], Any]) -> NDArray[Any]:
+    def _chunk(self, index: Index, decode: Callable[[Index, _Key], Any]) -> NDArray[Any]:
         if self._values is None or self._index != index:
             self._index = self._values = None  # freed before the next one is decoded
             whole = tuple(

@@ -21,7 +21,9 @@ from xarray.core import indexing
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Place
-from im2im_zoo.images.large_chunks import COPIES, LARGE_CHUNK_BYTES, Index, KeptChunk, Key, decoding_bytes
+from im2im_zoo.images.large_chunks import COPIES, LARGE_CHUNK_BYTES, Index, KeptChunk, decoding_bytes
+
+Key = tuple[slice, ...]
 
 # In the `encoding` of an image: most bytes that decoding takes at once, beside the region that is read.
 DECODING_KEY = "im2im_zoo_decoding_bytes"

@@ -18,7 +18,7 @@ from im2im_zoo.recipe import Recipe
 
 def works_behind(recipe: Recipe) -> Iterator[Citation]:
     """Yield the works on the framework and the network of a recipe, as far as they are known, and on the library."""
-    library = recipe.network.callable.split(".")[0]
+    library = recipe.network.package
     for component in (recipe.framework, recipe.network):
         work = work_on(component.callable)
         if work is not None:

@@ -38,6 +38,11 @@ class Component(BaseModel):
         default=True, description="false passes the class or function itself, `kwargs` bound to it."
     )
 
+    @property
+    def package(self) -> str:
+        """Name of the Python package that the dotted path begins with."""
+        return self.callable.split(".")[0]
+
 
 def is_component(value: object) -> bool:
     """Whether a plain value (from a YAML file) describes a component."""
@@ -149,12 +154,11 @@ def check_component(
         )
     for key, value in component.kwargs.items():
         for path, inner in find_components(value, f"{where}.kwargs.{key}"):
-            allowed = inner.callable.split(".")[0] in allow_code
             check_component(
                 inner,
                 path,
                 allow_code=allow_code,
-                kind=None if allowed else inner_kind,
+                kind=None if inner.package in allow_code else inner_kind,
                 inner_kind=inner_kind,
             )
     _check_arguments(component, found, where, given)
@@ -269,15 +273,14 @@ def _check_consent(
     places: Collection[str],
 ) -> None:
     """Refuse arguments of a trusted component that would make it download, or use a file of the recipe's choice."""
-    package = component.callable.split(".")[0]
-    if package in allow_code:
+    if component.package in allow_code:
         return
     refused = find_download(found, component.kwargs, places)
     if refused is not None:
         key, value = refused
         raise ComponentError(
             f"{where}.kwargs.{key}: with {value!r}, {component.callable} would download, or read or write files; set it to "
-            f"{'false' if value is True else 'null'}, or pass --allow-code {package} if you trust it"
+            f"{'false' if value is True else 'null'}, or pass --allow-code {component.package} if you trust it"
         )
 
 

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from im2im_zoo.core.axes import SPACE
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.images import pixel_size_um
-from im2im_zoo.images.large_chunks import Key
-from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.images.lazy import Key, lazy_image
 from im2im_zoo.images.metadata import micrometres, positive
 
 if TYPE_CHECKING:

@@ -99,17 +99,16 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
 
 def _check_framework_arguments(framework: Component, allow_code: Collection[str]) -> None:
     """Refuse a component of im2im_zoo's frameworks that is not of the kind of its place, e.g. an optimizer as a loss."""
-    if framework.callable.split(".")[0] in allow_code:
+    if framework.package in allow_code:
         return
     for key, value in framework.kwargs.items():
         kind = _FRAMEWORK_KINDS.get(key, nn.Module)
         for where, component in find_components(value, f"framework.kwargs.{key}"):
-            own = component.callable.split(".")[0] in allow_code
             check_component(
                 component,
                 where,
                 allow_code=allow_code,
-                kind=None if own else kind,
+                kind=None if component.package in allow_code else kind,
                 inner_kind=nn.Module,
             )
 
@@ -118,7 +117,7 @@ def _check_grouping(grouping: Component, allow_code: Collection[str]) -> None:
     """Refuse a class as the post-processing of instances, which is a function of the maps."""
     key = "output.grouping"
     found = resolve_component(grouping.callable, f"{key}.callable", allow_code)
-    if inspect.isclass(found) and grouping.callable.split(".")[0] not in allow_code:
+    if inspect.isclass(found) and grouping.package not in allow_code:
         raise ComponentError(
             f"{key}.callable: {grouping.callable} is a class, not a function of the maps; use "
             "im2im_zoo.instances.methods.components.group, or another of that folder"
@@ -137,14 +136,13 @@ def _check_trainer_component(component: Component, where: str, key: str, allow_c
     check_component(
         component, where, allow_code=allow_code, kind=kind, inner_kind=(Precision, nn.Module), places=_FILES
     )
-    package = component.callable.split(".")[0]
-    if package in allow_code:
+    if component.package in allow_code:
         return
     for inside, value in walk_values(component.kwargs):
         if isinstance(value, str) and leaves_run_folder(value):
             raise ComponentError(
                 f"{where}.kwargs.{inside}: {value!r} is outside the run folder: give a path within it, as in `logs`, or pass "
-                f"--allow-code {package} if you trust the recipe"
+                f"--allow-code {component.package} if you trust the recipe"
             )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import Im2ImError, RecipeError
+from im2im_zoo.package import open_package
 from im2im_zoo.package.remote import is_address
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe, recipe_names
@@ -94,8 +95,6 @@ def _run(source: str) -> dict[str, Any]:
 
 
 def _package(source: str) -> dict[str, Any]:
-    from im2im_zoo.package import open_package
-
     package = open_package(source)
     model = package.description
     return {

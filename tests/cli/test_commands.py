@@ -1,14 +1,11 @@
 """The commands as scripts call them: exit codes, JSON, messages, and what is left behind."""
 
 import json
-import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
-from commands import im2im_zoo, in_a_process
+from commands import im2im_zoo, in_a_process, press_ctrl_c_when_there_is
 
 from im2im_zoo.images import open_image, write_image
 
@@ -307,15 +304,7 @@ def test_npy_needs_axes_and_takes_them(cli: "Cli", tiny_package: Path, images: P
 
 def predict_until_interrupted(arguments: list[str]) -> None:
     """Predict, and press Ctrl-C as soon as there is an unfinished output."""
-    unfinished = Path(f"{arguments[3]}.incomplete")
-
-    def interrupt() -> None:
-        while not unfinished.exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=interrupt, daemon=True).start()
+    press_ctrl_c_when_there_is(Path(f"{arguments[3]}.incomplete"))
     im2im_zoo(arguments)
 
 

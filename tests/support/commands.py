@@ -7,8 +7,11 @@ is a fork of it. That the commands start from nothing is tested by those of the 
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +65,18 @@ def im2im_zoo(arguments: list[str]) -> None:
 
     sys.argv = ["im2im-zoo", *arguments]
     main()
+
+
+def press_ctrl_c_when_there_is(path: Path) -> None:
+    """Send the signal of Ctrl-C to this process as soon as there is a file or folder."""
+
+    def interrupt() -> None:
+        while not path.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt, daemon=True).start()
 
 
 def _test_model(arguments: list[str]) -> None:

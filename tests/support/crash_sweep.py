@@ -23,12 +23,13 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from forks import start_fork
 
 LOSSES = ("kill", "opened", "empty", "half", "twice")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -220,37 +221,18 @@ class Ended:
 def run_once(command: Command, folder: Path, *, at: int = 0, loss: str = "kill") -> Ended:
     """Run a command in a fork, killed at its change number `at` (0: never)."""
     log, text = folder.with_name(f"{folder.name}.changes"), folder.with_name(f"{folder.name}.text")
-    process = os.fork()
-    if not process:
-        _in_the_fork(
-            command,
-            Changes(f"{folder}/", at, loss, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)),
-            text,
-        )
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    return Ended(code, tuple(log.read_text().splitlines()), text.read_text(errors="replace"))
+    changes = Changes(f"{folder}/", at, loss, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
 
-
-def _in_the_fork(command: Command, changes: Changes, text: Path) -> None:
-    code = 99
-    try:
-        printed = os.open(text, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(printed, stream)
-        sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115
+    def counted() -> None:
         count_writes_in_place(changes)
         count_exchanges(changes)
         changes.install()
         command()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
-    except BaseException:  # noqa: BLE001 the fork must never return
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+
+    process = start_fork(counted, text)
+    os.close(changes.log)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return Ended(code, tuple(log.read_text().splitlines()), text.read_text(errors="replace"))
 
 
 def count_writes_in_place(changes: Changes) -> None:

@@ -20,9 +20,7 @@ import struct
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ import numpy as np
 import tifffile
 import xarray as xr
 import yaml
+from forks import start_fork
 from hostile_packages import VALUES, build_base, rehashed
 
 from im2im_zoo.images import write_image
@@ -311,9 +310,7 @@ def run_and_watch(command: Sequence[str], folder: Path) -> str | None:
     """
     text = folder.with_suffix(".text")
     before = time.monotonic()
-    process = os.fork()
-    if not process:
-        _in_the_fork(command, folder, text)
+    process = start_fork(lambda: _run(command, folder), text)
     while True:
         ended, status, usage = os.wait4(process, os.WNOHANG)
         if ended:
@@ -345,31 +342,15 @@ def run_and_watch(command: Sequence[str], folder: Path) -> str | None:
     return None
 
 
-def _in_the_fork(command: Sequence[str], folder: Path, text: Path) -> None:
-    code = 99
-    try:
-        printed = os.open(text, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(printed, stream)
-        sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", closefd=False) for stream in (1, 2))  # noqa: SIM115
-        os.chdir(folder)
-        tempfile.tempdir = str(folder)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _watch([str(folder), os.environ["HOME"]])
-        from im2im_zoo.cli import main
+def _run(command: Sequence[str], folder: Path) -> None:
+    os.chdir(folder)
+    tempfile.tempdir = str(folder)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _watch([str(folder), os.environ["HOME"]])
+    from im2im_zoo.cli import main
 
-        sys.argv = ["im2im-zoo", *command]
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
-    except BaseException:  # noqa: BLE001 the fork must never return
-        traceback.print_exc()
-    finally:
-        with suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+    sys.argv = ["im2im-zoo", *command]
+    main()
 
 
 def _watch(folders: Sequence[str]) -> None:

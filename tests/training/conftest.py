@@ -40,7 +40,7 @@ def nuclei_parts(nuclei_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(nuclei_folder: Path) -> Callable[..., Recipe]:
     """Makes the tiny recipe; keyword arguments override keys, dots written as double underscores."""
 

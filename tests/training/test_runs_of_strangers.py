@@ -10,19 +10,10 @@ import torch
 
 from im2im_zoo.core.errors import Im2ImError, TrainingError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.training.run import TrainingRun, load_framework, open_run
 from im2im_zoo.training.train import train
 
 Tiny = Callable[..., Recipe]
-SMALL: list[tuple[str, object]] = [
-    ("network.kwargs.features", [4, 4, 8, 8, 8, 4]),
-    ("network.kwargs.dropout", 0.2),
-    ("data.patch_size", [32, 32]),
-    ("data.patches_per_image", 6),
-    ("data.batch_size", 3),
-    ("trainer.max_epochs", 1),
-]
 
 
 class Runs:
@@ -36,9 +27,8 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, nuclei_folder: Path) -> Path:
-    recipe = load_recipe("nuclei_2d", [*SMALL, ("data.path", str(nuclei_folder))])
-    return train(recipe, tmp_path_factory.mktemp("stranger") / "run").path
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny) -> Path:
+    return train(tiny(trainer__max_epochs=1), tmp_path_factory.mktemp("stranger") / "run").path
 
 
 def with_code(trained: Path, tmp_path: Path) -> tuple[TrainingRun, Path]:

@@ -4,14 +4,12 @@ import json
 import os
 import resource
 import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from commands import im2im_zoo, in_a_process
+from commands import im2im_zoo, in_a_process, press_ctrl_c_when_there_is
 
 from im2im_zoo.core.errors import ComponentError, RecipeError, TrainingError
 from im2im_zoo.recipe import Recipe
@@ -257,15 +255,7 @@ def _asked(recipe: Recipe, folder: Path) -> list[str]:
 
 def train_until_interrupted(arguments: list[str]) -> None:
     """Train, and press Ctrl-C as soon as there is a checkpoint."""
-    last = Path(arguments[-1]) / "checkpoints" / "last.ckpt"
-
-    def interrupt() -> None:
-        while not last.exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=interrupt, daemon=True).start()
+    press_ctrl_c_when_there_is(Path(arguments[-1]) / "checkpoints" / "last.ckpt")
     im2im_zoo(arguments)
 
 

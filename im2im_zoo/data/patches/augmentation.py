@@ -203,7 +203,7 @@ def _list_parameters(found: Any) -> Mapping[str, inspect.Parameter]:
 def _check_takes_dictionary(component: Component, where: str, allow_code: Collection[str]) -> None:
     found = resolve_component(component.callable, f"{where}.callable", allow_code)
     if not inspect.isclass(found) or not issubclass(found, Transform):
-        if component.callable.split(".")[0] in allow_code:
+        if component.package in allow_code:
             return
         raise ComponentError(f"{where}.callable: {component.callable} is not a transform; choose one that is")
     if not issubclass(found, MapTransform | Compose):

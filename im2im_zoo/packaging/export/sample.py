@@ -17,8 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import ImageError, ProcessingError
-from im2im_zoo.images.large_chunks import Key
-from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.images.lazy import Key, lazy_image
 from im2im_zoo.processing import Operation, Pipeline, fit
 from im2im_zoo.processing.before_rdf import split_custom
 from im2im_zoo.recipe import Recipe

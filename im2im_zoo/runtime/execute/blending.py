@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.images.large_chunks import Key
+from im2im_zoo.images.lazy import Key
 from im2im_zoo.runtime.plan.plan import Plan
 
 _SIGMA = 1 / 8

@@ -8,8 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from im2im_zoo.images.large_chunks import Key
-from im2im_zoo.images.lazy import lazy_image
+from im2im_zoo.images.lazy import Key, lazy_image
 from im2im_zoo.images.sink import Sink
 from im2im_zoo.processing import Pipeline
 from im2im_zoo.processing.blocks import read

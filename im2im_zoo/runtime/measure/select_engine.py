@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -24,11 +24,9 @@ from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.engines import Engine, available_engines, backends, library_version, runs_code
+from im2im_zoo.package import Package, open_package
 from im2im_zoo.package.reference import Reference, compare, reference_of, tolerance
 from im2im_zoo.runtime.measure.cache import cache_file
-
-if TYPE_CHECKING:
-    from im2im_zoo.package import Package
 
 _RUNS = 2
 # A candidate that is this much slower in its first run is not run again.
@@ -224,8 +222,6 @@ def _check_shared_failure(tried: Sequence[Candidate], precision: str) -> None:
 
 def _measure_request(request: dict[str, Any]) -> list[Candidate]:
     """Measure what a request names; the main function of the subprocess."""
-    from im2im_zoo.package import open_package
-
     set_up_memory()
     package, candidates = open_package(request.pop("root")), request.pop("candidates")
     return _measure(package, [Candidate(*c) for c in candidates], request)

@@ -9,6 +9,7 @@ import xarray as xr
 
 from im2im_zoo.images.large_chunks import decoding_bytes
 from im2im_zoo.images.lazy import DECODING_KEY
+from im2im_zoo.processing import needs_statistics, whole_axes
 from im2im_zoo.runtime.layout.image_layout import Layout
 from im2im_zoo.runtime.plan.grouping import GroupPlan
 from im2im_zoo.runtime.plan.memory import Cost, Projection, project
@@ -64,8 +65,6 @@ class MemoryModel:
         grouping: GroupPlan | None,
     ) -> "MemoryModel":
         """Derive the model from a package, its images and the requested resources."""
-        from im2im_zoo.processing import needs_statistics
-
         before, after, whole = set(), set(), 0
         for spec, source in zip(package.inputs, layout.inputs, strict=True):
             custom = package.before_rdf.get(source.id, ())
@@ -146,7 +145,5 @@ def _chunk_and_decoding_bytes(image: xr.DataArray) -> tuple[int, int]:
 
 def _mixes_voxels(operations: Sequence[Any], axes: Sequence[Any]) -> bool:
     """Return whether an operation mixes voxels along any axis but channel, so that it cannot be done per tile."""
-    from im2im_zoo.processing import whole_axes
-
     names = [str(axis.id) for axis in axes]
     return any(not whole_axes(operation, names) <= {"channel"} for operation in operations)

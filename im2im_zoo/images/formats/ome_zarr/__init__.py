@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from im2im_zoo.images.address import Address
+from im2im_zoo.images.formats.ome_zarr.read import read_ome_zarr
 from im2im_zoo.images.image_format import ImageFormat
 from im2im_zoo.images.lazy import Source
 from im2im_zoo.images.metadata import ImageMetadata
@@ -24,14 +25,10 @@ class OmeZarr(ImageFormat):
 
     def open(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
         """Open a multiscale group at its full resolution, or an array: a level of a multiscale, or a plain one."""
-        from im2im_zoo.images.formats.ome_zarr.read import read_ome_zarr
-
         return read_ome_zarr(path)
 
     def open_address(self, address: Address) -> tuple[Source, ImageMetadata]:
         """Open an OME-Zarr on the web, of which only the chunks that are needed are fetched."""
-        from im2im_zoo.images.formats.ome_zarr.read import read_ome_zarr
-
         return read_ome_zarr(address)
 
     def create(self, path: Path, image: NewImage, storage: Storage) -> Target:

@@ -11,8 +11,8 @@ from im2im_zoo.core.axes import AXES, AxisName
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images.address import Address, Place, place_within
 from im2im_zoo.images.formats.ome_zarr.contents import MARKS, describe_non_image, is_zarr, ome_of
-from im2im_zoo.images.large_chunks import COPIES, GZIP_COPIES, Index, Key
-from im2im_zoo.images.lazy import MissingChunks, OpenedSource, Source
+from im2im_zoo.images.large_chunks import COPIES, GZIP_COPIES, Index
+from im2im_zoo.images.lazy import Key, MissingChunks, OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
     ImageMetadata,
