@@ -54,7 +54,10 @@ def version(
 def train(
     ctx: typer.Context,
     recipe: Annotated[
-        str, typer.Argument(help="Path or name of a recipe; `im2im-zoo recipe --list` prints the names.")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Path or name of a recipe; `im2im-zoo recipe --list` prints the names."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", metavar="RUN", help="Folder to create for the run.")
@@ -121,7 +124,8 @@ def validate(
     package: Annotated[
         str,
         typer.Argument(
-            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
+            metavar="PACKAGE",
+            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME.",
         ),
     ],
     weights: Weights = None,
@@ -170,7 +174,8 @@ def predict(
     package: Annotated[
         str,
         typer.Argument(
-            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME."
+            metavar="PACKAGE",
+            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME.",
         ),
     ],
     image: Annotated[
@@ -351,8 +356,12 @@ def predict(
 
 @app.command()
 def evaluate(
-    prediction: Annotated[str, typer.Argument(help="Predicted image, or a folder of images.")],
-    target: Annotated[str, typer.Argument(help="Target image (ground truth), or a folder of images.")],
+    prediction: Annotated[
+        str, typer.Argument(metavar="PREDICTION", help="Predicted image, or a folder of images.")
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Target image (ground truth), or a folder of images.")
+    ],
     task: Annotated[
         str, typer.Option(metavar="regression|semantic|instance", help="Kind of images to compare.")
     ],
@@ -390,7 +399,9 @@ def evaluate(
 
 @app.command()
 def objects(
-    labels: Annotated[str, typer.Argument(help="Label image, or an OME-Zarr with labels from `predict`.")],
+    labels: Annotated[
+        str, typer.Argument(metavar="LABELS", help="Label image, or an OME-Zarr with labels from `predict`.")
+    ],
     outputs: Annotated[
         list[Path],
         typer.Argument(
@@ -449,7 +460,9 @@ def recipe(
 
 @app.command()
 def samples(
-    name: Annotated[str | None, typer.Argument(help="Name of a recipe; default: list all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Name of a recipe; default: list all.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -470,7 +483,9 @@ def samples(
 
 @app.command()
 def clean(
-    folder: Annotated[Path, typer.Argument(help="Folder of outputs of `predict`, `export` or `objects`.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of outputs of `predict`, `export` or `objects`.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", help="Remove the files; default: list them.")] = False,
     resumable: Annotated[
         bool, typer.Option("--resumable", help="Also those from which the same command would resume.")

@@ -18,7 +18,7 @@ def run(folder: Path, yes: bool, resumable: bool) -> None:
         print_line(f"{verb}: {leftover.path} ({leftover.kind})")
     kept = [leftover for leftover in found if leftover.is_resumable and not resumable]
     if not found:
-        print_line(f"nothing is left in {folder}")
+        print_line(f"no leftovers of killed commands in {folder}")
     elif not yes and len(kept) < len(found):
         print_line("Nothing was removed; --yes removes these files")
     if kept:

@@ -69,8 +69,9 @@ def check_recipe(recipe: Recipe, allow_code: Collection[str] = ()) -> None:
     Raises:
         ComponentError, RecipeError: an invalid component or option; the message names the full key.
     """
-    check_component(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
+    # First of what kind they are: an optimizer in the place of a loss need not be told that it lacks arguments.
     _check_framework_arguments(recipe.framework, allow_code)
+    check_component(recipe.framework, "framework", allow_code=allow_code, given=("network",), kind=Framework)
     check_component(recipe.network, "network", allow_code=allow_code, kind=nn.Module, inner_kind=nn.Module)
     check_augmentations(recipe.data, allow_code)
     if recipe.output.grouping is not None:

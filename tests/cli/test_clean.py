@@ -47,7 +47,7 @@ def test_it_removes_what_nobody_needs(cli: Callable[..., Any], folder: Path) -> 
     assert names(folder) == {"done.tif", "resumable.tif.incomplete"}
     assert cli("clean", folder, "--yes", "--resumable").code == 0
     assert names(folder) == {"done.tif"}
-    assert "nothing is left" in "".join((last := cli("clean", folder)).out + last.err)
+    assert "no leftovers" in "".join((last := cli("clean", folder)).out + last.err)
 
 
 def test_it_keeps_what_a_running_command_uses(cli: Callable[..., Any], folder: Path) -> None:

@@ -31,6 +31,11 @@ CALLBACK = component("pytorch_lightning.callbacks.LearningRateMonitor")
         ("network", ADAM, r"network\.callable: .*AdamW is not a Module"),
         ("framework", LOSS, r"framework\.callable: .*MSELoss is not a Framework"),
         ("framework__kwargs__loss", ADAM, r"framework\.kwargs\.loss\.callable: .*AdamW is not a Module"),
+        (
+            "framework__kwargs__loss",
+            {"callable": "torch.optim.AdamW"},
+            r"loss\.callable: .*AdamW is not a Module",
+        ),
         ("framework__kwargs__loss", CALLBACK, r"framework\.kwargs\.loss\.callable: .*is not a Module"),
         (
             "framework__kwargs__optimizer",
