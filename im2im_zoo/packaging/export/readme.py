@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from im2im_zoo.packaging.export.rdf.content import COMPARISON, Metrics
-from im2im_zoo.packaging.export.readme_processing import after_the_output, before_the_input, custom_operations
+from im2im_zoo.packaging.export.readme_processing import (
+    after_the_output,
+    before_the_input,
+    custom_operations,
+    inside_the_network,
+)
 from im2im_zoo.recipe import Recipe
 
 _CONSUMERS = {
@@ -98,7 +103,7 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
     return f"""## Input and output
 
 - Input `{recipe.input.id}`: {", ".join(recipe.input.axes)}; channels {channels[0]}; {source["data"]["type"]}; {steps[0]}.
-- Output `{recipe.output.id}`: {_output_text(recipe)}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.
+- Output `{recipe.output.id}`: {_output_text(recipe)}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.{inside_the_network(ours)}
 - Sizes in voxels: {sizes}.
 - Pixel size of the training images: {scale or "not known"}. Images of another pixel size should be rescaled.
 - Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_halo_error_text(ours)}
