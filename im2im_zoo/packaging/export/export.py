@@ -31,6 +31,7 @@ from im2im_zoo.packaging.export.readme import write_readme
 from im2im_zoo.packaging.export.sample import Sample, Steps, past_custom
 from im2im_zoo.packaging.export.steps import (
     ExportContext,
+    border_of,
     copy_own_files,
     crop_to_show,
     declared_tolerance,
@@ -96,6 +97,7 @@ def export_package(
     portable: Mapping[str, object] | None = None,
     grid: Grid | None = None,
     opset: int = OPSET,
+    mirrored_test_output: bool = False,
 ) -> Exported:
     """Write a valid package whose weight formats all give the same result.
 
@@ -122,6 +124,7 @@ def export_package(
             its changes (`portable.Portable.record`).
         grid: result of `network_grid` for the network and the weights (default: it is measured).
         opset: opset of the ONNX weights.
+        mirrored_test_output: also write the output for the test input mirrored by the halo, as `test_output_mirrored.npy`.
     Raises:
         PackageError: the output exists, there are no samples, the network cannot be packaged, or the result is
             invalid. Nothing is left at `output` or `zip_path` then.
@@ -156,6 +159,7 @@ def export_package(
             grid or network_grid(trained.network, recipe, samples, weights),
             opset,
             trained,
+            mirrored_test_output,
         )
         stated = Metrics(figures or {}, baselines or {}, portable)
         rdf, metrics = _write(context, provenance or {}, stated, measure)
@@ -200,6 +204,7 @@ def _write(
         parameters=sum(p.numel() for p in context.network.parameters()),
         tolerance=declared_tolerance(context, weights, test.prepared, crop.input, test.output),
         in_graph=moved_into_graph(context, crop.input, test.output),
+        border=border_of(context, geometry.halo, test.prepared, crop.input, test.output),
     )
     shown = crop_to_show(context, geometry.grid, first)
     write_cover_picture(context, shown)

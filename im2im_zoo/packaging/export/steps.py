@@ -16,6 +16,7 @@ from im2im_zoo.engines import open_engine
 from im2im_zoo.instances.grouping import Grouping
 from im2im_zoo.networks import Call, Grid, as_call, effective_halo
 from im2im_zoo.packaging.comparison import TOLERANCE, difference
+from im2im_zoo.packaging.export.border import MIRRORED_TEST_OUTPUT, Border, compare_at_border, mirrored_output
 from im2im_zoo.packaging.export.cover import write_comparison, write_cover
 from im2im_zoo.packaging.export.geometry import Geometry, centre, declare, measure_geometry
 from im2im_zoo.packaging.export.image_facts import channel_names_of
@@ -54,6 +55,7 @@ class ExportContext:
     grid: Grid
     opset: int
     trained: InGraph
+    mirrored_test_output: bool = False
 
     @property
     def grouping(self) -> Grouping | None:
@@ -150,6 +152,33 @@ def moved_into_graph(
             "value: its numbers are beyond the precision of float32; train with a smaller gain or offset"
         )
     return MovedIntoGraph(made.moved_before, made.moved_after, change)
+
+
+def border_of(
+    context: ExportContext,
+    halo: Sequence[int],
+    prepared: NDArray[Any],
+    image: xr.DataArray,
+    output: NDArray[Any],
+) -> Border | None:
+    """Compare the test output with that of an image mirrored by the halo, and write the latter if it is asked for.
+
+    Args:
+        context: of the export.
+        halo: declared halo per space axis.
+        prepared: input of the network that makes the test output.
+        image: that of the test input.
+        output: the test output.
+    Returns:
+        The comparison; None without a halo, where nothing is mirrored, or for a network of one size, which cannot be.
+    """
+    if not any(halo) or not all(context.grid.step):
+        return None
+    raw = mirrored_output(context.call, prepared, halo)
+    mirrored = context.steps.finish(raw, image).to_numpy()
+    if context.mirrored_test_output:
+        np.save(context.folder / MIRRORED_TEST_OUTPUT, np.ascontiguousarray(mirrored, dtype=output.dtype))
+    return compare_at_border(mirrored, output)
 
 
 def write_cover_picture(context: ExportContext, shown: "Shown") -> None:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from im2im_zoo.packaging.export.border import Border
 from im2im_zoo.packaging.export.plain_values import rounded, yaml_value
 from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics, MovedIntoGraph
 from im2im_zoo.packaging.export.rdf.operations import operation_entry
@@ -50,6 +51,7 @@ def describe_config(
         **_before_rdf(recipe, measured, content),
         **_grouping(recipe, content),
         **_in_graph(measured.in_graph, content),
+        **_border(measured.border),
         **({} if metrics.portable is None else {"portable": yaml_value(metrics.portable)}),
     }
     theirs: dict[str, Any] = {"nickname": nickname(recipe.name), "model_parameter_count": measured.parameters}
@@ -86,6 +88,14 @@ def _in_graph(moved: MovedIntoGraph | None, content: Content) -> dict[str, Any]:
         "after": [operation_entry(o, content) for o in moved.after],
     }
     return {"in_graph": {**entries, "change": rounded(moved.change)}}
+
+
+def _border(border: Border | None) -> dict[str, Any]:
+    """Return the difference of the test output where programs mirror the image at its border by the halo."""
+    if border is None:
+        return {}
+    width = "everywhere" if border.width is None else border.width
+    return {"border": {"padding": "mirror", "largest_difference": rounded(border.largest), "width": width}}
 
 
 def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from im2im_zoo.packaging.export.border import Border
 from im2im_zoo.packaging.export.geometry import Geometry
 from im2im_zoo.processing import Operation
 
@@ -45,6 +46,7 @@ class Measured:
         input_dtype: dtype of the RDF's input tensor, which is past the custom operations.
         tolerance: the RDF's reproducibility tolerance, None if there is none to declare.
         in_graph: processing inside the network, None if there is none.
+        border: effect of mirroring the image at its border, None if it cannot be mirrored.
     """
 
     raw_dtype: str
@@ -57,6 +59,7 @@ class Measured:
     parameters: int
     tolerance: Mapping[str, float] | None = None
     in_graph: MovedIntoGraph | None = None
+    border: Border | None = None
 
 
 @dataclass(frozen=True)
