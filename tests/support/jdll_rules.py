@@ -6,7 +6,8 @@ which deepImageJ 3.1 has: `bioimageio/description/` (opening: ModelDescriptor, M
 
 Verified on 2026-12-01 with JDLL 0.6.3 itself, compiled with imglib2: opening, tiles, both processings and merging are JDLL's own
 there, the network was run by ONNX Runtime in between. Packages of 31 recipes and changes of their RDFs gave the same refusals,
-and results equal to 1e-6. Not verified: the engines (how libtorch is loaded and its output copied), and deepImageJ's windows.
+and the same results. Only read: how engines give and take tensors (`Tensor.setData`; github.com/bioimage-io/onnx-java-interface, OnnxInterface, takes them by the names of inputs and outputs in the ONNX file), and
+deepImageJ's windows.
 """
 
 import itertools
@@ -142,10 +143,12 @@ class JdllModel:
 
     def _run(self, image: Array, before: Tiles, after: Tiles, weights_format: str) -> Array:
         network = open_network(self.folder, self.rdf, weights_format)
+        if network.names not in (None, (self.source.name, self.output.name)):
+            raise RefusalError(f"Unknown input name, or no value of the output: {network.names}")
         result = np.zeros(after.image, np.float32)
         for start, goal in zip(before.starts, after.starts, strict=True):
             try:
-                tile = network(cut(image, start, before.size).astype(np.float32))
+                tile = network.run(cut(image, start, before.size).astype(np.float32))
             except Exception as error:
                 raise RefusalError(f"the network: {error}") from error
             if tile.shape != after.size:
@@ -357,24 +360,29 @@ def _sigmoid(name: str, kwargs: Mapping[str, Any]) -> Step:
 
 
 def _scale_linear(name: str, kwargs: Mapping[str, Any]) -> Step:
-    gain, offset = (_needed(name, kwargs, key) for key in ("gain", "offset"))
-    lists = isinstance(gain, list), isinstance(offset, list)
-    if lists[0] != lists[1]:
-        raise RefusalError("Both arguments 'gain' and 'offset' need to be of the same type")
+    gain, offset = kwargs.get("gain", 1.0), kwargs.get("offset", 0.0)
+    for key, value in (("gain", gain), ("offset", offset)):
+        if not isinstance(value, list):
+            _number(name, key, value)
 
     def run(array: Array, tensor: Tensor) -> tuple[Array, set[str]]:
-        other = _other_axes(kwargs, tensor)
-        if not lists[0]:
-            return array * _number(name, "gain", gain) + _number(name, "offset", offset), set()
-        if not other:
+        if isinstance(offset, list) and "axes" not in kwargs and "axis" not in kwargs:
             raise RefusalError(
-                "The 'axes' parameter is not compatible with the parameters 'gain' and 'offset'"
+                "If 'offset' and 'gain' are provided as arrays, the corresponding 'axes' argument"
             )
-        # The first of the lists is taken for all.
-        wrong = len({*map(float, gain)}) > 1 or len({*map(float, offset)}) > 1
-        return array * np.float32(gain[0]) + np.float32(offset[0]), {"gains of channels"} if wrong else set()
+        whole = not _other_axes(kwargs, tensor)
+        factor, summand = _first(gain, 1.0, whole), _first(offset, 0.0, whole)
+        wrong = any(isinstance(v, list) and (whole or len({*v}) > 1) for v in (gain, offset))
+        return array.astype(np.float64) * factor + summand, {"gains of channels"} if wrong else set()
 
     return run
+
+
+def _first(value: Any, default: float, whole: bool) -> float:
+    """Return the number that is taken for all channels: the first of a list, in float32, or none of it for the whole tensor."""
+    if whole:
+        return default if isinstance(value, list) else float(value)
+    return float(np.float32(value[0] if isinstance(value, list) else value))
 
 
 def _scale_range(name: str, kwargs: Mapping[str, Any]) -> Step:

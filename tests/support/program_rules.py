@@ -1,6 +1,7 @@
 """What models of other programs share: refusals, running the weights of a package, tensors of the RDF as it is written."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ import yaml
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network: `run` takes its input, float32, and gives its output; ONNX names the two."""
+
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    names: tuple[str, str] | None = None
 
 
 class RefusalError(Exception):
@@ -23,7 +31,7 @@ def read_rdf(folder: Path) -> dict[str, Any]:
 
 
 def open_network(folder: Path, rdf: Mapping[str, Any], weights_format: str) -> Network:
-    """Return the network of the package: float32 input (*axes) to output."""
+    """Load the network of a package with one input and one output."""
     file = folder / str(rdf["weights"][weights_format]["source"])
     if weights_format == "torchscript":
         return _torchscript(file)
@@ -55,12 +63,12 @@ def _onnx(file: Path) -> Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    names = session.get_inputs()[0].name, session.get_outputs()[0].name
 
     def run(array: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(session.run(None, {name: np.ascontiguousarray(array)})[0])
+        return np.asarray(session.run(None, {names[0]: np.ascontiguousarray(array)})[0])
 
-    return run
+    return Network(run, names)
 
 
 def _torchscript(file: Path) -> Network:
@@ -72,4 +80,4 @@ def _torchscript(file: Path) -> Network:
         with torch.inference_mode():
             return np.asarray(network(torch.from_numpy(np.ascontiguousarray(array))).numpy())
 
-    return run
+    return Network(run)

@@ -92,7 +92,7 @@ class QupathModel:
         low = [(wanted - n) // 2 for wanted, n in zip(self.tile, sizes, strict=True)]
         padded = cut(tile, [-n for n in low] + [0], (*self.tile, tile.shape[2]))
         try:
-            output = network(self._in_order(padded))
+            output = network.run(self._in_order(padded))
         except Exception as error:
             raise RefusalError(f"the network: {error}") from error
         channels = self.order.index("c")
@@ -214,7 +214,9 @@ def _read_operations(rdf: Mapping[str, Any], side: str) -> list[Mapping[str, Any
     for operation in operations:
         name, kwargs = operation["id"], operation.get("kwargs")
         if name in _BUILDERS and name != "sigmoid" and kwargs is None:
-            raise RefusalError('Cannot invoke "com.google.gson.JsonObject.has(String)" because its "kwargs" are null')
+            raise RefusalError(
+                'Cannot invoke "com.google.gson.JsonObject.has(String)" because its "kwargs" are null'
+            )
         if name == "binarize":
             if kwargs.get("threshold") is None:
                 raise RefusalError("Required field threshold not found")
