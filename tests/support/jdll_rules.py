@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from program_rules import Array, RefusalError, cut, open_network, read_rdf, receptive_field_is_global
+from program_rules import (
+    Array,
+    RefusalError,
+    cut,
+    logistic,
+    open_network,
+    read_rdf,
+    receptive_field_is_global,
+    without_nulls,
+)
 
 # A tile of more voxels is never cut: the loop that has to make it smaller changes its batch, and does not end.
 LARGEST_TILE = 4096 * 4096 * 3
@@ -202,7 +211,7 @@ def _tensor(entry: Mapping[str, Any], side: str) -> Tensor:
     dtypes = [o["kwargs"]["dtype"] for o in entry.get(side) or () if o.get("id") == "ensure_dtype"]
     data = entry.get("data")
     dtype = data.get("type", "float32") if isinstance(data, Mapping) else "float32"
-    axes = [_axis(a) for a in entry["axes"]]
+    axes = [_axis(without_nulls(a)) for a in entry["axes"]]
     return Tensor(str(entry.get("id")), axes, str(dtype), operations, any(d != "float32" for d in dtypes))
 
 
@@ -298,11 +307,13 @@ def _operation(entry: Mapping[str, Any]) -> Step:
     if name not in _OPERATIONS:
         raise RefusalError(f"Invalid method '{name}' in the specs file")
     make, allowed = _OPERATIONS[name]
-    for key in kwargs:
+    for key, value in kwargs.items():
         if key not in (*allowed, "mode"):
             raise RefusalError(
                 f"Setter for argument '{key}' of the processing transformation '{name}' not found"
             )
+        if value is None and key != "reference_tensor":
+            raise RefusalError(f'Cannot invoke "Object.getClass()" because "{key}" is null')
     return make(name, kwargs)
 
 
@@ -356,7 +367,7 @@ def _clip(name: str, kwargs: Mapping[str, Any]) -> Step:
 
 
 def _sigmoid(name: str, kwargs: Mapping[str, Any]) -> Step:
-    return lambda array, tensor: (1 / (1 + np.exp(-array.astype(np.float64))), set())
+    return lambda array, tensor: (logistic(array), set())
 
 
 def _scale_linear(name: str, kwargs: Mapping[str, Any]) -> Step:

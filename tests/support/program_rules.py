@@ -25,9 +25,16 @@ class RefusalError(Exception):
 
 
 def read_rdf(folder: Path) -> dict[str, Any]:
-    """Return the RDF of a package as YAML 1.1, which the programs read, without what is null."""
+    """Return the RDF of a package as YAML 1.1, which the programs read."""
     content: dict[str, Any] = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
     return content
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a value of an RDF without the keys of mappings that are null."""
+    if isinstance(value, Mapping):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
 def open_network(folder: Path, rdf: Mapping[str, Any], weights_format: str) -> Network:
@@ -55,6 +62,12 @@ def cut(image: Array, starts: Sequence[int], sizes: Sequence[int]) -> Array:
     for axis, (start, length) in enumerate(zip(starts, sizes, strict=True)):
         image = image.take(symmetric_indices(start, length, image.shape[axis]), axis=axis)
     return image
+
+
+def logistic(array: Array) -> Array:
+    """Return 1 / (1 + exp(-x)) in float64."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-array.astype(np.float64)))
 
 
 def _onnx(file: Path) -> Network:

@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from program_rules import Array, Network, RefusalError, cut, open_network, read_rdf, receptive_field_is_global
+from program_rules import (
+    Array,
+    Network,
+    RefusalError,
+    cut,
+    logistic,
+    open_network,
+    read_rdf,
+    receptive_field_is_global,
+    without_nulls,
+)
 
 PREFERRED_TILE = 512
 _REQUIRED = ("format_version", "authors", "description", "documentation", "license", "name", "inputs")
@@ -112,7 +122,7 @@ def open_model(folder: Path) -> QupathModel:
     Raises:
         RefusalError: QuPath throws.
     """
-    rdf = read_rdf(folder)
+    rdf = without_nulls(read_rdf(folder))
     _check_fields(rdf)
     operations = {side: _read_operations(rdf, side) for side in ("inputs", "outputs")}
     orders = [[_order(t["axes"]) for t in rdf[side]] for side in ("inputs", "outputs")]
@@ -247,6 +257,9 @@ def _inexact(operations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield "clip percentiles"
         if operation["id"] == "scale_range" and "reference_tensor" in kwargs:
             yield "reference tensor"
+        letters = {str(a)[0] for a in kwargs.get("axes") or "yx"} - set("bc")
+        if operation["id"] in ("scale_range", "zero_mean_unit_variance") and letters != set("yx"):
+            yield "other axes"
 
 
 def _channels_alone(kwargs: Mapping[str, Any]) -> bool:
@@ -299,7 +312,7 @@ def _scale_range(kwargs: Mapping[str, Any]) -> Step:
 
 
 def _sigmoid(kwargs: Mapping[str, Any]) -> Step:
-    return lambda array: 1 / (1 + np.exp(-array.astype(np.float64)))
+    return logistic
 
 
 def _zero_mean(kwargs: Mapping[str, Any]) -> Step:

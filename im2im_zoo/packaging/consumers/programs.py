@@ -181,6 +181,13 @@ def _judge_sizes(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgeme
         yield from _judge_padding(package, sizes, halos)
     elif "whole" in rule:
         yield from _judge_mirroring(rule, package, halos)
+    steps = {axis: getattr(size, "step", 1) for axis, size in sizes.items()}
+    if rule.get("tiles") == "multiples" and any(n > 1 for n in steps.values()):
+        shown = ", ".join(f"{n} along {axis}" for axis, n in steps.items() if n > 1)
+        yield _Judgement(
+            "runs",
+            f"images of no multiple of the step ({shown}) get tiles off the network's grid: crop them to one",
+        )
     if "largest" in rule:
         million = rule["largest"] // 10**6
         yield _Judgement("runs", f"images of more than {million} million voxels, halo included, never end")
@@ -280,7 +287,7 @@ def _judge_tiles(
         )
     tensors = ((t.preprocessing for t in package.inputs), (t.postprocessing for t in package.outputs))
     for operation in dict.fromkeys(o.id for part in tensors for found in part for o in found):
-        if operation in _PER_IMAGE:
+        if operation in _PER_IMAGE and operation in rule["operations"]:
             yield _Judgement("differs", f"{larger} {operation} takes its statistics of each tile", change)
 
 
@@ -332,11 +339,13 @@ _FORMS = {
         "export again: im2im-zoo puts it into the network",
     ),
     "many_thresholds": ("its {id} has no threshold for each channel", "give one threshold"),
+    "nulls": ("it fails at an argument of {id} that is null", "leave the argument out"),
     "no_axes": ("its {id} fails without axes", "write the axes"),
     "one_gain": (
         "it cannot read a {id} whose gain or offset is one number",
         "write them as lists, or export again: im2im-zoo puts it into the network",
     ),
+    "other_axes": ("its {id} is over y and x, whatever its axes are", "take the statistics over y and x"),
     "percentiles": (
         "its {id} takes values of pixels for percentiles, where others interpolate: numbers differ by a little",
         "train with numbers that are fixed (fixed_zero_mean_unit_variance), which export puts into the network",
@@ -353,6 +362,9 @@ _FORMS = {
 def _forms(operation: Any, tensor: Any) -> Iterator[str]:
     """Yield forms of an operation on a tensor that some programs lack or compute otherwise."""
     kwargs: Any = getattr(operation, "kwargs", None)
+    stated = getattr(kwargs, "model_fields_set", ())
+    if any(getattr(kwargs, name) is None for name in stated if name != "reference_tensor"):
+        yield "nulls"
     check = _CHECKS.get(operation.id)
     if check is not None:
         yield from check(kwargs, tensor)
@@ -389,17 +401,23 @@ def _scale_range_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
     yield "percentiles"
     if kwargs.reference_tensor is not None:
         yield "reference_tensor"
-    if kwargs.axes is None:
-        yield "no_axes"
+    yield from _axes_forms(kwargs)
 
 
 def _zero_mean_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    yield from _axes_forms(kwargs)
     if kwargs.axes is None:
-        yield "no_axes"
         return
     held = {str(a) for a in kwargs.axes}
     if any(str(a.id) not in held and a.type != "batch" and not _is_single(a) for a in tensor.axes):
         yield "planes"
+
+
+def _axes_forms(kwargs: Any) -> Iterator[str]:
+    if kwargs.axes is None:
+        yield "no_axes"
+    elif {str(a) for a in kwargs.axes} - {"batch", "channel"} != {"y", "x"}:
+        yield "other_axes"
 
 
 def _is_single(axis: Any) -> bool:
