@@ -183,7 +183,7 @@ def test_every_format_is_in_the_package_and_sound(made: Made) -> None:
     zipped = made.package.with_suffix(".zip")
     with zipfile.ZipFile(zipped) as archive:
         assert {n: archive.read(n) for n in archive.namelist()} == {
-            f.name: f.read_bytes() for f in made.package.iterdir()
+            str(f.relative_to(made.package)): f.read_bytes() for f in made.package.rglob("*") if f.is_file()
         }
     report = json.loads(command("validate", zipped, "--allow-code", "--no-core", "--json").stdout)
     assert report["sound"]
