@@ -54,12 +54,15 @@ DEVIATIONS = {
     "other axes": "is over y and x, whatever its axes are",
     "clip percentiles": "has no percentiles",
 }
+# These change a result by less than a hundredth of its largest value, and are a remark.
+_MINOR = {"percentiles"}
 # These change nothing of what is computed of an image in one tile, but what is beyond its border.
 _OF_TILES = {"global", "statistics of tiles", "tiles without overlap"}
 # Processing that the RDF cannot describe, which no model knows.
 _OUTSIDE = re.compile("it has to be given the image that|it gives the maps, not the labels")
 # Of the largest output: what two runtimes, and float32 against float64 in the processing, may differ by.
 TOLERANCE = 2e-4
+MINOR_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,13 @@ def check_agreement(program: str, folder: Path) -> None:
         (raw,) = reference.raw.values()
         found = outcome(program, folder, raw.to_numpy())
         assert_same(verdict, found)
-        if found.result is not None and found.deviations <= _OF_TILES and found.padding is not None:
+        if found.result is not None and found.deviations <= _OF_TILES | _MINOR and found.padding is not None:
             expected = _mirrored(package, reference, found.padding, FORMATS[program])
             assert found.result.shape == expected.shape
             scale = float(np.abs(expected).max()) or 1.0
             difference = float(np.abs(found.result.astype(np.float64) - expected).max()) / scale
-            assert difference < TOLERANCE, f"{program}: {difference:.2g} of the largest output"
+            allowed = MINOR_TOLERANCE if found.deviations & _MINOR else TOLERANCE
+            assert difference < allowed, f"{program}: {difference:.2g} of the largest output"
 
 
 def assert_same(verdict: ConsumerVerdict, found: Outcome) -> None:
@@ -117,13 +121,15 @@ def assert_same(verdict: ConsumerVerdict, found: Outcome) -> None:
         assert patterns, f"no reason of the table is known for {found.refusal}"
         assert re.search(patterns[0], verdict.reason), said
         return
-    assert verdict.verdict in ("runs", "differs"), said
-    for deviation in found.deviations:
+    expected = "differs" if found.deviations - _MINOR or _OUTSIDE.search(verdict.reason) else "runs"
+    assert verdict.verdict == expected, said
+    # Remarks are left out where there is more to say.
+    for deviation in found.deviations - _MINOR if expected == "differs" else found.deviations:
         phrase = DEVIATIONS.get(deviation, f"it leaves out, with only a line in its log, {deviation}")
         assert re.search(phrase, verdict.reason), said
-    if verdict.verdict == "differs":
+    if expected == "differs":
         reasons = [r for r in verdict.reason.split("; ") if not _OUTSIDE.search(r)]
-        assert len(reasons) <= len(found.deviations), said
+        assert len(reasons) == len(found.deviations - _MINOR), said
 
 
 def _jdll(folder: Path, image: NDArray[Any]) -> Outcome:

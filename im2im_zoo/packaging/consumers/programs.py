@@ -347,8 +347,9 @@ _FORMS = {
     ),
     "other_axes": ("its {id} is over y and x, whatever its axes are", "take the statistics over y and x"),
     "percentiles": (
-        "its {id} takes values of pixels for percentiles, where others interpolate: numbers differ by a little",
-        "train with numbers that are fixed (fixed_zero_mean_unit_variance), which export puts into the network",
+        "its {id} takes values of pixels for percentiles, where others interpolate: results differ by up to some thousandths, on "
+        "small images by more",
+        "",
     ),
     "planes": (
         "its {id} of each channel (or plane) is wrong: each changes all others as well",
