@@ -12,7 +12,7 @@ import qupath_rules
 import torch
 import yaml
 from packages_for_tests import build_package
-from program_rules import RefusalError
+from program_rules import Network, RefusalError
 from torch import nn
 
 Change = Callable[[dict[str, Any]], object]
@@ -231,6 +231,13 @@ def test_jdll_adds_a_millionth_to_a_fixed_deviation(make: Make) -> None:
 def test_qupath_takes_the_largest_multiple_of_the_smallest_size(make: Make, smallest: int, tile: int) -> None:
     model = qupath_rules.open_model(make(in_space("inputs", size={"min": smallest, "step": 4})))
     assert model.tile == (tile, tile)
+
+
+def test_qupath_mirrors_the_smaller_half_before_an_image(base: Path) -> None:
+    model = qupath_rules.open_model(base)
+    place = Network(lambda array: np.broadcast_to(np.arange(array.shape[-1], dtype=np.float32), array.shape))
+    found = model._predict_tile(place, np.zeros((model.tile[0], model.tile[1] - 5, 2), np.float32))
+    assert (found.shape[1], found[0, 0, 0]) == (model.tile[1] - 5, 2)
 
 
 def test_qupath_takes_statistics_of_each_tile_and_leaves_seams(make: Make) -> None:

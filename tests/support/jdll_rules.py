@@ -5,9 +5,10 @@ which deepImageJ 3.1 has: `bioimageio/description/` (opening: ModelDescriptor, M
 `bioimageio/tiling/` (TileCalculator, TileMaker, TileGrid), `transformations/`, `model/java/BioimageIoModelJava`.
 
 Verified on 2026-12-01 with JDLL 0.6.3 itself, compiled with imglib2: opening, tiles, both processings and merging are JDLL's own
-there, the network was run by ONNX Runtime in between. Packages of 31 recipes and changes of their RDFs gave the same refusals,
-and the same results. Only read: how engines give and take tensors (`Tensor.setData`; github.com/bioimage-io/onnx-java-interface, OnnxInterface, takes them by the names of inputs and outputs in the ONNX file), and
-deepImageJ's windows.
+there, the network was run by ONNX Runtime in between. Packages of 30 recipes, and nearly 100 changes of RDFs and images, gave the
+same refusals and the same results. Only read: how engines give and take tensors (`Tensor.setData`, and OnnxInterface of
+github.com/bioimage-io/onnx-java-interface, which takes them by the names of inputs and outputs in the ONNX file), and deepImageJ's
+windows.
 """
 
 import itertools

@@ -4,8 +4,8 @@ From the sources of qupath-bioimageio-spec 0.2.1 (Resource, Model, `tensor/`), o
 rules here are those of 0.7.0 (`opencv/ml/BioimageIoTools`, `opencv/ops/ImageOps`, `opencv/tools/OpenCVTools`,
 `opencv/ml/PatchClassifierParams`), and of qupath-extension-djl 0.4.3 (DjlTools).
 
-Verified on 2026-12-01 with qupath-bioimageio-spec 0.2.1 itself, compiled: packages of 31 recipes and changes of their RDFs were
-opened with the same refusals, axes, smallest sizes, halos and arguments of operations. Not verified, but only read: tiles,
+Verified on 2026-12-01 with qupath-bioimageio-spec 0.2.1 itself, compiled: packages of 30 recipes and 45 changes of an RDF were
+opened or refused with the same refusals, axes, smallest sizes, halos and arguments of operations. Not verified, but only read: tiles,
 OpenCV's operations and padding, and the engines.
 """
 
