@@ -355,6 +355,38 @@ def predict(
 
 
 @app.command()
+def publish(
+    package: Annotated[
+        str, typer.Argument(metavar="PACKAGE", help="Folder, zip, rdf.yaml or name of a package.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="bioimage.io|huggingface", help="Server to publish on.")],
+    repository: Annotated[
+        str,
+        typer.Option("--repository", metavar="OWNER/NAME", help="Repository on the Hugging Face Hub."),
+    ] = "",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Send nothing: list files, fields, and what would be refused. Works offline."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Upload without asking, for scripts.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin a new draft, whatever was sent before.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Publish a package on bioimage.io (as a draft for review) or the Hugging Face Hub. Resumable: run the same command again.
+
+    The token comes from the environment: BIOIMAGEIO_HYPHA_UPLOAD_TOKEN (https://bioimage.io/#/api?tab=hypha-rpc), or HF_TOKEN
+    (https://huggingface.co/settings/tokens).
+    """
+    from im2im_zoo.cli.publish import run
+
+    run(package, to, repository, dry_run=dry_run, yes=yes, restart=restart, as_json=json)
+
+
+@app.command()
 def evaluate(
     prediction: Annotated[
         str, typer.Argument(metavar="PREDICTION", help="Predicted image, or a folder of images.")

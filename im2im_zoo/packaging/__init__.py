@@ -4,6 +4,8 @@ from im2im_zoo.packaging.export.export import Exported, export_package
 from im2im_zoo.packaging.export.geometry import network_grid
 from im2im_zoo.packaging.export.portable import Portable, PortableLoss, make_portable
 from im2im_zoo.packaging.export.rdf.content import Metrics
+from im2im_zoo.packaging.publishing.publication import Publication, prepare_publication
+from im2im_zoo.packaging.publishing.publish import Published, publish_package
 from im2im_zoo.packaging.validation.findings import ValidationReport
 from im2im_zoo.packaging.validation.validate import validate_package
 
@@ -12,9 +14,13 @@ __all__ = [
     "Metrics",
     "Portable",
     "PortableLoss",
+    "Publication",
+    "Published",
     "ValidationReport",
     "export_package",
     "make_portable",
     "network_grid",
+    "prepare_publication",
+    "publish_package",
     "validate_package",
 ]
