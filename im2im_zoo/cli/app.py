@@ -1,7 +1,7 @@
 """Commands and their options. Each command imports its modules when it is called, so that `--help` is fast."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -352,6 +352,114 @@ def predict(
         strict=strict,
         as_json=json,
     )
+
+
+@app.command()
+def edit(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Folder, zip or rdf.yaml of a package.")],
+    name: Annotated[str | None, typer.Option("--name", "--rename", help="New name.")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="New description.")] = None,
+    license: Annotated[
+        str | None, typer.Option("--license", metavar="SPDX", help="Licence, e.g. MIT or CC-BY-4.0.")
+    ] = None,
+    author: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--author",
+            metavar="TEXT",
+            help="'NAME; affiliation=...; orcid=...; github=...': add an author, or complete the one of this name; may be repeated.",
+        ),
+    ] = None,
+    maintainer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--maintainer",
+            metavar="TEXT",
+            help="'NAME; github=...': add or complete a maintainer; may be repeated.",
+        ),
+    ] = None,
+    cite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cite",
+            metavar="TEXT",
+            help="'TEXT; doi=...' or 'TEXT; url=...': add a citation; may be repeated.",
+        ),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Add a tag; may be repeated.")] = None,
+    git_repo: Annotated[
+        str | None, typer.Option("--git-repo", metavar="URL", help="Address of the source code.")
+    ] = None,
+    training_data: Annotated[
+        str | None,
+        typer.Option("--training-data", metavar="ID", help="Data set at bioimage.io that it was trained on."),
+    ] = None,
+    documentation: Annotated[
+        Path | None, typer.Option("--documentation", metavar="FILE.md", help="Replace the README.")
+    ] = None,
+    cover: Annotated[
+        str | None,
+        typer.Option(
+            "--cover",
+            metavar="FILE",
+            help="Replace the cover, also by a picture of the package; fitted to bioimage.io's limits.",
+        ),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="V", help="New version, e.g. 1.0.0.")
+    ] = None,
+    bump: Annotated[
+        str | None,
+        typer.Option("--bump", metavar="major|minor|patch", help="Raise this part of the version by one."),
+    ] = None,
+    change: Annotated[
+        str | None,
+        typer.Option(
+            "--change", metavar="TEXT", help="Add a line to `## Changes` of the README, for the new version."
+        ),
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="New id. bioimage.io assigns one and refuses others.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--remove", metavar="FIELD", help="Remove a field first, e.g. id or authors; may be repeated."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Write to this folder or .zip instead of in place."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Change the metadata of a package without training it again. The result is validated; on an error the original stays."""
+    from im2im_zoo.cli.edit import check_bump, run
+    from im2im_zoo.packaging.editing.changes import Changes, Part
+
+    check_bump(bump, version)
+    changes = Changes(
+        name=name,
+        description=description,
+        license=license,
+        git_repo=git_repo,
+        version=version,
+        id=id,
+        training_data=training_data,
+        authors=tuple(author or ()),
+        maintainers=tuple(maintainer or ()),
+        cite=tuple(cite or ()),
+        tags=tuple(tag or ()),
+        remove=tuple(remove or ()),
+        bump=cast(Part | None, bump),
+        change=change,
+        documentation=documentation,
+        cover=cover,
+    )
+    run(package, changes, output, overwrite, json)
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """Export of trained networks as bioimage.io packages, validation of any package, and the programs that run it."""
 
+from im2im_zoo.packaging.editing.changes import Changes
+from im2im_zoo.packaging.editing.edit import Edited, edit_package
 from im2im_zoo.packaging.export.export import Exported, export_package
 from im2im_zoo.packaging.export.geometry import network_grid
 from im2im_zoo.packaging.export.portable import Portable, PortableLoss, make_portable
@@ -10,6 +12,8 @@ from im2im_zoo.packaging.validation.findings import ValidationReport
 from im2im_zoo.packaging.validation.validate import validate_package
 
 __all__ = [
+    "Changes",
+    "Edited",
     "Exported",
     "Metrics",
     "Portable",
@@ -17,6 +21,7 @@ __all__ = [
     "Publication",
     "Published",
     "ValidationReport",
+    "edit_package",
     "export_package",
     "make_portable",
     "network_grid",

@@ -37,6 +37,7 @@ def test_help_of_every_command_answers_without_heavy_imports(cli: "Cli") -> None
         "samples",
         "demo",
         "publish",
+        "edit",
     ):
         done = cli(command, "--help")
         assert done.code == 0

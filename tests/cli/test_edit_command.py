@@ -1,0 +1,50 @@
+"""`edit` as scripts and people call it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from publishable import copy_package, read_fields
+
+if TYPE_CHECKING:
+    from conftest import Cli
+
+
+def test_it_prints_what_changed(cli: "Cli", tmp_path: Path) -> None:
+    package = copy_package(tmp_path / "model")
+    done = cli(
+        "edit",
+        package,
+        "--bump",
+        "minor",
+        "--change",
+        "Better.",
+        "--rename",
+        "Nuclei of mice",
+        "--tag",
+        "mouse",
+    )
+    assert done.code == 0
+    assert "version: 0.1.0 -> 0.2.0" in done.out
+    assert "wrote README.md" in done.out
+    assert "README.md still has the old name" in done.err
+    assert read_fields(package)["name"] == "Nuclei of mice"
+    done = cli("edit", package, "--version", "0.2.0", "--json")
+    assert json.loads(done.out) == {
+        "package": str(package),
+        "outputs": [],
+        "changed": {},
+        "files": [],
+        "notes": [],
+    }
+    assert "nothing was written" in cli("edit", package, "--version", "0.2.0").err
+
+
+def test_wrong_usage_is_named(cli: "Cli", tmp_path: Path) -> None:
+    package = copy_package(tmp_path / "model")
+    assert "at least one option" in cli("edit", package).err
+    assert "choose one of major, minor, patch" in cli("edit", package, "--bump", "big").err
+    assert "exclude each other" in cli("edit", package, "--bump", "minor", "--version", "1.0.0").err
+    done = cli("edit", package, "--author", "Ada; orcid=12")
+    assert done.code == 1
+    assert 'give it as "Ada Lovelace; affiliation=' in done.err
