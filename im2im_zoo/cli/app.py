@@ -463,6 +463,24 @@ def edit(
 
 
 @app.command()
+def upgrade(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Folder, zip or rdf.yaml of a package.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Write to this folder or .zip instead of in place."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write a package of format 0.4 or 0.5 in the newest format. It must be read as before; on an error the original stays."""
+    from im2im_zoo.cli.upgrade import run
+
+    run(package, output, overwrite, json)
+
+
+@app.command()
 def publish(
     package: Annotated[
         str, typer.Argument(metavar="PACKAGE", help="Folder, zip, rdf.yaml or name of a package.")

@@ -2,6 +2,7 @@
 
 from im2im_zoo.packaging.editing.changes import Changes
 from im2im_zoo.packaging.editing.edit import Edited, edit_package
+from im2im_zoo.packaging.editing.upgrade import Upgraded, upgrade_package
 from im2im_zoo.packaging.export.export import Exported, export_package
 from im2im_zoo.packaging.export.geometry import network_grid
 from im2im_zoo.packaging.export.portable import Portable, PortableLoss, make_portable
@@ -20,6 +21,7 @@ __all__ = [
     "PortableLoss",
     "Publication",
     "Published",
+    "Upgraded",
     "ValidationReport",
     "edit_package",
     "export_package",
@@ -27,5 +29,6 @@ __all__ = [
     "network_grid",
     "prepare_publication",
     "publish_package",
+    "upgrade_package",
     "validate_package",
 ]

@@ -38,6 +38,7 @@ def test_help_of_every_command_answers_without_heavy_imports(cli: "Cli") -> None
         "demo",
         "publish",
         "edit",
+        "upgrade",
     ):
         done = cli(command, "--help")
         assert done.code == 0

@@ -48,3 +48,13 @@ def test_wrong_usage_is_named(cli: "Cli", tmp_path: Path) -> None:
     done = cli("edit", package, "--author", "Ada; orcid=12")
     assert done.code == 1
     assert 'give it as "Ada Lovelace; affiliation=' in done.err
+
+
+def test_an_upgrade_prints_what_changed(cli: "Cli", tmp_path: Path) -> None:
+    package = copy_package(tmp_path / "model")
+    written = read_fields(package)["format_version"]
+    done = cli("upgrade", package, "-o", tmp_path / "new")
+    assert done.code == 0
+    assert f"format_version: {written} -> 0.5." in done.out
+    assert read_fields(package)["format_version"] == written
+    assert json.loads(cli("upgrade", tmp_path / "new", "--json").out)["outputs"] == []

@@ -112,9 +112,10 @@ def _judge_format(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgem
         change = f"write {names} as strings, and an older format_version"
         yield _Judgement("cannot", f"it reads {names} as plain file names only", change)
         raw |= {"covers": ["cover"], "documentation": "text"}  # these are reported above
+    if not str(raw["format_version"]).startswith("0.5"):
+        return  # older ones are upgraded by all
     newest, needed = rule.get("spec"), oldest_format(raw)
-    # Older ones than 0.5 are upgraded by all.
-    if newest and str(raw["format_version"]).startswith("0.5") and version_key(needed) > version_key(newest):
+    if newest and version_key(needed) > version_key(newest):
         yield _Judgement("cannot", f"the RDF needs model format {needed}; it knows up to {newest}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from im2im_zoo.core.errors import PackageError
-from im2im_zoo.packaging.consumers.format_version import oldest_format
+from im2im_zoo.packaging.consumers.format_version import oldest_format, version_key
 from im2im_zoo.packaging.editing.entries import (
     check_license,
     merge_entry,
@@ -148,10 +148,6 @@ def _with_sufficient_format(rdf: dict[str, Any]) -> dict[str, Any]:
     if not re.fullmatch(r"0\.5\.\d+", written):
         return rdf
     needed = oldest_format(rdf)
-    if _numbers(needed) > _numbers(written):
+    if version_key(needed) > version_key(written):
         rdf["format_version"] = needed
     return rdf
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))

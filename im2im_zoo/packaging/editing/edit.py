@@ -7,10 +7,14 @@ from typing import Any
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256
+from im2im_zoo.packaging.consumers.format_version import version_key
 from im2im_zoo.packaging.editing.changelog import add_change
 from im2im_zoo.packaging.editing.changes import Changes, change_metadata, differences
 from im2im_zoo.packaging.editing.cover import fit_cover
 from im2im_zoo.packaging.editing.rewrite import replace_file, rewrite_package
+
+# The format from which documentation and covers must be mappings.
+_MAPPINGS_FROM = (0, 5, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def _replace_documentation(rdf: dict[str, Any], folder: Path, documentation: Pat
         raise PackageError(f"--documentation {documentation} cannot be read as UTF-8: {error}") from error
     name = _local_source(rdf.get("documentation"), folder) or "README.md"
     replace_file(folder / name, content)
-    rdf["documentation"] = _entry(rdf.get("documentation"), name, folder)
+    rdf["documentation"] = _entry(rdf.get("documentation"), name, folder, rdf)
     return name
 
 
@@ -114,7 +118,7 @@ def _replace_cover(rdf: dict[str, Any], folder: Path, cover: str | Path) -> str:
         if source is not None and not _names(rdf, source):
             (folder / source).unlink(missing_ok=True)
     replace_file(folder / name, content)
-    rdf["covers"] = [_entry(old[0] if old else None, name, folder)]
+    rdf["covers"] = [_entry(old[0] if old else None, name, folder, rdf)]
     return name
 
 
@@ -127,7 +131,7 @@ def _add_change(rdf: dict[str, Any], folder: Path, change: str) -> str:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     new = add_change(text, str(rdf.get("version", "")), change)
     replace_file(path, new.encode("utf-8", errors="surrogateescape"))
-    rdf["documentation"] = _entry(rdf["documentation"], name, folder)
+    rdf["documentation"] = _entry(rdf["documentation"], name, folder, rdf)
     return name
 
 
@@ -140,10 +144,10 @@ def _local_source(entry: object, folder: Path) -> str | None:
     return source if path.is_file() and path.is_relative_to(folder.resolve()) else None
 
 
-def _entry(old: object, name: str, folder: Path) -> Any:
-    """Return the entry of a file in the form of the old one: its name only, or with its hash."""
+def _entry(old: object, name: str, folder: Path, rdf: Mapping[str, Any]) -> Any:
+    """Return the entry of a file in the form of the old one: its name only, as older formats require, or with its hash."""
     if not isinstance(old, Mapping):
-        return name
+        return name if version_key(str(rdf.get("format_version"))) < _MAPPINGS_FROM else {"source": name}
     return {**old, "source": name, **({"sha256": sha256(folder / name)} if "sha256" in old else {})}
 
 
