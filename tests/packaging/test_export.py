@@ -64,7 +64,9 @@ def test_sizes_halo_and_scale_are_declared(packaged: Packaged) -> None:
     reach = rdf["config"]["im2im_zoo"]["receptive_field"]
     for axis, out in zip(rdf["inputs"][0]["axes"][2:], rdf["outputs"][0]["axes"][2:], strict=True):
         assert axis["size"]["min"] % axis["size"]["step"] == 0
-        assert 1 <= out["halo"] <= reach[axis["id"]]
+        step = axis["size"]["step"]
+        assert out["halo"] % step == (axis["size"]["min"] - 2 * out["halo"]) % step == 0
+        assert 1 <= out["halo"] < reach[axis["id"]] + step
         assert axis["size"]["min"] > 2 * out["halo"]
 
 
