@@ -102,7 +102,7 @@ def change_metadata(rdf: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
         new["cite"] = merge_entry(new.get("cite") or [], parse_citation(text), ["doi", "url", "text"])
     if changes.tags:
         new["tags"] = list(dict.fromkeys([*(new.get("tags") or []), *changes.tags]))
-    return _with_sufficient_format(new)
+    return _with_sufficient_format(rdf, new)
 
 
 def raise_version(version: object, part: Part) -> str:
@@ -142,12 +142,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
-def _with_sufficient_format(rdf: dict[str, Any]) -> dict[str, Any]:
-    """Return an RDF with the format version that its values need, if its own one is an older 0.5."""
-    written = str(rdf.get("format_version", ""))
+def _with_sufficient_format(old: Mapping[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return an RDF with the format version that its new values need, if its own one is an older 0.5."""
+    written = str(new.get("format_version", ""))
     if not re.fullmatch(r"0\.5\.\d+", written):
-        return rdf
-    needed = oldest_format(rdf)
-    if version_key(needed) > version_key(written):
-        rdf["format_version"] = needed
-    return rdf
+        return new
+    needed = oldest_format(new)
+    if needed != oldest_format(old) and version_key(needed) > version_key(written):
+        new["format_version"] = needed
+    return new
