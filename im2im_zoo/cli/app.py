@@ -374,6 +374,51 @@ def predict(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Package.")],
+    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="Image to predict with both.")],
+    b: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="Other package; default: A with its second --weights.")
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of the image, if the file does not name them.")
+    ] = None,
+    weights: Weights = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Absolute difference that is allowed; default: the tolerance that A declares."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GB", help="Memory of the predictions; default: half of what is available."),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE.png", help="Also draw A, B and their difference."),
+    ] = None,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run the Python code that came with the packages.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Predict an image with two packages, or two weight formats of one, and compare the results."""
+    from im2im_zoo.cli.compare import run
+
+    run(
+        a,
+        b,
+        image,
+        axes=axes,
+        weights=weights or [],
+        tolerance=tolerance,
+        memory=memory,
+        picture=picture,
+        allow_code=allow_code,
+        as_json=json,
+    )
+
+
+@app.command()
 def edit(
     package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Folder, zip or rdf.yaml of a package.")],
     name: Annotated[str | None, typer.Option("--name", "--rename", help="New name.")] = None,

@@ -39,6 +39,7 @@ def test_help_of_every_command_answers_without_heavy_imports(cli: "Cli") -> None
         "publish",
         "edit",
         "upgrade",
+        "compare",
     ):
         done = cli(command, "--help")
         assert done.code == 0
