@@ -76,6 +76,17 @@ class WithProcessing(nn.Module):
         return result
 
 
+class WithSoftmax(WithProcessing):
+    """A network with a softmax over the channels behind it.
+
+    Args:
+        network: returns (batch, channel, (z,) y, x).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network, after=[{"softmax": {}}])
+
+
 def _module(operation: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     ((name, arguments),) = operation.items()
     if name == "softmax":

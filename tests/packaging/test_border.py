@@ -51,7 +51,9 @@ def test_a_network_without_a_border_shows_none_and_one_of_the_whole_image_has_it
     rng = np.random.default_rng(0)
     image = rng.random((1, 1, 16, 16), dtype=np.float32)
     pointwise = call(nn.Conv2d(1, 1, 1))
-    assert compare_at_border(mirrored_output(pointwise, image, (2, 2)), pointwise(image)) == Border(0.0, 0)
+    assert compare_at_border(mirrored_output(pointwise, image, (2, 2)), pointwise(image)) == Border(
+        0.0, 0.0, 0
+    )
     image[..., :2, :] += 5.0  # mirrored, it has more of the bright rows
     centred = call(nn.InstanceNorm2d(1))
     assert compare_at_border(mirrored_output(centred, image, (4, 4)), centred(image)).width is None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from publishable import KNOWN_USER, copy_package, read_fields, write_fields
+from publishable import KNOWN_USER, contents, copy_package, read_fields, write_fields
 
 from im2im_zoo.core.atomic import is_hidden
 from im2im_zoo.core.errors import PackageError
@@ -33,10 +33,6 @@ def raw(source: Path) -> dict[str, Any]:
     """The RDF as bioimageio.spec reads it."""
     with open_package(source, must_run=False) as opened:
         return dict(opened.raw)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def zip_contents(path: Path) -> dict[str, bytes]:

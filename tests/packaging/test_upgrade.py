@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from bioimageio.spec.model.v0_5 import ModelDescr
-from publishable import copy_package, read_fields, write_fields
+from publishable import contents, copy_package, read_fields, write_fields
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256
@@ -118,8 +118,8 @@ def test_what_the_newest_format_has_no_place_for_is_listed(tmp_path: Path) -> No
 )
 def test_a_package_that_cannot_be_upgraded_stays(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
     package = make_old(tmp_path / "model", **fields)
-    before = {p.name: p.read_bytes() for p in package.iterdir()}
+    before = contents(package)
     with pytest.raises(PackageError, match=reason):
         upgrade_package(package)
-    assert {p.name: p.read_bytes() for p in package.iterdir()} == before
+    assert contents(package) == before
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

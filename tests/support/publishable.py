@@ -33,3 +33,8 @@ def read_fields(folder: Path) -> dict[str, Any]:
 def write_fields(folder: Path, rdf: dict[str, Any]) -> None:
     """Write the RDF of a folder."""
     (folder / "rdf.yaml").write_text(yaml.safe_dump(rdf, sort_keys=False), encoding="utf-8")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of all files of a folder, by their paths in it."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -24,10 +24,12 @@ class Border:
 
     Attributes:
         largest: largest difference, as a fraction of the output's range.
+        share: fraction of the voxels that differ by more than a tenth of the range.
         width: distance to the border within which all differences above `VISIBLE` are, in voxels; None if they are everywhere.
     """
 
     largest: float
+    share: float
     width: int | None
 
 
@@ -55,4 +57,5 @@ def compare_at_border(mirrored: NDArray[Any], output: NDArray[Any]) -> Border:
     seen = distances[differences > VISIBLE * reach]
     width = int(seen.max()) + 1 if seen.size else 0
     everywhere = width > int(distances.max())
-    return Border(float(differences.max()) / reach, None if everywhere else width)
+    share = float((differences > 0.1 * reach).mean())
+    return Border(float(differences.max()) / reach, share, None if everywhere else width)

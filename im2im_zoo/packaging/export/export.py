@@ -20,6 +20,7 @@ from im2im_zoo.core.hashing import sha256
 from im2im_zoo.networks import Grid, as_call
 from im2im_zoo.packaging.export.architecture import libraries
 from im2im_zoo.packaging.export.environment import conda_environment
+from im2im_zoo.packaging.export.examples import examples
 from im2im_zoo.packaging.export.geometry import exact_scale, network_grid
 from im2im_zoo.packaging.export.image_facts import channel_names_of, common_dtype, pixel_size_of, result_dtype
 from im2im_zoo.packaging.export.in_graph import InGraph, over_all_channels, processing_in_graph
@@ -270,8 +271,12 @@ def _write_description(
     measured: Measured,
     weights: Weights,
 ) -> dict[str, Any]:
-    """Write the README and the RDF, which has the hashes of all other files."""
+    """Write the examples, the README and the RDF, which has the hashes of all other files."""
     recipe, folder = context.recipe, context.folder
+    rdf = describe(recipe, measured, weights, _content(folder), metrics, provenance)
+    for name, text in examples(rdf).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        _write_text(folder / name, text)
     rdf = describe(recipe, measured, weights, _content(folder), metrics, provenance)
     _write_text(folder / "README.md", write_readme(recipe, rdf, metrics, provenance, len(context.samples)))
     _write_text(folder / "rdf.yaml", yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110))
@@ -313,7 +318,8 @@ def _without_folders(recipe: Recipe) -> Recipe:
 
 
 def _content(folder: Path) -> Content:
-    return Content({p.name: sha256(p) for p in sorted(folder.iterdir())})
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return Content({p.relative_to(folder).as_posix(): sha256(p) for p in files})
 
 
 def _check_valid(folder: Path, *, allow_code: bool) -> None:

@@ -142,7 +142,8 @@ def _border_text(ours: Mapping[str, Any]) -> str:
     return (
         "\n- At the border of an image, `im2im-zoo predict` gives the network what is there. Programs that mirror the image by the halo "
         f"(deepImageJ, QuPath, bioimageio.core on whole images) give other numbers: on the test image by up to "
-        f"{border['largest_difference']:.2g} of the output's range {where}{inside}."
+        f"{border['largest_difference']:.2g} of the output's range {where}, in {border['share_above_tenth']:.2%} of the voxels by more "
+        f"than a tenth{inside}."
     )
 
 

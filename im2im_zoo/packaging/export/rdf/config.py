@@ -95,7 +95,8 @@ def _border(border: Border | None) -> dict[str, Any]:
     if border is None:
         return {}
     width = "everywhere" if border.width is None else border.width
-    return {"border": {"padding": "mirror", "largest_difference": rounded(border.largest), "width": width}}
+    differences = {"largest_difference": rounded(border.largest), "share_above_tenth": rounded(border.share)}
+    return {"border": {"padding": "mirror", **differences, "width": width}}
 
 
 def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:
