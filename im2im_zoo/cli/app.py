@@ -526,6 +526,39 @@ def edit(
     run(package, changes, output, overwrite, json)
 
 
+@app.command("add-weights")
+def add_weights(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Folder, zip or rdf.yaml of a package.")],
+    weights_format: Annotated[
+        str, typer.Option("--format", metavar="onnx|torchscript", help="Weight format to add.")
+    ],
+    onnx_opset: Annotated[
+        str,
+        typer.Option(
+            "--onnx-opset",
+            metavar="N",
+            help="Opset of the ONNX file, or `newest`; older runtimes read up to 17.",
+        ),
+    ] = "17",
+    allow_code: Annotated[
+        bool,
+        typer.Option("--allow-code", help="Run the Python code that builds the network of the state dict."),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Write to this folder or .zip instead of in place."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Add ONNX or TorchScript weights, made from the state dict of a package and checked against it."""
+    from im2im_zoo.cli.add_weights import run
+
+    run(package, weights_format, onnx_opset, allow_code, output, overwrite, json)
+
+
 @app.command()
 def upgrade(
     package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Folder, zip or rdf.yaml of a package.")],

@@ -1,5 +1,6 @@
 """Export of trained networks as bioimage.io packages, validation of any package, and the programs that run it."""
 
+from im2im_zoo.packaging.editing.add_weights import AddedWeights, add_weights
 from im2im_zoo.packaging.editing.changes import Changes
 from im2im_zoo.packaging.editing.edit import Edited, edit_package
 from im2im_zoo.packaging.editing.upgrade import Upgraded, upgrade_package
@@ -13,6 +14,7 @@ from im2im_zoo.packaging.validation.findings import ValidationReport
 from im2im_zoo.packaging.validation.validate import validate_package
 
 __all__ = [
+    "AddedWeights",
     "Changes",
     "Edited",
     "Exported",
@@ -23,6 +25,7 @@ __all__ = [
     "Published",
     "Upgraded",
     "ValidationReport",
+    "add_weights",
     "edit_package",
     "export_package",
     "make_portable",

@@ -40,6 +40,7 @@ def test_help_of_every_command_answers_without_heavy_imports(cli: "Cli") -> None
         "edit",
         "upgrade",
         "compare",
+        "add-weights",
     ):
         done = cli(command, "--help")
         assert done.code == 0
