@@ -268,6 +268,18 @@ def test_a_changed_file_and_a_missing_test_tensor_are_found(tmp_path: Path) -> N
     assert found["weights.onnx"][0] == "error"
 
 
+def test_a_file_outside_the_package_is_an_error_and_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
+    package = copy_package(
+        tmp_path / "model", attachments=[{"source": "link.txt"}, {"source": "https://example.org/x"}]
+    )
+    (package / "link.txt").symlink_to(tmp_path / "secret.txt")
+    with prepare_publication(package, "bioimage.io") as publication:
+        assert {f.field: f.code for f in publication.errors}["attachments[0]"] == "refused"
+        assert {f.code for f in publication.errors} == {"refused", "remote_file"}
+        assert "link.txt" not in {file.name for file in publication.files}
+
+
 def test_nothing_is_sent_of_a_package_with_errors(server: ArtifactServer, tmp_path: Path) -> None:
     package = copy_package(tmp_path / "model", license=None)
     with pytest.raises(PublishingError, match=r"nothing was sent:\n  license: .*\n.*--license MIT"):

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import Package
 from im2im_zoo.packaging.publishing.targets import Target
-from im2im_zoo.packaging.validation.checks.format import check_files, check_format, check_unchanged
+from im2im_zoo.packaging.validation.checks.format import check_files, check_format, check_unchanged, files_of
 from im2im_zoo.packaging.validation.checks.metadata import check_metadata
 from im2im_zoo.packaging.validation.findings import Finding, Severity
 
@@ -94,6 +95,12 @@ def edit_command(source: str, options: str) -> str:
 
 def _check_files(package: Package) -> Iterator[PublishFinding]:
     """Yield findings on files: missing, changed, outside the package, and test tensors."""
+    for where, source in files_of(package):
+        try:
+            package.path(source)
+        except PackageError as error:
+            if "://" not in source:  # reported below
+                yield PublishFinding("error", "refused", where, str(error))
     files = [*check_files(package), *check_unchanged(package)]
     for finding in files:
         if finding.code == "remote_file":

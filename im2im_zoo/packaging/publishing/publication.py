@@ -85,8 +85,8 @@ def prepare_publication(source: str | Path, to: str, *, repository: str = "") ->
 
     Examples:
         >>> with prepare_publication("nuclei_2d", "bioimage.io") as publication:
-        ...     print(publication.files[0].name, [f.code for f in publication.errors])
-        README.md ['maintainers']
+        ...     print(publication.files[0].name, publication.target.name)
+        README.md bioimage.io
     """
     target = target_of(to)
     if repository and target.name == "bioimage.io":
