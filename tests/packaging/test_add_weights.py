@@ -13,6 +13,7 @@ from im2im_zoo.core.hashing import sha256
 from im2im_zoo.package import open_package
 from im2im_zoo.package.hashes import check_hashes
 from im2im_zoo.packaging import Exported, add_weights, validate_package
+from im2im_zoo.packaging.editing import add_weights as add_weights_module
 
 CODE = """
 from torch import nn
@@ -83,11 +84,18 @@ def test_no_code_runs_without_consent(bare: Path, tmp_path: Path) -> None:
     assert [p.name for p in bare.parent.iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_file_of_the_same_name_is_replaced_and_not_written_into(bare: Path, tmp_path: Path) -> None:
+def test_a_file_of_the_same_name_is_replaced_and_not_written_into(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its place, the copy shares its files with the original, which has to stay if a later step fails."""
     (bare / "weights.onnx").write_bytes(b"left over")
-    add_weights(bare, "onnx", allow_code=True, output=tmp_path / "new.zip")
+    with monkeypatch.context() as patch:
+        patch.setattr(add_weights_module, "TOLERANCE", -1.0)
+        with pytest.raises(PackageError, match="for the test input, onnx weights differ"):
+            add_weights(bare, "onnx", allow_code=True)
     assert (bare / "weights.onnx").read_bytes() == b"left over"
-    with open_package(tmp_path / "new.zip") as package:
+    add_weights(bare, "onnx", allow_code=True)
+    with open_package(bare) as package:
         assert package.formats() == ("onnx", "pytorch_state_dict")
 
 
