@@ -32,10 +32,14 @@ def run(
             return
         read_token(publication.target)
         _confirm(publication, yes)
-        with progress("Uploading", "B", counted=False) as bar:
-            published = upload_publication(
-                publication, restart=restart, progress=lambda done, total, name: bar(done, total, name)
+        try:
+            with progress("Uploading", "B", counted=False) as bar:
+                published = upload_publication(publication, restart=restart, progress=bar)
+        except KeyboardInterrupt:
+            print_line(
+                "The upload is not complete, and not in review. Run the same command to send the rest."
             )
+            raise
     if as_json:
         print_json(published.plain())
     else:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from publishable import contents, copy_package, read_fields, write_fields
+from publishable import contents, copy_package, read_fields
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -60,29 +60,21 @@ def test_an_upgrade_prints_what_changed(cli: "Cli", tmp_path: Path) -> None:
     assert json.loads(cli("upgrade", tmp_path / "new", "--json").out)["outputs"] == []
 
 
-def test_weights_are_added_with_consent_only(cli: "Cli", tiny_run: Path, tmp_path: Path) -> None:
-    package, formats = tmp_path / "model", ("--weights", "pytorch_state_dict", "--weights", "onnx")
-    assert cli("export", tiny_run, "--output", package, *formats).code == 0
-    rdf = read_fields(package)
-    (package / rdf["weights"].pop("onnx")["source"]).unlink()
-    write_fields(package, rdf)
-    done = cli("add-weights", package, "--format", "onnx")
-    assert done.code == 1
-    assert "--allow-code" in done.err
-    done = cli("add-weights", package, "--format", "onnx", "--allow-code", "--json")
-    assert done.code == 0, done.err
-    assert json.loads(done.out)["error"] < 1e-4
-    assert list(read_fields(package)["weights"]) == ["pytorch_state_dict", "onnx"]
-
-
-def test_a_format_that_cannot_run_at_all_declared_sizes_is_refused(
+def test_weights_are_added_with_consent_and_if_they_run_at_all_declared_sizes(
     cli: "Cli", tiny_run: Path, tmp_path: Path
 ) -> None:
     """The state dict of this network runs at sizes at which its ONNX form fails."""
     package = tmp_path / "model"
     assert cli("export", tiny_run, "--output", package, "--weights", "pytorch_state_dict").code == 0
     before = contents(package)
+    done = cli("add-weights", package, "--format", "torchscript")
+    assert done.code == 1
+    assert "--allow-code" in done.err
     done = cli("add-weights", package, "--format", "onnx", "--allow-code")
     assert done.code == 1
     assert "--weights pytorch_state_dict --weights onnx" in done.err
     assert contents(package) == before
+    done = cli("add-weights", package, "--format", "torchscript", "--allow-code", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["error"] < 1e-4
+    assert list(read_fields(package)["weights"]) == ["pytorch_state_dict", "torchscript"]
