@@ -141,9 +141,10 @@ def _judge_format(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgem
             "it opens no package that has neither an id nor config.bioimageio.nickname",
             "write a nickname: im2im-zoo export does",
         )
+    if not stated.startswith("0.5"):
+        return  # older ones are upgraded by all
     newest, needed = rule.get("spec"), oldest_format(raw)
-    # Older ones than 0.5 are upgraded by all.
-    if newest and stated.startswith("0.5") and version_key(needed) > version_key(newest):
+    if newest and version_key(needed) > version_key(newest):
         yield _Judgement("cannot", f"the RDF needs model format {needed}; it knows up to {newest}")
 
 
