@@ -1,6 +1,6 @@
 /** TIFF: planes, channels and pixel sizes of plain, ImageJ and OME files. The voxels are decoded by geotiff. */
 
-import { fromBlob, type GeoTIFFImage } from "geotiff";
+import { fromArrayBuffer, fromBlob, type GeoTIFF, type GeoTIFFImage } from "geotiff";
 import type { SourceImage } from "./image";
 import { type Dtype, message, UserError, type Values } from "./tensor";
 
@@ -9,6 +9,7 @@ const COMPRESSIONS: Record<number, string> = {
   32773: "PackBits", 32946: "Deflate", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
   34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 22610: "JPEG XR", 34934: "JPEG XR", 52546: "JPEG XL",
 };
+const MAX_IN_MEMORY = 2 ** 30;
 const READABLE = new Set([1, 5, 7, 8, 32773, 32946, 50000]);
 
 /** Planes of a file: how its pages are arranged, and what is known of the pixels. */
@@ -23,8 +24,14 @@ interface Arrangement {
 }
 
 export async function openTiff(file: File): Promise<SourceImage> {
+  const image = await readable(file, () => open(file));
+  return { ...image, read: (channel, plane) => readable(file, () => image.read(channel, plane)) };
+}
+
+/** Do something with a file; say of any error of its decoders that the file is damaged. */
+async function readable<T>(file: File, work: () => Promise<T>): Promise<T> {
   try {
-    return await open(file);
+    return await work();
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw new UserError(`${file.name} is damaged or no TIFF that this page can read (${message(error)}): save it again from Fiji`);
@@ -32,7 +39,8 @@ export async function openTiff(file: File): Promise<SourceImage> {
 }
 
 async function open(file: File): Promise<SourceImage> {
-  const tiff = await fromBlob(file);
+  // Larger files are read in parts, which is slower.
+  const tiff = file.size <= MAX_IN_MEMORY ? await fromArrayBuffer(await file.arrayBuffer()) : await fromBlob(file);
   const first = await tiff.getImage(0);
   const tags = await tagsOf(first);
   if (!READABLE.has(tags.compression)) {
@@ -153,7 +161,7 @@ function dtypeOf(format: number, bits: number): Dtype {
 }
 
 /** Return the pages of the size of the first one; others are thumbnails or levels of a pyramid. */
-async function samePages(tiff: Awaited<ReturnType<typeof fromBlob>>, width: number, height: number, samples: number): Promise<GeoTIFFImage[]> {
+async function samePages(tiff: GeoTIFF, width: number, height: number, samples: number): Promise<GeoTIFFImage[]> {
   const count = await tiff.getImageCount();
   const pages: GeoTIFFImage[] = [];
   for (let i = 0; i < count; i++) {
