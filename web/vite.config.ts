@@ -5,6 +5,11 @@ import { defineConfig, type Plugin } from "vite";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 
+const aliases = {
+  // Not needed: remote files, and a compression whose decoder is a file of its own.
+  lerc: join(here, "src/no-lerc.ts"),
+};
+
 /** Write the script and the style into the page, so that it is one file. The script stays inert until the page names its hash. */
 function singleFile(): Plugin {
   return {
@@ -25,9 +30,11 @@ function singleFile(): Plugin {
         } else throw new Error(`${name} cannot be written into the page`);
         delete bundle[name];
       }
+      const notices = licences();
+      const escaped = notices.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
       page.fileName = "app.html";
-      page.source = html;
-      this.emitFile({ type: "asset", fileName: "LICENCES.txt", source: licences() });
+      page.source = html.replace("<!--licences-->", () => escaped);
+      this.emitFile({ type: "asset", fileName: "LICENCES.txt", source: notices });
     },
   };
 }
@@ -38,7 +45,8 @@ function licences(): string {
     const folder = join(here, "node_modules", name);
     const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string; license: string };
     const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-    const text = file === undefined ? `(its package has no licence file; it is under the licence ${license})` : readFileSync(join(folder, file), "utf8").trim();
+    if (file === undefined && !name.startsWith("onnxruntime")) throw new Error(`${name} has no licence file: add its text to web/licences`);
+    const text = readFileSync(file === undefined ? join(here, "licences/onnxruntime.txt") : join(folder, file), "utf8").trim();
     return `${name} ${version} (${license})\n\n${text}\n`;
   });
   return `Libraries in pages that run a package in the browser\n\n${texts.join(`\n${"-".repeat(80)}\n\n`)}`;
@@ -57,13 +65,8 @@ function bundled(): string[] {
     }
   };
   add(here);
-  return ["onnxruntime-web", "onnxruntime-common", ...[...found].sort()];
+  return ["onnxruntime-web", "onnxruntime-common", ...[...found].filter((name) => !(name in aliases)).sort()];
 }
-
-const aliases = {
-  // Not needed: remote files, and a compression whose decoder is a file of its own.
-  lerc: join(here, "src/no-lerc.ts"),
-};
 
 export default defineConfig({
   base: "./",

@@ -37,11 +37,16 @@ interface Ort {
   InferenceSession: { create(weights: Uint8Array, options: object): Promise<OrtSession> };
 }
 
-/** Whether WebGPU can be tried here: the browser has it, and the build for it needs promise integration of WebAssembly. */
-export async function hasWebGpu(): Promise<boolean> {
+/**
+ * Whether WebGPU can be tried here: the browser has it, and promise integration of WebAssembly, which the build for it needs.
+ *
+ * @param software whether an adapter counts that computes on the processor, which is slower than WebAssembly.
+ */
+export async function hasWebGpu(software: boolean): Promise<boolean> {
   if (!("gpu" in navigator) || !("Suspending" in WebAssembly)) return false;
   try {
-    return (await navigator.gpu.requestAdapter()) !== null;
+    const adapter = await navigator.gpu.requestAdapter();
+    return adapter !== null && (software || !adapter.info.isFallbackAdapter);
   } catch {
     return false;
   }

@@ -51,7 +51,9 @@ function describe(error: unknown): string {
 }
 
 function sentence(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?)]$/.test(text) ? "" : ".");
+  // The name of a file keeps its letters.
+  const isWord = /^[a-z]+[ ,]/.test(text);
+  return (isWord ? text.charAt(0).toUpperCase() + text.slice(1) : text) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
 /** Do something that the user asked for; show its error. */
@@ -115,7 +117,7 @@ function chosen(id: string, fallback = 0): number {
 
 async function openSource(source: File | "test"): Promise<void> {
   show("result", false);
-  for (const id of ["image-info", "image-fields", "image-notes"]) show(id, false);
+  for (const id of ["image-info", "image-fields", "image-notes", "image-preview"]) show(id, false);
   Object.assign(state, { source: null, info: null, result: null });
   element<HTMLButtonElement>("run").disabled = true;
   status("Reading the image ...");
@@ -126,9 +128,24 @@ async function openSource(source: File | "test"): Promise<void> {
       `the model takes ${wanted} channels (${facts.input.channels.join(", ")}), but the image has ${info.channels}: choose an image with all of them`,
     );
   }
-  Object.assign(state, { source, info });
   showInfo(info, source);
+  await showPreview();
+  Object.assign(state, { source, info });
   status("Ready.");
+}
+
+/** Show the chosen channel of the chosen plane before anything is run. */
+async function showPreview(): Promise<void> {
+  await ensureImage();
+  const canvas = element<HTMLCanvasElement>("image-preview");
+  drawGrey(canvas, await client.call("preview", chosen("channel-0"), Math.max(0, chosen("plane", 1) - 1)));
+  canvas.classList.toggle("few", Math.max(canvas.width, canvas.height) < FEW_PIXELS);
+  canvas.hidden = false;
+}
+
+/** Open the image again where a cancelled run has ended the worker. */
+async function ensureImage(): Promise<void> {
+  if (!client.isRunning && state.source !== null) await load(state.source);
 }
 
 async function load(source: File | "test"): Promise<ImageInfo> {
@@ -152,11 +169,11 @@ function showInfo(info: ImageInfo, source: File | "test"): void {
   fields.replaceChildren();
   if (info.channels > facts.input.channels.length) {
     const names = Array.from({ length: info.channels }, (_, i) => (info.channelNames[i] ? `${i + 1}: ${info.channelNames[i]}` : `${i + 1}`));
-    facts.input.channels.forEach((name, i) => select(fields, `channel-${i}`, `Channel for "${name}"`, names, i, () => undefined));
+    facts.input.channels.forEach((name, i) => select(fields, `channel-${i}`, `Channel for "${name}"`, names, i, () => void guarded(showPreview)));
   }
   if (planes > 1) {
     const names = Array.from({ length: planes }, (_, i) => planeName(i, info));
-    select(fields, "plane", "Plane", [`all ${planes}, one by one`, ...names], 1 + (Math.floor(info.slices / 2) % planes), () => undefined);
+    select(fields, "plane", "Plane", [`all ${planes}, one by one`, ...names], 1 + (Math.floor(info.slices / 2) % planes), () => void guarded(showPreview));
   }
   fields.hidden = fields.childElementCount === 0;
   const notes = [...info.notes, ...pixelNote(info)];
@@ -199,7 +216,7 @@ async function run(): Promise<void> {
   show("result", false);
   element<HTMLButtonElement>("run").disabled = true;
   show("cancel", true);
-  status("Running ...");
+  status("");
   const count = info.slices * info.frames;
   const plane = chosen("plane", count > 1 ? 1 : 0);
   const planes = count === 1 ? [0] : plane === 0 ? Array.from({ length: count }, (_, i) => i) : [plane - 1];
@@ -224,7 +241,7 @@ async function runWithin(settings: RunSettings): Promise<{ result: RunResult; no
   const notes: string[] = [];
   for (;;) {
     try {
-      if (!client.isRunning) await load(state.source!);
+      await ensureImage();
       return { result: await client.call("run", settings), notes };
     } catch (error) {
       if (error instanceof Cancelled || error instanceof UserError) throw error;

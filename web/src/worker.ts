@@ -119,7 +119,7 @@ async function openNetwork(wanted: RunSettings["device"]): Promise<NonNullable<t
   report("Opening the network", 0, 0);
   const weights = new Uint8Array(await parts.weights!.arrayBuffer());
   const notes: string[] = [];
-  if (wanted !== "wasm" && (await hasWebGpu())) {
+  if (wanted !== "wasm" && (await hasWebGpu(wanted === "webgpu"))) {
     try {
       const found = await open("webgpu", weights);
       if (found.check === null || found.check.agrees || wanted === "webgpu") return (network = { ...found, notes, wanted });

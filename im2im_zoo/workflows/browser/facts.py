@@ -24,6 +24,7 @@ from im2im_zoo.package import Package
 from im2im_zoo.package.reference import tolerance
 from im2im_zoo.runtime.layout.mapping import map_axes
 from im2im_zoo.runtime.layout.tensor_sizes import SizedAxis, Tensor, network_axes, tensors_of
+from im2im_zoo.runtime.layout.tiling import Grid
 from im2im_zoo.runtime.predictor import Model
 from im2im_zoo.runtime.settings import Resources, Settings
 
@@ -179,8 +180,10 @@ def _measure_halo(package: Package, source: Tensor) -> tuple[dict[str, int], str
 
 
 def _axis(sized: SizedAxis, halo: int) -> dict[str, Any]:
-    grid = {"min": sized.grid.minimum, "step": sized.grid.step, "fixed": sized.grid.fixed}
-    return {"grid": grid, "halo": halo, "cut": sized.cut}
+    # The step of a fixed size is what leaves voxels to keep between the halos.
+    grid = Grid.of_fixed_size(sized.grid.minimum, halo) if sized.grid.fixed else sized.grid
+    plain = {"min": grid.minimum, "step": grid.step, "fixed": grid.fixed}
+    return {"grid": plain, "halo": halo, "cut": sized.cut}
 
 
 def _tensor(spec: Any, tensor: Tensor, operations: Sequence[Any]) -> dict[str, Any]:
