@@ -116,6 +116,13 @@ def export(
             help="Opset of the ONNX weights; old runtimes read 17 only.",
         ),
     ] = "17",
+    mirrored_test_output: Annotated[
+        bool,
+        typer.Option(
+            "--mirrored-test-output",
+            help="Also write the output for the test input mirrored by the halo, as deepImageJ and QuPath pad it.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
@@ -124,7 +131,19 @@ def export(
     from im2im_zoo.cli.export import run as export_run
 
     code = allow_code or []
-    export_run(run, output, zip_file, weights, checkpoint, overwrite, code, portable, onnx_opset, json)
+    export_run(
+        run,
+        output,
+        zip_file,
+        weights,
+        checkpoint,
+        overwrite,
+        code,
+        portable,
+        onnx_opset,
+        mirrored_test_output,
+        json,
+    )
 
 
 @app.command()

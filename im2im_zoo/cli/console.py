@@ -108,16 +108,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 
 def print_consumers(table: "Sequence[ConsumerVerdict]") -> None:
-    """Print which programs run a package: a row for each program and its formats with the same verdict, and a remedy."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for v in table:
-        consumer = v.consumer if v.checked == "run" else f"{v.consumer}, {v.checked}"
-        groups.setdefault((consumer, v.verdict, v.reason, v.change), []).append(v.weights_format)
+    """Print which programs run a package, a row each: with which weights, why, and a remedy."""
+    from im2im_zoo.packaging.consumers.rows import program_rows
+
     rows = [
-        (consumer, ", ".join(formats), verdict, reason + (f". Instead: {change}" if change else ""))
-        for (consumer, verdict, reason, change), formats in groups.items()
+        (
+            row.program if row.checked == "run" else f"{row.program}, {row.checked}",
+            row.verdict,
+            ", ".join(row.weights),
+            row.reason + (f". Instead: {row.change}" if row.change else ""),
+        )
+        for row in program_rows(table)
     ]
-    print_table(("consumer", "weights", "", "because"), rows)
+    print_table(("program", "", "with", "because"), rows)
 
 
 def quantity(number: float) -> str:

@@ -25,6 +25,7 @@ def run(
     allow_code: Sequence[str],
     portable: bool,
     onnx_opset: str,
+    mirrored_test_output: bool,
     as_json: bool,
 ) -> None:
     """Export a run, and print where the package is and which programs run it."""
@@ -51,6 +52,7 @@ def run(
             allow_code=allow_code,
             portable=portable,
             opset=opset,
+            mirrored_test_output=mirrored_test_output,
             progress=lambda stage, done, total: bar(done, total or None, now="Measuring"),
             report=print_line,
         )

@@ -8,6 +8,7 @@ below one, is replaced by its current one.
 # here, so an entry stays for ever, and is changed if its target moves again.
 MOVED: dict[str, str] = {
     "im2im_zoo.grouping": "im2im_zoo.instances.methods",
+    "im2im_zoo.networks.with_softmax": "im2im_zoo.networks.with_processing",
 }
 
 

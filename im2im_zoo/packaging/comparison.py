@@ -41,6 +41,18 @@ def difference(result: NDArray[Any], expected: NDArray[Any]) -> float:
     return worst / (float(np.abs(expected).max(initial=0.0)) or 1.0) if np.isfinite(worst) else float("inf")
 
 
-def example_input(batch: int, channels: int, space: Sequence[int]) -> NDArray[np.float32]:
-    """Return a fixed random input (batch, channels, *space)."""
-    return np.random.default_rng(1).normal(size=(batch, channels, *space)).astype(np.float32)
+def example_input(batch: int, image: NDArray[Any], space: Sequence[int]) -> NDArray[np.float32]:
+    """Return a fixed random input (batch, channel, *space) with the mean and the deviation of each channel of an image.
+
+    Args:
+        batch: number of images.
+        image: an input of the network (batch, channel, *space).
+        space: sizes of the space axes.
+    """
+    across = (0, *range(2, image.ndim))
+    mean = image.mean(axis=across, dtype=np.float64)
+    deviation = image.std(axis=across, dtype=np.float64)
+    shape = (1, -1, *(1,) * len(space))
+    noise = np.random.default_rng(1).normal(size=(batch, image.shape[1], *space))
+    scaled = noise * np.where(deviation > 0, deviation, 1.0).reshape(shape) + mean.reshape(shape)
+    return np.asarray(scaled, dtype=np.float32)

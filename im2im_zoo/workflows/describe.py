@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.errors import Im2ImError, RecipeError
-from im2im_zoo.package import open_package
+from im2im_zoo.package import Package, open_package
 from im2im_zoo.package.remote import is_address
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe, recipe_names
@@ -106,12 +106,25 @@ def _package(source: str) -> dict[str, Any]:
         "inputs": [_tensor(t, package.before_rdf.get(str(t.id), ())) for t in package.inputs],
         "outputs": [_tensor(t) for t in package.outputs],
         **({} if package.grouping is None else {"grouping": package.grouping.to_json()}),
+        **_inside_the_network(package),
         "weights": list(package.weights),
         "license": str(model.license) if model.license else None,
         "authors": [author.name for author in model.authors],
         "tags": list(model.tags),
         "source": package.source,
     }
+
+
+def _inside_the_network(package: Package) -> dict[str, Any]:
+    """Return the names of the operations that `export` moved into the network's graph, in front of its layers and behind."""
+    found: Any = package.raw
+    for key in ("config", "im2im_zoo", "in_graph"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    lists = {k: v for k, v in found.items() if k in ("before", "after") and isinstance(v, list)}
+    names = {k: [str(o["id"]) for o in v if isinstance(o, dict) and "id" in o] for k, v in lists.items()}
+    return {"inside_the_network": {k: v for k, v in names.items() if v}}
 
 
 def _tensor(tensor: Any, before: Sequence[Any] = ()) -> dict[str, Any]:

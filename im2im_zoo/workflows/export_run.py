@@ -48,6 +48,7 @@ def export_run(
     allow_code: Sequence[str] = (),
     portable: bool = False,
     opset: int = OPSET,
+    mirrored_test_output: bool = False,
     progress: Progress | None = None,
     report: Report | None = None,
 ) -> Exported:
@@ -70,6 +71,8 @@ def export_run(
             custom operations.
         portable: for programs without custom operations: fix the values that these measure on each image, or move them into the network.
         opset: opset of the ONNX weights, 17 to 23; runtimes from before 2023 read 17 only.
+        mirrored_test_output: also write the output for the test input mirrored by the halo, with which programs that pad an image so
+            (deepImageJ, QuPath) can be compared up to the border.
         progress: of each prediction of a held-out image, see `predict`.
         report: called with each message for the user (default: there are none).
 
@@ -101,7 +104,13 @@ def export_run(
         HeldOut(recipe, samples, trained.path, "custom" in allow_code),
         framework.exported_architecture(recipe.network),
         network_grid(network, recipe, samples, formats),
-        {"weights": formats, "opset": opset, "provenance": dict(trained.provenance), "trusted": allow_code},
+        {
+            "weights": formats,
+            "opset": opset,
+            "provenance": dict(trained.provenance),
+            "trusted": allow_code,
+            "mirrored_test_output": mirrored_test_output,
+        },
     )
     if not source.held_out.measurable:
         notify("note: no metrics are measured because no held-out image has a target")

@@ -25,7 +25,7 @@ def test_a_program_gives_what_the_network_gives(program: Program, package: Packa
     assert max(found.values()) < ALLOWED, found
 
 
-def test_the_first_reader_of_the_format_takes_a_package_as_its_own(package: Packaged) -> None:
+def test_the_first_reader_of_the_format_takes_a_package_of_0_5_1_as_its_own(package: Packaged) -> None:
     if FIRST_READER.missing:
         pytest.skip(FIRST_READER.missing)
     zipped = package.exported.zip_path

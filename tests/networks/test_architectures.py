@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES, TRANSFORMERS, Architecture, parameters
@@ -56,7 +57,7 @@ def written(architecture: Architecture, grid: Grid, folder: Path) -> Weights:
         folder,
         FORMATS,
         grid=grid,
-        channels=1,
+        image=np.zeros((1, 1, *grid.min)),
         tensors=("input", "output"),
         architecture=component(architecture),
     )

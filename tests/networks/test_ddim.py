@@ -208,7 +208,7 @@ def test_each_weight_format_takes_several_sizes_and_refuses_others(tmp_path: Pat
     )
     grid = Grid((4, 4), (4, 4))
     tensors = ("input", "output")
-    weights = write_weights(network, tmp_path, FORMATS, grid=grid, channels=1, tensors=tensors, architecture=component)  # fmt: skip
+    weights = write_weights(network, tmp_path, FORMATS, grid=grid, image=np.zeros((1, 1, 4, 4)), tensors=tensors, architecture=component)  # fmt: skip
     assert weights.left_out == {}
     assert max(weights.errors.values()) < 1e-5
     wrong = np.zeros((1, 1, 10, 12), np.float32)

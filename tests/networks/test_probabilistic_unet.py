@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from architectures import fnet, reach_of
@@ -99,7 +100,7 @@ def test_each_weight_format_of_it_takes_several_sizes(tmp_path: Path) -> None:
             folder,
             FORMATS,
             grid=grid,
-            channels=1,
+            image=np.zeros((1, 1, 4, 4)),
             tensors=("input", "output"),
             architecture=component,
         )

@@ -98,7 +98,7 @@ def test_a_softmax_is_in_the_graph_of_every_format_and_not_in_the_rdf(pair_2d: P
     with torch.no_grad():
         torch.testing.assert_close(made(image), torch.softmax(network(image), 1))
     text = (exported.folder / FILE).read_text(encoding="utf-8")
-    assert "WithSoftmax(network=monai.networks.nets.UNet(" in text
+    assert "WithProcessing(network=monai.networks.nets.UNet(" in text
     assert "monai==" in (exported.folder / "environment.yaml").read_text(encoding="utf-8")
     assert "softmax" in (exported.folder / "recipe.yaml").read_text(encoding="utf-8")
     assert float(whole_output(network, recipe, pair_2d).sum("channel").std()) < 1e-5

@@ -64,7 +64,9 @@ def test_sizes_halo_and_scale_are_declared(packaged: Packaged) -> None:
     reach = rdf["config"]["im2im_zoo"]["receptive_field"]
     for axis, out in zip(rdf["inputs"][0]["axes"][2:], rdf["outputs"][0]["axes"][2:], strict=True):
         assert axis["size"]["min"] % axis["size"]["step"] == 0
-        assert 1 <= out["halo"] <= reach[axis["id"]]
+        step = axis["size"]["step"]
+        assert out["halo"] % step == (axis["size"]["min"] - 2 * out["halo"]) % step == 0
+        assert 1 <= out["halo"] < reach[axis["id"]] + step
         assert axis["size"]["min"] > 2 * out["halo"]
 
 
@@ -183,7 +185,8 @@ def test_zip_holds_the_folder_sorted_and_of_one_time(packaged: Packaged) -> None
     exported = packaged(2, "semantic")
     assert exported.zip_path is not None
     with zipfile.ZipFile(exported.zip_path) as archive:
-        assert archive.namelist() == sorted(p.name for p in exported.folder.iterdir())
+        files = sorted(p for p in exported.folder.rglob("*") if p.is_file())
+        assert archive.namelist() == [p.relative_to(exported.folder).as_posix() for p in files]
         assert {e.date_time for e in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive.read("rdf.yaml") == (exported.folder / "rdf.yaml").read_bytes()
 

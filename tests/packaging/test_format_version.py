@@ -15,17 +15,17 @@ def rdf(folder_2d) -> dict[str, Any]:
 
 
 def test_a_plain_model_is_of_the_first_format(rdf: dict[str, Any]) -> None:
-    assert rdf["format_version"] == oldest_format(rdf) == "0.5.0"
+    assert rdf["format_version"] == oldest_format(rdf) == "0.5.1"
     assert (rdf["documentation"], rdf["covers"]) == ("README.md", ["cover.png"])
 
 
 @pytest.mark.parametrize(
     ("operation", "version"),
     [
-        ({"id": "binarize", "kwargs": {"threshold": 0.5}}, "0.5.0"),
+        ({"id": "binarize", "kwargs": {"threshold": 0.5}}, "0.5.1"),
         ({"id": "binarize", "kwargs": {"threshold": [0.5, 0.6], "axis": "channel"}}, "0.5.1"),
         ({"id": "softmax", "kwargs": {"axis": "channel"}}, "0.5.5"),
-        ({"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}}, "0.5.0"),
+        ({"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}}, "0.5.1"),
         ({"id": "clip", "kwargs": {"min_percentile": 1.0}}, "0.5.7"),
         ({"id": "stardist_postprocessing", "kwargs": {}}, "0.5.9"),
         ({"id": "custom", "callable": "f", "source": "f.py"}, "0.5.10"),

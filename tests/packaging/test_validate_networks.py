@@ -129,7 +129,7 @@ def test_an_image_whose_result_depends_on_its_batch_is_a_warning(tmp_path: Path)
 
 
 def test_a_halo_that_is_too_small_is_a_warning_that_says_the_right_one(tmp_path: Path) -> None:
-    report = validate_package(package(tmp_path / "p", Blur(), halo=2))
+    report = validate_package(package(tmp_path / "p", Blur(), halo=2, size=(16, 2)))
     assert about(report, "halo") == [
         ("warning", "halo", "outputs[0].axes[2].halo"),
         ("warning", "halo", "outputs[0].axes[3].halo"),
@@ -138,8 +138,25 @@ def test_a_halo_that_is_too_small_is_a_warning_that_says_the_right_one(tmp_path:
 
 
 def test_a_halo_that_is_larger_than_a_cut_is_felt_is_a_remark(tmp_path: Path) -> None:
-    report = validate_package(package(tmp_path / "p", Blur(), halo=6))
+    report = validate_package(package(tmp_path / "p", Blur(), halo=6, size=(16, 2)))
     assert {(f.severity, f.code) for f in report.findings if f.code == "halo"} == {("info", "halo")}
+
+
+@pytest.mark.parametrize(
+    ("halo", "size", "advice"),
+    [
+        (6, (32, 4), "declare 8, and a min of at least 20"),
+        (4, (18, 4), "declare a min that is a multiple of 4"),
+    ],
+)
+def test_a_halo_off_the_grid_of_the_pooling_is_a_warning(
+    tmp_path: Path, halo: int, size: tuple[int, int], advice: str
+) -> None:
+    folder = package(tmp_path / "p", Blur(), halo=halo, size=size)
+    report = validate_package(folder, weights=("onnx",), sizes=(), core=False)
+    found = [f for f in report.of("warning") if f.code == "halo_step"]
+    assert [f.field for f in found] == ["outputs[0].axes[2].halo", "outputs[0].axes[3].halo"]
+    assert all(advice in f.message for f in found)
 
 
 def test_sizes_that_the_network_does_not_keep_are_errors(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Oldest model format 0.5.x that supports everything in an RDF.
+"""Oldest model format 0.5.x, from 0.5.1 on, that supports everything in an RDF.
 
-Programs lag behind the format and refuse unknown fields, but any of them reads an older 0.5.x. The versions are those of
+Programs lag behind the format and refuse unknown fields, but any of them reads an older 0.5.x; except 0.5.0, which QuPath
+takes for 0.4 and cannot open (bioimageio.spec 0.5.0, the first reader of 0.5, takes 0.5.1 as its own). The versions are those of
 bioimageio.spec's changelog and of its schemas, tried with the libraries themselves.
 """
 
@@ -9,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-OLDEST = "0.5.0"
+OLDEST = "0.5.1"
 
 # The first version that has an operation.
 _OPERATIONS = {"softmax": "0.5.5", "stardist_postprocessing": "0.5.9", "custom": "0.5.10"}

@@ -20,9 +20,10 @@ from im2im_zoo.core.hashing import sha256
 from im2im_zoo.networks import Grid, as_call
 from im2im_zoo.packaging.export.architecture import libraries
 from im2im_zoo.packaging.export.environment import conda_environment
+from im2im_zoo.packaging.export.examples import examples
 from im2im_zoo.packaging.export.geometry import exact_scale, network_grid
 from im2im_zoo.packaging.export.image_facts import channel_names_of, common_dtype, pixel_size_of, result_dtype
-from im2im_zoo.packaging.export.in_graph import InGraph, softmax_in_graph
+from im2im_zoo.packaging.export.in_graph import InGraph, over_all_channels, processing_in_graph
 from im2im_zoo.packaging.export.output_folder import check_free, deliver, remove_leftovers_of
 from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics
 from im2im_zoo.packaging.export.rdf.description import describe
@@ -31,10 +32,12 @@ from im2im_zoo.packaging.export.readme import write_readme
 from im2im_zoo.packaging.export.sample import Sample, Steps, past_custom
 from im2im_zoo.packaging.export.steps import (
     ExportContext,
+    border_of,
     copy_own_files,
     crop_to_show,
     declared_tolerance,
     measure_crop,
+    moved_into_graph,
     output_channel_names,
     target_channels,
     write_comparison_picture,
@@ -95,6 +98,7 @@ def export_package(
     portable: Mapping[str, object] | None = None,
     grid: Grid | None = None,
     opset: int = OPSET,
+    mirrored_test_output: bool = False,
 ) -> Exported:
     """Write a valid package whose weight formats all give the same result.
 
@@ -121,6 +125,7 @@ def export_package(
             its changes (`portable.Portable.record`).
         grid: result of `network_grid` for the network and the weights (default: it is measured).
         opset: opset of the ONNX weights.
+        mirrored_test_output: also write the output for the test input mirrored by the halo, as `test_output_mirrored.npy`.
     Raises:
         PackageError: the output exists, there are no samples, the network cannot be packaged, or the result is
             invalid. Nothing is left at `output` or `zip_path` then.
@@ -135,8 +140,10 @@ def export_package(
     folder.mkdir()
     try:
         plain = copy.deepcopy(network).cpu().eval()
-        in_graph = softmax_in_graph(InGraph(plain, recipe, architecture or recipe.network))
         trained_with = trained_with or recipe
+        channels = samples[0].input.sizes["channel"]
+        trained = InGraph(plain, over_all_channels(recipe, channels), architecture or recipe.network)
+        in_graph = processing_in_graph(trained)
         plain, recipe = in_graph.network, in_graph.recipe
         steps = Steps.of(recipe, root=root, allow_code=allow_code)
         context = ExportContext(
@@ -150,8 +157,10 @@ def export_package(
             in_graph.architecture,
             trusted,
             trained_with,
-            grid,
+            grid or network_grid(trained.network, recipe, samples, weights),
             opset,
+            trained,
+            mirrored_test_output,
         )
         stated = Metrics(figures or {}, baselines or {}, portable)
         rdf, metrics = _write(context, provenance or {}, stated, measure)
@@ -178,11 +187,10 @@ def _write(
     context = replace(context, samples=[past_custom(s, context.steps) for s in context.samples], steps=steps)
     pixel_size = pixel_size_of(context.samples)
     declared = {axis: exact_scale(size) for axis, size in pixel_size.items()}
-    grid = context.grid or network_grid(context.network, recipe, context.samples, context.formats)
     scales = [declared.get(a, 1.0) for a in recipe.space]
-    geometry, crop = measure_crop(context, grid, scales)
+    geometry, crop = measure_crop(context, context.grid, scales)
     context, test = _write_tensors(context, crop, pixel_size)
-    weights = _write_weights(context, geometry.grid, test.input.shape[1])
+    weights = _write_weights(context, geometry.grid, test.prepared)
     first = target_channels(context, crop.target, test.output.shape[1])
     measured = Measured(
         raw_dtype=raw_dtype,
@@ -196,6 +204,8 @@ def _write(
         geometry=geometry,
         parameters=sum(p.numel() for p in context.network.parameters()),
         tolerance=declared_tolerance(context, weights, test.prepared, crop.input, test.output),
+        in_graph=moved_into_graph(context, crop.input, test.output),
+        border=border_of(context, geometry.halo, test.prepared, crop.input, test.output),
     )
     shown = crop_to_show(context, geometry.grid, first)
     write_cover_picture(context, shown)
@@ -239,13 +249,13 @@ def _write_tensors(
     return replace(context, steps=steps), _Test(source, output, prepared)
 
 
-def _write_weights(context: ExportContext, grid: Grid, channels: int) -> Weights:
+def _write_weights(context: ExportContext, grid: Grid, prepared: NDArray[Any]) -> Weights:
     return write_weights(
         context.network,
         context.folder,
         context.formats,
         grid=grid,
-        channels=channels,
+        image=prepared,
         tensors=(context.recipe.input.id, context.recipe.output.id),
         architecture=context.architecture,
         allow_code=context.packages,
@@ -261,8 +271,12 @@ def _write_description(
     measured: Measured,
     weights: Weights,
 ) -> dict[str, Any]:
-    """Write the README and the RDF, which has the hashes of all other files."""
+    """Write the examples, the README and the RDF, which has the hashes of all other files."""
     recipe, folder = context.recipe, context.folder
+    rdf = describe(recipe, measured, weights, _content(folder), metrics, provenance)
+    for name, text in examples(rdf).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        _write_text(folder / name, text)
     rdf = describe(recipe, measured, weights, _content(folder), metrics, provenance)
     _write_text(folder / "README.md", write_readme(recipe, rdf, metrics, provenance, len(context.samples)))
     _write_text(folder / "rdf.yaml", yaml.safe_dump(rdf, sort_keys=False, allow_unicode=True, width=110))
@@ -304,7 +318,8 @@ def _without_folders(recipe: Recipe) -> Recipe:
 
 
 def _content(folder: Path) -> Content:
-    return Content({p.name: sha256(p) for p in sorted(folder.iterdir())})
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return Content({p.relative_to(folder).as_posix(): sha256(p) for p in files})
 
 
 def _check_valid(folder: Path, *, allow_code: bool) -> None:

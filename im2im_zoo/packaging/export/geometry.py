@@ -1,7 +1,9 @@
 """Sizes and halo that the RDF declares, computed from measurements of the network, in voxels.
 
-The format requires `min - 2 * halo >= 1`, so a halo makes the smallest tile larger, and an image that is thinner than
-that along z would have to be padded for nothing: the halo is limited by the size of the sample images.
+The halo is a multiple of the step: programs that pad an image by its halo (deepImageJ, QuPath, bioimageio.core on whole
+images) would move the grid of the network's pooling by any other, and change the result everywhere. The format requires
+`min - 2 * halo >= 1`, so a halo makes the smallest tile larger, and an image that is thinner than that along z would have
+to be padded for nothing: the halo is limited by the size of the sample images.
 """
 
 import math
@@ -117,7 +119,7 @@ def declare(
         wanted = _whole(max(wanted, least[axis] if least else 0), scales[axis], step, 1)
         if step:
             largest = max(grid.min[axis], measured.extents[axis] // step * step)
-            size = min(max(grid.min[axis], -(-(2 * wanted + 1) // step) * step), largest)
+            size = min(max(grid.min[axis], 2 * wanted + step), largest)
             limit, limited_by = (size - 1) // 2, "images"
         else:
             # Half of each tile is kept: no halo makes the others exact, and there would be very many tiles.
@@ -155,15 +157,14 @@ def exact_scale(size: float) -> float:
 
 
 def _whole(halo: int, scale: float, step: int, direction: int) -> int:
-    """Return the next halo that keeps sizes on the grid, and stays whole when the format multiplies and divides it by the scale.
+    """Return the next multiple of the step that stays whole when the format multiplies and divides it by the scale.
 
-    bioimageio.core 0.11 puts the halo around whole images before it runs the network, which then has to take size + 2 halo. In
-    floats 6 * 0.2 / 0.2 is 6.000000000000001: bioimageio.spec refuses it, and cuts off 5 where it rounds down.
+    In floats 6 * 0.2 / 0.2 is 6.000000000000001: bioimageio.spec refuses it, and cuts off 5 where it rounds down.
     """
 
     def fits(n: int) -> bool:
         is_whole = n * scale / scale == n and int(n / scale * scale) == n
-        return is_whole and (step == 0 or 2 * n % step == 0)
+        return is_whole and (step == 0 or n % step == 0)
 
     while halo > 0 and not fits(halo):
         halo += direction

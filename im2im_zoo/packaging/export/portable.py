@@ -216,13 +216,13 @@ class _Work:
 
     def _pointwise(self, number: int, operation: Operation) -> "list[nn.Module]":
         """Return an operation that follows one in the graph as modules."""
-        from im2im_zoo.packaging.export.portable_graph import Limits, Linear
+        from im2im_zoo.networks.with_processing import Limits, Linear
 
         if operation.id == "ensure_dtype" and operation.kwargs.dtype == "float32":
             return []
         if operation.id == "clip" and not requirements(operation):
             low, high = operation.kwargs.min, operation.kwargs.max
-            return [Limits(-np.inf if low is None else low, np.inf if high is None else high)]
+            return [Limits(low, high)]
         if operation.id not in _LINEAR:
             raise PackageError(
                 f"input.preprocessing.{number} ({operation.id}) cannot be put into the network's graph, where it has to be behind "
@@ -231,14 +231,14 @@ class _Work:
         operations = self.recipe.input.preprocessing[: number + 1]
         if not requirements(operation):
             gain, offset = _gain_and_offset(fit(operations, self.images[0]), self.images[0])
-            return [Linear(gain.tolist(), offset.tolist(), len(self.recipe.space))]
+            return [Linear(gain.tolist(), offset.tolist())]
         found = [_gain_and_offset(fit(operations, i, dataset=self.images), i) for i in self.images]
         shift, scale = _average([-o / g for g, o in found], [1 / g for g, _ in found])
         self.fixed.append(
             f"{operation.id}: minus {_text(shift)}, over {_text(scale)}, the average of {len(found)} training image(s), "
             "instead of each image's own; in the network's graph."
         )
-        return [Linear((1 / scale).tolist(), (-shift / scale).tolist(), len(self.recipe.space))]
+        return [Linear((1 / scale).tolist(), shift=shift.tolist())]
 
 
 def _gain_and_offset(pipeline: Pipeline, image: xr.DataArray) -> tuple[_Numbers, _Numbers]:

@@ -1,7 +1,5 @@
 """Pointwise preprocessing as torch modules, to run in front of a network in its graph."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,32 +27,3 @@ class StainExchange(nn.Module):
         shares = torch.clamp(image / self.intensity, 1 / 255, 1.0)
         result: torch.Tensor = self.intensity * torch.clamp(torch.exp(self.mix(torch.log(shares))), max=1.0)
         return result
-
-
-class Linear(nn.Module):
-    """Linear map gain * image + offset, each one number or one for each channel."""
-
-    gain: torch.Tensor
-    offset: torch.Tensor
-
-    def __init__(self, gain: Sequence[float], offset: Sequence[float], ndim: int) -> None:
-        super().__init__()
-        shape = (1, -1) + (1,) * ndim
-        self.register_buffer("gain", torch.tensor(gain, dtype=torch.float32).reshape(shape))
-        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).reshape(shape))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the mapped image (batch, channel, (z,) y, x)."""
-        return image * self.gain + self.offset
-
-
-class Limits(nn.Module):
-    """Limits of the image's values."""
-
-    def __init__(self, low: float, high: float) -> None:
-        super().__init__()
-        self.low, self.high = low, high
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the image, clipped to the limits."""
-        return torch.clamp(image, self.low, self.high)

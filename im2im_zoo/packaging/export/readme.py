@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from im2im_zoo.packaging.export.rdf.content import COMPARISON, Metrics
-from im2im_zoo.packaging.export.readme_processing import after_the_output, before_the_input, custom_operations
+from im2im_zoo.packaging.export.readme_processing import (
+    after_the_output,
+    before_the_input,
+    custom_operations,
+    inside_the_network,
+)
 from im2im_zoo.recipe import Recipe
 
 _CONSUMERS = {
@@ -98,10 +103,10 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
     return f"""## Input and output
 
 - Input `{recipe.input.id}`: {", ".join(recipe.input.axes)}; channels {channels[0]}; {source["data"]["type"]}; {steps[0]}.
-- Output `{recipe.output.id}`: {_output_text(recipe)}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.
+- Output `{recipe.output.id}`: {_output_text(recipe)}; channels {channels[1]}; {result["data"]["type"]}; {steps[1]}.{inside_the_network(ours)}
 - Sizes in voxels: {sizes}.
 - Pixel size of the training images: {scale or "not known"}. Images of another pixel size should be rescaled.
-- Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_halo_error_text(ours)}
+- Tiles need a halo of {halo} voxels ({"; ".join(f"{a}: {s}" for a, s in ours["halo_source"].items())}).{_halo_error_text(ours)}{_border_text(ours)}
 - An output voxel can depend on {reached}."""
 
 
@@ -124,6 +129,22 @@ def _halo_error_text(ours: Mapping[str, Any]) -> str:
     if not isinstance(error, float):
         return ""
     return f"\n  With it, tiles of the sample images differed from the whole by at most {error:.1g} of the output's range."
+
+
+def _border_text(ours: Mapping[str, Any]) -> str:
+    """Return the line on the border of an image; empty if it was not measured."""
+    border = ours.get("border")
+    if border is None:
+        return ""
+    width = border["width"]
+    where = "everywhere" if width == "everywhere" else f"within {width} voxels of the border"
+    inside = "" if width == "everywhere" else "; farther inside by less than a thousandth"
+    return (
+        "\n- At the border of an image, `im2im-zoo predict` gives the network what is there. Programs that mirror the image by the halo "
+        f"(deepImageJ, QuPath, bioimageio.core on whole images) give other numbers: on the test image by up to "
+        f"{border['largest_difference']:.2g} of the output's range {where}, in {border['share_above_tenth']:.2%} of the voxels by more "
+        f"than a tenth{inside}."
+    )
 
 
 def _training(recipe: Recipe, provenance: Mapping[str, object]) -> str:

@@ -12,6 +12,29 @@ def custom_operations(rdf: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(entries[0]["operations"])
 
 
+def inside_the_network(ours: Mapping[str, Any]) -> str:
+    """Return the line on processing that moved into the network's graph; empty if none did.
+
+    Args:
+        ours: `config.im2im_zoo` of the RDF.
+    """
+    moved = ours.get("in_graph")
+    if moved is None:
+        return ""
+    places = (("in front of the trained layers", "before"), ("behind them", "after"))
+    texts = [f"{place} {' then '.join(map(_formula, moved[key]))}" for place, key in places if moved[key]]
+    return (
+        f"\n- The weights contain processing that programs compute differently: {'; '.join(texts)}. The network takes and gives the "
+        f"images' own values. Moving it changed the test output by {moved['change']:.1g} of its largest value."
+    )
+
+
+def _formula(operation: Mapping[str, Any]) -> str:
+    """Return an operation and its arguments: `scale_linear(gain=2.0, offset=-1.0)`."""
+    kwargs = ", ".join(f"{k}={v}" for k, v in (operation.get("kwargs") or {}).items())
+    return f"`{operation['id']}({kwargs})`"
+
+
 def before_the_input(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
     """Return the section on custom operations before the input."""
     operations = custom_operations(rdf)

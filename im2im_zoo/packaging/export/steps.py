@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,18 @@ from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.engines import open_engine
 from im2im_zoo.instances.grouping import Grouping
-from im2im_zoo.networks import Call, Grid, effective_halo
+from im2im_zoo.networks import Call, Grid, as_call, effective_halo
+from im2im_zoo.packaging.comparison import TOLERANCE, difference
+from im2im_zoo.packaging.export.border import MIRRORED_TEST_OUTPUT, Border, compare_at_border, mirrored_output
 from im2im_zoo.packaging.export.cover import write_comparison, write_cover
 from im2im_zoo.packaging.export.geometry import Geometry, centre, declare, measure_geometry
 from im2im_zoo.packaging.export.image_facts import channel_names_of
-from im2im_zoo.packaging.export.rdf.content import COMPARISON
-from im2im_zoo.packaging.export.rdf.operations import file_name
+from im2im_zoo.packaging.export.in_graph import InGraph, processing_in_graph
+from im2im_zoo.packaging.export.rdf.content import COMPARISON, MovedIntoGraph
+from im2im_zoo.packaging.export.rdf.operations import file_name, postprocessing_of, preprocessing_of
 from im2im_zoo.packaging.export.sample import Sample, Steps
 from im2im_zoo.packaging.export.tensors import Crop, choose_crop
-from im2im_zoo.packaging.export.weights import OPSET, Weights, architecture_of
+from im2im_zoo.packaging.export.weights import Weights, architecture_of
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_file, grouping_name, labels_of
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.custom_code import source_file
@@ -37,7 +40,7 @@ _COVER_PART = {2: (1024, 1024), 3: (32, 256, 256)}
 
 @dataclass(frozen=True)
 class ExportContext:
-    """Inputs that the steps of an export share."""
+    """Inputs that the steps of an export share; `trained` is the network before its processing moved into its graph."""
 
     network: "nn.Module"
     call: Call
@@ -47,10 +50,12 @@ class ExportContext:
     steps: Steps
     formats: Sequence[str]
     architecture: Component
-    packages: Sequence[str] = ()
-    trained_with: Recipe | None = None
-    grid: Grid | None = None
-    opset: int = OPSET
+    packages: Sequence[str]
+    trained_with: Recipe | None
+    grid: Grid
+    opset: int
+    trained: InGraph
+    mirrored_test_output: bool = False
 
     @property
     def grouping(self) -> Grouping | None:
@@ -117,6 +122,63 @@ def declared_tolerance(
         "absolute_tolerance": float(f"{absolute * 0.999:.2e}"),
         "mismatched_elements_per_million": min(1000, max(100, int(2 * mismatched))),
     }
+
+
+def moved_into_graph(
+    context: ExportContext, image: xr.DataArray, output: NDArray[Any]
+) -> MovedIntoGraph | None:
+    """Return the processing that moved into the graph, with the change of the test output; None if none did.
+
+    Args:
+        context: of the export.
+        image: that of the test input.
+        output: the test output.
+    Raises:
+        PackageError: the output changes by more than `TOLERANCE` of its largest value.
+    """
+    made, recipe = processing_in_graph(context.trained), context.trained.recipe
+    if not made.moved_before and not made.moved_after:
+        return None
+    steps = replace(
+        context.steps,
+        preprocessing=preprocessing_of(recipe),
+        postprocessing=postprocessing_of(recipe, output.dtype.name),
+    )
+    raw = as_call(context.trained.network)(steps.prepare(image).to_numpy())
+    change = difference(output, steps.finish(raw, image).to_numpy())
+    if not change <= TOLERANCE:
+        raise PackageError(
+            f"moving the processing around the network into its graph changes the test output by {change:.2g} of its largest "
+            "value: its numbers are beyond the precision of float32; train with a smaller gain or offset"
+        )
+    return MovedIntoGraph(made.moved_before, made.moved_after, change)
+
+
+def border_of(
+    context: ExportContext,
+    halo: Sequence[int],
+    prepared: NDArray[Any],
+    image: xr.DataArray,
+    output: NDArray[Any],
+) -> Border | None:
+    """Compare the test output with that of an image mirrored by the halo, and write the latter if it is asked for.
+
+    Args:
+        context: of the export.
+        halo: declared halo per space axis.
+        prepared: input of the network that makes the test output.
+        image: that of the test input.
+        output: the test output.
+    Returns:
+        The comparison; None without a halo, where nothing is mirrored, or for a network of one size, which cannot be.
+    """
+    if not any(halo) or not all(context.grid.step):
+        return None
+    raw = mirrored_output(context.call, prepared, halo)
+    mirrored = context.steps.finish(raw, image).to_numpy()
+    if context.mirrored_test_output:
+        np.save(context.folder / MIRRORED_TEST_OUTPUT, np.ascontiguousarray(mirrored, dtype=output.dtype))
+    return compare_at_border(mirrored, output)
 
 
 def write_cover_picture(context: ExportContext, shown: "Shown") -> None:

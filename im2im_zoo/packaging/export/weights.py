@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from im2im_zoo.core.errors import ComponentError, PackageError
 from im2im_zoo.engines import open_engine
 from im2im_zoo.networks import Grid, as_call
@@ -64,7 +66,7 @@ class _Writing:
     network: "nn.Module"
     folder: Path
     grid: Grid
-    channels: int
+    image: NDArray[Any]
     tensors: tuple[str, str]
     component: Component | None
     allow_code: Sequence[str]
@@ -77,7 +79,7 @@ def write_weights(
     formats: Sequence[str],
     *,
     grid: Grid,
-    channels: int,
+    image: NDArray[Any],
     tensors: tuple[str, str],
     architecture: Component | None = None,
     allow_code: Sequence[str] = (),
@@ -91,7 +93,7 @@ def write_weights(
         folder: folder of the files.
         formats: some of `FORMATS`.
         grid: the sizes at which it runs.
-        channels: number of input channels.
+        image: an input of the network (batch, channel, *space), whose channels and intensities the compared inputs have.
         tensors: names of the input and the output tensor.
         architecture: component that built the network, for the state dict.
         allow_code: packages whose code the architecture may use, see `components.resolve_component`.
@@ -106,7 +108,7 @@ def write_weights(
             f"weights {', '.join(map(repr, unknown)) or '(none)'}: the formats are {', '.join(FORMATS)}; name at least one"
         )
     made = Weights(opset)
-    writing = _Writing(made, network, folder, grid, channels, tensors, architecture, allow_code, root)
+    writing = _Writing(made, network, folder, grid, image, tensors, architecture, allow_code, root)
     for name in formats:
         try:
             if name == "onnx":
@@ -139,7 +141,7 @@ def _write_onnx(writing: _Writing) -> None:
     try:
         with _quiet():
             content = onnx_bytes(
-                copy.deepcopy(writing.network), writing.grid, writing.channels, writing.tensors, opset
+                copy.deepcopy(writing.network), writing.grid, writing.image.shape[1], writing.tensors, opset
             )
     except Exception as error:
         raise _LeftOutError(f"torch's ONNX exporter fails on this network: {_short(error)}") from error
@@ -181,7 +183,7 @@ def _save_torchscript(writing: _Writing, how: str) -> None:
 
     network, content = copy.deepcopy(writing.network), io.BytesIO()
     example = torch.zeros(
-        1, writing.channels, *(m + s for m, s in zip(writing.grid.min, writing.grid.step, strict=True))
+        1, writing.image.shape[1], *(m + s for m, s in zip(writing.grid.min, writing.grid.step, strict=True))
     )
     try:
         with _quiet(), torch.no_grad():
@@ -243,7 +245,7 @@ def _check(writing: _Writing, name: str, architecture: Mapping[str, Any] | None 
         engine = open_engine(name, path, architecture=entry, root=writing.folder, allow_code=True)
         worst = 0.0
         for batch, space in check_sizes(writing.grid):
-            image = example_input(batch, writing.channels, space)
+            image = example_input(batch, writing.image, space)
             worst = max(worst, difference(engine([image])[0], as_call(writing.network)(image)))
     except PackageError as error:
         raise _LeftOutError(str(error)) from error

@@ -56,7 +56,7 @@ _CODES: Mapping[Subject, tuple[str, ...]] = {
     "sizes": ("size",),
     "batch": ("batch", "batch_dependent"),
     "determinism": ("determinism",),
-    "halo": ("halo",),
+    "halo": ("halo", "halo_step"),
     "grouping": ("grouping",),
     "core": ("core", "core_differs"),
 }

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from im2im_zoo.packaging.consumers.rows import program_rows
 from im2im_zoo.packaging.validation.finding_codes import SUBJECTS
 from im2im_zoo.packaging.validation.findings import ValidationReport
 from im2im_zoo.pages import PageImage, data_uri, render
@@ -41,6 +42,7 @@ def validation_page(report: ValidationReport) -> str:
         images=[PageImage(p.title, data_uri(p.content, p.media_type)) for p in report.pictures],
         words=_WORDS,
         subjects=_subject_rows(report),
+        programs=program_rows(report.consumers),
         consumer_grades=_CONSUMER_GRADES,
     )
 

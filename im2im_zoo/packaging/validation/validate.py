@@ -23,6 +23,7 @@ from im2im_zoo.packaging.validation.checks.base import Checks, bounded_memory
 from im2im_zoo.packaging.validation.checks.core import check_core
 from im2im_zoo.packaging.validation.checks.format import check_files, check_format, check_unchanged, files_of
 from im2im_zoo.packaging.validation.checks.halo import check_halo
+from im2im_zoo.packaging.validation.checks.halo_step import check_halo_step
 from im2im_zoo.packaging.validation.checks.links import check_links
 from im2im_zoo.packaging.validation.checks.metadata import check_metadata
 from im2im_zoo.packaging.validation.checks.open_weights import open_engines
@@ -131,7 +132,7 @@ def _check_description(checks: Checks) -> None:
     files = not (is_remote or checks.has("missing_file", "hash", "unsafe"))
     formal = check_format(package, files=files)
     formal = [f for f in formal if f.severity == "error" or not (f.field in said or _names(f, said))]
-    checks.findings += [*formal, *metadata]
+    checks.findings += [*formal, *metadata, *check_halo_step(package)]
     if not checks.has("missing_file", "hash"):
         checks.note("files", f"{len({s for _, s in files_of(package)})} files are there and unchanged")
     if not any(f.severity == "error" for f in formal):

@@ -1,10 +1,13 @@
 """The `config` of an RDF: measurements, and processing that the format cannot describe."""
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from im2im_zoo.packaging.export.border import Border
 from im2im_zoo.packaging.export.plain_values import rounded, yaml_value
-from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics
+from im2im_zoo.packaging.export.rdf.content import Content, Measured, Metrics, MovedIntoGraph
 from im2im_zoo.packaging.export.rdf.operations import operation_entry
 from im2im_zoo.packaging.export.weights import Weights
 from im2im_zoo.packaging.grouping import describe_grouping, grouping_name
@@ -47,12 +50,23 @@ def describe_config(
         "provenance": {str(k): yaml_value(v) for k, v in provenance.items()},
         **_before_rdf(recipe, measured, content),
         **_grouping(recipe, content),
+        **_in_graph(measured.in_graph, content),
+        **_border(measured.border),
         **({} if metrics.portable is None else {"portable": yaml_value(metrics.portable)}),
     }
-    theirs: dict[str, Any] = {"model_parameter_count": measured.parameters}
+    theirs: dict[str, Any] = {"nickname": nickname(recipe.name), "model_parameter_count": measured.parameters}
     if measured.tolerance is not None:
         theirs["reproducibility_tolerance"] = [dict(measured.tolerance)]
     return {"bioimageio": theirs, "im2im_zoo": ours}
+
+
+def nickname(name: str) -> str:
+    """Return the name by which deepImageJ (JDLL) keeps a model that has no `id`: `Nuclei in 2D` becomes `nuclei-in-2d`.
+
+    JDLL cannot open a package without either, and an `id` is for the server to give: `bioimageio.spec` refuses to upload one.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "model"
 
 
 def _before_rdf(recipe: Recipe, measured: Measured, content: Content) -> dict[str, Any]:
@@ -63,6 +77,26 @@ def _before_rdf(recipe: Recipe, measured: Measured, content: Content) -> dict[st
     operations = [operation_entry(o, content) for o in custom]
     of_images = {"tensor": recipe.input.id, "image_type": measured.raw_dtype, "operations": operations}
     return {"preprocessing": [of_images]}
+
+
+def _in_graph(moved: MovedIntoGraph | None, content: Content) -> dict[str, Any]:
+    """Return the processing inside the network, which the RDF lists nowhere else."""
+    if moved is None:
+        return {}
+    entries = {
+        "before": [operation_entry(o, content) for o in moved.before],
+        "after": [operation_entry(o, content) for o in moved.after],
+    }
+    return {"in_graph": {**entries, "change": rounded(moved.change)}}
+
+
+def _border(border: Border | None) -> dict[str, Any]:
+    """Return the difference of the test output where programs mirror the image at its border by the halo."""
+    if border is None:
+        return {}
+    width = "everywhere" if border.width is None else border.width
+    differences = {"largest_difference": rounded(border.largest), "share_above_tenth": rounded(border.share)}
+    return {"border": {"padding": "mirror", **differences, "width": width}}
 
 
 def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Inputs of a description: names and hashes of the files, measurements, and metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from im2im_zoo.packaging.export.border import Border
 from im2im_zoo.packaging.export.geometry import Geometry
+from im2im_zoo.processing import Operation
 
 DTYPES = (
     "float32",
@@ -22,6 +24,20 @@ COMPARISON = "validation.png"
 
 
 @dataclass(frozen=True)
+class MovedIntoGraph:
+    """Operations of the recipe that moved into the network's graph.
+
+    Attributes:
+        before, after: in front of the trained network, and behind it.
+        change: change of the test output, as a fraction of its largest value.
+    """
+
+    before: Sequence[Operation]
+    after: Sequence[Operation]
+    change: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """Measurements of the images and the network: dtypes and channel names of both tensors, sizes, pixel sizes.
 
@@ -29,6 +45,8 @@ class Measured:
         raw_dtype: dtype of the images.
         input_dtype: dtype of the RDF's input tensor, which is past the custom operations.
         tolerance: the RDF's reproducibility tolerance, None if there is none to declare.
+        in_graph: processing inside the network, None if there is none.
+        border: effect of mirroring the image at its border, None if it cannot be mirrored.
     """
 
     raw_dtype: str
@@ -40,6 +58,8 @@ class Measured:
     geometry: Geometry
     parameters: int
     tolerance: Mapping[str, float] | None = None
+    in_graph: MovedIntoGraph | None = None
+    border: Border | None = None
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,10 @@ def _compare(
         )
         if enough is None or enough <= declared:
             return
-    # Where the test tensors show no required halo, the receptive field is used.
+    # Where the test tensors show no required halo, the receptive field is used. Only multiples of the step are right in programs
+    # that pad an image by it.
+    step = 1 if axis.fixed else axis.step
+    enough, end = _rounded_up(enough, step), _rounded_up(end, step)
     wanted = enough if enough is not None else end
     if wanted is None:
         checks.note("halo", f"along {name} the test tensors are too small to show the halo that is needed")
@@ -103,6 +106,10 @@ def _compare(
                 "costs time and changes nothing"
             )
             checks.add("info", "halo", where, message)
+
+
+def _rounded_up(voxels: int | None, step: int) -> int | None:
+    return None if voxels is None else -(-voxels // step) * step
 
 
 def _declared(package: Package, axis: NetworkAxis) -> int:
