@@ -123,6 +123,14 @@ def export(
             help="Also write the output for the test input mirrored by the halo, as deepImageJ and QuPath pad it.",
         ),
     ] = False,
+    try_page: Annotated[
+        Path | None,
+        typer.Option(
+            "--try-page",
+            metavar="FILE.html",
+            help="Also write a page that runs the package in a browser, as `im2im-zoo try` does.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
@@ -142,6 +150,7 @@ def export(
         portable,
         onnx_opset,
         mirrored_test_output,
+        try_page,
         json,
     )
 

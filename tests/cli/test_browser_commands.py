@@ -24,3 +24,13 @@ def test_try_names_the_build_and_keeps_an_earlier_page(
     assert path.read_text() == "earlier"
     assert cli("try", "nuclei_2d", "-o", tmp_path / "none" / "try.html").code == 2
     assert cli("serve", "nuclei_2d").code == 1
+
+
+def test_export_refuses_a_page_before_it_exports(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_APPLICATION", tmp_path / "app.html")
+    done = cli("export", tmp_path, "--output", tmp_path / "package", "--try-page", tmp_path / "try.html")
+    assert done.code == 1
+    assert "run `make web`" in done.err
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,10 @@
 """Facts of a package that the page needs, as JSON values (`web/src/facts.ts`), and the reasons why a package cannot be a page.
 
-A page runs 2D networks of one input, whose outputs have the size of the input. The halo is measured as for `predict`, so that
-tiles agree with the whole image within the tolerance of the package.
+A page runs 2D networks of one input, whose outputs have the size of the input. The halo is measured as for `predict`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ _AXES = ("batch", "channel", "y", "x")
 _PREDICT = "use im2im-zoo predict"
 # The halo is measured for an image that needs tiles along both axes.
 _LARGE = 8192
+# A larger halo is most of a tile of 1024 pixels.
+_LARGEST_EXACT_HALO = 128
 _TO_MICROMETERS = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}
 
 
@@ -161,22 +162,22 @@ def _check_sizes(package: Package, sizes: Mapping[str, SizedAxis], outputs: Sequ
 
 
 def _measure_halo(package: Package, source: Tensor) -> tuple[dict[str, int], str | None]:
-    """Return the halo that tiles need, and why they differ from the whole image nevertheless, or None."""
-    image = np.broadcast_to(np.zeros((), np.float32), (len(source.channels or [""]), _LARGE, _LARGE))
-    layout = map_axes(
-        package,
-        xr.DataArray(image, dims=("channel", "y", "x"))
-        if source.channels
-        else xr.DataArray(image[0], dims=("y", "x")),
-    )
-    settings = Settings(weights="onnx", backend="onnxruntime")
+    """Return the halo that tiles need, and why they differ from the whole image nevertheless, or None.
+
+    It is the whole receptive field where that is small, so that the page gives the values of one tile; else the halo of `predict`.
+    """
+    shape = (len(source.channels or [""]), _LARGE, _LARGE)
+    image = xr.DataArray(np.broadcast_to(np.zeros((), np.float32), shape), dims=("channel", "y", "x"))
+    layout = map_axes(package, image if source.channels else image[0])
     networks = Model(package).networks
+    settings = Settings(weights="onnx", backend="onnxruntime", halo="exact")
     engine, _ = networks.open(settings, Resources(device="cpu"))
     found = networks.halo(engine, layout, settings)
+    if found.get("blend") or max(found["halo"].values()) > _LARGEST_EXACT_HALO:
+        found = networks.halo(engine, layout, replace(settings, halo="auto"))
     if found.get("blend"):
         return {"y": 0, "x": 0}, str(found["halo_note"])
-    halo: Mapping[str, int] = found["halo"]
-    return {"y": halo["y"], "x": halo["x"]}, None
+    return {name: int(found["halo"][name]) for name in ("y", "x")}, None
 
 
 def _axis(sized: SizedAxis, halo: int) -> dict[str, Any]:
