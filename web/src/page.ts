@@ -22,14 +22,15 @@ interface State {
   source: File | "test" | null;
   info: ImageInfo | null;
   result: RunResult | null;
-  /** Planes of the image that the result has. */
+  /** Planes of the image that the result has, and the number of the output that it is. */
   planes: number[];
+  output: number;
   imageView: Preview | null;
   resultView: Preview | null;
   labelView: Preview | null;
 }
 
-const state: State = { source: null, info: null, result: null, planes: [], imageView: null, resultView: null, labelView: null };
+const state: State = { source: null, info: null, result: null, planes: [], output: 0, imageView: null, resultView: null, labelView: null };
 let facts: Facts;
 let client: Client;
 let startedAt = 0;
@@ -176,8 +177,7 @@ function showInfo(info: ImageInfo, source: File | "test"): void {
     select(fields, "plane", "Plane", [`all ${planes}, one by one`, ...names], 1 + (Math.floor(info.slices / 2) % planes), () => void guarded(showPreview));
   }
   fields.hidden = fields.childElementCount === 0;
-  const notes = [...info.notes, ...pixelNote(info)];
-  showNotes("image-notes", notes);
+  showNotes("image-notes", [...info.notes, ...pixelNote(info), ...wholeNote()]);
 }
 
 function planeName(plane: number, info: ImageInfo): string {
@@ -193,6 +193,11 @@ function pixelNote(info: ImageInfo): string[] {
   return [
     `A pixel of this image has ${shorter(info.pixelSize.x)} µm, the model was trained on ${shorter(wanted.x)} µm: results may be poor. im2im-zoo predict --rescale resamples the image.`,
   ];
+}
+
+function wholeNote(): string[] {
+  if (facts.tilesDiffer === null) return [];
+  return [`The network needs the whole image at once (${facts.tilesDiffer}), so large images may not fit: use ${facts.command}.`];
 }
 
 function shorter(value: number): string {
@@ -228,7 +233,7 @@ async function run(): Promise<void> {
     limit: Number(element<HTMLSelectElement>("tile").value) ** 2,
   };
   const { result, notes } = await runWithin(settings);
-  Object.assign(state, { result, planes, labelView: null });
+  Object.assign(state, { result, planes, output: settings.output, labelView: null });
   status(
     `Done in ${duration(result.seconds)}: ${result.tiles} tile${result.tiles === 1 ? "" : "s"} of ${result.tile.x} x ${result.tile.y} pixels, ` +
       `${result.device === "webgpu" ? "graphics processor" : `processor, ${result.threads} thread${result.threads === 1 ? "" : "s"}`}. ${checkText(result)}`,
@@ -275,7 +280,7 @@ async function showResult(notes: string[]): Promise<void> {
   ]);
   const fields = element("result-fields");
   fields.replaceChildren();
-  const described = facts.outputs[chosen("output")]!;
+  const described = facts.outputs[state.output]!;
   if (result.channels > 1) {
     const names = Array.from({ length: result.channels }, (_, i) => described.channels[i] ?? `channel ${i + 1}`);
     select(fields, "result-channel", "Channel of the result", names, 0, () => void guarded(refresh));
@@ -298,6 +303,9 @@ async function refresh(): Promise<void> {
   show("download-labels", false);
   state.imageView = await client.call("preview", chosen("channel-0"), state.planes[place]!);
   state.resultView = await client.call("resultPreview", chosen("result-channel"), place);
+  // Regions of a map that is no probability, such as a predicted stain, are no objects.
+  const isProbability = state.resultView.low === 0 && state.resultView.high === 1;
+  show("objects", isProbability || facts.instances !== null);
   draw();
 }
 
@@ -314,7 +322,7 @@ function draw(): void {
   if (labelView !== null) drawLabels(right, labelView, null, 1);
   else drawGrey(right, resultView);
   for (const canvas of [left, right]) canvas.classList.toggle("few", Math.max(canvas.width, canvas.height) < FEW_PIXELS);
-  const described = facts.outputs[chosen("output")]!;
+  const described = facts.outputs[state.output]!;
   const name = described.channels[chosen("result-channel")] ?? described.id;
   element("input-caption").textContent = over ? `Image, with ${labelView === null ? name : "objects"} in colour` : "Image";
   element("output-caption").textContent =
@@ -325,7 +333,6 @@ function showObjects(): void {
   const { instances, outputs } = facts;
   const dtype = state.result!.dtype;
   const canCount = instances?.kind !== "program" && (dtype.startsWith("float") || dtype === "bool" || dtype === "uint8");
-  show("objects", canCount || instances !== null);
   show("objects-fields", canCount);
   const note = element("objects-note");
   if (instances === null) {
@@ -360,7 +367,7 @@ async function download(what: "result" | "labels"): Promise<void> {
   const stem = source instanceof File ? source.name.replace(/\.[^.]+$/, "") : "test_image";
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `${stem}_${what === "labels" ? "objects" : facts.outputs[chosen("output")]!.id}.tif`;
+  link.download = `${stem}_${what === "labels" ? "objects" : facts.outputs[state.output]!.id}.tif`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
@@ -392,9 +399,6 @@ function showFacts(): void {
   add("Input", `${facts.input.channels.join(", ")}${pixelSize === null ? "" : `; pixels of ${shorter(pixelSize.x)} ${pixelSize.unit}`}`);
   if (facts.outputs.length > 1) {
     select(element("device").closest(".fields")!, "output", "Output", facts.outputs.map((output) => output.id), 0, () => undefined);
-  }
-  if (facts.tilesDiffer !== null) {
-    showNotes("image-notes", [`The network needs the whole image at once (${facts.tilesDiffer}), so large images may not fit: use ${facts.command}.`]);
   }
 }
 
