@@ -185,8 +185,7 @@ def test_zip_holds_the_folder_sorted_and_of_one_time(packaged: Packaged) -> None
     exported = packaged(2, "semantic")
     assert exported.zip_path is not None
     with zipfile.ZipFile(exported.zip_path) as archive:
-        files = sorted(p for p in exported.folder.rglob("*") if p.is_file())
-        assert archive.namelist() == [p.relative_to(exported.folder).as_posix() for p in files]
+        assert archive.namelist() == sorted(p.name for p in exported.folder.iterdir())
         assert {e.date_time for e in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert archive.read("rdf.yaml") == (exported.folder / "rdf.yaml").read_bytes()
 

@@ -1,9 +1,12 @@
-"""Files of a package that show how programs run it, with its own names, sizes and files filled in."""
+"""Files of a package that show how programs run it, with its own names, sizes and files filled in.
+
+They are beside the RDF, not in a folder: bioimageio.spec moves all files of a package there when it writes or uploads one.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FOLDER = "examples"
+PREFIX = "example_"
 _NOT_RUN = "Written from the sources of {program}; the export did not run it."
 
 
@@ -18,13 +21,13 @@ def examples(rdf: Mapping[str, Any]) -> dict[str, str]:
         "qupath.groovy": _qupath,
         "ilastik.md": _ilastik,
         "bioimageio_core.py": _core,
-        "napari_view.py": _napari,
+        "napari.py": _napari,
     }
     if len(_space(rdf)) > 2:
         del made["qupath.groovy"]
     if not {"torchscript", "pytorch_state_dict"} & set(rdf["weights"]):
         del made["ilastik.md"]
-    return {f"{FOLDER}/{name}": write(rdf) for name, write in made.items()}
+    return {f"{PREFIX}{name}": write(rdf) for name, write in made.items()}
 
 
 def _fiji(rdf: Mapping[str, Any]) -> str:
@@ -94,7 +97,7 @@ from bioimageio.core import predict
 from bioimageio.core.digest_spec import create_sample_for_model
 from bioimageio.spec import load_model_description
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
 IMAGE = PACKAGE / "test_input.npy"  # or an image of yours: {", ".join(a.get("id", a["type"]) for a in source["axes"])}
 
 model = load_model_description(PACKAGE / "rdf.yaml")
@@ -107,7 +110,7 @@ print({result["id"]!r}, dict(result.sizes), "from", float(result.min()), "to", f
 def _napari(rdf: Mapping[str, Any]) -> str:
     space = _space(rdf)
     add = "add_labels" if rdf["config"]["im2im_zoo"].get("grouping") else "add_image"
-    return f'''"""{rdf["name"]} in napari (pip install im2im_zoo "napari[all]"): python napari_view.py IMAGE"""
+    return f'''"""{rdf["name"]} in napari (pip install im2im_zoo "napari[all]"): python example_napari.py IMAGE"""
 
 import sys
 from pathlib import Path
@@ -116,7 +119,7 @@ import im2im_zoo as zoo
 import napari
 from im2im_zoo.images import open_image
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
 
 image = open_image(sys.argv[1])
 with zoo.open_model(PACKAGE) as model:

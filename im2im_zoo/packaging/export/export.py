@@ -275,7 +275,6 @@ def _write_description(
     recipe, folder = context.recipe, context.folder
     rdf = describe(recipe, measured, weights, _content(folder), metrics, provenance)
     for name, text in examples(rdf).items():
-        (folder / name).parent.mkdir(exist_ok=True)
         _write_text(folder / name, text)
     rdf = describe(recipe, measured, weights, _content(folder), metrics, provenance)
     _write_text(folder / "README.md", write_readme(recipe, rdf, metrics, provenance, len(context.samples)))
@@ -318,8 +317,7 @@ def _without_folders(recipe: Recipe) -> Recipe:
 
 
 def _content(folder: Path) -> Content:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return Content({p.relative_to(folder).as_posix(): sha256(p) for p in files})
+    return Content({p.name: sha256(p) for p in sorted(folder.iterdir())})
 
 
 def _check_valid(folder: Path, *, allow_code: bool) -> None:

@@ -84,8 +84,8 @@ def write_zip(folder: Path, path: Path) -> None:
     """Write the folder as a zip whose bytes depend on its files only: sorted, with one fixed time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
+        for file in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(file.name, (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, file.read_bytes())

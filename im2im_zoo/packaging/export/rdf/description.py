@@ -10,7 +10,7 @@ from typing import Any
 
 from im2im_zoo.packaging.consumers.format_version import OLDEST, channel_names, oldest_format
 from im2im_zoo.packaging.export.border import MIRRORED_TEST_OUTPUT
-from im2im_zoo.packaging.export.examples import FOLDER as EXAMPLES
+from im2im_zoo.packaging.export.examples import PREFIX as EXAMPLE
 from im2im_zoo.packaging.export.rdf.config import describe_config
 from im2im_zoo.packaging.export.rdf.content import COMPARISON, Content, Measured, Metrics
 from im2im_zoo.packaging.export.rdf.operations import (
@@ -143,7 +143,7 @@ def _attachments(recipe: Recipe, content: Content) -> list[dict[str, str]]:
     names = ["recipe.yaml", *(name for name in (COMPARISON,) if name in content.hashes)]
     names += [file_name(str(o.source)) for o in custom if o.id == "custom"]
     names += [name for name in (MIRRORED_TEST_OUTPUT,) if name in content.hashes]
-    names += [name for name in content.hashes if name.startswith(f"{EXAMPLES}/")]
+    names += [name for name in content.hashes if name.startswith(EXAMPLE)]
     if (grouping := grouping_name(recipe)) is not None:
         names.append(grouping)
     return [content.file(name) for name in dict.fromkeys(names)]

@@ -7,7 +7,7 @@ from bioimageio.core import predict
 from bioimageio.core.digest_spec import create_sample_for_model
 from bioimageio.spec import load_model_description
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
 IMAGE = PACKAGE / "test_input.npy"  # or an image of yours: batch, channel, y, x
 
 model = load_model_description(PACKAGE / "rdf.yaml")

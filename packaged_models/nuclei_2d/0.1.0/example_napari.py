@@ -1,4 +1,4 @@
-"""Nuclei in 2D fluorescence in napari (pip install im2im_zoo "napari[all]"): python napari_view.py IMAGE"""
+"""Nuclei in 2D fluorescence in napari (pip install im2im_zoo "napari[all]"): python example_napari.py IMAGE"""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import napari
 import im2im_zoo as zoo
 from im2im_zoo.images import open_image
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
 
 image = open_image(sys.argv[1])
 with zoo.open_model(PACKAGE) as model:
