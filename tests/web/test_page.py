@@ -20,6 +20,7 @@ import pytest
 from bioimageio.spec.model import v0_5 as spec
 from packages_for_tests import REACH, Doubling, build_package, small_unet
 from ruyaml import YAML
+from torch import nn
 
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.resources import packaged_models
@@ -143,6 +144,19 @@ def test_packages_that_no_page_runs_are_refused_with_a_remedy(build: Callable[..
     assert "another size along y than the image" in refused(build(network=Doubling(), scale=0.5, halo=0))
     message = refused(build(), max_bytes=1000)
     assert "use im2im-zoo serve, or use im2im-zoo predict" in message
+
+
+def test_volumes_are_refused(build: Callable[..., Path]) -> None:
+    axes = ("batch", "channel", "z", "y", "x")
+    message = refused(build(network=small_unet(ndim=3), axes=axes))
+    assert "has the axis z, but a page runs 2D networks only; use im2im-zoo predict" in message
+
+
+def test_a_network_that_needs_the_whole_image_is_not_cut(build: Callable[..., Path]) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.InstanceNorm2d(1)).eval()
+    with open_package(build(network=network)) as package:
+        found = page_content(package, max_bytes=MAX_PAGE_BYTES).facts
+    assert "depends on the whole image" in found["tilesDiffer"]
 
 
 def test_custom_operations_are_refused(build: Callable[..., Path], tmp_path: Path) -> None:
