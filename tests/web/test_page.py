@@ -22,6 +22,7 @@ from packages_for_tests import REACH, Doubling, build_package, small_unet
 from ruyaml import YAML
 from torch import nn
 
+from im2im_zoo import instances
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.resources import packaged_models
 from im2im_zoo.package import open_package
@@ -183,6 +184,33 @@ def test_a_grid_a_fixed_size_and_axes_in_any_order_are_described(build: Callable
     assert found["test"] is None
     with open_package(build(fixed=True, minimum=64)) as package:
         assert page_content(package, max_bytes=MAX_PAGE_BYTES).facts["y"]["grid"]["fixed"]
+
+
+@pytest.mark.parametrize(
+    ("method", "kwargs", "expected"),
+    [
+        (
+            "components",
+            {"threshold": 0.3, "min_size": 5},
+            {"kind": "components", "output": "probability", "channel": 0, "threshold": 0.3, "minSize": 5},
+        ),
+        ("watershed", {}, {"kind": "program", "method": "the method watershed"}),
+    ],
+)
+def test_objects_are_described_where_a_page_can_make_them(
+    method: str, kwargs: dict[str, Any], expected: dict[str, Any], nuclei: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(nuclei, tmp_path / "package")
+    source = Path(instances.__file__).parent / "methods" / f"{method}.py"
+    shutil.copy(source, folder)
+    yaml = YAML()
+    rdf = yaml.load(folder / "rdf.yaml")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    entry = {"source": source.name, "sha256": digest, "callable": "group", "output": "probability"}
+    rdf["config"]["im2im_zoo"]["grouping"] = {**entry, "kwargs": kwargs}
+    yaml.dump(rdf, folder / "rdf.yaml")
+    with open_package(folder) as package:
+        assert page_content(package, max_bytes=MAX_PAGE_BYTES).facts["instances"] == expected
 
 
 def test_without_a_build_the_message_names_the_command(

@@ -351,8 +351,9 @@ function showObjects(): void {
 }
 
 async function count(): Promise<void> {
-  const threshold = Number(element<HTMLInputElement>("threshold").value);
-  const minSize = Math.max(1, Number(element<HTMLInputElement>("min-size").value) || 1);
+  // Not a number if the field is empty.
+  const threshold = element<HTMLInputElement>("threshold").valueAsNumber;
+  const minSize = Math.max(1, element<HTMLInputElement>("min-size").valueAsNumber || 1);
   if (!Number.isFinite(threshold)) throw new UserError("the threshold is not a number: enter one, such as 0.5");
   const found = await client.call("labels", { channel: chosen("result-channel"), plane: chosen("result-plane"), threshold, minSize });
   state.labelView = found.preview;

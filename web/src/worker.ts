@@ -125,11 +125,11 @@ async function openNetwork(wanted: RunSettings["device"]): Promise<NonNullable<t
       if (found.check === null || found.check.agrees || wanted === "webgpu") return (network = { ...found, notes, wanted });
       notes.push("The graphics processor does not give the package's expected result, so the processor is used.");
     } catch (error) {
-      if (wanted === "webgpu") throw new UserError(`the network cannot be run with WebGPU (${message(error)}): choose the processor instead`);
+      if (wanted === "webgpu") throw new UserError(`the network cannot be run with WebGPU (${message(error)}): choose the processor under Options`);
       notes.push(`The network cannot be run with WebGPU (${message(error)}), so the processor is used.`);
     }
   } else if (wanted === "webgpu") {
-    throw new UserError("this browser has no WebGPU for this page: choose the processor instead");
+    throw new UserError("this browser has no WebGPU for this page: choose the processor under Options");
   }
   try {
     return (network = { ...(await open("wasm", weights)), notes, wanted });
