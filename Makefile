@@ -14,7 +14,7 @@ NOT_TRAINING := --ignore tests/frameworks/test_blind_spots.py --ignore tests/fra
 OTHER := $(shell grep -qs avx512 /proc/cpuinfo && echo avx2 || echo default)
 OTHER_ONEDNN := $(if $(filter avx2,$(OTHER)),AVX2,SSE41)
 
-.PHONY: setup demo test lint unit capability slow fuzz sweep stardist consumers install_consumers packaged_models constraints clean
+.PHONY: setup demo test lint unit capability slow fuzz sweep stardist consumers install_consumers packaged_models constraints web clean
 
 setup: $(VENV)/.installed
 
@@ -81,5 +81,9 @@ packaged_models: setup
 constraints: setup
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
+# Test and build the page that runs packages in the browser into im2im_zoo/web/; it needs Node.js >= 20.19 and npm.
+web:
+	cd web && npm ci --no-fund --no-audit && npm run check && npm test && npm run build
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis im2im-zoo-demo
+	rm -rf $(VENV) web/node_modules im2im_zoo/web .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis im2im-zoo-demo

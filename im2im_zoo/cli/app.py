@@ -27,6 +27,14 @@ AllowCode = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+OnnxRuntime = Annotated[
+    Path | None,
+    typer.Option(
+        "--onnxruntime",
+        metavar="FOLDER",
+        help="Folder `dist` of the npm package onnxruntime-web; default: download it once, 33 MB.",
+    ),
+]
 Weights = Annotated[
     list[str] | None,
     typer.Option(
@@ -115,6 +123,14 @@ def export(
             help="Also write the output for the test input mirrored by the halo, as deepImageJ and QuPath pad it.",
         ),
     ] = False,
+    try_page: Annotated[
+        Path | None,
+        typer.Option(
+            "--try-page",
+            metavar="FILE.html",
+            help="Also write a page that runs the package in a browser, as `im2im-zoo try` does.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
@@ -134,6 +150,7 @@ def export(
         portable,
         onnx_opset,
         mirrored_test_output,
+        try_page,
         json,
     )
 
@@ -734,6 +751,48 @@ def samples(
         return
     folder = write_samples(name, output or Path(f"{name}_images"))
     print_line(f"Wrote {folder}\nTrain on it: im2im-zoo train {name} --data.path={folder} --output RUN")
+
+
+@app.command("try")
+def try_page(
+    package: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE",
+            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.html", help="Page to write.")
+    ] = Path("try.html"),
+    onnxruntime: OnnxRuntime = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write one HTML page that runs a package in the browser: no installation, no server; images stay on the computer."""
+    from im2im_zoo.cli.browser import write
+
+    write(package, output, onnxruntime, overwrite, json)
+
+
+@app.command()
+def serve(
+    package: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE",
+            help="Package: folder, zip, rdf.yaml, name of a packaged model, https address or bioimage.io/NAME.",
+        ),
+    ],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 for a free one.")
+    ] = 8000,
+    onnxruntime: OnnxRuntime = None,
+) -> None:
+    """Serve the page of `try` to this machine only: faster, as the browser may use several threads; also for larger models."""
+    from im2im_zoo.cli.browser import serve as serve_page
+
+    serve_page(package, port, onnxruntime)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
+from im2im_zoo.cli.browser import check_page, write_page_of
 from im2im_zoo.cli.console import print_consumers, print_json, print_line, progress
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging.consumers.programs import consumer_table
@@ -26,6 +27,7 @@ def run(
     portable: bool,
     onnx_opset: str,
     mirrored_test_output: bool,
+    try_page: Path | None,
     as_json: bool,
 ) -> None:
     """Export a run, and print where the package is and which programs run it."""
@@ -39,6 +41,8 @@ def run(
         raise typer.BadParameter(
             f"{unknown[0]!r} is not supported; choose one of {', '.join(FORMATS)}", param_hint="--weights"
         )
+    if try_page is not None:
+        check_page(try_page, overwrite, "--try-page")
     from im2im_zoo.workflows.export_run import export_run
 
     with progress("Exporting", "voxels", counted=False) as bar:
@@ -58,6 +62,8 @@ def run(
         )
     show_warnings(exported, run_path / "recipe.yaml")
     print_line(f"Done: {output}" + (f" and {zip_file}" if zip_file else ""))
+    if try_page is not None:
+        write_page_of(str(output), try_page, None)
     show_consumers(exported, as_json)
     print_line(f"Next: im2im-zoo validate {output}\n      im2im-zoo predict {output} INPUT OUTPUT.ome.zarr")
 

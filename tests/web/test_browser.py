@@ -1,0 +1,167 @@
+"""The real page, in a real browser, gives the values of `predict`.
+
+It needs Chromium, and the build: `make web`.
+"""
+
+import json
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from bioimageio.spec.model import v0_5 as spec
+from numpy.typing import NDArray
+from packages_for_tests import ChannelsLast, build_package, small_unet
+
+from im2im_zoo.package import open_package
+from im2im_zoo.workflows.browser import page
+from im2im_zoo.workflows.browser.page import collect_parts, write_page
+from im2im_zoo.workflows.browser.server import create_server
+from im2im_zoo.workflows.models import open_model
+
+WEB = Path(__file__).parents[2] / "web"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    """The path of Chromium; without it, or without the build, these tests are skipped."""
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
+        None,
+    )
+    if found is None or shutil.which("node") is None:
+        pytest.skip("tests of the page in a browser need Chromium and Node.js")
+    if not (WEB / "node_modules" / "playwright-core").is_dir() or not page._APPLICATION.is_file():
+        pytest.skip("tests of the page in a browser need its build: run `make web`")
+    return found
+
+
+def drive(browser: str, address: str, image: Path, output: Path, **more: Any) -> dict[str, Any]:
+    """Run the page on an image and return what it showed; the result is downloaded to `output`."""
+    arguments = {"browser": browser, "page": address, "image": str(image), "output": str(output), **more}
+    script = Path(__file__).with_name("drive.mjs")
+    done = subprocess.run(
+        ["node", str(script), json.dumps(arguments)], capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def write(source: str | Path, path: Path) -> str:
+    with open_package(source) as package:
+        write_page(package, path)
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def nuclei_page(browser: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write("nuclei_2d", tmp_path_factory.mktemp("page") / "try.html")
+
+
+@pytest.fixture(scope="module")
+def nuclei_result(nuclei_2d: tuple[NDArray[Any], NDArray[Any]]) -> NDArray[Any]:
+    with open_model("nuclei_2d") as model:
+        return np.asarray(model.predict_array(nuclei_2d[0], axes="yx"))
+
+
+def test_the_page_gives_the_values_of_predict_and_connects_to_nothing(
+    browser: str,
+    nuclei_page: str,
+    nuclei_2d: tuple[NDArray[Any], NDArray[Any]],
+    nuclei_result: NDArray[Any],
+    tmp_path: Path,
+) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", nuclei_2d[0])
+    shown = drive(browser, nuclei_page, tmp_path / "image.tif", tmp_path / "result.tif")
+    assert shown["problem"] == ""
+    assert shown["errors"] == []
+    assert "gives the expected result here" in shown["status"]
+    assert "1 tile of" in shown["status"]
+    result = tifffile.imread(tmp_path / "result.tif")
+    assert result.dtype == np.float32
+    assert np.abs(result - nuclei_result).max() <= 1e-4
+    from im2im_zoo.instances.methods.components import group
+
+    assert shown["objects"] == f"{group(result[None]).max()} objects"
+    assert [r for r in shown["requests"] if not r.startswith(("file:", "blob:", "data:"))] == []
+
+
+def test_tiles_and_planes_and_channels_give_the_same(
+    browser: str,
+    nuclei_page: str,
+    nuclei_2d: tuple[NDArray[Any], NDArray[Any]],
+    nuclei_result: NDArray[Any],
+    tmp_path: Path,
+) -> None:
+    image = nuclei_2d[0]
+    other = np.random.default_rng(0).integers(0, 60000, image.shape).astype(image.dtype)
+    stack = np.stack([np.stack([other, other]), np.stack([other, image])])
+    tifffile.imwrite(tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    shown = drive(
+        browser, nuclei_page, tmp_path / "stack.tif", tmp_path / "result.tif", plane=2, channels=[1], tile=384
+    )
+    assert shown["problem"] == ""
+    assert "2 channels, 2 slices" in shown["info"]
+    assert "1 tile of" not in shown["status"]
+    # The package's tolerance is what the halo is measured for.
+    assert np.abs(tifffile.imread(tmp_path / "result.tif") - nuclei_result).max() <= 1e-3
+
+
+def test_other_axes_operations_and_fixed_sizes_give_the_values_of_predict(
+    browser: str, tmp_path: Path
+) -> None:
+    mean = spec.ZeroMeanUnitVarianceKwargs(axes=[spec.AxisId("y"), spec.AxisId("x")])
+    folder = build_package(
+        tmp_path / "package",
+        ChannelsLast(small_unet(channels=2, out_channels=3)),
+        axes=("batch", "y", "x", "channel"),
+        channels=("a", "b"),
+        out_channels=("one", "two", "three"),
+        minimum=64,
+        fixed=True,
+        preprocessing=[spec.ZeroMeanUnitVarianceDescr(kwargs=mean)],
+        postprocessing=[spec.SoftmaxDescr(kwargs=spec.SoftmaxKwargs(axis=spec.AxisId("channel")))],
+        weights=("onnx",),
+    )
+    image = np.random.default_rng(1).integers(0, 4000, (2, 150, 131)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "image.tif", image, imagej=True, metadata={"axes": "CYX"})
+    address = write(folder, tmp_path / "try.html")
+    shown = drive(browser, address, tmp_path / "image.tif", tmp_path / "result.tif")
+    assert shown["problem"] == ""
+    with open_model(folder) as model:
+        expected = np.asarray(model.predict_array(image, axes="cyx"))
+    assert np.abs(tifffile.imread(tmp_path / "result.tif") - expected).max() <= 1e-4
+
+
+def test_the_served_page_uses_threads(
+    browser: str,
+    nuclei_2d: tuple[NDArray[Any], NDArray[Any]],
+    nuclei_result: NDArray[Any],
+    tmp_path: Path,
+) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", nuclei_2d[0])
+    with open_package("nuclei_2d") as package:
+        parts = collect_parts(package, served=True)
+    with create_server(parts) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        shown = drive(browser, address, tmp_path / "image.tif", tmp_path / "result.tif")
+        server.shutdown()
+    assert shown["problem"] == ""
+    assert np.abs(tifffile.imread(tmp_path / "result.tif") - nuclei_result).max() <= 1e-4
+    assert [r for r in shown["requests"] if not r.startswith((address, "blob:", "data:"))] == []
+
+
+def test_a_file_that_is_no_image_is_refused_with_the_reason(
+    browser: str, nuclei_page: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.tif").write_text("no image")
+    shown = drive(browser, nuclei_page, tmp_path / "notes.tif", tmp_path / "result.tif")
+    assert "no image that this page can read" in shown["problem"]
+    assert not (tmp_path / "result.tif").exists()
