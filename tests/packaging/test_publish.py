@@ -162,12 +162,13 @@ def test_a_draft_that_was_deleted_is_begun_again_with_restart(
     assert upload_publication(publication, restart=True).files == len(contents(complete))
 
 
-def test_a_changed_package_begins_a_draft_of_its_own(server: ArtifactServer, tmp_path: Path) -> None:
-    package = copy_package(tmp_path / "model")
-    publish_package(package, "bioimage.io")
-    with (package / "rdf.yaml").open("a") as rdf:
-        rdf.write("version_comment: better\n")
-    assert publish_package(package, "bioimage.io").id == "bioimage-io/quick-ant-2"
+def test_a_changed_package_begins_a_draft_of_its_own(
+    publication: Publication, server: ArtifactServer
+) -> None:
+    upload_publication(publication)
+    changed = dataclasses.replace(publication.files[0], sha256="0" * 64)
+    other = dataclasses.replace(publication, files=(changed, *publication.files[1:]))
+    assert upload_publication(other).id == "bioimage-io/quick-ant-2"
 
 
 def test_two_commands_do_not_upload_the_same_package_at_once(
