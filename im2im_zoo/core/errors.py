@@ -9,6 +9,7 @@
     ├── ProcessingError    a pre- or postprocessing operation that cannot be done
     ├── PackageError       a bioimage.io package that is invalid or cannot run here
     │   └── MissingLibraryError   weights whose library is not installed
+    ├── PublishingError    a package that cannot be published, or an upload that failed
     ├── TrainingError      training that cannot start, continue or be resumed
     │   └── InterruptionError   training that was interrupted and can be resumed
     ├── PlanError          a prediction that cannot be planned within its limits
@@ -57,6 +58,10 @@ class PackageError(Im2ImError):
 
 class MissingLibraryError(PackageError):
     """Weights whose library is not installed here."""
+
+
+class PublishingError(Im2ImError):
+    """A package that cannot be published, or an upload that failed."""
 
 
 class TrainingError(Im2ImError):

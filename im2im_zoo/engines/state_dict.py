@@ -137,6 +137,28 @@ def _import_from_file(architecture: Any, root: Path) -> Callable[..., Any]:
         ) from error
 
 
+def load_network(path: Path, architecture: Any, root: Path, *, allow_code: bool) -> "torch.nn.Module":
+    """Return the network of a state dict on the CPU, with its weights, in evaluation mode.
+
+    Args:
+        path: the state dict.
+        architecture: the spec's description of the network's source.
+        root: folder of the package.
+        allow_code: consent to run the Python code that builds the network.
+
+    Raises:
+        PackageError: no consent, a file that is not a plain state dict, or one that does not fit the network.
+    """
+    weights = Weights("pytorch_state_dict", path, root, architecture, allow_code=allow_code)
+    _check_library(architecture)
+    if not allow_code:
+        raise PackageError(_missing_consent(weights))
+    check_state_dict(weights)
+    network = _build_network(weights)
+    _load_weights(network, path)
+    return network.eval()
+
+
 def read_state_dict(weights: Path) -> dict[str, Any]:
     """Return the arrays of a state dict by their names; runs nothing that the file holds.
 

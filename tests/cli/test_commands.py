@@ -36,6 +36,11 @@ def test_help_of_every_command_answers_without_heavy_imports(cli: "Cli") -> None
         "recipe",
         "samples",
         "demo",
+        "publish",
+        "edit",
+        "upgrade",
+        "compare",
+        "add-weights",
     ):
         done = cli(command, "--help")
         assert done.code == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import command, in_a_process, verdicts_of_core
+from program_agreement import PROGRAMS, check_agreement
 
 from im2im_zoo.cli.train import parse_overrides
 from im2im_zoo.images import open_image
@@ -182,7 +183,7 @@ def test_every_format_is_in_the_package_and_sound(made: Made) -> None:
     zipped = made.package.with_suffix(".zip")
     with zipfile.ZipFile(zipped) as archive:
         assert {n: archive.read(n) for n in archive.namelist()} == {
-            f.name: f.read_bytes() for f in made.package.iterdir()
+            str(f.relative_to(made.package)): f.read_bytes() for f in made.package.rglob("*") if f.is_file()
         }
     report = json.loads(command("validate", zipped, "--allow-code", "--no-core", "--json").stdout)
     assert report["sound"]
@@ -194,6 +195,11 @@ def test_bioimageio_core_finds_nothing_wrong(made: Made) -> None:
     for weights, (status, warnings) in verdicts_of_core(made.package / "rdf.yaml", FORMATS).items():
         assert status == "passed", weights
         assert not avoidable(warnings), weights
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_table_of_programs_says_what_their_rules_give(made: Made, program: str) -> None:
+    check_agreement(program, made.package)
 
 
 def test_tiles_give_what_the_whole_image_gives_or_are_said_not_to(made: Made) -> None:

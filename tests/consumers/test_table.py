@@ -1,5 +1,6 @@
 """The versions with which packages were run are written by `make consumers`, never by hand."""
 
+import datetime
 import re
 
 import table
@@ -65,10 +66,14 @@ def test_a_program_that_is_not_installed_keeps_its_entry() -> None:
 
 def test_the_rules_hold_no_version_of_what_was_run_and_say_what_was_only_read() -> None:
     for rule in consumer_rules():
-        assert ("ran" in rule) != ("read_only" in rule), rule["consumer"]
+        assert sum(key in rule for key in ("ran", "modelled", "read_only")) == 1, rule["consumer"]
         assert "version" not in rule
         if "ran" in rule:
             assert tried_version(rule["ran"])
+        else:
+            assert isinstance(rule["date"], datetime.date), rule["consumer"]
+        if "modelled" in rule:
+            assert (DOCS.parents[1] / rule["model"]).is_file(), rule["consumer"]
 
 
 def test_the_table_of_the_documentation_has_the_versions_that_were_run() -> None:

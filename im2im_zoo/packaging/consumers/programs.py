@@ -4,7 +4,7 @@ No program is run here; `tests/consumers/` runs those that need no user, and wri
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,7 @@ from im2im_zoo.packaging.consumers.format_version import oldest_format, version_
 from im2im_zoo.packaging.consumers.torchscript_ops import needed_torch
 
 Verdict = Literal["runs", "differs", "cannot", "unknown"]
+Checked = Literal["run", "modelled", "read only"]
 _ORDER: tuple[Verdict, ...] = ("cannot", "unknown", "differs", "runs")
 _PER_IMAGE = ("scale_mean_variance", "scale_range", "zero_mean_unit_variance")
 
@@ -27,12 +28,14 @@ class ConsumerVerdict:
 
     Attributes:
         consumer: the program.
-        version: its version that was run, or whose source was read.
+        version: its version that was run, modelled, or whose source was read.
         weights_format: the format.
         verdict: "runs"; "differs": it runs with another result; "cannot"; "unknown".
         reason: reason of the verdict; for "runs", how it is known.
         change: remedy, empty if there is none.
-        checked: "run"; "read only": by its source, the program was not run.
+        checked: "run"; "modelled": a model of its rules runs packages in our tests, the program was not run; "read only": by its
+            source.
+        date: of the run, the model or the reading.
     """
 
     consumer: str
@@ -41,7 +44,8 @@ class ConsumerVerdict:
     verdict: Verdict
     reason: str
     change: str
-    checked: Literal["run", "read only"] = "read only"
+    checked: Checked = "read only"
+    date: str = ""
 
     def plain(self) -> dict[str, str]:
         """Return the verdict as a mapping, for JSON."""
@@ -59,25 +63,39 @@ def consumer_table(package: Package) -> tuple[ConsumerVerdict, ...]:
     """Return the verdict on each program of `consumers.yaml` for each weight format of a package, in this order."""
     table = []
     for rule in consumer_rules():
-        version = tried_version(rule["ran"]) if "ran" in rule else str(rule["read_only"])
-        ran = _tried(rule["ran"])["packages"] if "ran" in rule else ()
-        version = version.removeprefix(f"{rule['consumer']} ")
         common = [*_judge_format(rule, package), *_judge_tensors(rule, package), *_judge_sizes(rule, package)]
         common += [*_judge_operations(rule, package), *_judge_outside_rdf(package)]
         for name in package.formats():
-            checked: Literal["run", "read only"] = "run" if name in ran else "read only"
+            version, checked, date = _how_checked(rule, name)
             judgements = [*common, *_judge_weights(rule, package, name)]
             worst: Verdict = min((s.verdict for s in judgements), key=_ORDER.index, default="runs")
             decisive = list(dict.fromkeys(s for s in judgements if s.verdict == worst)) if judgements else []
             reasons = [*([_HOW_KNOWN[checked]] if worst == "runs" else []), *(s.reason for s in decisive)]
             change = "; ".join(dict.fromkeys(s.change for s in decisive if s.change))
             table.append(
-                ConsumerVerdict(rule["consumer"], version, name, worst, "; ".join(reasons), change, checked)
+                ConsumerVerdict(
+                    rule["consumer"], version, name, worst, "; ".join(reasons), change, checked, date
+                )
             )
     return tuple(table)
 
 
-_HOW_KNOWN = {"run": "as it does in our tests", "read only": "by its source; it is not run here"}
+_HOW_KNOWN: Mapping[Checked, str] = {
+    "run": "as it does in our tests",
+    "modelled": "by a model of its rules in our tests; it is not run here",
+    "read only": "by its source; it is not run here",
+}
+
+
+def _how_checked(rule: Mapping[str, Any], weights_format: str) -> tuple[str, Checked, str]:
+    """Return the version of a program, how its verdict for a weight format is known, and the date of that."""
+    if "modelled" in rule:
+        return str(rule["modelled"]), "modelled", str(rule["date"])
+    if "read_only" in rule:
+        return str(rule["read_only"]), "read only", str(rule["date"])
+    version = tried_version(rule["ran"]).removeprefix(f"{rule['consumer']} ")
+    tried = _tried(rule["ran"])
+    return version, "run" if weights_format in tried["packages"] else "read only", str(tried["date"])
 
 
 @functools.cache
@@ -106,16 +124,34 @@ def _read(name: str) -> list[Mapping[str, Any]]:
 def _judge_format(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
     """Yield problems of a program with the RDF itself."""
     raw = dict(package.raw)
-    maps = [k for k in ("covers", "documentation") if _has_mapping(raw.get(k))]
-    if rule.get("plain_files") and maps:
+    maps = [k for k in rule.get("plain_files", ()) if _has_mapping(raw.get(k))]
+    if maps:
         names = " and ".join(maps)
         change = f"write {names} as strings, and an older format_version"
         yield _Judgement("cannot", f"it reads {names} as plain file names only", change)
         raw |= {"covers": ["cover"], "documentation": "text"}  # these are reported above
+    stated = str(raw["format_version"])
+    if "misread" in rule and stated == str(rule["misread"]):
+        yield _Judgement(
+            "cannot", f"it takes format_version {stated} for an older format", "write format_version 0.5.1"
+        )
+    if rule.get("named") and not _has_name(raw):
+        yield _Judgement(
+            "cannot",
+            "it opens no package that has neither an id nor config.bioimageio.nickname",
+            "write a nickname: im2im-zoo export does",
+        )
+    if not stated.startswith("0.5"):
+        return  # older ones are upgraded by all
     newest, needed = rule.get("spec"), oldest_format(raw)
-    # Older ones than 0.5 are upgraded by all.
-    if newest and str(raw["format_version"]).startswith("0.5") and version_key(needed) > version_key(newest):
+    if newest and version_key(needed) > version_key(newest):
         yield _Judgement("cannot", f"the RDF needs model format {needed}; it knows up to {newest}")
+
+
+def _has_name(raw: Mapping[str, Any]) -> bool:
+    """Return whether JDLL finds a name for the package; it makes one up if there is no config at all."""
+    config = raw.get("config")
+    return raw.get("id") is not None or config is None or "nickname" in (config.get("bioimageio") or {})
 
 
 def _has_mapping(value: object) -> bool:
@@ -135,26 +171,58 @@ def _judge_tensors(rule: Mapping[str, Any], package: Package) -> Iterator[_Judge
 
 
 def _judge_sizes(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
-    """Yield problems of a program with the sizes that the network accepts."""
+    """Yield problems of a program with the sizes that the network accepts, and with its tiles."""
     sizes = {
         str(axis.id): axis.size for tensor in package.inputs for axis in tensor.axes if axis.type == "space"
     }
+    halos = {str(a.id): int(getattr(a, "halo", 0)) for tensor in package.outputs for a in tensor.axes}
+    if rule.get("pixel_size") == "size_ratio":
+        yield from _judge_pixel_size(package)
     if rule.get("whole") == "padded":
-        yield from _judge_padding(package, sizes)
-    if rule.get("tiles") != "multiples":
-        return
+        yield from _judge_padding(package, sizes, halos)
+    elif "whole" in rule:
+        yield from _judge_mirroring(rule, package, halos)
+    steps = {axis: getattr(size, "step", 1) for axis, size in sizes.items()}
+    if rule.get("tiles") == "multiples" and any(n > 1 for n in steps.values()):
+        shown = ", ".join(f"{n} along {axis}" for axis, n in steps.items() if n > 1)
+        yield _Judgement(
+            "runs",
+            f"images of no multiple of the step ({shown}) get tiles off the network's grid: crop them to one",
+        )
+    if "largest" in rule:
+        million = rule["largest"] // 10**6
+        yield _Judgement("runs", f"images of more than {million} million voxels, halo included, never end")
     for axis, size in sizes.items():
         smallest, step = getattr(size, "min", 0), getattr(size, "step", 1)
-        if smallest % step:
+        if rule.get("tiles") == "multiples" and smallest % step:
             yield _Judgement(
                 "cannot",
                 f"its tiles are multiples of {step} along {axis}, the network accepts {smallest} + n x {step}",
             )
+    if "tile" in rule and set(sizes) <= set(rule["space"]):
+        yield from _judge_tiles(rule, package, sizes, halos)
 
 
-def _judge_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Judgement]:
+def _judge_pixel_size(package: Package) -> Iterator[_Judgement]:
+    scales = {
+        str(a.id): a.scale
+        for tensor in package.outputs
+        for a in tensor.axes
+        if a.type == "space" and hasattr(a.size, "tensor_id") and a.scale != 1
+    }
+    if scales:
+        stated = ", ".join(f"{scale:g} along {axis}" for axis, scale in scales.items())
+        yield _Judgement(
+            "cannot",
+            f"it takes the pixel size of an output ({stated}) for a ratio of sizes, and fails on every image",
+            "give it a copy whose rdf.yaml has no unit and scale in its axes",
+        )
+
+
+def _judge_padding(
+    package: Package, sizes: Mapping[str, Any], halos: Mapping[str, int]
+) -> Iterator[_Judgement]:
     """Yield problems of a halo around the whole image with the sizes that the network accepts."""
-    halos = {str(a.id): getattr(a, "halo", 0) for tensor in package.outputs for a in tensor.axes}
     off = [
         axis
         for axis, size in sizes.items()
@@ -173,69 +241,217 @@ def _judge_padding(package: Package, sizes: Mapping[str, Any]) -> Iterator[_Judg
         )
 
 
+def _judge_mirroring(
+    rule: Mapping[str, Any], package: Package, halos: Mapping[str, int]
+) -> Iterator[_Judgement]:
+    """Yield the effect of mirroring an image at its border."""
+    to_tile = rule["whole"] == "mirrored_to_tile"
+    if _takes_in_the_whole(package):
+        how = "to the size of its tile" if to_tile else "by the halo or to a multiple of the step"
+        yield _Judgement(
+            "differs",
+            f"each value depends on the whole image, which it mirrors at the border {how}",
+            _WITH_OURS,
+        )
+    elif to_tile or any(halos.values()):
+        yield _Judgement("runs", "images are mirrored at their border, where the result differs")
+
+
+_WITH_OURS = "predict with im2im-zoo"
+
+
+def _takes_in_the_whole(package: Package) -> bool:
+    """Return whether each output value depends on the whole input; packages of other exporters do not say."""
+    ours = (package.raw.get("config") or {}).get("im2im_zoo") or {}
+    return bool(ours.get("receptive_field") == "global")
+
+
+def _judge_tiles(
+    rule: Mapping[str, Any], package: Package, sizes: Mapping[str, Any], halos: Mapping[str, int]
+) -> Iterator[_Judgement]:
+    """Yield problems of tiles that are a multiple of the smallest size, and do not overlap."""
+    smallest = {axis: int(getattr(size, "min", size)) for axis, size in sizes.items()}
+    tile = {axis: max(rule["tile"] // n, 1) * n for axis, n in smallest.items()}
+    for axis, n in tile.items():
+        step = getattr(sizes[axis], "step", 0)
+        if (n - smallest[axis]) % step if step else n != smallest[axis]:
+            accepted = f"{smallest[axis]} + n x {step}" if step else str(smallest[axis])
+            yield _Judgement("cannot", f"its tiles are {n} along {axis}, the network accepts {accepted}")
+    shown = " x ".join(str(tile[axis]) for axis in rule["space"] if axis in tile)
+    larger = f"on images larger than its tile ({shown})"
+    change = "choose a tile as large as the image (BioimageIoTools.buildPatchClassifierParams takes its size)"
+    if any(halos.values()) or _takes_in_the_whole(package):
+        yield _Judgement(
+            "differs",
+            f"{larger} there are seams: it reads no halo of this format, its tiles do not overlap",
+            change,
+        )
+    tensors = ((t.preprocessing for t in package.inputs), (t.postprocessing for t in package.outputs))
+    for operation in dict.fromkeys(o.id for part in tensors for found in part for o in found):
+        if operation in _PER_IMAGE and operation in rule["operations"]:
+            yield _Judgement("differs", f"{larger} {operation} takes its statistics of each tile", change)
+
+
 _FLAT = "predict stacks with im2im-zoo, bioimageio.core or ilastik"
 
 
 def _judge_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
-    before = [o for tensor in package.inputs for o in tensor.preprocessing]
-    after = [o for tensor in package.outputs for o in tensor.postprocessing]
-    known = {*rule.get("operations", [o.id for o in (*before, *after)]), *rule.get("ignored", ())}
+    before = [(o, tensor) for tensor in package.inputs for o in tensor.preprocessing]
+    after = [(o, tensor) for tensor in package.outputs for o in tensor.postprocessing]
+    known = {*rule.get("operations", [o.id for o, _ in (*before, *after)]), *rule.get("ignored", ())}
     unknown: Verdict = rule.get("unknown", "cannot")
     omission = "it has no" if unknown == "cannot" else "it leaves out, with only a line in its log,"
-    for operation in (*before, *after):
+    forms: Mapping[str, Verdict] = rule.get("forms", {})
+    for operation, tensor in (*before, *after):
         if operation.id not in known:
-            yield _Judgement(unknown, f"{omission} {operation.id}", _remedy(operation, operation in before))
-        else:
-            for form, change in _forms(operation):
-                if form in rule.get("lacks", ()):
-                    yield _Judgement(unknown, f"its {operation.id} has no {_FORMS[form]}", change)
-    last = after[-1] if after else None
-    if (
-        last is not None
-        and last.id == "ensure_dtype"
-        and last.id in rule.get("ignored", ())
-        and last.kwargs.dtype != "float32"
-    ):
-        yield _Judgement("differs", f"the result is float32, not {last.kwargs.dtype}")
-    measured = [o.id for o in (*before, *after) if o.id in _PER_IMAGE]
-    if rule.get("statistics") == "tile" and measured:
-        yield _Judgement(
-            "differs",
-            f"on images larger than its tile {measured[0]} takes its statistics of each tile",
-            "choose a tile as large as the image, or train with scale_linear, whose numbers are fixed",
-        )
+            change = _remedy(operation, (operation, tensor) in before)
+            yield _Judgement(unknown, f"{omission} {operation.id}", change)
+            continue
+        for form in _forms(operation, tensor):
+            if form in forms:
+                reason, change = _FORMS[form]
+                yield _Judgement(forms[form], reason.format(id=operation.id), change)
+    yield from _judge_result(rule, package)
 
 
+def _judge_result(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgement]:
+    """Yield problems of a program with the type of an output."""
+    for tensor in package.outputs:
+        dtype = str(getattr(tensor.data, "type", "float32"))
+        if dtype == "float32":
+            continue
+        if "result" in rule:
+            yield _Judgement("cannot", f"it takes outputs of {rule['result']} only, {tensor.id} is {dtype}")
+        elif "ensure_dtype" in rule.get("ignored", ()):
+            yield _Judgement("differs", f"the result is float32, not {dtype}")
+
+
+# What a program does with a form of an operation, and a remedy.
 _FORMS = {
-    "clip_percentiles": "percentiles",
-    "clip_one_limit": "form with only one limit",
-    "reference_tensor": "reference tensor",
-    "many_thresholds": "threshold for each channel",
+    "casts": ("it leaves out the cast to another type than float32 ({id})", "cast the image before"),
+    "clip_one_limit": ("its {id} needs both limits", "give it both limits (min, max)"),
+    "clip_percentiles": ("its {id} has no percentiles", "give its limits as numbers (min, max)"),
+    "many_gains": (
+        "its {id} takes the first gain and offset for all channels",
+        "export again: im2im-zoo puts it into the network",
+    ),
+    "many_means": (
+        "its {id} fails with a mean and std for each channel",
+        "export again: im2im-zoo puts it into the network",
+    ),
+    "many_thresholds": ("its {id} has no threshold for each channel", "give one threshold"),
+    "nulls": ("it fails at an argument of {id} that is null", "leave the argument out"),
+    "no_axes": ("its {id} fails without axes", "write the axes"),
+    "one_gain": (
+        "it cannot read a {id} whose gain or offset is one number",
+        "write them as lists, or export again: im2im-zoo puts it into the network",
+    ),
+    "other_axes": ("its {id} is over y and x, whatever its axes are", "take the statistics over y and x"),
+    "percentiles": (
+        "its {id} takes values of pixels for percentiles, where others interpolate: results differ by up to some thousandths, on "
+        "small images by more",
+        "",
+    ),
+    "planes": (
+        "its {id} of each channel (or plane) is wrong: each changes all others as well",
+        "train with statistics over all channels, or with numbers that are fixed",
+    ),
+    "reference_tensor": ("its {id} ignores the reference tensor", "take the statistics of the tensor itself"),
+    "small_std": ("its {id} adds 1e-6 to the std", "train on images of larger numbers"),
 }
 
 
-def _forms(operation: Any) -> Iterator[tuple[str, str]]:
-    """Yield forms of an operation that some programs lack, with a remedy."""
+def _forms(operation: Any, tensor: Any) -> Iterator[str]:
+    """Yield forms of an operation on a tensor that some programs lack or compute otherwise."""
     kwargs: Any = getattr(operation, "kwargs", None)
-    if operation.id == "clip":
-        if (
-            getattr(kwargs, "min_percentile", None) is not None
-            or getattr(kwargs, "max_percentile", None) is not None
-        ):
-            yield "clip_percentiles", "give its limits as numbers (min, max)"
-        elif kwargs.min is None or kwargs.max is None:
-            yield "clip_one_limit", "give it both limits (min, max)"
-    if operation.id == "scale_range" and kwargs.reference_tensor is not None:
-        yield "reference_tensor", "take the statistics of the tensor itself"
-    if operation.id == "binarize" and not isinstance(kwargs.threshold, int | float):
-        yield "many_thresholds", "give one threshold"
+    stated = getattr(kwargs, "model_fields_set", ())
+    if any(getattr(kwargs, name) is None for name in stated if name != "reference_tensor"):
+        yield "nulls"
+    check = _CHECKS.get(operation.id)
+    if check is not None:
+        yield from check(kwargs, tensor)
+
+
+def _clip_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    percentiles = (getattr(kwargs, "min_percentile", None), getattr(kwargs, "max_percentile", None))
+    if percentiles != (None, None):
+        yield "clip_percentiles"
+    elif kwargs.min is None or kwargs.max is None:
+        yield "clip_one_limit"
+
+
+def _scale_linear_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    lists = [n for n in (kwargs.gain, kwargs.offset) if isinstance(n, list | tuple)]
+    if len(lists) < 2:
+        yield "one_gain"
+    if any(len({*n}) > 1 for n in lists):
+        yield "many_gains"
+
+
+def _fixed_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    if isinstance(kwargs.mean, list | tuple) or isinstance(kwargs.std, list | tuple):
+        yield "many_means"
+    elif kwargs.std < _SMALL_STD:
+        yield "small_std"
+
+
+# 1e-6 beside it is a ten thousandth.
+_SMALL_STD = 1e-2
+
+
+def _scale_range_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    yield "percentiles"
+    if kwargs.reference_tensor is not None:
+        yield "reference_tensor"
+    yield from _axes_forms(kwargs)
+
+
+def _zero_mean_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    yield from _axes_forms(kwargs)
+    if kwargs.axes is None:
+        return
+    held = {str(a) for a in kwargs.axes}
+    if any(str(a.id) not in held and a.type != "batch" and not _is_single(a) for a in tensor.axes):
+        yield "planes"
+
+
+def _axes_forms(kwargs: Any) -> Iterator[str]:
+    if kwargs.axes is None:
+        yield "no_axes"
+    elif {str(a) for a in kwargs.axes} - {"batch", "channel"} != {"y", "x"}:
+        yield "other_axes"
+
+
+def _is_single(axis: Any) -> bool:
+    return axis.type == "channel" and len(axis.channel_names) == 1
+
+
+def _binarize_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    if not isinstance(kwargs.threshold, int | float):
+        yield "many_thresholds"
+
+
+def _cast_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
+    if kwargs.dtype != "float32" and kwargs.dtype != getattr(tensor.data, "type", None):
+        yield "casts"
+
+
+_CHECKS: Mapping[str, Callable[[Any, Any], Iterator[str]]] = {
+    "binarize": _binarize_forms,
+    "clip": _clip_forms,
+    "ensure_dtype": _cast_forms,
+    "fixed_zero_mean_unit_variance": _fixed_forms,
+    "scale_linear": _scale_linear_forms,
+    "scale_range": _scale_range_forms,
+    "zero_mean_unit_variance": _zero_mean_forms,
+}
 
 
 def _remedy(operation: Any, is_before: bool) -> str:
     if operation.id == "softmax":
         return "put the softmax into the network: im2im-zoo export does"
     if operation.id == "fixed_zero_mean_unit_variance":
-        return "write it as scale_linear, gain 1 / std and offset -mean / std"
+        return "export again: im2im-zoo puts it into the network"
     if operation.id == "custom":
         return "export with --portable" if is_before else "run it on the output yourself"
     return f"export without {operation.id}"

@@ -67,6 +67,11 @@ def remove_leftovers_of(output: Path, zip_path: Path | None) -> None:
         remove_leftovers(path)
 
 
+def is_unfinished_output(output: Path) -> bool:
+    """Return whether a package was written by a process that was killed before its zip was there, too."""
+    return _unfinished_file(output).is_file()
+
+
 def _unfinished_file(output: Path) -> Path:
     return output.with_name(f".{output.name}.unfinished")
 
@@ -84,8 +89,9 @@ def write_zip(folder: Path, path: Path) -> None:
     """Write the folder as a zip whose bytes depend on its files only: sorted, with one fixed time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(folder.iterdir()):
-            entry = zipfile.ZipInfo(file.name, (1980, 1, 1, 0, 0, 0))
+        # Packages from others have folders, too.
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, file.read_bytes())

@@ -1,0 +1,1 @@
+"""Editing of the metadata of a package, without training or exporting it again."""
