@@ -120,7 +120,7 @@ def export(
         bool,
         typer.Option(
             "--mirrored-test-output",
-            help="Also write the output for the test input mirrored by the halo, as deepImageJ and QuPath pad it.",
+            help="Also write the output for the test input mirrored by the halo, as deepImageJ pads it.",
         ),
     ] = False,
     try_page: Annotated[

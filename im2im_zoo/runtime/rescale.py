@@ -46,14 +46,24 @@ _TRUNCATE = 4.0  # sigmas, as scipy.ndimage.gaussian_filter
 def model_pixel_size_um(package: "Package") -> dict[str, float]:
     """Return the pixel size in micrometres of the package's first input, for the space axes that declare one.
 
-    A scale without a unit, or with a unit other than a length, is ignored: 1.0 is the format's default.
+    An axis declares it by its scale and unit, or the package by `config.im2im_zoo.pixel_size_um`. A scale without a unit, or with a
+    unit other than a length, is ignored: 1.0 is the format's default.
     """
-    sizes = {}
+    sizes = _stated_in_config(package)
     for axis in package.inputs[0].axes:
         size = positive(micrometres(getattr(axis, "scale", None), getattr(axis, "unit", None)))
         if axis.type == "space" and size is not None:
             sizes[str(axis.id)] = size
     return sizes
+
+
+def _stated_in_config(package: "Package") -> dict[str, float]:
+    found: object = package.raw
+    for key in ("config", "im2im_zoo", "pixel_size_um"):
+        found = found.get(key) if isinstance(found, dict) else None
+    stated = found if isinstance(found, dict) else {}
+    sizes = {a: positive(micrometres(stated.get(a), "micrometer")) for a in SPACE}
+    return {axis: size for axis, size in sizes.items() if size is not None}
 
 
 def pixel_size_warning(package: "Package", image: xr.DataArray) -> str | None:

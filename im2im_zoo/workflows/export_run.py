@@ -72,7 +72,7 @@ def export_run(
         portable: for programs without custom operations: fix the values that these measure on each image, or move them into the network.
         opset: opset of the ONNX weights, 17 to 23; runtimes from before 2023 read 17 only.
         mirrored_test_output: also write the output for the test input mirrored by the halo, with which programs that pad an image so
-            (deepImageJ, QuPath) can be compared up to the border.
+            (deepImageJ) can be compared up to the border.
         progress: of each prediction of a held-out image, see `predict`.
         report: called with each message for the user (default: there are none).
 

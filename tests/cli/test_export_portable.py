@@ -96,7 +96,9 @@ def test_a_portable_package_says_what_it_cost(cli: Cli, alike: Path, tmp_path: P
     done = cli("export", alike, "--output", tmp_path / "p", "--portable", "--weights", "onnx")
     assert done.code == 0, done.err
     rdf = yaml.safe_load((tmp_path / "p" / "rdf.yaml").read_text(encoding="utf-8"))
-    assert [o["id"] for o in rdf["inputs"][0]["preprocessing"]][1] == "fixed_zero_mean_unit_variance"
+    assert [o["id"] for o in rdf["inputs"][0]["preprocessing"]] == ["ensure_dtype"]
+    moved = rdf["config"]["im2im_zoo"]["in_graph"]["before"]
+    assert [o["id"] for o in moved] == ["fixed_zero_mean_unit_variance"]
     made = rdf["config"]["im2im_zoo"]["portable"]
     assert made["difference"] < 1e-3
     assert made["figures"]["pearson"] == pytest.approx(made["original_figures"]["pearson"], rel=1e-3)

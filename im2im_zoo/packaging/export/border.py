@@ -1,6 +1,6 @@
 """Behaviour of a network at the border of an image, where programs differ.
 
-`im2im-zoo predict` gives the network the image as it is. deepImageJ, QuPath, and bioimageio.core on whole images first mirror the
+`im2im-zoo predict` gives the network the image as it is. deepImageJ, and bioimageio.core on whole images, first mirror the
 image at its border by the halo, so the outermost voxels get other numbers.
 """
 

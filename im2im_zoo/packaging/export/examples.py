@@ -42,10 +42,10 @@ run("DeepImageJ Run", "model_path=[" + model + "] input_path=[" + input + "] out
 
 
 def _qupath(rdf: Mapping[str, Any]) -> str:
-    size = [a.get("scale") for a in rdf["inputs"][0]["axes"] if a["type"] == "space"]
-    known = all(size)
+    sizes = rdf["config"]["im2im_zoo"].get("pixel_size_um", {})
+    known = {"x", "y"} <= set(sizes)
     calibration = (
-        f"new PixelCalibration.Builder().pixelSizeMicrons({size[-1]:.6g}, {size[0]:.6g}).build()"
+        f"new PixelCalibration.Builder().pixelSizeMicrons({sizes['x']:.6g}, {sizes['y']:.6g}).build()"
         if known
         else "PixelCalibration.getDefaultInstance()"
     )
@@ -62,8 +62,13 @@ import qupath.opencv.ml.PatchClassifierParams
 
 def rdf = new File("/path/to/the/unzipped/package/rdf.yaml")
 
+// Tiles as large as the image, up to 2048 pixels: they do not overlap, and statistics of an image are those of a tile.
+def server = getCurrentServer()
+def width = Math.min(server.getWidth(), 2048)
+def height = Math.min(server.getHeight(), 2048)
+
 def model = Model.parse(rdf)
-def params = PatchClassifierParams.builder(BioimageIoTools.buildPatchClassifierParams(model))
+def params = PatchClassifierParams.builder(BioimageIoTools.buildPatchClassifierParams(model, width, height))
     .inputResolution({resolution})
     .build()
 def classifier = PatchClassifierParams.buildPixelClassifier(params)

@@ -21,7 +21,7 @@ from im2im_zoo.networks import Grid, as_call
 from im2im_zoo.packaging.export.architecture import libraries
 from im2im_zoo.packaging.export.environment import conda_environment
 from im2im_zoo.packaging.export.examples import examples
-from im2im_zoo.packaging.export.geometry import exact_scale, network_grid
+from im2im_zoo.packaging.export.geometry import network_grid
 from im2im_zoo.packaging.export.image_facts import channel_names_of, common_dtype, pixel_size_of, result_dtype
 from im2im_zoo.packaging.export.in_graph import InGraph, over_all_channels, processing_in_graph
 from im2im_zoo.packaging.export.output_folder import check_free, deliver, remove_leftovers_of
@@ -186,9 +186,7 @@ def _write(
     steps = replace(context.steps, preprocessing=preprocessing_of(recipe))
     context = replace(context, samples=[past_custom(s, context.steps) for s in context.samples], steps=steps)
     pixel_size = pixel_size_of(context.samples)
-    declared = {axis: exact_scale(size) for axis, size in pixel_size.items()}
-    scales = [declared.get(a, 1.0) for a in recipe.space]
-    geometry, crop = measure_crop(context, context.grid, scales)
+    geometry, crop = measure_crop(context, context.grid)
     context, test = _write_tensors(context, crop, pixel_size)
     weights = _write_weights(context, geometry.grid, test.prepared)
     first = target_channels(context, crop.target, test.output.shape[1])
@@ -200,7 +198,7 @@ def _write(
             recipe.input.channels, context.samples[0].input, test.input.shape[1], "input"
         ),
         output_channels=output_channel_names(context, test.output.shape[1], first),
-        pixel_size_um=declared,
+        pixel_size_um=pixel_size,
         geometry=geometry,
         parameters=sum(p.numel() for p in context.network.parameters()),
         tolerance=declared_tolerance(context, weights, test.prepared, crop.input, test.output),

@@ -1,12 +1,10 @@
 """Sizes and halo that the RDF declares, computed from measurements of the network, in voxels.
 
-The halo is a multiple of the step: programs that pad an image by its halo (deepImageJ, QuPath, bioimageio.core on whole
-images) would move the grid of the network's pooling by any other, and change the result everywhere. The format requires
+The halo is a multiple of the step: programs that pad an image by its halo (deepImageJ, bioimageio.core on whole images) would move the grid of the network's pooling by any other, and change the result everywhere. The format requires
 `min - 2 * halo >= 1`, so a halo makes the smallest tile larger, and an image that is thinner than that along z would have
 to be padded for nothing: the halo is limited by the size of the sample images.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -96,15 +94,12 @@ def measure_geometry(
     return NetworkMeasurements(reach, tuple(halos), extents)
 
 
-def declare(
-    grid: Grid, measured: NetworkMeasurements, scales: Sequence[float], least: Sequence[int] | None = None
-) -> Geometry:
+def declare(grid: Grid, measured: NetworkMeasurements, least: Sequence[int] | None = None) -> Geometry:
     """Compute the declared sizes: a halo that suffices on every image, and the smallest tile size that exceeds it.
 
     Args:
         grid: accepted sizes of the network.
         measured: measurements of the network.
-        scales: pixel size per space axis as the RDF will declare it, 1 if it declares none.
         least: smallest halo per axis.
     """
     reach, halos = measured.reach, measured.halos
@@ -116,7 +111,8 @@ def declare(
             known = reach is not None
             wanted = max(wanted, reach[axis]) if reach is not None else wanted
             source = "receptive field" if known else "none is exact, and a larger one helps little"
-        wanted = _whole(max(wanted, least[axis] if least else 0), scales[axis], step, 1)
+        multiple = max(step, 1)
+        wanted = -(-max(wanted, least[axis] if least else 0) // multiple) * multiple
         if step:
             largest = max(grid.min[axis], measured.extents[axis] // step * step)
             size = min(max(grid.min[axis], 2 * wanted + step), largest)
@@ -125,7 +121,7 @@ def declare(
             # Half of each tile is kept: no halo makes the others exact, and there would be very many tiles.
             size, limited_by = grid.min[axis], "network"
             limit = (size - 1) // 2 if enough else size // 4
-        halo = _whole(min(wanted, limit), scales[axis], step, -1)
+        halo = min(wanted, limit) // multiple * multiple
         sizes.append(size)
         kept.append(halo)
         limits = f"{source}, limited to {halo} by the size of the {limited_by}"
@@ -144,28 +140,3 @@ def centre(image: xr.DataArray, axes: Sequence[str], sizes: Sequence[int]) -> di
         start = max(0, (have - size) // 2)
         part[axis] = slice(start, min(have, start + size))
     return part
-
-
-def exact_scale(size: float) -> float:
-    """Round a pixel size so that multiplying and dividing whole numbers by it is exact: to 39 binary digits, a change of 1e-12.
-
-    Sizes that refer to another axis are computed that way; 126 * 0.2 / 0.2 is 126.00000000000001, which bioimageio.spec refuses, and
-    others come out one too small.
-    """
-    digits, exponent = math.frexp(size)
-    return math.ldexp(round(math.ldexp(digits, 39)), exponent - 39)
-
-
-def _whole(halo: int, scale: float, step: int, direction: int) -> int:
-    """Return the next multiple of the step that stays whole when the format multiplies and divides it by the scale.
-
-    In floats 6 * 0.2 / 0.2 is 6.000000000000001: bioimageio.spec refuses it, and cuts off 5 where it rounds down.
-    """
-
-    def fits(n: int) -> bool:
-        is_whole = n * scale / scale == n and int(n / scale * scale) == n
-        return is_whole and (step == 0 or n % step == 0)
-
-    while halo > 0 and not fits(halo):
-        halo += direction
-    return max(halo, 0)

@@ -92,7 +92,7 @@ def _tensors(recipe: Recipe, rdf: Mapping[str, Any]) -> str:
         for t, k in ((source, "preprocessing"), (result, "postprocessing"))
     ]
     sizes = ", ".join(f"{a['id']} {_size(a['size'])}" for a in source["axes"] if a["type"] == "space")
-    scale = ", ".join(f"{a['id']} {a['scale']:.6g} µm" for a in source["axes"] if "scale" in a)
+    scale = ", ".join(f"{axis} {size:.6g} µm" for axis, size in ours.get("pixel_size_um", {}).items())
     halo = ", ".join(f"{a} {n}" for a, n in ours["halo"].items())
     reach = ours["receptive_field"]
     reached = (
@@ -141,7 +141,7 @@ def _border_text(ours: Mapping[str, Any]) -> str:
     inside = "" if width == "everywhere" else "; farther inside by less than a thousandth"
     return (
         "\n- At the border of an image, `im2im-zoo predict` gives the network what is there. Programs that mirror the image by the halo "
-        f"(deepImageJ, QuPath, bioimageio.core on whole images) give other numbers: on the test image by up to "
+        f"(deepImageJ, bioimageio.core on whole images) give other numbers: on the test image by up to "
         f"{border['largest_difference']:.2g} of the output's range {where}, in {border['share_above_tenth']:.2%} of the voxels by more "
         f"than a tenth{inside}."
     )

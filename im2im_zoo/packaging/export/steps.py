@@ -66,7 +66,7 @@ class ExportContext:
         return Grouping(**describe_grouping(self.recipe, sha256(self.folder / name)))
 
 
-def measure_crop(context: ExportContext, grid: Grid, scales: Sequence[float]) -> tuple[Geometry, Crop]:
+def measure_crop(context: ExportContext, grid: Grid) -> tuple[Geometry, Crop]:
     """Return the sizes and the halo to declare, and the part of the first sample that becomes the test tensors.
 
     The required halo depends on the image, so it is measured on the test tensors as well, which others check it with, and
@@ -74,13 +74,12 @@ def measure_crop(context: ExportContext, grid: Grid, scales: Sequence[float]) ->
 
     Args:
         grid: accepted sizes of the network.
-        scales: pixel size per space axis as the RDF will declare it, 1 if it declares none.
     """
     steps, space = context.steps, context.recipe.space
     measured = measure_geometry(context.call, context.network, grid, steps, context.samples)
     least = [0] * len(space)
     while True:
-        geometry = declare(grid, measured, scales, least)
+        geometry = declare(grid, measured, least)
         crop = choose_crop(context.samples[0], geometry, space)
         halo = effective_halo(
             context.call, steps.prepare(crop.input).to_numpy(), Grid(geometry.min, geometry.step)

@@ -21,6 +21,7 @@ from im2im_zoo.instances.grouping import Grouping
 from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.package import Package
 from im2im_zoo.package.reference import tolerance
+from im2im_zoo.runtime.rescale import model_pixel_size_um
 from im2im_zoo.runtime.layout.mapping import map_axes
 from im2im_zoo.runtime.layout.tensor_sizes import SizedAxis, Tensor, network_axes, tensors_of
 from im2im_zoo.runtime.layout.tiling import Grid
@@ -35,7 +36,6 @@ _PREDICT = "use im2im-zoo predict"
 _LARGE = 8192
 # A larger halo is most of a tile of 1024 pixels.
 _LARGEST_EXACT_HALO = 128
-_TO_MICROMETERS = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def page_content(package: Package, *, max_bytes: int) -> PageContent:
         "citations": [_citation(entry) for entry in package.description.cite],
         "license": None if package.description.license is None else str(package.description.license),
         "input": _tensor(package.inputs[0], source, source.spec.preprocessing)
-        | {"pad": _pad_mode(package, source), "pixelSize": _pixel_size(source)},
+        | {"pad": _pad_mode(package, source), "pixelSize": _pixel_size(package)},
         "outputs": [_tensor(t.spec, t, t.spec.postprocessing) for t in tensors.outputs],
         "y": _axis(sizes["y"], halo["y"]),
         "x": _axis(sizes["x"], halo["x"]),
@@ -218,13 +218,9 @@ def _pad_mode(package: Package, tensor: Tensor) -> str:
     return mode
 
 
-def _pixel_size(tensor: Tensor) -> dict[str, Any] | None:
-    axes = {name: tensor.axis(name) for name in ("y", "x")}
-    factors = {name: _TO_MICROMETERS.get(str(getattr(axis, "unit", None))) for name, axis in axes.items()}
-    if None in factors.values():
-        return None
-    sizes = {name: float(axis.scale) * float(factors[name] or 1) for name, axis in axes.items()}
-    return {**sizes, "unit": "µm"}
+def _pixel_size(package: Package) -> dict[str, Any] | None:
+    sizes = model_pixel_size_um(package)
+    return {name: sizes[name] for name in ("y", "x")} | {"unit": "µm"} if {"y", "x"} <= set(sizes) else None
 
 
 def _citation(entry: Any) -> dict[str, str | None]:

@@ -52,6 +52,7 @@ def describe_config(
         **_grouping(recipe, content),
         **_in_graph(measured.in_graph, content),
         **_border(measured.border),
+        **_pixel_size(measured.pixel_size_um),
         **({} if metrics.portable is None else {"portable": yaml_value(metrics.portable)}),
     }
     theirs: dict[str, Any] = {"nickname": nickname(recipe.name), "model_parameter_count": measured.parameters}
@@ -97,6 +98,15 @@ def _border(border: Border | None) -> dict[str, Any]:
     width = "everywhere" if border.width is None else border.width
     differences = {"largest_difference": rounded(border.largest), "share_above_tenth": rounded(border.share)}
     return {"border": {"padding": "mirror", **differences, "width": width}}
+
+
+def _pixel_size(sizes: Mapping[str, float]) -> dict[str, Any]:
+    """Return the pixel size of the training images in micrometres, by axis.
+
+    It is not written as the `scale` of the axes: deepImageJ (JDLL 0.6) takes that of an output for a ratio of sizes, and does not
+    run the model.
+    """
+    return {"pixel_size_um": dict(sizes)} if sizes else {}
 
 
 def _grouping(recipe: Recipe, content: Content) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _input(recipe: Recipe, measured: Measured, content: Content) -> dict[str, An
     axes: list[dict[str, Any]] = [
         {"type": "batch"},
         {"type": "channel", "id": "channel", "channel_names": channel_names(measured.input_channels)},
-        *({"type": "space", "id": a, "size": sizes[a], **_scale(a, measured)} for a in recipe.space),
+        *({"type": "space", "id": a, "size": sizes[a]} for a in recipe.space),
     ]
     return {
         "id": recipe.input.id,
@@ -94,7 +94,7 @@ def _output(recipe: Recipe, measured: Measured, content: Content) -> dict[str, A
     ]
     for axis, halo in zip(recipe.space, measured.geometry.halo, strict=True):
         size = {"tensor_id": recipe.input.id, "axis_id": axis}
-        axes.append({"type": "space", "id": axis, "size": size, **_scale(axis, measured)})
+        axes.append({"type": "space", "id": axis, "size": size})
         if halo:
             axes[-1]["halo"] = halo
     data: dict[str, Any] = {"type": measured.output_dtype, "unit": "arbitrary unit"}
@@ -147,11 +147,6 @@ def _attachments(recipe: Recipe, content: Content) -> list[dict[str, str]]:
     if (grouping := grouping_name(recipe)) is not None:
         names.append(grouping)
     return [content.file(name) for name in dict.fromkeys(names)]
-
-
-def _scale(axis: str, measured: Measured) -> dict[str, Any]:
-    size = measured.pixel_size_um.get(axis)
-    return {} if size is None else {"unit": "micrometer", "scale": size}
 
 
 def _ascii_name(name: str) -> str:

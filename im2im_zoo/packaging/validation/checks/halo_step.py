@@ -1,6 +1,6 @@
 """Check that each declared halo keeps the tiles of other programs on the grid of the network's pooling.
 
-deepImageJ and QuPath, and bioimageio.core on whole images, pad an image by its halo before the network sees it. A halo that is no
+deepImageJ, and bioimageio.core on whole images, pad an image by its halo before the network sees it. A halo that is no
 multiple of the network's step moves its pooling windows, and changes the output everywhere, not only at the border.
 """
 
@@ -37,7 +37,7 @@ def _off_grid(package: Package, axis: Any) -> Iterator[str]:
         enough = math.ceil(inside / step - 1e-9) * step
         yield (
             f"the halo along {axis.id} is {halo}, no multiple of the network's step of {step * ratio:g}: programs that pad an image "
-            f"by it (deepImageJ, QuPath, bioimageio.core on whole images) give other numbers everywhere; declare "
+            f"by it (deepImageJ, bioimageio.core on whole images) give other numbers everywhere; declare "
             f"{round(enough * ratio)}, and a min of at least {2 * enough + step}"
         )
     elif not _is_multiple(least - 2 * inside, step):
