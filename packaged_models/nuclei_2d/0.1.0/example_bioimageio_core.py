@@ -11,6 +11,6 @@ PACKAGE = Path(__file__).resolve().parent
 IMAGE = PACKAGE / "test_input.npy"  # or an image of yours: batch, channel, y, x
 
 model = load_model_description(PACKAGE / "rdf.yaml")
-sample = create_sample_for_model(model, inputs={"image": np.load(IMAGE)})
-result = predict(model=model, inputs=sample).members["probability"].data
-print("probability", dict(result.sizes), "from", float(result.min()), "to", float(result.max()))
+sample = create_sample_for_model(model, inputs={'image': np.load(IMAGE)})
+result = predict(model=model, inputs=sample).members['probability'].data
+print('probability', dict(result.sizes), "from", float(result.min()), "to", float(result.max()))

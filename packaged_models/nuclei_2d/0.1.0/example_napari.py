@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-import napari
-
 import im2im_zoo as zoo
+import napari
 from im2im_zoo.images import open_image
 
 PACKAGE = Path(__file__).resolve().parent
@@ -16,5 +15,5 @@ with zoo.open_model(PACKAGE) as model:
 
 viewer = napari.Viewer(ndisplay=2)
 viewer.add_image(image.squeeze().to_numpy(), name="image")
-viewer.add_image(result.squeeze().to_numpy(), name="probability")
+viewer.add_image(result.squeeze().to_numpy(), name='probability')
 napari.run()
