@@ -76,7 +76,7 @@ def collect_parts(
         report: called with the bytes received and the total, while onnxruntime-web is downloaded.
 
     Raises:
-        PackageError: a page cannot run the package, or onnxruntime-web cannot be had.
+        PackageError: a page cannot run the package, or onnxruntime-web is not available.
     """
     content = page_content(package, max_bytes=MAX_SERVED_BYTES if served else MAX_PAGE_BYTES)
     raw = {**content.parts, **read_onnxruntime(onnxruntime, report=report)}
