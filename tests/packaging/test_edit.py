@@ -279,6 +279,26 @@ def test_the_commands_of_the_findings_make_a_bare_package_publishable(tmp_path: 
         assert {f.code for f in publication.findings} == {"format_version"}
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "changes"),
+    [
+        ("authors", "Ada", Changes(authors=("Ada Lovelace",))),
+        ("cite", [None], Changes(cite=("A paper; doi=10.1234/abc",))),
+        ("tags", [{"a": 1}], Changes(tags=("mouse",))),
+        ("covers", {"a": 1}, Changes(cover="cover.png")),
+        ("inputs", 1.5, Changes(version="2.0.0")),
+        ("weights", "x", Changes(version="2.0.0")),
+        ("documentation", "a\0b", Changes(change="x")),
+    ],
+)
+def test_an_rdf_that_is_damaged_is_refused_with_a_message(
+    package: Path, field: str, value: Any, changes: Changes
+) -> None:
+    write_fields(package, {**read_fields(package), field: value})
+    with pytest.raises(PackageError):
+        edit_package(package, changes)
+
+
 def test_names_and_addresses_are_not_changed_in_place() -> None:
     for source in ("nuclei_2d", "https://example.org/model.zip"):
         with pytest.raises(PackageError, match="copy or download the package first"):

@@ -91,18 +91,32 @@ def change_metadata(rdf: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     if changes.training_data is not None:
         new["training_data"] = {"id": changes.training_data}
     for text in changes.authors:
-        new["authors"] = merge_entry(
-            new.get("authors") or [], parse_person(text, option="--author"), ["name", "orcid"]
-        )
+        person = parse_person(text, option="--author")
+        new["authors"] = merge_entry(entries_of(new, "authors", dict), person, ["name", "orcid"])
     for text in changes.maintainers:
+        person = parse_maintainer(text)
         new["maintainers"] = merge_entry(
-            new.get("maintainers") or [], parse_maintainer(text), ["name", "github_user"]
+            entries_of(new, "maintainers", dict), person, ["name", "github_user"]
         )
     for text in changes.cite:
-        new["cite"] = merge_entry(new.get("cite") or [], parse_citation(text), ["doi", "url", "text"])
+        new["cite"] = merge_entry(entries_of(new, "cite", dict), parse_citation(text), ["doi", "url", "text"])
     if changes.tags:
-        new["tags"] = list(dict.fromkeys([*(new.get("tags") or []), *changes.tags]))
+        new["tags"] = list(dict.fromkeys([*entries_of(new, "tags", str), *changes.tags]))
     return _with_sufficient_format(rdf, new)
+
+
+def entries_of(rdf: Mapping[str, Any], field: str, *kinds: type) -> list[Any]:
+    """Return the entries of a list in an RDF; none if it is missing.
+
+    Raises:
+        PackageError: it is not a list of these kinds.
+    """
+    entries = rdf.get(field)
+    if entries is None:
+        return []
+    if not isinstance(entries, list) or not all(isinstance(entry, kinds) for entry in entries):
+        raise PackageError(f"{field} of the RDF is not a valid list: add --remove {field} to begin a new one")
+    return entries
 
 
 def raise_version(version: object, part: Part) -> str:
@@ -147,7 +161,14 @@ def _with_sufficient_format(old: Mapping[str, Any], new: dict[str, Any]) -> dict
     written = str(new.get("format_version", ""))
     if not re.fullmatch(r"0\.5\.\d+", written):
         return new
-    needed = oldest_format(new)
-    if needed != oldest_format(old) and version_key(needed) > version_key(written):
+    try:
+        needed, before = oldest_format(new), oldest_format(old)
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+    ):  # an RDF that is not valid, as the check of the result reports
+        return new
+    if needed != before and version_key(needed) > version_key(written):
         new["format_version"] = needed
     return new

@@ -9,7 +9,7 @@ from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.packaging.consumers.format_version import version_key
 from im2im_zoo.packaging.editing.changelog import add_change
-from im2im_zoo.packaging.editing.changes import Changes, change_metadata, differences
+from im2im_zoo.packaging.editing.changes import Changes, change_metadata, differences, entries_of
 from im2im_zoo.packaging.editing.cover import fit_cover
 from im2im_zoo.packaging.editing.rewrite import replace_file, rewrite_package
 
@@ -110,7 +110,7 @@ def _replace_cover(rdf: dict[str, Any], folder: Path, cover: str | Path) -> str:
     if not path.is_file() or (path is inside and not path.resolve().is_relative_to(folder.resolve())):
         raise PackageError(f"--cover {cover} was not found, neither on this disk nor in the package")
     suffix, content = fit_cover(path)
-    old = rdf.get("covers") or []
+    old = entries_of(rdf, "covers", str, dict)
     sources = [_local_source(entry, folder) for entry in old]
     name = f"cover{suffix}"
     rdf["covers"] = []
@@ -140,8 +140,11 @@ def _local_source(entry: object, folder: Path) -> str | None:
     source = entry.get("source") if isinstance(entry, Mapping) else entry
     if not isinstance(source, str) or "://" in source:
         return None
-    path = (folder / source).resolve()
-    return source if path.is_file() and path.is_relative_to(folder.resolve()) else None
+    try:
+        path = (folder / source).resolve()
+        return source if path.is_file() and path.is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return None
 
 
 def _entry(old: object, name: str, folder: Path, rdf: Mapping[str, Any]) -> Any:

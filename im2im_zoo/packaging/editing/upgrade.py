@@ -175,8 +175,11 @@ def _add_hashes(rdf: dict[str, Any], folder: Path) -> None:
 def _local_file(source: object, folder: Path) -> Path | None:
     if not isinstance(source, str) or "://" in source:
         return None
-    path = (folder / source).resolve()
-    return path if path.is_file() and path.is_relative_to(folder.resolve()) else None
+    try:
+        path = (folder / source).resolve()
+        return path if path.is_file() and path.is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return None
 
 
 def _without_hashes(value: Any) -> Any:
