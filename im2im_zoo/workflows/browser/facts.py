@@ -21,11 +21,11 @@ from im2im_zoo.instances.grouping import Grouping
 from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.package import Package
 from im2im_zoo.package.reference import tolerance
-from im2im_zoo.runtime.rescale import model_pixel_size_um
 from im2im_zoo.runtime.layout.mapping import map_axes
 from im2im_zoo.runtime.layout.tensor_sizes import SizedAxis, Tensor, network_axes, tensors_of
 from im2im_zoo.runtime.layout.tiling import Grid
 from im2im_zoo.runtime.predictor import Model
+from im2im_zoo.runtime.rescale import model_pixel_size_um
 from im2im_zoo.runtime.settings import Resources, Settings
 
 # Test tensors beyond this size are left out, and the page cannot check itself.
