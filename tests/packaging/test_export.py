@@ -21,6 +21,7 @@ from torch import nn
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, validate_package
+from im2im_zoo.runtime.rescale import model_pixel_size_um
 
 CASES = [(2, "semantic"), (2, "regression"), (3, "semantic"), (3, "regression")]
 Packaged = Callable[[int, str], Exported]
@@ -61,6 +62,8 @@ def test_sizes_halo_and_scale_are_declared(packaged: Packaged) -> None:
     z = rdf["inputs"][0]["axes"][2]
     assert rdf["config"]["im2im_zoo"]["pixel_size_um"] == {"z": 0.5, "y": 0.2, "x": 0.2}
     assert "scale" not in z  # deepImageJ takes it for a ratio of sizes
+    with open_package(packaged(3, "regression").folder) as package:
+        assert model_pixel_size_um(package) == {"z": 0.5, "y": 0.2, "x": 0.2}
     assert z["size"]["step"] == 2
     reach = rdf["config"]["im2im_zoo"]["receptive_field"]
     for axis, out in zip(rdf["inputs"][0]["axes"][2:], rdf["outputs"][0]["axes"][2:], strict=True):
