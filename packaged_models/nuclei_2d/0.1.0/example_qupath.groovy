@@ -10,8 +10,13 @@ import qupath.opencv.ml.PatchClassifierParams
 
 def rdf = new File("/path/to/the/unzipped/package/rdf.yaml")
 
+// Tiles as large as the image, up to 2048 pixels: they do not overlap, and statistics of an image are those of a tile.
+def server = getCurrentServer()
+def width = Math.min(server.getWidth(), 2048)
+def height = Math.min(server.getHeight(), 2048)
+
 def model = Model.parse(rdf)
-def params = PatchClassifierParams.builder(BioimageIoTools.buildPatchClassifierParams(model))
+def params = PatchClassifierParams.builder(BioimageIoTools.buildPatchClassifierParams(model, width, height))
     .inputResolution(PixelCalibration.getDefaultInstance(), 1)
     .build()
 def classifier = PatchClassifierParams.buildPixelClassifier(params)
