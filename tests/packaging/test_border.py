@@ -1,4 +1,4 @@
-"""What an export says of the border is what programs that mirror the image there give."""
+"""A package states how much its output changes at the border of an image in programs that mirror it there."""
 
 from pathlib import Path
 

@@ -3,12 +3,13 @@
 import hashlib
 import http.server
 import json
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from loopback import running
 
 TOKEN = "a-token-for-tests"
 
@@ -129,12 +130,6 @@ def artifact_server() -> Iterator[ArtifactServer]:
             """A connection that was closed on purpose."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
     state.address = f"http://127.0.0.1:{server.server_port}/public/services/artifact-manager/create"
-    try:
+    with running(server):
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

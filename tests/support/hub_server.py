@@ -3,12 +3,13 @@
 import base64
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from loopback import running
 
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -118,12 +119,6 @@ def hub_server() -> Iterator[HubServer]:
             self.answer(200, {**content, "pullRequestUrl": f"{state.address}/ada/tiny-nuclei/discussions/1"})
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
     state.address = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with running(server):
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -67,7 +67,7 @@ MINOR_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model of a program gives for the test input of a package.
+    """Outcome of a model of a program for the test input of a package.
 
     Attributes:
         refusal: what it throws, empty if it runs.

@@ -1,4 +1,4 @@
-"""What models of other programs share: refusals, running the weights of a package, tensors of the RDF as it is written."""
+"""Parts that models of other programs share: refusals, running the weights of a package, tensors of the RDF as it is written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

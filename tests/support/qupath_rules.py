@@ -250,7 +250,7 @@ def _build(operations: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Step | Non
 
 
 def _inexact(operations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield names of arguments that are not heeded."""
+    """Yield names of arguments that are ignored."""
     for operation in operations:
         kwargs = operation.get("kwargs") or {}
         if operation["id"] == "clip" and {"min_percentile", "max_percentile"} & set(kwargs):

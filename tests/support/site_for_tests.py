@@ -6,11 +6,12 @@ With a certificate, it speaks TLS.
 import http.server
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from loopback import running
 
 
 @dataclass
@@ -126,12 +127,6 @@ def serving(files: dict[str, bytes], authority: Authority | None = None) -> Iter
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(authority.served, authority.key)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
     state.root = f"{'https' if authority else 'http'}://127.0.0.1:{server.server_port}"
-    try:
+    with running(server):
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -4,7 +4,7 @@ No program is run here; `tests/consumers/` runs those that need no user, and wri
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 
 from im2im_zoo.package import Package
 from im2im_zoo.packaging.consumers.format_version import oldest_format, version_key
+from im2im_zoo.packaging.consumers.operation_forms import FORMS, forms_of
 from im2im_zoo.packaging.consumers.torchscript_ops import needed_torch
 
 Verdict = Literal["runs", "differs", "cannot", "unknown"]
@@ -307,9 +308,9 @@ def _judge_operations(rule: Mapping[str, Any], package: Package) -> Iterator[_Ju
             change = _remedy(operation, (operation, tensor) in before)
             yield _Judgement(unknown, f"{omission} {operation.id}", change)
             continue
-        for form in _forms(operation, tensor):
+        for form in forms_of(operation, tensor):
             if form in forms:
-                reason, change = _FORMS[form]
+                reason, change = FORMS[form]
                 yield _Judgement(forms[form], reason.format(id=operation.id), change)
     yield from _judge_result(rule, package)
 
@@ -324,127 +325,6 @@ def _judge_result(rule: Mapping[str, Any], package: Package) -> Iterator[_Judgem
             yield _Judgement("cannot", f"it takes outputs of {rule['result']} only, {tensor.id} is {dtype}")
         elif "ensure_dtype" in rule.get("ignored", ()):
             yield _Judgement("differs", f"the result is float32, not {dtype}")
-
-
-# What a program does with a form of an operation, and a remedy.
-_FORMS = {
-    "casts": ("it leaves out the cast to another type than float32 ({id})", "cast the image before"),
-    "clip_one_limit": ("its {id} needs both limits", "give it both limits (min, max)"),
-    "clip_percentiles": ("its {id} has no percentiles", "give its limits as numbers (min, max)"),
-    "many_gains": (
-        "its {id} takes the first gain and offset for all channels",
-        "export again: im2im-zoo puts it into the network",
-    ),
-    "many_means": (
-        "its {id} fails with a mean and std for each channel",
-        "export again: im2im-zoo puts it into the network",
-    ),
-    "many_thresholds": ("its {id} has no threshold for each channel", "give one threshold"),
-    "nulls": ("it fails at an argument of {id} that is null", "leave the argument out"),
-    "no_axes": ("its {id} fails without axes", "write the axes"),
-    "one_gain": (
-        "it cannot read a {id} whose gain or offset is one number",
-        "write them as lists, or export again: im2im-zoo puts it into the network",
-    ),
-    "other_axes": ("its {id} is over y and x, whatever its axes are", "take the statistics over y and x"),
-    "percentiles": (
-        "its {id} takes values of pixels for percentiles, where others interpolate: results differ by up to some thousandths, on "
-        "small images by more",
-        "",
-    ),
-    "planes": (
-        "its {id} of each channel (or plane) is wrong: each changes all others as well",
-        "train with statistics over all channels, or with numbers that are fixed",
-    ),
-    "reference_tensor": ("its {id} ignores the reference tensor", "take the statistics of the tensor itself"),
-    "small_std": ("its {id} adds 1e-6 to the std", "train on images of larger numbers"),
-}
-
-
-def _forms(operation: Any, tensor: Any) -> Iterator[str]:
-    """Yield forms of an operation on a tensor that some programs lack or compute otherwise."""
-    kwargs: Any = getattr(operation, "kwargs", None)
-    stated = getattr(kwargs, "model_fields_set", ())
-    if any(getattr(kwargs, name) is None for name in stated if name != "reference_tensor"):
-        yield "nulls"
-    check = _CHECKS.get(operation.id)
-    if check is not None:
-        yield from check(kwargs, tensor)
-
-
-def _clip_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
-    percentiles = (getattr(kwargs, "min_percentile", None), getattr(kwargs, "max_percentile", None))
-    if percentiles != (None, None):
-        yield "clip_percentiles"
-    elif kwargs.min is None or kwargs.max is None:
-        yield "clip_one_limit"
-
-
-def _scale_linear_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
-    lists = [n for n in (kwargs.gain, kwargs.offset) if isinstance(n, list | tuple)]
-    if len(lists) < 2:
-        yield "one_gain"
-    if any(len({*n}) > 1 for n in lists):
-        yield "many_gains"
-
-
-def _fixed_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
-    if isinstance(kwargs.mean, list | tuple) or isinstance(kwargs.std, list | tuple):
-        yield "many_means"
-    elif kwargs.std < _SMALL_STD:
-        yield "small_std"
-
-
-# 1e-6 beside it is a ten thousandth.
-_SMALL_STD = 1e-2
-
-
-def _scale_range_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
-    yield "percentiles"
-    if kwargs.reference_tensor is not None:
-        yield "reference_tensor"
-    yield from _axes_forms(kwargs)
-
-
-def _zero_mean_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
-    yield from _axes_forms(kwargs)
-    if kwargs.axes is None:
-        return
-    held = {str(a) for a in kwargs.axes}
-    if any(str(a.id) not in held and a.type != "batch" and not _is_single(a) for a in tensor.axes):
-        yield "planes"
-
-
-def _axes_forms(kwargs: Any) -> Iterator[str]:
-    if kwargs.axes is None:
-        yield "no_axes"
-    elif {str(a) for a in kwargs.axes} - {"batch", "channel"} != {"y", "x"}:
-        yield "other_axes"
-
-
-def _is_single(axis: Any) -> bool:
-    return axis.type == "channel" and len(axis.channel_names) == 1
-
-
-def _binarize_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
-    if not isinstance(kwargs.threshold, int | float):
-        yield "many_thresholds"
-
-
-def _cast_forms(kwargs: Any, tensor: Any) -> Iterator[str]:
-    if kwargs.dtype != "float32" and kwargs.dtype != getattr(tensor.data, "type", None):
-        yield "casts"
-
-
-_CHECKS: Mapping[str, Callable[[Any, Any], Iterator[str]]] = {
-    "binarize": _binarize_forms,
-    "clip": _clip_forms,
-    "ensure_dtype": _cast_forms,
-    "fixed_zero_mean_unit_variance": _fixed_forms,
-    "scale_linear": _scale_linear_forms,
-    "scale_range": _scale_range_forms,
-    "zero_mean_unit_variance": _zero_mean_forms,
-}
 
 
 def _remedy(operation: Any, is_before: bool) -> str:

@@ -11,6 +11,7 @@ from im2im_zoo.packaging.consumers.format_version import version_key
 from im2im_zoo.packaging.editing.changelog import add_change
 from im2im_zoo.packaging.editing.changes import Changes, change_metadata, differences, entries_of
 from im2im_zoo.packaging.editing.cover import fit_cover
+from im2im_zoo.packaging.editing.local_source import local_source
 from im2im_zoo.packaging.editing.rewrite import replace_file, rewrite_package
 
 # The format from which documentation and covers must be mappings.
@@ -96,7 +97,7 @@ def _replace_documentation(rdf: dict[str, Any], folder: Path, documentation: Pat
         content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise PackageError(f"--documentation {documentation} cannot be read as UTF-8: {error}") from error
-    name = _local_source(rdf.get("documentation"), folder) or "README.md"
+    name = local_source(rdf.get("documentation"), folder) or "README.md"
     replace_file(folder / name, content)
     rdf["documentation"] = _entry(rdf.get("documentation"), name, folder, rdf)
     return name
@@ -111,7 +112,7 @@ def _replace_cover(rdf: dict[str, Any], folder: Path, cover: str | Path) -> str:
         raise PackageError(f"--cover {cover} was not found, neither on this disk nor in the package")
     suffix, content = fit_cover(path)
     old = entries_of(rdf, "covers", str, dict)
-    sources = [_local_source(entry, folder) for entry in old]
+    sources = [local_source(entry, folder) for entry in old]
     name = f"cover{suffix}"
     rdf["covers"] = []
     for source in sources:
@@ -124,7 +125,7 @@ def _replace_cover(rdf: dict[str, Any], folder: Path, cover: str | Path) -> str:
 
 def _add_change(rdf: dict[str, Any], folder: Path, change: str) -> str:
     """Add a line to the README's `## Changes`, and return its name."""
-    name = _local_source(rdf.get("documentation"), folder)
+    name = local_source(rdf.get("documentation"), folder)
     if name is None:
         raise PackageError("--change needs a README in the package: add one with --documentation README.md")
     path = folder / name
@@ -133,18 +134,6 @@ def _add_change(rdf: dict[str, Any], folder: Path, change: str) -> str:
     replace_file(path, new.encode("utf-8", errors="surrogateescape"))
     rdf["documentation"] = _entry(rdf["documentation"], name, folder, rdf)
     return name
-
-
-def _local_source(entry: object, folder: Path) -> str | None:
-    """Return the name of a file of the package that a field names; None if it names none."""
-    source = entry.get("source") if isinstance(entry, Mapping) else entry
-    if not isinstance(source, str) or "://" in source:
-        return None
-    try:
-        path = (folder / source).resolve()
-        return source if path.is_file() and path.is_relative_to(folder.resolve()) else None
-    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
-        return None
 
 
 def _entry(old: object, name: str, folder: Path, rdf: Mapping[str, Any]) -> Any:
@@ -165,7 +154,7 @@ def _names(value: object, source: str) -> bool:
 
 def _notes(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> list[str]:
     """Return a remark if the README still has a text that was changed in the RDF."""
-    name = _local_source(new.get("documentation"), folder)
+    name = local_source(new.get("documentation"), folder)
     if name is None:
         return []
     text = (folder / name).read_text(encoding="utf-8", errors="replace")

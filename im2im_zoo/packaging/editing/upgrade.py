@@ -11,6 +11,7 @@ from im2im_zoo.core.hashing import sha256
 from im2im_zoo.core.nested import walk_values
 from im2im_zoo.package.rdf import describe_rdf
 from im2im_zoo.packaging.editing.changes import differences
+from im2im_zoo.packaging.editing.local_source import local_source
 from im2im_zoo.packaging.editing.rewrite import rewrite_package
 
 # Renamed by the converter, so that their absence is no loss.
@@ -150,8 +151,8 @@ def _check_hashes(rdf: Mapping[str, Any], folder: Path, source: str) -> None:
     for where, value in walk_values(rdf):
         if not isinstance(value, Mapping) or not isinstance(value.get("sha256"), str):
             continue
-        path = _local_file(value.get("source"), folder)
-        if path is not None and sha256(path) != value["sha256"]:
+        name = local_source(value, folder)
+        if name is not None and sha256(folder / name) != value["sha256"]:
             raise PackageError(
                 f"{source}: {where}.sha256 is not that of {value['source']}: the file was changed, so the package is not upgraded; "
                 "get the package again"
@@ -167,19 +168,9 @@ def _add_hashes(rdf: dict[str, Any], folder: Path) -> None:
             or not where.startswith(("weights.", "inputs", "outputs"))
         ):
             continue
-        path = _local_file(value.get("source"), folder)
-        if path is not None:
-            value["sha256"] = sha256(path)
-
-
-def _local_file(source: object, folder: Path) -> Path | None:
-    if not isinstance(source, str) or "://" in source:
-        return None
-    try:
-        path = (folder / source).resolve()
-        return path if path.is_file() and path.is_relative_to(folder.resolve()) else None
-    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
-        return None
+        name = local_source(value, folder)
+        if name is not None:
+            value["sha256"] = sha256(folder / name)
 
 
 def _without_hashes(value: Any) -> Any:

@@ -160,6 +160,7 @@ def export_package(
             grid or network_grid(trained.network, recipe, samples, weights),
             opset,
             trained,
+            in_graph,
             mirrored_test_output,
         )
         stated = Metrics(figures or {}, baselines or {}, portable)

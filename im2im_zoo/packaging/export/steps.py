@@ -20,7 +20,7 @@ from im2im_zoo.packaging.export.border import MIRRORED_TEST_OUTPUT, Border, comp
 from im2im_zoo.packaging.export.cover import write_comparison, write_cover
 from im2im_zoo.packaging.export.geometry import Geometry, centre, declare, measure_geometry
 from im2im_zoo.packaging.export.image_facts import channel_names_of
-from im2im_zoo.packaging.export.in_graph import InGraph, processing_in_graph
+from im2im_zoo.packaging.export.in_graph import InGraph
 from im2im_zoo.packaging.export.rdf.content import COMPARISON, MovedIntoGraph
 from im2im_zoo.packaging.export.rdf.operations import file_name, postprocessing_of, preprocessing_of
 from im2im_zoo.packaging.export.sample import Sample, Steps
@@ -40,7 +40,8 @@ _COVER_PART = {2: (1024, 1024), 3: (32, 256, 256)}
 
 @dataclass(frozen=True)
 class ExportContext:
-    """Inputs that the steps of an export share; `trained` is the network before its processing moved into its graph."""
+    """Inputs that the steps of an export share; `trained` is the network before its processing moved into its graph,
+    `in_graph` after."""
 
     network: "nn.Module"
     call: Call
@@ -55,6 +56,7 @@ class ExportContext:
     grid: Grid
     opset: int
     trained: InGraph
+    in_graph: InGraph
     mirrored_test_output: bool = False
 
     @property
@@ -135,7 +137,7 @@ def moved_into_graph(
     Raises:
         PackageError: the output changes by more than `TOLERANCE` of its largest value.
     """
-    made, recipe = processing_in_graph(context.trained), context.trained.recipe
+    made, recipe = context.in_graph, context.trained.recipe
     if not made.moved_before and not made.moved_after:
         return None
     steps = replace(
