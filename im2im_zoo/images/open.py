@@ -11,7 +11,9 @@ import xarray as xr
 
 from im2im_zoo.core.axes import AxisName, axes_letters, parse_axes
 from im2im_zoo.core.errors import AxesError, Im2ImError, ImageError
+from im2im_zoo.core.inner_path import leads_out
 from im2im_zoo.images.address import Address, Place, as_place
+from im2im_zoo.images.axes_message import describe_unknown_axes
 from im2im_zoo.images.lazy import Source, arranged_image, lazy_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
 from im2im_zoo.images.registry import format_of, format_to_open
@@ -24,7 +26,7 @@ def open_image(
 
     Args:
         source: a file or a zarr folder, also a level or a label image within one. In a file of several images,
-            `#n` after the name chooses one, counted from 0: "cells.lif#2". Or the https address of a zarr folder, of which
+            `#n` after the name chooses one, counted from 0: "cells.lif#2"; in HDF5 and zipped zarrs, a path does: "cells.h5:/raw". Or the https address of a zarr folder, of which
             only the chunks that are needed are fetched, whenever they are.
         axes: letters of `im2im_zoo.core.axes`, one a dimension ("zyx"); needed where the file does not state them, and
             put in place of what it states where it does ("cyx" for a stack whose planes are to be channels).
@@ -32,18 +34,20 @@ def open_image(
 
     Returns:
         Lazy array in the file's order of axes. (OME-TIFF and ImageJ state every axis: those of length 1 are left out
-        unless `axes` asks for them, or the one channel has a name.) attrs: `source`, `pixel_size_um` (axis -> micrometres, those known),
+        unless `axes` asks for them, or the one channel has a name.) attrs: `source`, `part` (of it, if one was named), `pixel_size_um` (axis -> micrometres, those known),
         `time_step_s`, `translation_um`, `im2im_zoo` (provenance), each if known; coords: `channel` if names are.
 
     Raises:
         ImageError: a file that is missing, damaged, not an image, or of an unknown format; a server that cannot be reached.
         AxesError: axes that the file does not state and nobody declared, or that do not fit.
     """
-    path, index = _split(source)
-    voxels, metadata = _read(path, index)
-    dims = _axes(path, voxels.shape, metadata, axes)
+    path, part = _split(source)
+    voxels, metadata = _read(path, part)
+    dims = _axes(path, voxels.shape, metadata, axes, chosen=channels is not None)
     image, metadata = _with_singletons(voxels, metadata, dims)
     image.attrs = _attributes(path, dims, metadata)
+    if part not in (None, ""):
+        image.attrs["part"] = part
     names = _names(dims, metadata)
     if names is not None:
         image = image.assign_coords(channel=np.array(names, dtype=np.str_))
@@ -56,24 +60,31 @@ def is_zarr_path(path: Path) -> bool:
     return found is not None and found.holds_labels
 
 
-def _split(source: str | Place) -> tuple[Place, int | None]:
-    """Return the place, and the number of the image within it."""
+def _split(source: str | Place) -> tuple[Place, int | str | None]:
+    """Return the place, and the number of the image within it, or its path there."""
     path = as_place(source)
     if isinstance(path, Address):
         return path, None
     path = path.expanduser()
-    chosen = re.fullmatch(r"(.+)#(\d+)", str(source))
-    if chosen and not path.exists():
+    if path.exists():
+        return path, None
+    if chosen := re.fullmatch(r"(.+)#(\d+)", str(source)):
         return Path(chosen[1]).expanduser(), int(chosen[2])
+    # Also a drive of Windows has a colon and a slash behind its letter.
+    for mark in re.finditer(r":(?=/)", str(source)):
+        file = Path(str(source)[: mark.start()]).expanduser()
+        found = format_of(file)
+        if found is not None and found.by_path and file.is_file():
+            return file, str(source)[mark.end() :].strip("/")
     return path, None
 
 
-def _read(path: Place, index: int | None) -> tuple[Source, ImageMetadata]:
+def _read(path: Place, part: int | str | None) -> tuple[Source, ImageMetadata]:
     """Return what the format's `open` does, every failure as an ImageError that names the file."""
     try:
         if not isinstance(path, Address):
             _check_file(path)
-        return _open(path, index)
+        return _open(path, part)
     except Im2ImError:
         raise
     except PermissionError as error:
@@ -95,27 +106,37 @@ def _check_file(path: Path) -> None:
         raise ImageError(f"{path}: is empty (0 bytes): copy or export it again")
 
 
-def _open(path: Place, number: int | None) -> tuple[Source, ImageMetadata]:
+def _open(path: Place, part: int | str | None) -> tuple[Source, ImageMetadata]:
     image_format = format_to_open(path)
     if isinstance(path, Address):
         return image_format.open_address(path)
-    if number is not None and not image_format.several:
-        raise ImageError(f"{path}: holds one image; leave out '#{number}'")
-    return image_format.open(path, number)
+    if isinstance(part, str) and part:
+        if leads_out(part):
+            raise ImageError(f"{path}: {part!r} leads out of the file; name an image within it")
+        return image_format.open_within(path, part)
+    if isinstance(part, int) and not image_format.several:
+        if image_format.by_path:
+            raise ImageError(
+                f"{path}: choose the image by its path within, as in '{path.name}:/name', not by '#{part}'"
+            )
+        raise ImageError(f"{path}: holds one image; leave out '#{part}'")
+    return image_format.open(path, part if isinstance(part, int) else None)
 
 
 def _axes(
-    path: Place, shape: tuple[int, ...], metadata: ImageMetadata, declared: str | None
+    path: Place, shape: tuple[int, ...], metadata: ImageMetadata, declared: str | None, *, chosen: bool
 ) -> tuple[AxisName, ...]:
     stated = metadata.axes
     if not shape:
         raise ImageError(f"{path}: holds a single number, no image")
     if declared is None:
         if stated is None:
-            raise AxesError(
-                f"{path}: has the shape {shape} and does not say which axes these are; declare them, one letter a "
-                f"dimension: axes={_example(len(shape))!r} (--axes {_example(len(shape))})"
+            told = describe_unknown_axes(
+                shape, metadata.partial_axes, metadata.axes_note, metadata.axes_alternative
             )
+            raise AxesError(f"{path}: {told}")
+        if metadata.must_choose and not chosen:
+            raise AxesError(f"{path}: {metadata.must_choose}")
         return _with_named_channel(stated, metadata)
     given = parse_axes(declared)
     if "batch" in given:
@@ -125,6 +146,7 @@ def _axes(
     kept = [axis for axis in given if axis not in metadata.singletons]
     if len(given) != len(shape) and (stated is None or len(kept) != len(shape)):
         said = f"; {metadata.axes_stated_by} says {axes_letters(stated)!r}" if stated else ""
+        said = f"; it {metadata.axes_note}" if metadata.axes_note else said
         raise AxesError(
             f"{path}: axes {declared!r} are {len(given)}, but its shape {shape} has {len(shape)} dimensions{said}"
         )
@@ -149,10 +171,6 @@ def _with_singletons(
     others = iter(metadata.axes)
     full = tuple(axis if axis in metadata.singletons else next(others) for axis in dims)
     return arranged_image(lazy_image(voxels, stored), dims), replace(metadata, axes=full)
-
-
-def _example(ndim: int) -> str:
-    return {1: "x", 2: "yx", 3: "zyx", 4: "czyx"}.get(ndim, "tczyx"[:ndim])
 
 
 def _unchanged(dims: Sequence[AxisName], metadata: ImageMetadata, axis: str) -> bool:
