@@ -67,6 +67,10 @@ class ImageFormat:
         """
         raise ImageError(f"{path}: {self.name} cannot be read; convert it to OME-TIFF or OME-Zarr")
 
+    def open_labels(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
+        """Open a mask or label image; as `open`, unless a format has colours in place of the numbers of voxels."""
+        return self.open(path, number)
+
     def open_within(self, path: Path, inner: str) -> tuple[Source, ImageMetadata]:
         """Open an image at a path within a file, without a slash in front; only if `by_path`. Errors as of `open`."""
         raise NotImplementedError

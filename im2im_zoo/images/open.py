@@ -14,13 +14,20 @@ from im2im_zoo.core.errors import AxesError, Im2ImError, ImageError
 from im2im_zoo.core.inner_path import leads_out
 from im2im_zoo.images.address import Address, Place, as_place
 from im2im_zoo.images.axes_message import describe_unknown_axes
+from im2im_zoo.images.colours import GREY, as_grey, is_colour, names_of, without_alpha
 from im2im_zoo.images.lazy import Source, arranged_image, lazy_image
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY, ImageMetadata
 from im2im_zoo.images.registry import format_of, format_to_open
 
+_GREY_WORDS = ("grey", "gray")
+
 
 def open_image(
-    source: str | Place, *, axes: str | None = None, channels: Sequence[int | str] | None = None
+    source: str | Place,
+    *,
+    axes: str | None = None,
+    channels: Sequence[int | str] | None = None,
+    labels: bool = False,
 ) -> xr.DataArray:
     """Open an image without reading its voxels.
 
@@ -30,7 +37,9 @@ def open_image(
             only the chunks that are needed are fetched, whenever they are.
         axes: letters of `im2im_zoo.core.axes`, one a dimension ("zyx"); needed where the file does not state them, and
             put in place of what it states where it does ("cyx" for a stack whose planes are to be channels).
-        channels: which channels to keep, in this order, by name or by index from 0.
+        channels: which channels to keep, in this order, by name or by index from 0. `["grey"]` is the luminance of a colour image and a
+            greyscale image as it is, both without an axis of channels. By default all but the transparency (alpha) of pictures.
+        labels: whether the image is a mask or a label image, so that a picture with a palette has its numbers, not its colours.
 
     Returns:
         Lazy array in the file's order of axes. (OME-TIFF and ImageJ state every axis: those of length 1 are left out
@@ -42,7 +51,7 @@ def open_image(
         AxesError: axes that the file does not state and nobody declared, or that do not fit.
     """
     path, part = _split(source)
-    voxels, metadata = _read(path, part)
+    voxels, metadata = _read(path, part, labels=labels)
     dims = _axes(path, voxels.shape, metadata, axes, chosen=channels is not None)
     image, metadata = _with_singletons(voxels, metadata, dims)
     image.attrs = _attributes(path, dims, metadata)
@@ -51,7 +60,9 @@ def open_image(
     names = _names(dims, metadata)
     if names is not None:
         image = image.assign_coords(channel=np.array(names, dtype=np.str_))
-    return image if channels is None else select_channels(path, image, channels)
+    if channels is None:
+        return without_alpha(image, keep_axis=axes is not None)
+    return select_channels(path, image, channels)
 
 
 def is_zarr_path(path: Path) -> bool:
@@ -79,12 +90,12 @@ def _split(source: str | Place) -> tuple[Place, int | str | None]:
     return path, None
 
 
-def _read(path: Place, part: int | str | None) -> tuple[Source, ImageMetadata]:
+def _read(path: Place, part: int | str | None, *, labels: bool) -> tuple[Source, ImageMetadata]:
     """Return what the format's `open` does, every failure as an ImageError that names the file."""
     try:
         if not isinstance(path, Address):
             _check_file(path)
-        return _open(path, part)
+        return _open(path, part, labels=labels)
     except Im2ImError:
         raise
     except PermissionError as error:
@@ -106,7 +117,7 @@ def _check_file(path: Path) -> None:
         raise ImageError(f"{path}: is empty (0 bytes): copy or export it again")
 
 
-def _open(path: Place, part: int | str | None) -> tuple[Source, ImageMetadata]:
+def _open(path: Place, part: int | str | None, *, labels: bool) -> tuple[Source, ImageMetadata]:
     image_format = format_to_open(path)
     if isinstance(path, Address):
         return image_format.open_address(path)
@@ -120,7 +131,8 @@ def _open(path: Place, part: int | str | None) -> tuple[Source, ImageMetadata]:
                 f"{path}: choose the image by its path within, as in '{path.name}:/name', not by '#{part}'"
             )
         raise ImageError(f"{path}: holds one image; leave out '#{part}'")
-    return image_format.open(path, part if isinstance(part, int) else None)
+    number = part if isinstance(part, int) else None
+    return image_format.open_labels(path, number) if labels else image_format.open(path, number)
 
 
 def _axes(
@@ -200,20 +212,27 @@ def _names(dims: Sequence[AxisName], metadata: ImageMetadata) -> tuple[str, ...]
 
 
 def select_channels(path: Place, image: xr.DataArray, channels: Sequence[int | str]) -> xr.DataArray:
-    """Return some channels of an image, in the given order, by name or by index from 0.
+    """Return some channels of an image, in the given order, by name or by index from 0; of `["grey"]` see `open_image`.
 
     Raises:
         AxesError: it has no channels.
         ImageError: it lacks one; `path` is where the message says it is.
     """
+    if isinstance(channels, str):
+        channels = [channels]
+    is_grey = [str(channel).lower() in _GREY_WORDS for channel in channels]
+    if is_grey == [True]:
+        return as_grey(path, image)
+    if any(is_grey) and GREY not in names_of(image):
+        raise ImageError(f"{path}: 'grey' is computed from all colours; choose it alone")
     if "channel" not in image.dims:
         raise AxesError(
-            f"{path}: has no channel axis to choose {list(channels)} from; its axes are {axes_letters(map(str, image.dims))!r}"
+            f"{path}: has no channel axis to choose {list(channels)} from: it is greyscale, and its axes are "
+            f"{axes_letters(map(str, image.dims))!r}; leave out the channels, or choose 'grey', which also converts colour images"
         )
     if not channels:
         raise ImageError(f"{path}: no channel is chosen; name at least one, or leave out `channels`")
-    words = [channels] if isinstance(channels, str) else list(channels)
-    return image.isel(channel=[_channel_index(path, image, c) for c in words])
+    return image.isel(channel=[_channel_index(path, image, c) for c in channels])
 
 
 def _channel_index(path: Place, image: xr.DataArray, channel: int | str) -> int:
@@ -225,6 +244,7 @@ def _channel_index(path: Place, image: xr.DataArray, channel: int | str) -> int:
     if is_index and 0 <= int(channel) < count:
         return int(channel)
     listed = f"its channels are {', '.join(map(repr, names))}" if names else "its channels have no names"
+    grey = ", or choose 'grey'" if is_colour(image) else ""
     raise ImageError(
-        f"{path}: has no single channel {channel!r}; {listed}; or choose by index, 0 to {count - 1}"
+        f"{path}: has no single channel {channel!r}; {listed}; or choose by number, counted from 0 to {count - 1}{grey}"
     )

@@ -19,6 +19,7 @@ from im2im_zoo.core.axes import AxisName, axes_letters
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.core.inner_path import leads_out
 from im2im_zoo.images.address import Place
+from im2im_zoo.images.colours import RGB
 from im2im_zoo.images.lazy import Key, MappedSource, OpenedSource, Source
 from im2im_zoo.images.metadata import (
     ATTRIBUTES_KEY,
@@ -302,6 +303,29 @@ def _check_complete(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPag
 
 
 def _metadata(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: int) -> ImageMetadata:
+    metadata = _stated(tif, series, index)
+    if "S" in series.axes:
+        # The samples are the channels; OME-XML and ImageJ state a channel of length 1 beside them.
+        metadata = replace(metadata, singletons=metadata.singletons - {"channel"})
+    if metadata.channel_names is None and "C" not in series.axes and "S" in series.axes:
+        return replace(metadata, channel_names=_sample_names(series))
+    return metadata
+
+
+def _sample_names(series: tifffile.TiffPageSeries) -> tuple[str, ...] | None:
+    """Return the names of the samples of a pixel: colours by the tag of the photometric interpretation, and transparency."""
+    page, count = series.keyframe, series.shape[series.axes.index("S")]
+    # YCbCr is decoded to RGB.
+    colours = {1: ("grey",), 2: RGB, 6: RGB, 5: ("cyan", "magenta", "yellow", "black")}
+    names = colours.get(int(page.photometric), ())
+    extra = tuple(map(int, page.extrasamples or ()))
+    # 1 and 2 are transparency; a fourth sample of which nothing is stated is it in practice, too.
+    alpha = ("alpha",) if count == len(names) + 1 and (set(extra) & {1, 2} or names == RGB) else ()
+    found = (*names, *alpha)
+    return found if len(found) == count else None
+
+
+def _stated(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, index: int) -> ImageMetadata:
     if tif.is_ome and series.kind == "ome":
         return _from_ome(tif.ome_metadata or "", series, index)
     if tif.is_imagej and series.kind == "imagej":
