@@ -42,7 +42,7 @@ def run_report(run: TrainingRun) -> Report:
         summary=f"Training is {run.provenance['state']}{reason}. Epochs: {len(run.metrics)}. "
         f"Training images: {len(data['train'])}. Validation images: {len(data['validation'])}.",
         headlines=_headlines(run),
-        samples=_samples(read_snapshots(run.path / "pictures"), run.recipe, data.get("channels", {})),
+        samples=_samples(read_snapshots(run.path / "pictures"), run.recipe, _channel_names(run)),
         curves=_curves(run),
         facts={
             "Recipe": {key: text_of(value) for key, value in facts_of_recipe(run.recipe).items()},
@@ -86,6 +86,13 @@ def _curves(run: TrainingRun) -> tuple[Curve, ...]:
         curve_from_rows(rows, columns, title=metric.replace("_", " "), y_label=metric.rpartition("_")[2])
         for metric, columns in columns_by_metric.items()
     )
+
+
+def _channel_names(run: TrainingRun) -> dict[str, Sequence[str]]:
+    """Return the names of the channels of inputs and targets, where the recipe or the files have some."""
+    of_files = run.provenance["data"].get("channels", {})
+    of_recipe = {"input": run.recipe.input.channels, "target": run.recipe.output.channels}
+    return {side: names or of_files.get(side, ()) for side, names in of_recipe.items()}
 
 
 def _samples(
