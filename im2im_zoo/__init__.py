@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from im2im_zoo.workflows.export_run import export_run as export_run
     from im2im_zoo.workflows.models import open_model as open_model
     from im2im_zoo.workflows.training import train as train
+    from im2im_zoo.workflows.view.write import write_view as write_view
 
 # Public name -> module and name there.
 _HOMES = {
@@ -60,6 +61,7 @@ _HOMES = {
     "train": ("workflows.training", "train"),
     "validate": ("packaging", "validate_package"),
     "write_image": ("images", "write_image"),
+    "write_view": ("workflows.view.write", "write_view"),
 }
 
 # Names of version 0.1.0 that still work, with a warning: module, name there, and what replaces it.

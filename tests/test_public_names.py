@@ -13,7 +13,7 @@ import im2im_zoo
 NAMES = [
     "Format", "Framework", "Model", "Plan", "PredictionResult", "Recipe", "Resources", "Settings", "create_image", "evaluate",
     "export_package", "export_run", "load_framework", "load_recipe", "memory_image", "open_image", "open_model", "open_package",
-    "open_run", "train", "validate", "write_image",
+    "open_run", "train", "validate", "write_image", "write_view",
 ]  # fmt: skip
 
 

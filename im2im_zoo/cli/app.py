@@ -453,6 +453,74 @@ def objects(
 
 
 @app.command()
+def view(
+    image: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Image to show: any that `predict` reads, of any size.")
+    ],
+    prediction: Annotated[
+        str | None,
+        typer.Argument(metavar="[PREDICTION]", help="Result of `predict` for it: an image, or labels."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="Label image to outline; default: the labels within PREDICTION or INPUT, if it is an OME-Zarr.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="File to write: page (.html) or picture (.png)."),
+    ] = Path("view.html"),
+    plane: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|middle|max",
+            help="z plane, counted from 0, or the maximum projection; default: in a page all, in a picture max, with labels middle.",
+        ),
+    ] = None,
+    time: Annotated[
+        int | None,
+        typer.Option(help="Time point, counted from 0; default: in a page all, in a picture the first."),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Channels of the input to show, by name or index, separated by commas."),
+    ] = None,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Longest side of a picture.")] = 2048,
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Axes of the input as letters, e.g. zyx, if the file does not name them."),
+    ] = None,
+    prediction_axes: Annotated[
+        str | None, typer.Option(help="Axes of the prediction, if the file does not name them.")
+    ] = None,
+    labels_axes: Annotated[
+        str | None, typer.Option(help="Axes of the labels, if the file does not name them.")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Show an image, its prediction and its labels in one page (sliders, no internet needed) or one PNG."""
+    from im2im_zoo.cli.view import run
+
+    run(
+        image,
+        prediction,
+        labels,
+        output,
+        plane=plane,
+        time=time,
+        channels=channels,
+        size=size,
+        axes=(axes, prediction_axes, labels_axes),
+        overwrite=overwrite,
+        as_json=json,
+    )
+
+
+@app.command()
 def show(
     source: Annotated[
         str, typer.Argument(metavar="PACKAGE|RUN|RECIPE", help="Package, run or recipe to describe.")

@@ -14,19 +14,25 @@ from im2im_zoo.evaluation import semantic
 from im2im_zoo.evaluation.alignment import align, channel_names
 from im2im_zoo.evaluation.contingency import as_labels, overlaps
 from im2im_zoo.evaluation.object_states import ObjectStates, find_borders, object_states
+from im2im_zoo.evaluation.painting import (
+    PERCENTILES,
+    RGB,
+    Colour,
+    add_channels,
+    channel_colours,
+    paint_labels,
+    stretch,
+)
 from im2im_zoo.images.colours import is_colour
 
 Kind = Literal["intensity", "labels", "mask", "error", "overlap", "matches"]
 View = Literal["auto", "max", "middle"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-RGB = NDArray[np.uint8]
-
-PERCENTILES = (0.5, 99.5)
+_MOST_CHANNELS = 5  # that are drawn in one picture
 LONGEST = 768  # pixels of a rendered panel's longer side
 # Okabe & Ito 2008: distinct with every kind of colour vision, and by lightness in grey print.
 AGREE, ONLY_PREDICTION, ONLY_TARGET = (222, 222, 222), (230, 120, 0), (40, 140, 230)
 SPLIT, MERGED = (0, 158, 115), (204, 121, 167)
-_CHANNEL_COLOURS = ((255, 255, 255), (255, 0, 255), (0, 255, 0), (0, 190, 255), (255, 190, 0), (255, 60, 60))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +110,10 @@ def render_panel(panel: Panel, *, longest: int = LONGEST) -> Rendered:
                 _reduce(image.isel(channel=[0, 1, 2]), factor), image.dtype, panel.contrast
             )
         else:
-            rgb, how = _draw_intensity(_reduce(image, factor), panel.contrast)
-        if image.sizes["channel"] > 1 and not is_colour(image):
-            legend = tuple(zip(_CHANNEL_COLOURS[1:], _channel_labels(image), strict=False))
+            colours = channel_colours(image)
+            rgb, how = _draw_intensity(_reduce(image, factor), panel.contrast, colours)
+            if len(colours) > 1:
+                legend = tuple(zip(colours, _channel_labels(image), strict=False))[:_MOST_CHANNELS]
     else:
         rgb, how, legend = _draw_comparison(panel, image, target, factor)
     if factor > 1:
@@ -189,24 +196,17 @@ def _channel_labels(image: xr.DataArray) -> list[str]:
     return list(channel_names(image)) or [str(k) for k in range(image.sizes["channel"])]
 
 
-def _draw_intensity(image: NDArray[Any], contrast: tuple[float, float] | None) -> tuple[RGB, list[str]]:
+def _draw_intensity(
+    image: NDArray[Any], contrast: tuple[float, float] | None, colours: tuple[Colour, ...]
+) -> tuple[RGB, list[str]]:
     """Return RGB of (channel, y, x): one channel in grey, several in colours that add up."""
-    colours = _CHANNEL_COLOURS[:1] if len(image) == 1 else _CHANNEL_COLOURS[1:]
-    total = np.zeros((*image.shape[1:], 3))
-    ranges: list[str] = []
-    for channel, colour in zip(image, colours, strict=False):
-        low, high = contrast or _limits(channel)
-        ranges.append(f"{low:.4g} to {high:.4g}")
-        total += _stretch(channel, low, high)[..., None] * np.array(colour)
+    limits = [contrast or _limits(channel) for channel in image[:_MOST_CHANNELS]]
+    ranges = "; ".join(f"{low:.4g} to {high:.4g}" for low, high in limits)
     kind = "" if contrast else f" (percentiles {PERCENTILES[0]:g} and {PERCENTILES[1]:g})"
-    how = [
-        f"black to white: {'; '.join(ranges)}{kind}"
-        if len(image) == 1
-        else f"contrast: {'; '.join(ranges)}{kind}"
-    ]
-    if len(image) > len(colours):
-        how.append(f"the first {len(colours)} of {len(image)} channels")
-    return np.clip(total, 0, 255).astype(np.uint8), how
+    how = [f"black to white: {ranges}{kind}" if len(image) == 1 else f"contrast: {ranges}{kind}"]
+    if len(image) > _MOST_CHANNELS:
+        how.append(f"the first {_MOST_CHANNELS} of {len(image)} channels")
+    return add_channels(image, limits, colours), how
 
 
 def _draw_colours(
@@ -215,7 +215,7 @@ def _draw_colours(
     """Return RGB of (channel, y, x) in its own colours: all three have the same contrast, of 8 bits that of the type."""
     own = (0.0, 255.0) if dtype == np.uint8 else (float(min(image.min(), 0)), float(_limits(image)[1]))
     low, high = contrast or own
-    rgb = np.moveaxis(_stretch(image, low, high), 0, -1) * 255
+    rgb = np.moveaxis(stretch(image, low, high), 0, -1) * 255
     return rgb.round().astype(np.uint8), [f"own colours, black to white: {low:.4g} to {high:.4g}"]
 
 
@@ -228,7 +228,7 @@ def _draw_comparison(
     if panel.kind == "labels":
         labels = as_labels(own, panel.title)
         return (
-            _colour_labels(_subsample(labels, factor)),
+            paint_labels(_subsample(labels, factor)),
             [f"{_count_objects(labels)} objects in view, a colour each"],
             (),
         )
@@ -251,7 +251,7 @@ def _draw_error(
 ) -> tuple[RGB, list[str], tuple[tuple[tuple[int, int, int], str], ...]]:
     """Return black where right, one colour above the target, one below."""
     limit = max(map(abs, contrast)) if contrast else float(np.percentile(np.abs(error), PERCENTILES[1]))
-    above, below = (_stretch(sign * error, 0, limit)[..., None] for sign in (1, -1))
+    above, below = (stretch(sign * error, 0, limit)[..., None] for sign in (1, -1))
     rgb = above * np.array(ONLY_PREDICTION) + below * np.array(ONLY_TARGET)
     how = f"prediction − target, full colour at ±{limit:.4g}"
     return rgb.astype(np.uint8), [how], ((ONLY_PREDICTION, "too bright"), (ONLY_TARGET, "too dark"))
@@ -283,23 +283,6 @@ def _foreground(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(values > (0.5 if values.dtype.kind == "f" else 0), dtype=np.uint8)
 
 
-def _colour_labels(labels: NDArray[Any]) -> RGB:
-    """Return a colour for each label (hues by the golden ratio), the outline of each a little darker, background black."""
-    ids, inverse = np.unique(labels, return_inverse=True)
-    hue = (ids.astype(np.float64) * 0.618033988749895) % 1.0
-    light = np.array([0.95, 0.78, 0.88])[(ids % 3).astype(int)]
-    # the hue circle in three ramps, as matplotlib's hsv_to_rgb, kept a little pale
-    ramps = np.abs((hue[:, None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
-    colours = light[:, None] * (0.35 + 0.65 * np.clip(ramps, 0, 1))
-    colours[ids == 0] = 0
-    rgb = colours[inverse.reshape(labels.shape)]
-    edge = np.zeros(labels.shape, dtype=bool)
-    edge[1:] |= labels[1:] != labels[:-1]
-    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    rgb[edge] *= 0.45
-    return np.asarray(rgb * 255, dtype=np.uint8)
-
-
 def _count_objects(labels: NDArray[Any]) -> int:
     return int(np.count_nonzero(np.unique(labels)))
 
@@ -324,13 +307,6 @@ def _subsample(values: NDArray[Any], factor: int) -> NDArray[Any]:
 def _limits(values: NDArray[Any]) -> tuple[float, float]:
     low, high = np.percentile(values, PERCENTILES)
     return float(low), float(high)
-
-
-def _stretch(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
-    """Return values from low to high as 0 to 1, clipped outside; all 0 when the two are equal."""
-    if not high > low:
-        return np.zeros(values.shape)
-    return np.clip((np.asarray(values, dtype=np.float64) - low) / (high - low), 0, 1)
 
 
 def _round_down(length: float) -> float:

@@ -4,6 +4,7 @@ Templates escape every value. Only the stylesheet and charts are `Markup`, which
 """
 
 import base64
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -59,6 +60,13 @@ class PageImage:
 def data_uri(content: bytes, media_type: str = "image/png") -> str:
     """Return a file's content as an address that holds the content itself."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def page_script(name: str) -> tuple[Markup, Markup]:
+    """Return a script of this folder to put into a page, and its source for the page's policy, which allows no other."""
+    text = files("im2im_zoo.pages").joinpath(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+    return Markup(text), Markup(f"'sha256-{digest}'")  # noqa: S704 # our own file
 
 
 def render(template: str, **values: object) -> str:

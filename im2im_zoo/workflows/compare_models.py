@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from im2im_zoo.core.errors import EvaluationError, PackageError
 from im2im_zoo.evaluation.contingency import overlaps_of, parts_of
 from im2im_zoo.evaluation.instance import match
-from im2im_zoo.evaluation.panels import RGB, Kind, Panel, render_panel
+from im2im_zoo.evaluation.painting import RGB
+from im2im_zoo.evaluation.panels import Kind, Panel, render_panel
 from im2im_zoo.images import open_image
 from im2im_zoo.instances.grouping import INSTANCES
 from im2im_zoo.package.reference import Tolerance, tolerance

@@ -152,5 +152,5 @@ def test_red_green_and_blue_are_painted_in_their_own_colours(dtype):
         np.testing.assert_array_equal(picture.rgb, np.moveaxis(values, 0, -1))
     assert picture.legend == ()
     assert "Own colours" in picture.caption
-    named = render_panel(Panel("cells", image(values, ("channel", *DIMS), channels=["DAPI", "GFP", "RFP"])))
+    named = render_panel(Panel("cells", image(values, ("channel", *DIMS), channels=["one", "two", "three"])))
     assert named.rgb[0, 3].tolist() == [255, 0, 255]

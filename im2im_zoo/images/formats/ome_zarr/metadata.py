@@ -74,11 +74,16 @@ def _transformations(axes: tuple[AxisName, ...], level: Level, image: NewImage) 
     )
 
 
+def default_colours(count: int) -> list[str]:
+    """Return the colours that channels are written with, whatever their names, as six hexadecimal digits."""
+    return ["FFFFFF"] if count == 1 else [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+
+
 def _omero(image: NewImage, windows: list[dict[str, float]]) -> dict[str, Any]:
     count = image.size("channel")
     # A label that was not given would be read back as a name.
     labels: list[dict[str, str]] = [{"label": n} for n in image.channel_names or ()] or [{}] * count
-    colours = ["FFFFFF"] if count == 1 else [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+    colours = default_colours(count)
     if image.channel_names == RGB:
         # Shown as a picture: in its own colours, of 8 bits over the whole range of the type.
         colours = ["FF0000", "00FF00", "0000FF"]

@@ -88,6 +88,19 @@ def read_ome_zarr(path: Place, store: Any = None) -> tuple[Source, ImageMetadata
     return _source(path / level, array), _metadata(path, multiscale, level, array.shape, omero, written)
 
 
+def read_attributes(path: Place) -> dict[str, Any]:
+    """Return the attributes of a zarr group or array, on the disk or the web; {} within a zip.
+
+    Raises:
+        ImageError: an address without a zarr.
+    """
+    from im2im_zoo.images.formats.ome_zarr.zip_store import ZIP_SUFFIXES
+
+    if str(path).lower().endswith(ZIP_SUFFIXES):
+        return {}
+    return dict(_node(path).attrs)
+
+
 def _open(path: Place, store: Any = None) -> tuple[Any, str]:
     """Return the array or the multiscale group at a place, and the path of the group's first level.
 
