@@ -95,8 +95,13 @@ def check_writable(paths: Iterable[Path]) -> None:
         if image_of_label(path) is None and (found is None or not found.by_region):
             suffixes = [s for f in image_formats() if f.by_region for s in f.writes]
             kind = f"a {found.name} cannot be" if found is not None else "cannot be"
+            picture = (
+                f"; for a picture write {path.stem}.tif and run: im2im-zoo view {path.stem}.tif -o {path.name}"
+                if path.suffix.lower() == ".png"
+                else ""
+            )
             raise ImageError(
-                f"{path}: {kind} written tile by tile; end the name in one of {', '.join(suffixes)}"
+                f"{path}: {kind} written tile by tile; end the name in one of {', '.join(suffixes)}{picture}"
             )
 
 
