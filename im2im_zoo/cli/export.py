@@ -84,7 +84,8 @@ def show_warnings(exported: "Exported", recipe: Path) -> None:
     missing = [line for line in exported.warnings if line.startswith("package.")]
     for warning in exported.warnings:
         if warning not in missing:
-            print_line(f"note: {warning}")
+            kind = "warning" if warning.startswith("This model is not better") else "note"
+            print_line(f"{kind}: {warning}")
     if missing:
         print_line(f"Missing metadata; add it to {recipe} and export again:")
     for line in missing:

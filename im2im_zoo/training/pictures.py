@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from im2im_zoo.core.atomic import atomic_file
+from im2im_zoo.training.grouped_labels import PatchLabeler
 
 _SHOWN = 4
 _CANDIDATES = 64
@@ -23,11 +24,12 @@ class Snapshot:
 
     Attributes:
         epoch: from 0.
-        images: "input", "target" and "output", each (patch, channel, (z,) y, x); of z only the middle plane.
+        images: "input", "target" and "output", each (patch, channel, (z,) y, x), and "labels", the objects found in the output, of
+            the first patches, if the recipe segments instances; of z only the middle plane.
     """
 
     epoch: int
-    images: Mapping[str, NDArray[np.float32]]
+    images: Mapping[str, NDArray[Any]]
 
 
 class SnapshotRecorder(pl.Callback):
@@ -37,9 +39,13 @@ class SnapshotRecorder(pl.Callback):
         folder: for the snapshots.
         whole_batches: whether to run the network on as many patches as in validation, though few are kept, because a compiled
             network is compiled again for another number of patches.
+        label: function that finds objects in the output of the patches.
     """
 
-    def __init__(self, folder: Path, *, whole_batches: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, whole_batches: bool = False, label: PatchLabeler | None = None
+    ) -> None:
+        self._label = label
         self._folder = folder
         self._whole_batches = whole_batches
         self._patches: dict[str, torch.Tensor] | None = None
@@ -72,9 +78,12 @@ class SnapshotRecorder(pl.Callback):
         with torch.inference_mode(), precision.forward_context():
             output = network.eval()(image)
         network.train(was_training)
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             name: _crop_for_display(tensor) for name, tensor in (*self._patches.items(), ("output", output))
         }
+        if self._label is not None:
+            labels = self._label(output[:_SHOWN].float().cpu().numpy())
+            arrays["labels"] = _middle_plane(labels)
         self._folder.mkdir(exist_ok=True)
         file = self._file(trainer.current_epoch if epoch is None else epoch)
         with atomic_file(file, durable=True) as stream:
@@ -95,9 +104,14 @@ def read_snapshots(folder: Path) -> tuple[Snapshot, ...]:
 
 def _crop_for_display(tensor: torch.Tensor) -> NDArray[np.float32]:
     """Return the first patches of a batch, of z only the middle plane."""
-    first = tensor[:_SHOWN].float().cpu().numpy()
-    middle = first.shape[2] // 2
-    return first if first.ndim == 4 else first[:, :, middle : middle + 1]
+    first: NDArray[np.float32] = _middle_plane(tensor[:_SHOWN].float().cpu().numpy())
+    return first
+
+
+def _middle_plane(patches: NDArray[Any]) -> NDArray[Any]:
+    """Return patches (patch, channel, (z,) y, x) with only the middle plane of z."""
+    middle = patches.shape[2] // 2
+    return patches if patches.ndim == 4 else patches[:, :, middle : middle + 1]
 
 
 def _choose_patches(loader: Any, *, whole_batch: bool) -> dict[str, torch.Tensor]:

@@ -37,6 +37,7 @@ from im2im_zoo.training.callbacks import (
     TrainingProgress,
 )
 from im2im_zoo.training.failures import explain_failures, silence_lightning
+from im2im_zoo.training.grouped_labels import PatchLabeler, make_patch_labeler
 from im2im_zoo.training.own_code import allow_modules, check_custom_code, copy_own_files, find_own_files
 from im2im_zoo.training.pictures import SnapshotRecorder
 from im2im_zoo.training.run import (
@@ -121,7 +122,8 @@ def train(
         provenance = _write_start(recipe, output, data, data_hash, parent, reasons, own) if first else {}
         state: dict[str, str] = {"state": "complete"}
         try:
-            _fit(recipe, output, framework, data, options, ckpt, report if first else None)
+            label = make_patch_labeler(recipe, allow_code)
+            _fit(recipe, output, framework, data, options, ckpt, report if first else None, label)
         except BaseException as error:
             interrupted = isinstance(error, InterruptionError)
             state = {"state": "interrupted" if interrupted else "failed", "reason": str(error)}
@@ -267,6 +269,7 @@ def _fit(
     options: dict[str, Any],
     ckpt: Path | None,
     report: Callable[[TrainingProgress], None] | None,
+    label: PatchLabeler | None,
 ) -> None:
     checkpoints = output / "checkpoints"
     monitor, mode = recipe.monitor, recipe.monitor_mode
@@ -282,7 +285,7 @@ def _fit(
         PlateauSteps(),
         NetworkSpeedup.from_recipe(recipe.network),
         MetricsTable(output / "metrics.csv"),
-        SnapshotRecorder(output / "pictures", whole_batches=recipe.network.compile),
+        SnapshotRecorder(output / "pictures", whole_batches=recipe.network.compile, label=label),
         *([PatchLossRecorder(data)] if recipe.data.hard_patches else []),
         *([ProgressReporter(report)] if report else []),
         *options.pop("callbacks"),

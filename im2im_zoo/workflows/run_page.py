@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.evaluation import Curve, Headline, Panel, Report, Sample, curve_from_rows, write_report
+from im2im_zoo.evaluation.contingency import as_labels, overlaps
+from im2im_zoo.evaluation.instance_evaluation import metrics_of, sums_of
 from im2im_zoo.processing import fit
 from im2im_zoo.processing.operations import requirements
 from im2im_zoo.recipe import Recipe
@@ -18,6 +21,7 @@ from im2im_zoo.workflows.describe import facts_of_recipe, text_of
 _EPOCHS_SHOWN = 6
 _CARDS = 4
 _FILES = ("recipe.yaml", "metrics.csv", "environment.txt")
+OBJECT_METRIC = "ap@0.50"
 _MACHINE = ("system", "processors", "accelerator", "git_revision", "versions")
 
 
@@ -35,15 +39,15 @@ def write_run_page(run: TrainingRun) -> Path:
 
 def run_report(run: TrainingRun) -> Report:
     """Return the content of the page of a run."""
-    data = run.provenance["data"]
+    data, snapshots = run.provenance["data"], read_snapshots(run.path / "pictures")
     reason = f": {run.provenance['reason']}" if "reason" in run.provenance else ""
     return Report(
         title=run.recipe.name,
         summary=f"Training is {run.provenance['state']}{reason}. Epochs: {len(run.metrics)}. "
         f"Training images: {len(data['train'])}. Validation images: {len(data['validation'])}.",
         headlines=_headlines(run),
-        samples=_samples(read_snapshots(run.path / "pictures"), run.recipe, _channel_names(run)),
-        curves=_curves(run),
+        samples=_samples(snapshots, run.recipe, _channel_names(run)),
+        curves=(*_curves(run), *object_curves(snapshots)),
         facts={
             "Recipe": {key: text_of(value) for key, value in facts_of_recipe(run.recipe).items()},
             "Data": {"validation": text_of(data["validation"]), "sha256": data["sha256"]},
@@ -123,6 +127,8 @@ def _panels(
     postprocess: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
 ) -> tuple[Panel, ...]:
     images = snapshots[-1].images
+    if "labels" in images:
+        return _object_panels(snapshots, number, recipe, names)
     target = images["target"][number]
     contrast = _contrast(target) if images["output"].shape[1] == len(target) else None
     panels = [
@@ -137,6 +143,67 @@ def _panels(
         else:
             panels.append(_panel(title, postprocess(output), recipe, contrast, names.get("target", ())))
     return tuple(panels)
+
+
+def _object_panels(
+    snapshots: Sequence[Snapshot], number: int, recipe: Recipe, names: Mapping[str, Sequence[str]]
+) -> tuple[Panel, ...]:
+    """Return the panels of a patch with instances: the input, the labels of target and epochs, and the last maps."""
+    last = snapshots[-1]
+    target = last.images["target"][number]
+    panels = [
+        _panel("input", last.images["input"][number], recipe, None, names.get("input", ())),
+        _label_panel("target", target, recipe),
+    ]
+    for snapshot in snapshots:
+        labels = snapshot.images.get("labels", ())
+        if number < len(labels):
+            quality = object_metrics([(labels[number], target)])
+            caption = f"AP at IoU 0.5: {quality[OBJECT_METRIC]:.2f}"
+            panels.append(_label_panel(f"epoch {snapshot.epoch}", labels[number], recipe, caption))
+    maps = last.images["output"][number]
+    titles = recipe.output.channels or tuple(f"map {k}" for k in range(len(maps)))
+    panels += [
+        _panel(f"{title}, epoch {last.epoch}", maps[k : k + 1], recipe, None, ())
+        for k, title in enumerate(titles[: len(maps)])
+    ]
+    return tuple(panels)
+
+
+def _label_panel(title: str, labels: NDArray[Any], recipe: Recipe, caption: str = "") -> Panel:
+    image = xr.DataArray(labels, dims=("channel", *recipe.space))
+    return Panel(title, image, kind="labels", caption=caption, view="middle")
+
+
+def object_metrics(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, float]:
+    """Return the metrics of `evaluate --task instance` at IoU 0.5 of all objects of some patches: pairs of labels and target."""
+    total = None
+    for labels, target in pairs:
+        sums = sums_of(overlaps(labels, as_labels(target, "target")), ())
+        total = sums if total is None else total + sums
+    return {} if total is None else metrics_of(total)
+
+
+def object_curves(snapshots: Sequence[Snapshot]) -> tuple[Curve, ...]:
+    """Return the AP of the objects in the held-out patches that are shown, over epochs; none if they have no labels."""
+    rows = [
+        {
+            "epoch": s.epoch,
+            "ap": object_metrics(list(zip(labels, s.images["target"], strict=False)))[OBJECT_METRIC],
+        }
+        for s in snapshots
+        if len(labels := s.images.get("labels", ()))
+    ]
+    if not rows:
+        return ()
+    return (
+        curve_from_rows(
+            rows,
+            {"ap": "patches shown"},
+            title="AP at IoU 0.5 of objects in the patches shown",
+            y_label="AP",
+        ),
+    )
 
 
 def _postprocessing(recipe: Recipe) -> Callable[[NDArray[np.float32]], NDArray[np.float32]] | None:

@@ -44,6 +44,7 @@ from im2im_zoo.packaging.export.steps import (
     write_cover_picture,
 )
 from im2im_zoo.packaging.export.tensors import Crop, write_sample_tensor, write_test_tensor
+from im2im_zoo.packaging.export.usefulness import compare_with_baselines
 from im2im_zoo.packaging.export.weights import FORMATS, OPSET, Weights, write_weights
 from im2im_zoo.packaging.validation.drafts import missing_metadata
 from im2im_zoo.packaging.validation.validate import validate_package
@@ -63,7 +64,7 @@ class Exported:
 
     Attributes:
         folder, zip_path: paths of the package, and of its zip if there is one.
-        warnings: one line each: missing metadata, weight formats that were left out with the reason, and a halo that is
+        warnings: one line each: a model that is not better than a trivial method, missing metadata, weight formats that were left out with the reason, and a halo that is
             smaller than the network needs.
         metrics: metrics in the README and the RDF, unrounded.
     """
@@ -173,7 +174,7 @@ def export_package(
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Exported(output, zip_path, _warnings(recipe, rdf), metrics)
+    return Exported(output, zip_path, _warnings(recipe, rdf, metrics), metrics)
 
 
 def _write(
@@ -285,7 +286,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
+def _warnings(recipe: Recipe, rdf: Mapping[str, Any], metrics: Metrics) -> tuple[str, ...]:
     ours = rdf["config"]["im2im_zoo"]
     lines = [f"{finding.field}: {finding.message}" for finding in missing_metadata(recipe)]
     lines += [
@@ -303,6 +304,10 @@ def _warnings(recipe: Recipe, rdf: Mapping[str, Any]) -> tuple[str, ...]:
         for axis, source in ours["halo_source"].items()
         if source != "measured"
     ]
+    if not_better := compare_with_baselines(metrics):
+        lines.append(
+            f"{not_better} Train longer or on more images, and look at run.html, before you give it to others"
+        )
     return tuple(lines)
 
 

@@ -10,6 +10,7 @@ from im2im_zoo.packaging.export.readme_processing import (
     custom_operations,
     inside_the_network,
 )
+from im2im_zoo.packaging.export.usefulness import compare_with_baselines
 from im2im_zoo.recipe import Recipe
 
 _CONSUMERS = {
@@ -180,6 +181,8 @@ def _validation(
     is_grouped = "grouping" in rdf["config"]["im2im_zoo"]
     steps = "network, postprocessing and grouping" if is_grouped else "network and postprocessing"
     if metrics.values:
+        if not_better := compare_with_baselines(metrics):
+            lines.append(f"**{not_better}** Check its results on your images before you use it.")
         columns = _columns(metrics)
         head = f"| measure | this model | {' | '.join(columns)}" + (" |" if columns else "")
         rule = "|---" * (2 + len(columns)) + "|"
