@@ -192,6 +192,11 @@ def test_labels_within_an_ome_zarr_are_found_and_labels_that_predict_wrote_are_k
     other = make(tmp_path / "b.tif", values, "yx")
     by_prediction = read_view(other, prediction=image / "labels" / "instances")
     assert len(by_prediction.images) == 1
+    instances = read_view(other, prediction=image)
+    assert [len(instances.images), len(instances.labels)] == [1, 1]
+    (image / "labels" / "instances").rename(image / "labels" / "nuclei")
+    listed = image / "labels" / "zarr.json"
+    listed.write_text(listed.read_text().replace('"instances"', '"nuclei"'))
     both = read_view(other, prediction=image)
     assert [len(both.images), len(both.labels)] == [2, 1]
 

@@ -214,7 +214,7 @@ def _predictions_and_labels(
     prediction: str | Place | ViewSource | None,
     labels: str | Place | ViewSource | None,
 ) -> tuple[list[_Opened], list[_Opened]]:
-    """Return the prediction if it has intensities, and all label images."""
+    """Return the prediction if it has intensities that are not only maps for its labels, and all label images."""
     shown: list[_Opened] = []
     found: list[_Opened] = []
     if prediction is not None:
@@ -228,6 +228,8 @@ def _predictions_and_labels(
     elif not found:
         within = next((n for o in (*shown, image) if (n := _labels_within(o.source.path)) is not None), None)
         found += [] if within is None else [_open(ViewSource(within), "labels", labels=True)]
+        if within is not None and within.name == INSTANCES and _labels_within(image.source.path) != within:
+            shown = []  # maps, of which the labels were made
     for opened in found:
         _check_labels(opened)
     return shown, found

@@ -42,7 +42,8 @@ def write_view(
     Args:
         source: the image.
         output: file to write, whole or not at all.
-        prediction: of the image; of integers that `predict` wrote as labels, it is shown as labels.
+        prediction: of the image; of integers that `predict` wrote as labels, it is shown as labels. If it is an OME-Zarr with the
+            instances that `predict` found, these are shown, and not the maps that they were made of.
         labels: label image; default: the labels within `prediction`, or within `source`, if they are OME-Zarr and have some.
         plane: index of a z plane, "middle", or "max", the maximum projection. Default: of a page all planes (48 if there are more),
             of a PNG the projection, or the middle plane if there are labels.
