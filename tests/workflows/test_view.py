@@ -16,6 +16,7 @@ from im2im_zoo.core.errors import EvaluationError
 from im2im_zoo.evaluation.painting import channel_colours, colour_of_name, find_outlines, label_layer
 from im2im_zoo.images import open_image, write_image
 from im2im_zoo.images.overview import label_names, reduce_image, stated_colours
+from im2im_zoo.workflows.view.picture import paint_fill, paint_outlines, thick_outlines
 from im2im_zoo.workflows.view.read import ViewSource, read_view
 from im2im_zoo.workflows.view.write import write_view
 
@@ -84,6 +85,29 @@ def test_outlines_are_within_the_objects_and_where_labels_touch():
     assert not drawn[4, 4]
     assert (label_layer(labels, outlines=False)[..., 3] > 0).sum() == (labels > 0).sum()
     assert find_outlines(labels).any()
+
+
+def test_outlines_of_large_pictures_are_thick_and_do_not_reach_over_the_border(tmp_path):
+    labels = np.zeros((450, 450), np.int32)
+    labels[100:200, 300:] = 1
+    image = make(tmp_path / "a.tif", np.zeros((450, 450), np.uint8), "yx")
+    view = read_view(image, labels=make(tmp_path / "l.tif", labels, "yx", labels=True))
+    thin = paint_outlines(view, view.labels[0], 0)[..., 3] > 0
+    thick = thick_outlines(paint_outlines(view, view.labels[0], 0), view)[..., 3] > 0
+    assert thick.sum() > 1.9 * thin.sum()
+    assert not thick[:, :300].any()
+
+
+def test_predicted_and_other_labels_have_a_colour_each(tmp_path):
+    image = make(tmp_path / "a.tif", np.zeros((20, 24), np.uint8), "yx")
+    one = make(tmp_path / "p.tif", squares((20, 24)), "yx", labels=True)
+    other = make(tmp_path / "l.tif", np.roll(squares((20, 24)), 5, axis=1), "yx", labels=True)
+    view = read_view(image, prediction=one, labels=other)
+    assert [layer.title for layer in view.labels] == ["predicted labels", "labels"]
+    colours = [
+        {tuple(c) for c in paint_fill(view, layer, 0).reshape(-1, 4).tolist()} for layer in view.labels
+    ]
+    assert colours == [{(0, 0, 0, 0), (230, 120, 0, 255)}, {(0, 0, 0, 0), (40, 140, 230, 255)}]
 
 
 @pytest.mark.parametrize("suffix", [".npy.tif", ".ome.zarr"])

@@ -31,7 +31,11 @@ def view_png(view: View) -> bytes:
         (f"{layer.title}: {layer.name}", paint_image(view, layer, view.first)) for layer in view.images
     ]
     if view.labels:
-        titles = " and ".join(f"{layer.title} ({layer.objects} objects)" for layer in view.labels)
+        words = [""] if len(view.labels) == 1 else ["orange, ", "blue, "]
+        titles = " and ".join(
+            f"{layer.title} ({word}{layer.objects} objects)"
+            for word, layer in zip(words, view.labels, strict=True)
+        )
         rgb = pictures[0][1]
         for layer in view.labels:
             rgb = lay_over(rgb, thick_outlines(paint_outlines(view, layer, view.first), view))
@@ -70,9 +74,9 @@ def thick_outlines(layer: RGB, view: View) -> RGB:
     if max(view.size) < 400:
         return layer
     thick = layer.copy()
-    for shifted in (np.roll(layer, 1, axis=0), np.roll(layer, 1, axis=1)):
-        empty = thick[..., 3] == 0
-        thick[empty] = shifted[empty]
+    for target, shifted in ((thick[1:], layer[:-1]), (thick[:, 1:], layer[:, :-1])):
+        empty = target[..., 3] == 0
+        target[empty] = shifted[empty]
     return thick
 
 
