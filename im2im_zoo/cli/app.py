@@ -459,7 +459,7 @@ def view(
     ],
     prediction: Annotated[
         str | None,
-        typer.Argument(metavar="[PREDICTION]", help="Result of `predict` for it: an image, or labels."),
+        typer.Argument(metavar="PREDICTION", help="Result of `predict` for it: an image, or labels."),
     ] = None,
     labels: Annotated[
         str | None,
