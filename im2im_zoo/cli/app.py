@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from im2im_zoo.cli import package_commands
-from im2im_zoo.cli.options import AllowCode, Json, Overwrite, Weights
+from im2im_zoo.cli.options import (
+    AllowCode,
+    FillHoles,
+    Json,
+    MinSize,
+    Neck,
+    OfClass,
+    Overwrite,
+    SplitTouching,
+    Threshold,
+    Weights,
+)
 
 app = typer.Typer(
     name="im2im-zoo",
@@ -298,6 +309,12 @@ def predict(
             help="Segment instances from the maps if the package defines how, or write the maps only.",
         ),
     ] = True,
+    threshold: Threshold = None,
+    of_class: OfClass = None,
+    split_touching: SplitTouching = False,
+    neck: Neck = None,
+    fill_holes: FillHoles = False,
+    min_size: MinSize = None,
     objects: Annotated[
         list[Path] | None,
         typer.Option(
@@ -335,8 +352,10 @@ def predict(
 
     If it is interrupted, run the same command to resume. Once the output is complete, the same command does nothing.
 
-    Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image.
+    Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image. A package
+    that predicts a probability map gives labels with --threshold.
     """
+    from im2im_zoo.cli.objects import parse_thresholding
     from im2im_zoo.cli.predict import Inputs, Outputs, parse_halo, parse_memory, run
     from im2im_zoo.runtime.settings import Format, Resources, Settings
 
@@ -354,6 +373,7 @@ def predict(
             rescale=rescale,
             format=Format(ome_zarr, shards),
             group=grouping,
+            thresholding=parse_thresholding(threshold, of_class, split_touching, neck, fill_holes, min_size),
         ),
         Resources(None if memory is None else parse_memory(memory), workers, threads, device),
         tile=tile,
@@ -426,7 +446,11 @@ def evaluate(
 @app.command()
 def objects(
     labels: Annotated[
-        str, typer.Argument(metavar="LABELS", help="Label image, or an OME-Zarr with labels from `predict`.")
+        str,
+        typer.Argument(
+            metavar="LABELS|MAP",
+            help="Label image, or an OME-Zarr with labels from `predict`; with --threshold a map, such as a probability.",
+        ),
     ],
     outputs: Annotated[
         list[Path],
@@ -443,12 +467,32 @@ def objects(
     image_axes: Annotated[
         str | None, typer.Option(help="Axes of the image, if the file does not name them.")
     ] = None,
+    threshold: Threshold = None,
+    of_class: OfClass = None,
+    split_touching: SplitTouching = False,
+    neck: Neck = None,
+    fill_holes: FillHoles = False,
+    min_size: MinSize = None,
+    labels_to: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="With --threshold: also write the label image."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="With --threshold: limit of the memory, e.g. 4GB; default: half of the free memory."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure the objects of a label image of any size: positions, sizes, mean intensities, outlines."""
-    from im2im_zoo.cli.objects import run
+    """Measure the objects of a label image of any size: positions, sizes, mean intensities, outlines.
 
-    run(labels, outputs, image, axes, image_axes, overwrite)
+    With --threshold the objects are found in a map first, as `predict --threshold` does.
+    """
+    from im2im_zoo.cli.objects import parse_thresholding, run
+
+    thresholding = parse_thresholding(threshold, of_class, split_touching, neck, fill_holes, min_size)
+    run(labels, outputs, image, axes, image_axes, thresholding, labels_to, memory, overwrite)
 
 
 @app.command()

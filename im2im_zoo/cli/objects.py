@@ -1,13 +1,18 @@
 """`im2im-zoo objects`, and the files of `im2im-zoo predict --objects`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from im2im_zoo.cli.console import print_line
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from im2im_zoo.instances.thresholding import Thresholding
 
 
 def run(
@@ -16,17 +21,79 @@ def run(
     image: str | None,
     axes: str | None,
     image_axes: str | None,
+    thresholding: "Thresholding",
+    labels_to: Path | None,
+    memory: str | None,
     overwrite: bool,
 ) -> None:
-    """Measure the objects of a label image, and write the files."""
+    """Measure the objects of a label image, or of a map by a threshold, and write the files."""
     from im2im_zoo.cli.evaluate import with_labels
     from im2im_zoo.images import open_image
     from im2im_zoo.objects import check_objects_path
 
     for output in outputs:
         check_objects_path(output, overwrite=overwrite)
-    opened = open_image(with_labels(labels), axes=axes)
-    write_all(opened, outputs, None if image is None else open_image(image, axes=image_axes), overwrite)
+    if not thresholding.is_given:
+        for option, value in (("--labels", labels_to), ("--memory", memory)):
+            if value is not None:
+                raise typer.BadParameter(
+                    "is for finding objects in a map; add --threshold", param_hint=option
+                )
+        opened = open_image(with_labels(labels), axes=axes)
+        write_all(opened, outputs, _opened(image, image_axes), overwrite)
+        return
+    with _segmented(labels, axes, thresholding, outputs[0], labels_to, memory, overwrite) as found:
+        write_all(found, outputs, _opened(image, image_axes), overwrite)
+
+
+def _opened(image: str | None, axes: str | None) -> "xr.DataArray | None":
+    from im2im_zoo.images import open_image
+
+    return None if image is None else open_image(image, axes=axes)
+
+
+@contextmanager
+def _segmented(
+    source: str,
+    axes: str | None,
+    thresholding: "Thresholding",
+    output: Path,
+    labels_to: Path | None,
+    memory: str | None,
+    overwrite: bool,
+) -> "Iterator[xr.DataArray]":
+    """Yield the labels of a map; they are in a folder beside the output until the table is written."""
+    from im2im_zoo.cli.predict import parse_memory
+    from im2im_zoo.core.atomic import discard, hidden_sibling, remove_leftovers
+    from im2im_zoo.images import open_image, write_image
+    from im2im_zoo.objects.from_map import segment_map
+    from im2im_zoo.runtime.execute.outputs import check_writable
+
+    if labels_to is not None:
+        check_writable([labels_to])
+        if labels_to.exists() and not overwrite:
+            raise typer.BadParameter(
+                f"{labels_to} exists already; choose another path, or replace it with --overwrite",
+                param_hint="--labels",
+            )
+    opened = open_image(source, axes=axes)
+    remove_leftovers(output)
+    folder = hidden_sibling(output, "partial")
+    folder.mkdir()
+    try:
+        found, count = segment_map(
+            opened, thresholding, folder, memory=None if memory is None else parse_memory(memory)
+        )
+        if labels_to is not None:
+            write_image(found, labels_to, labels=True, overwrite=overwrite)
+            print_line(f"Wrote {labels_to}: labels of {count} objects")
+        if count == 0:
+            print_line(
+                "warning: no object was found; if the image has objects, lower --threshold or --min-size, and check the map"
+            )
+        yield found
+    finally:
+        discard(folder)
 
 
 def write_all(
@@ -38,3 +105,19 @@ def write_all(
     for output in outputs:
         count = write_objects(labels, output, image, overwrite=overwrite)
         print_line(f"Wrote {output}: {count} objects")
+
+
+def parse_thresholding(
+    threshold: float | None,
+    of_class: str | None,
+    split_touching: bool,
+    neck: float | None,
+    fill_holes: bool,
+    min_size: str | None,
+) -> "Thresholding":
+    """Return the options of finding objects in a map; flags that are not set are not given."""
+    from im2im_zoo.instances.thresholding import Thresholding
+
+    if neck is not None and not split_touching:
+        raise typer.BadParameter("add --split-touching, or leave this out", param_hint="--neck")
+    return Thresholding(threshold, of_class, split_touching or None, neck, fill_holes or None, min_size)

@@ -32,3 +32,38 @@ Weights = Annotated[
         help="Weight format: onnx, torchscript or pytorch_state_dict; may be repeated.",
     ),
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        help="Find objects in a map: connected regions of values above this, 0.5 for a probability.",
+    ),
+]
+OfClass = Annotated[
+    str | None,
+    typer.Option(
+        "--class", metavar="NAME|N", help="Channel of the map that has the objects, if it has several."
+    ),
+]
+SplitTouching = Annotated[
+    bool,
+    typer.Option(
+        "--split-touching",
+        help="Split objects that touch, at necks of their outline; for round objects such as nuclei.",
+    ),
+]
+Neck = Annotated[
+    float | None,
+    typer.Option(
+        "--neck",
+        metavar="0..1",
+        help="With --split-touching: split where the neck is narrower than this part of the narrower object; default: 0.8.",
+    ),
+]
+FillHoles = Annotated[bool, typer.Option("--fill-holes", help="Fill background that objects enclose.")]
+MinSize = Annotated[
+    str | None,
+    typer.Option(
+        "--min-size", metavar="N|Num2|Num3", help="Remove smaller objects: pixels, or e.g. 20um2 or 50um3."
+    ),
+]

@@ -49,6 +49,14 @@ RELEASED_FILES: tuple[ReleasedFile, ...] = (
         implementation="components",
     ),
     ReleasedFile(
+        name="components.py",
+        versions=("0.2.0",),
+        sha256="b7f3f111370c71c47b0ad23069c6f40426e1dfc7fc07ce4d8430e55faa6d4ba5",
+        kind="instance method",
+        callable="group",
+        implementation="components",
+    ),
+    ReleasedFile(
         name="embedseg.py",
         versions=("0.1.0",),
         sha256="40227102aed04400ab2ed05785d6d5d4d7ab660177a9d7dd201a13cdcd5d5813",

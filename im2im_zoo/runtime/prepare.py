@@ -15,6 +15,7 @@ from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.engines import Engine, library_version
+from im2im_zoo.instances.grouping import AnyGrouping
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.measure.cache import cache_file
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
@@ -120,6 +121,7 @@ def prepare(
     layout: Layout,
     settings: Settings,
     resources: Resources,
+    grouping: AnyGrouping | None = None,
     *,
     decisions: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
@@ -132,6 +134,7 @@ def prepare(
         layout: of these images (`map_axes`).
         settings: choices that change the result.
         resources: memory, processes and devices.
+        grouping: instance segmentation to use instead of the package's.
         decisions: of an earlier plan (`decisions_of`), to reuse instead of measuring.
         warnings: to include in the plan.
 
@@ -158,6 +161,7 @@ def prepare(
         "dtype": settings.dtype,
         "workers": resources.processes,
         "group": settings.group,
+        "grouping": grouping,
         "warnings": tuple(warnings),
     }
     if decisions is not None:
@@ -187,13 +191,14 @@ def repeat_plan(
     images: Mapping[str, xr.DataArray],
     layout: Layout,
     settings: Settings,
+    grouping: AnyGrouping | None,
     decisions: Mapping[str, Any],
     plain: Mapping[str, Any],
 ) -> Plan:
     """Return the plan of an earlier prediction with the same settings and images, without opening its network.
 
     Args:
-        package, images, layout, settings: see `prepare`.
+        package, images, layout, settings, grouping: see `prepare`.
         decisions: of the earlier plan (`decisions_of`).
         plain: the earlier plan (`Plan.to_json`).
     """
@@ -208,6 +213,7 @@ def repeat_plan(
         dtype=settings.dtype,
         workers=int(plain["workers"]),
         group=settings.group,
+        grouping=grouping,
         cost=Cost(**decisions["cost"]),
         **_decided(decisions),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.instances.blockwise.sample import Code
-from im2im_zoo.instances.grouping import INSTANCES
+from im2im_zoo.instances.grouping import INSTANCES, AnyGrouping
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import segment_instances
@@ -25,7 +25,11 @@ from im2im_zoo.runtime.settings import Resources, Settings
 
 
 def prepare_whole(
-    networks: Networks, images: Mapping[str, xr.DataArray], settings: Settings, resources: Resources
+    networks: Networks,
+    images: Mapping[str, xr.DataArray],
+    settings: Settings,
+    resources: Resources,
+    grouping: AnyGrouping | None = None,
 ) -> Prepared:
     """Open the network and plan one tile per sample, whatever memory it takes."""
     engine, reason = networks.open(settings, resources)
@@ -39,6 +43,7 @@ def prepare_whole(
         dtype=settings.dtype,
         whole=True,
         group=settings.group,
+        grouping=grouping,
     )
     return Prepared(plan, engine, reason)
 

@@ -232,8 +232,9 @@ def _instances(package: Package) -> dict[str, Any] | None:
     grouping = package.grouping
     if grouping is None:
         return None
-    if isinstance(grouping, Grouping) and grouping.method(package.root) == "components":
-        kwargs = grouping.kwargs
+    kwargs = grouping.kwargs
+    is_plain = not (kwargs.get("fill_holes") or kwargs.get("split_touching"))
+    if isinstance(grouping, Grouping) and grouping.method(package.root) == "components" and is_plain:
         return {
             "kind": "components",
             "output": grouping.output,
