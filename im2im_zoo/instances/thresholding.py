@@ -1,4 +1,4 @@
-"""Objects of a probability map by a threshold: what a user asks for, and the instance segmentation that it gives."""
+"""Objects of a probability map by a threshold: the settings of a user, and the instance segmentation of these."""
 
 import math
 import re
@@ -19,7 +19,7 @@ _SAME = 1.01
 
 @dataclass(frozen=True, slots=True)
 class Thresholding:
-    """How objects are found in a probability map: connected components of what exceeds a threshold; voxels connect through their faces.
+    """Settings of the objects of a probability map: connected components, through faces, of the values above a threshold.
 
     None is the default, or what the package states if its own method is the same.
 

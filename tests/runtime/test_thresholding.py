@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from groupings_for_tests import TINY, MakeGrouped
+from groupings_for_tests import LITTLE, TINY, MakeGrouped
 from scipy.ndimage import gaussian_filter
 
 from im2im_zoo.core.errors import EvaluationError, ImageError, PlanError
@@ -54,12 +54,10 @@ def test_the_labels_are_the_same_in_memory_in_files_and_of_a_saved_map(
 def test_in_blocks_the_labels_are_those_of_the_whole(
     package: Package, wide: xr.DataArray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = wide[:700, :900]
+    image = wide[:1000, :1050]
     wanted = expected(package, image, **SPLIT)
     options = {**SPLIT, "of_class": 1}
-    done = predict(
-        package, image, tmp_path / "o.ome.zarr", memory=270 * 1024**2, cost=TINY, halo=8, **options
-    )
+    done = predict(package, image, tmp_path / "o.ome.zarr", memory=LITTLE, cost=TINY, halo=8, **options)
     assert done.plan.grouping is not None
     assert done.plan.grouping.block is not None
     np.testing.assert_array_equal(open_image(tmp_path / "o.ome.zarr" / "labels" / "instances"), wanted)
