@@ -8,8 +8,10 @@ import typer
 from im2im_zoo.cli import package_commands
 from im2im_zoo.cli.options import (
     AllowCode,
+    ExcludeBorder,
     FillHoles,
     Json,
+    MeasureWhat,
     MinSize,
     Neck,
     OfClass,
@@ -323,6 +325,8 @@ def predict(
             help="Also write the objects: a table (.csv, .parquet) or outlines (.geojson); may be repeated.",
         ),
     ] = None,
+    measure: MeasureWhat = "basic",
+    exclude_border: ExcludeBorder = False,
     ome_zarr: Annotated[
         str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="OME-Zarr version to write.")
     ] = None,
@@ -355,14 +359,14 @@ def predict(
     Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image. A package
     that predicts a probability map gives labels with --threshold.
     """
-    from im2im_zoo.cli.objects import parse_thresholding
+    from im2im_zoo.cli.objects import Table, parse_thresholding
     from im2im_zoo.cli.predict import Inputs, Outputs, parse_halo, parse_memory, run
     from im2im_zoo.runtime.settings import Format, Resources, Settings
 
     run(
         package,
         Inputs(image, axes or [], channels or [], inputs or [], join or []),
-        Outputs(output, outputs or [], objects or [], overwrite),
+        Outputs(output, outputs or [], objects or [], Table(measure, exclude_border), overwrite),
         Settings(
             halo=parse_halo(halo),
             blend=blend,
@@ -477,6 +481,15 @@ def objects(
         Path | None,
         typer.Option("--labels", metavar="FILE", help="With --threshold: also write the label image."),
     ] = None,
+    measure: MeasureWhat = "basic",
+    exclude_border: ExcludeBorder = False,
+    parents: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS",
+            help="Labels of what the objects are in, such as cells; adds the column parent, the one with the largest overlap.",
+        ),
+    ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -489,10 +502,11 @@ def objects(
 
     With --threshold the objects are found in a map first, as `predict --threshold` does.
     """
-    from im2im_zoo.cli.objects import parse_thresholding, run
+    from im2im_zoo.cli.objects import Table, parse_thresholding, run
 
     thresholding = parse_thresholding(threshold, of_class, split_touching, neck, fill_holes, min_size)
-    run(labels, outputs, image, axes, image_axes, thresholding, labels_to, memory, overwrite)
+    table = Table(measure, exclude_border, parents)
+    run(labels, outputs, image, axes, image_axes, thresholding, table, labels_to, memory, overwrite)
 
 
 @app.command()

@@ -2,17 +2,34 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from im2im_zoo.cli.console import print_line
+from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from im2im_zoo.instances.thresholding import Thresholding
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The options of the table of objects, as typed by the user."""
+
+    measure: str = "basic"
+    exclude_border: bool = False
+    parents: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.measure not in ("basic", "all"):
+            raise typer.BadParameter(
+                f"invalid value {self.measure!r}: choose one of basic, all", param_hint="--measure"
+            )
 
 
 def run(
@@ -22,6 +39,7 @@ def run(
     axes: str | None,
     image_axes: str | None,
     thresholding: "Thresholding",
+    table: Table,
     labels_to: Path | None,
     memory: str | None,
     overwrite: bool,
@@ -40,10 +58,10 @@ def run(
                     "is for finding objects in a map; add --threshold", param_hint=option
                 )
         opened = open_image(with_labels(labels), axes=axes)
-        write_all(opened, outputs, _opened(image, image_axes), overwrite)
+        write_all(opened, outputs, _opened(image, image_axes), table, overwrite)
         return
     with _segmented(labels, axes, thresholding, outputs[0], labels_to, memory, overwrite) as found:
-        write_all(found, outputs, _opened(image, image_axes), overwrite)
+        write_all(found, outputs, _opened(image, image_axes), table, overwrite)
 
 
 def _opened(image: str | None, axes: str | None) -> "xr.DataArray | None":
@@ -63,7 +81,6 @@ def _segmented(
     overwrite: bool,
 ) -> "Iterator[xr.DataArray]":
     """Yield the labels of a map; they are in a folder beside the output until the table is written."""
-    from im2im_zoo.cli.predict import parse_memory
     from im2im_zoo.core.atomic import discard, hidden_sibling, remove_leftovers
     from im2im_zoo.images import open_image, write_image
     from im2im_zoo.objects.from_map import segment_map
@@ -82,7 +99,7 @@ def _segmented(
     folder.mkdir()
     try:
         found, count = segment_map(
-            opened, thresholding, folder, memory=None if memory is None else parse_memory(memory)
+            opened, thresholding, folder, memory=None if memory is None else _bytes(memory)
         )
         if labels_to is not None:
             write_image(found, labels_to, labels=True, overwrite=overwrite)
@@ -96,14 +113,44 @@ def _segmented(
         discard(folder)
 
 
+def _bytes(memory: str) -> int:
+    try:
+        return parse_size(memory)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--memory") from error
+
+
 def write_all(
-    labels: "xr.DataArray", outputs: Sequence[Path], image: "xr.DataArray | None", overwrite: bool
+    labels: "xr.DataArray",
+    outputs: Sequence[Path],
+    image: "xr.DataArray | None",
+    table: Table,
+    overwrite: bool,
 ) -> None:
     """Write the objects to each of the files."""
+    from im2im_zoo.cli.evaluate import with_labels
+    from im2im_zoo.images import open_image
     from im2im_zoo.objects import write_objects
 
+    told: set[str] = set()
+
+    def report(note: str) -> None:
+        if note not in told:
+            print_line(note)
+        told.add(note)
+
+    parents = None if table.parents is None else open_image(with_labels(table.parents))
     for output in outputs:
-        count = write_objects(labels, output, image, overwrite=overwrite)
+        count = write_objects(
+            labels,
+            output,
+            image,
+            overwrite=overwrite,
+            measure="all" if table.measure == "all" else "basic",
+            exclude_border=table.exclude_border,
+            parents=parents,
+            report=report,
+        )
         print_line(f"Wrote {output}: {count} objects")
 
 

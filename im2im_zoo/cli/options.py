@@ -67,3 +67,14 @@ MinSize = Annotated[
         "--min-size", metavar="N|Num2|Num3", help="Remove smaller objects: pixels, or e.g. 20um2 or 50um3."
     ),
 ]
+MeasureWhat = Annotated[
+    str,
+    typer.Option(
+        "--measure",
+        metavar="basic|all",
+        help="Columns of the table. all: also perimeter, solidity, and in volumes surface and sphericity, which take longer.",
+    ),
+]
+ExcludeBorder = Annotated[
+    bool, typer.Option("--exclude-border", help="Leave out objects at the border of the image.")
+]

@@ -10,6 +10,7 @@ import typer
 
 from im2im_zoo.cli.console import print_json, print_line, print_text, progress, quantity
 from im2im_zoo.cli.interruption import exit_in_time
+from im2im_zoo.cli.objects import Table
 from im2im_zoo.core.axes import axes_letters
 from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.core.sizes import parse_size
@@ -138,6 +139,7 @@ class Outputs:
     main: Path
     others: Sequence[str]
     objects: Sequence[Path]
+    table: Table
     overwrite: bool
 
 
@@ -205,7 +207,7 @@ def _write_objects(done: "PredictionResult", image: "xr.DataArray", outputs: Out
     kept = [p for p in outputs.objects if p.exists() and (done.already_complete or not outputs.overwrite)]
     for path in kept:
         print_line(f"{path} exists already and is kept; --overwrite predicts and measures again")
-    write_all(labels, [p for p in outputs.objects if p not in kept], image, outputs.overwrite)
+    write_all(labels, [p for p in outputs.objects if p not in kept], image, outputs.table, outputs.overwrite)
 
 
 def _check_objects(package: "Package", outputs: Outputs, settings: "Settings") -> None:
