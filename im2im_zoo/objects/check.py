@@ -10,10 +10,11 @@ from im2im_zoo.core.errors import EvaluationError
 
 # Side of the part of the image that is looked at, in pixels.
 _SIDE = 1024
-# A picture has more values than these, and more than this part of its neighbouring pixels differ.
-_FEW_VALUES, _MOST_DIFFERENT = 16, 0.5
-# Or its values are scattered: regions of one value for each value, and pixels of a region.
-_MANY_REGIONS, _SMALL_REGION = 20, 10.0
+# Fewer values may be classes, which are taken as objects.
+_FEW_VALUES = 16
+# A picture has more connected regions of one value than these for each value, where more than this part of the pixels next to each
+# other differ. In label images there is about one, and less than a tenth differs.
+_PICTURES = ((2.0, 0.5), (20.0, 0.15))
 _MAP = "for a probability map add --threshold, above which its values are objects (0.5)"
 
 
@@ -37,8 +38,8 @@ def check_labels(labels: xr.DataArray) -> None:
     if len(values) <= _FEW_VALUES:
         return
     different = _different_neighbours(window)
-    regions, size = _regions(window)
-    if different > _MOST_DIFFERENT or (regions > _MANY_REGIONS * len(values) and size < _SMALL_REGION):
+    regions = _count_regions(window) / len(values)
+    if any(regions > most and different > part for most, part in _PICTURES):
         colours = ", and it has colours" if labels.sizes.get("channel") in (3, 4) else ""
         raise EvaluationError(
             f"this is no label image but a picture{colours}: {different:.0%} of the pixels next to each other differ (of {len(values)} "
@@ -69,11 +70,14 @@ def _different_neighbours(window: NDArray[Any]) -> float:
     return different / pairs if pairs else 0.0
 
 
-def _regions(window: NDArray[Any]) -> tuple[int, float]:
-    """Return the number of connected regions of one value without the background, and their mean size in pixels."""
+def _count_regions(window: NDArray[Any]) -> int:
+    """Return the number of connected regions of one value, without the background."""
     from skimage.measure import label
 
-    _, numbers = np.unique(window, return_inverse=True)
-    background = int(np.searchsorted(np.unique(window), 0)) if (window == 0).any() else -1
-    _, count = label(numbers.reshape(window.shape), background=background, return_num=True)  # type: ignore[no-untyped-call]
-    return int(count), float(np.count_nonzero(window) / max(1, count))
+    known, numbers = np.unique(window, return_inverse=True)
+    places = np.flatnonzero(known == 0)
+    background = int(places[0]) if len(places) else -1
+    _, count = label(  # type: ignore[no-untyped-call]
+        numbers.reshape(window.shape), background=background, return_num=True
+    )
+    return int(count)
