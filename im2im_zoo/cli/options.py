@@ -57,7 +57,7 @@ Neck = Annotated[
     typer.Option(
         "--neck",
         metavar="0..1",
-        help="With --split-touching: split where the neck is narrower than this part of the narrower object; default: 0.8.",
+        help="With --split-touching: split where the neck is narrower than this part of the narrower object; default: 0.85.",
     ),
 ]
 FillHoles = Annotated[bool, typer.Option("--fill-holes", help="Fill background that objects enclose.")]

@@ -51,7 +51,7 @@ RELEASED_FILES: tuple[ReleasedFile, ...] = (
     ReleasedFile(
         name="components.py",
         versions=("0.2.0",),
-        sha256="b7f3f111370c71c47b0ad23069c6f40426e1dfc7fc07ce4d8430e55faa6d4ba5",
+        sha256="a9367a8db1d2d451bf4e99dee6a243acfddbfc171ff25cb40152bef9dd992ced",
         kind="instance method",
         callable="group",
         implementation="components",

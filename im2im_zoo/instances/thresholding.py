@@ -27,7 +27,7 @@ class Thresholding:
         threshold: voxels with a larger value are objects.
         of_class: channel of the map, by name or index, if it has several.
         split_touching: whether objects that hang together by a narrow neck are split (for round objects, such as nuclei).
-        neck: a neck is narrow if it is narrower than this fraction of the narrower of the two parts, from 0 to 1 (default: 0.8).
+        neck: a neck is narrow if it is narrower than this fraction of the narrower of the two parts, from 0 to 1 (default: 0.85).
         fill_holes: whether background that objects enclose becomes part of them.
         min_size: smaller objects are removed: voxels, or a text such as `20um2` or `50um3` (default: 1).
 

@@ -24,7 +24,7 @@ def group(
     min_size: int = 1,
     fill_holes: bool = False,
     split_touching: bool = False,
-    neck: float = 0.8,
+    neck: float = 0.85,
     spacing: tuple[float, ...] | None = None,
 ) -> NDArray[np.int32]:
     """Label the connected components of where a map exceeds a threshold; voxels connect through their faces.
