@@ -453,7 +453,8 @@ def objects(
         str,
         typer.Argument(
             metavar="LABELS|MAP",
-            help="Label image, or an OME-Zarr with labels from `predict`; with --threshold a map, such as a probability.",
+            help="Label image, or an OME-Zarr with labels from `predict`; with --threshold a map, such as a probability. A folder of "
+            "these, or a plate, gives one table.",
         ),
     ],
     outputs: Annotated[

@@ -1,7 +1,7 @@
 """`im2im-zoo objects`, and the files of `im2im-zoo predict --objects`."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from im2im_zoo.cli.console import print_line
 from im2im_zoo.core.sizes import parse_size
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
     from im2im_zoo.instances.thresholding import Thresholding
@@ -57,11 +58,98 @@ def run(
                 raise typer.BadParameter(
                     "is for finding objects in a map; add --threshold", param_hint=option
                 )
+    if (several := _several(labels)) is not None:
+        if labels_to is not None:
+            raise typer.BadParameter("is for one image; leave it out", param_hint="--labels")
+        options = (axes, image_axes, thresholding, table, memory)
+        _write_several(*several, labels, outputs, image, options, overwrite)
+        return
+    if not thresholding.is_given:
         opened = open_image(with_labels(labels), axes=axes)
         write_all(opened, outputs, _opened(image, image_axes), table, overwrite)
         return
     with _segmented(labels, axes, thresholding, outputs[0], labels_to, memory, overwrite) as found:
         write_all(found, outputs, _opened(image, image_axes), table, overwrite)
+
+
+def _several(source: str) -> tuple[str, dict[str, str]] | None:
+    """Return the name of the column and the images of a plate or a folder, by name; None for a single image."""
+    from im2im_zoo.cli.evaluate import images_by_name, is_folder
+    from im2im_zoo.images import plate_images
+
+    if not Path(source).is_dir():
+        return None
+    fields = plate_images(Path(source))
+    if fields is not None:
+        return "field", {f.relative_to(source).as_posix(): str(f) for f in fields}
+    if not is_folder(source):
+        return None
+    found = images_by_name(Path(source))
+    if not found:
+        raise typer.BadParameter(f"{source} holds no images", param_hint="LABELS")
+    return "file", found
+
+
+def _write_several(
+    column: str,
+    sources: Mapping[str, str],
+    folder: str,
+    outputs: Sequence[Path],
+    image: str | None,
+    options: "tuple[str | None, str | None, Thresholding, Table, str | None]",
+    overwrite: bool,
+) -> None:
+    """Measure the objects of several images into one table."""
+    from im2im_zoo.cli.evaluate import with_labels
+    from im2im_zoo.core.errors import Im2ImError
+    from im2im_zoo.images import open_image
+    from im2im_zoo.objects import write_several
+    from im2im_zoo.objects.check import check_labels
+    from im2im_zoo.objects.table import object_table
+
+    axes, image_axes, thresholding, table, memory = options
+    if len(outputs) > 1 or table.parents is not None:
+        raise typer.BadParameter("of several images there is one table, without --parents; give one FILE")
+    images = _images_of(sources, folder, image)
+
+    def tables() -> "Iterator[tuple[str, pd.DataFrame]]":
+        for name, source in sources.items():
+            shown = _opened(images.get(name), image_axes)
+            try:
+                with (
+                    _segmented(source, axes, thresholding, outputs[0], None, memory, overwrite)
+                    if thresholding.is_given
+                    else nullcontext(open_image(with_labels(source), axes=axes))
+                ) as found:
+                    check_labels(found)
+                    measured = object_table(
+                        found,
+                        shown,
+                        measure="all" if table.measure == "all" else "basic",
+                        exclude_border=table.exclude_border,
+                    )
+            except Im2ImError as error:
+                raise type(error)(f"{source}: {error}") from error
+            print_line(f"{name}: {len(measured)} objects")
+            yield name, measured
+
+    count = write_several(tables(), outputs[0], column, overwrite=overwrite)
+    print_line(f"Wrote {outputs[0]}: {count} objects in {len(sources)} images")
+
+
+def _images_of(sources: Mapping[str, str], folder: str, image: str | None) -> dict[str, str]:
+    """Return the images for intensities by the names of the labels: those of the same names in another folder or plate."""
+    if image is None:
+        return {}
+    several = _several(image)
+    images = {} if several is None else several[1]
+    lost = sorted(set(sources) - set(images))
+    if lost:
+        raise typer.BadParameter(
+            f"{image} must hold an image for each of {folder}, with the same name; there is none for {', '.join(lost[:5])}",
+            param_hint="--image",
+        )
+    return images
 
 
 def _opened(image: str | None, axes: str | None) -> "xr.DataArray | None":

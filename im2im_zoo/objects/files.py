@@ -80,6 +80,45 @@ def write_objects(
     return len(table)
 
 
+def write_several(
+    tables: Iterable[tuple[str, "pd.DataFrame"]], path: str | Path, column: str, *, overwrite: bool = False
+) -> int:
+    """Write the tables of several images as one, with the name of each image in a first column.
+
+    Args:
+        tables: name and `object_table` of each image.
+        path: a `.csv` or `.parquet`.
+        column: such as `file` or `field`.
+        overwrite: replace what is there.
+
+    Returns:
+        The number of objects.
+
+    Raises:
+        EvaluationError: see `check_objects_path`, outlines, or a file that cannot be written.
+    """
+    import pandas as pd
+
+    target = Path(path)
+    check_objects_path(target, overwrite=overwrite)
+    if target.suffix.lower() == ".geojson":
+        raise EvaluationError(
+            f"{target}: outlines are of one image; write a .csv or .parquet, or one image at a time"
+        )
+    found = []
+    for name, table in tables:
+        table.insert(0, column, name)
+        found.append(table)
+    whole = pd.concat(found, ignore_index=True)
+    remove_leftovers(target)
+    try:
+        with atomic_output(target, durable=True) as partial:
+            _write(whole, xr.DataArray(), partial, target.suffix.lower())
+    except OSError as error:
+        raise EvaluationError(f"{target}: cannot be written: {error.strerror or error}") from error
+    return len(whole)
+
+
 def _notes(table: "pd.DataFrame", labels: xr.DataArray, image: xr.DataArray | None) -> list[str]:
     """Return notes on what the table lacks."""
     found = []

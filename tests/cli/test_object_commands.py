@@ -102,3 +102,56 @@ def test_a_map_without_objects_warns(cli: "Cli", image: Path, tmp_path: Path) ->
     predicted = cli("predict", "nuclei_2d", image, tmp_path / "o.tif", "--threshold", 2)
     assert predicted.code == 0
     assert "lower --threshold (2.0), --min-size (1)" in predicted.err
+
+
+def test_a_folder_gives_one_table_with_the_file_of_each_object(cli: "Cli", tmp_path: Path) -> None:
+    labels, images, table = tmp_path / "labels", tmp_path / "images", tmp_path / "t.csv"
+    labels.mkdir()
+    images.mkdir()
+    for count, name in enumerate(("one", "two", "none"), 1):
+        image = np.zeros((20, 30), np.uint8)
+        for number in range(1, count + 1) if name != "none" else ():
+            image[2:6, 5 * number : 5 * number + 3] = number
+        write_image(xr.DataArray(image, dims=("y", "x")), labels / f"{name}.tif", labels=True)
+        write_image(xr.DataArray(image * 0 + count, dims=("y", "x")), images / f"{name}.ome.tif")
+    done = cli("objects", labels, table, "--image", images)
+    assert done.code == 0, done.err
+    found = pd.read_csv(table)
+    assert found[["file", "id", "mean"]].to_numpy().tolist() == [
+        ["one", 1, 1.0],
+        ["two", 1, 2.0],
+        ["two", 2, 2.0],
+    ]
+    assert "3 objects in 3 images" in done.err
+    mapped = cli("objects", labels, tmp_path / "m.csv", "--threshold", 1, "--min-size", 3)
+    assert mapped.code == 0, mapped.err
+    assert pd.read_csv(tmp_path / "m.csv")[["file", "area"]].to_numpy().tolist() == [["two", 12]]
+    (images / "two.ome.tif").unlink()
+    lost = cli("objects", labels, tmp_path / "x.csv", "--image", images)
+    assert (lost.code, "there is none for two" in lost.err) == (2, True)
+    outlines = cli("objects", labels, tmp_path / "x.geojson")
+    assert (outlines.code, "outlines are of one image" in outlines.err) == (1, True)
+    noise = np.random.default_rng(0).integers(0, 200, (40, 40)).astype(np.uint8)
+    write_image(xr.DataArray(noise, dims=("y", "x")), labels / "picture.tif")
+    picture = cli("objects", labels, tmp_path / "x.csv")
+    assert picture.code == 1
+    assert "picture.tif: this is no label image" in picture.err
+    assert not list(tmp_path.glob("*x.*"))
+
+
+def test_a_plate_gives_one_table_with_the_field_of_each_object(cli: "Cli", tmp_path: Path) -> None:
+    plate, wells = tmp_path / "plate.zarr", ("A/1", "B/2")
+    for number, well in enumerate(wells, 1):
+        field = plate / well / "0.ome.zarr"
+        field.parent.mkdir(parents=True)
+        image = np.zeros((20, 30), np.uint16)
+        image[3 : 3 + 2 * number, 4:8] = 1
+        write_image(xr.DataArray(image * 100, dims=("y", "x")), field)
+        write_image(xr.DataArray(image, dims=("y", "x")), field / "labels" / "instances", labels=True)
+        (field.parent / ".zattrs").write_text(json.dumps({"well": {"images": [{"path": field.name}]}}))
+    (plate / ".zattrs").write_text(json.dumps({"plate": {"wells": [{"path": well} for well in wells]}}))
+    done = cli("objects", plate, tmp_path / "t.csv", "--image", plate)
+    assert done.code == 0, done.err
+    found = pd.read_csv(tmp_path / "t.csv")
+    wanted = [["A/1/0.ome.zarr", 8, 100.0], ["B/2/0.ome.zarr", 16, 100.0]]
+    assert found[["field", "area", "mean"]].to_numpy().tolist() == wanted
