@@ -198,7 +198,7 @@ class _Table:
     """Sums of each object.
 
     `ids` (n,), `counts` (n,), `sums` (n, axes + channels), `low`, `high` (n, axes), the latter inclusive, `tops` (n, channels), and
-    `second` (n, axes, axes), the sums of the products of distances from the mean position.
+    `second` (n, axes, axes), the sums of the products of positions.
     """
 
     ids: NDArray[np.int64]
@@ -207,7 +207,7 @@ class _Table:
     low: NDArray[np.int64]
     high: NDArray[np.int64]
     tops: NDArray[np.float64]
-    second: NDArray[np.float64]
+    second: NDArray[np.int64]
 
 
 class _Rows:
@@ -216,8 +216,7 @@ class _Rows:
     def __init__(self, axes: int, channels: int) -> None:
         none = np.zeros((0, axes), np.int64)
         empty = np.zeros(0, np.int64)
-        self._axes = axes
-        tops, second = np.zeros((0, channels)), np.zeros((0, axes, axes))
+        tops, second = np.zeros((0, channels)), np.zeros((0, axes, axes), np.int64)
         self._parts = [_Table(empty, empty, np.zeros((0, axes + channels)), none, none, tops, second)]
 
     def add(
@@ -244,7 +243,8 @@ class _Rows:
         for k, value in enumerate(values):
             np.maximum.at(tops[:, k], inverse, value.astype(np.float64))
         counts = np.bincount(inverse, minlength=n)
-        second = _second_moments([p - s for p, s in zip(places, starts, strict=True)], inverse, counts)
+        local = [p - s for p, s in zip(places, starts, strict=True)]
+        second = _second_moments(local, starts, inverse, counts)
         self._parts.append(_Table(ids, counts, np.stack(sums, 1), low, high, tops, second))
         if sum(len(p.ids) for p in self._parts) > _MAX_UNMERGED:
             self._parts = [self.table()]
@@ -263,38 +263,53 @@ class _Rows:
             )
             return found
 
-        counts, sums = merged("counts", np.add), merged("sums", np.add)
-        # The parallel axis theorem: moments about the means of parts, and of these means about that of the object.
-        means = np.concatenate([p.sums[:, : self._axes] / p.counts[:, None] for p in self._parts])[order]
-        weights = np.concatenate([p.counts for p in self._parts])[order]
-        parts = np.diff(starts, append=len(order))
-        apart = means - np.repeat(sums[:, : self._axes] / counts[:, None], parts, axis=0)
-        shifts = weights[:, None, None] * apart[:, :, None] * apart[:, None, :]
         return _Table(
             ids[order][starts],
-            counts,
-            sums,
+            merged("counts", np.add),
+            merged("sums", np.add),
             merged("low", np.minimum),
             merged("high", np.maximum),
             merged("tops", np.maximum),
-            merged("second", np.add) + np.add.reduceat(shifts, starts),
+            merged("second", np.add),
         )
 
 
 def _second_moments(
-    places: Sequence[NDArray[np.intp]], inverse: NDArray[np.intp], counts: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Return the sums of products of distances from the mean position of each object, (n, axes, axes)."""
+    places: Sequence[NDArray[np.intp]],
+    starts: Sequence[int],
+    inverse: NDArray[np.intp],
+    counts: NDArray[np.intp],
+) -> NDArray[np.int64]:
+    """Return the sums of products of positions of each object, (n, axes, axes).
+
+    Args:
+        places: positions of the voxels along each axis, from the start of the part.
+        starts: of the part.
+        inverse: number of each voxel's object.
+        counts: voxels of each object.
+    """
     n, axes = len(counts), len(places)
-    # From the middle of the part, so that the numbers are small.
-    near = [p - (p.max(initial=0) + p.min(initial=0)) / 2 for p in places]
-    sums = [np.bincount(inverse, p, n) for p in near]
-    found = np.zeros((n, axes, axes))
+    near = [p.astype(np.float64) for p in places]
+    # Sums within a part are whole numbers below 2^53, which float64 holds exactly.
+    sums = [np.bincount(inverse, p, n).astype(np.int64) for p in near]
+    found = np.zeros((n, axes, axes), np.int64)
     for a in range(axes):
         for b in range(a, axes):
-            products = np.bincount(inverse, near[a] * near[b], n) - sums[a] * sums[b] / counts
-            found[:, a, b] = found[:, b, a] = products
+            products = np.bincount(inverse, near[a] * near[b], n).astype(np.int64)
+            moved = starts[b] * sums[a] + starts[a] * sums[b] + starts[a] * starts[b] * counts
+            found[:, a, b] = found[:, b, a] = products + moved
     return found
+
+
+def _covariances(found: _Table, axes: int) -> NDArray[np.float64]:
+    """Return the covariances of the positions of each object's voxels, (n, axes, axes), from exact whole numbers."""
+    counts, sums = found.counts.astype(object), found.sums[:, :axes].astype(np.int64).astype(object)
+    result = np.zeros(found.second.shape)
+    for a in range(axes):
+        for b in range(axes):
+            exact = counts * found.second[:, a, b].astype(object) - sums[:, a] * sums[:, b]
+            result[:, a, b] = (exact / (counts * counts)).astype(np.float64)
+    return result
 
 
 def _unique_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
@@ -346,7 +361,7 @@ def _axes(
 ) -> dict[str, NDArray[np.float64]]:
     """Return lengths, and in a plane shape and orientation, of the ellipses with the same second moments."""
     sizes, unit = np.array([spacing.get(a, 1.0) for a in space]), "um" if spacing else "px"
-    covariance = found.second / np.maximum(found.counts, 1)[:, None, None] * np.outer(sizes, sizes)
+    covariance = _covariances(found, len(space)) * np.outer(sizes, sizes)
     values = np.maximum(np.linalg.eigvalsh(covariance), 0)
     small, large = values[:, 0], values[:, -1]
     factor = 16.0 if len(space) == 2 else 20.0
