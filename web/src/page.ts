@@ -1,11 +1,14 @@
 /** The page: what users see and do. The work is done by the worker. */
 
+import { chosenFolder, droppedSource } from "./chosen";
 import { Cancelled, Client } from "./client";
+import { limitConnections } from "./connections";
 import { drawGrey, drawLabels, drawOverlay } from "./draw";
 import type { Facts } from "./facts";
 import { readFacts, readParts } from "./parts";
-import type { ImageInfo, Preview, RunResult, RunSettings } from "./protocol";
+import type { ImageInfo, Preview, RunResult, RunSettings, Source } from "./protocol";
 import { message, UserError } from "./tensor";
+import { nameOf, parseAddress } from "./zarrStores";
 
 const SMALLEST_TILE = 256;
 const FEW_PIXELS = 400;
@@ -19,7 +22,7 @@ function show(id: string, visible: boolean): void {
 }
 
 interface State {
-  source: File | "test" | null;
+  source: Source | null;
   info: ImageInfo | null;
   result: RunResult | null;
   /** Planes of the image that the result has, and the number of the output that it is. */
@@ -70,7 +73,7 @@ async function guarded(work: () => Promise<void>): Promise<void> {
     }
   } finally {
     show("progress", false);
-    show("cancel", false);
+    for (const id of ["cancel", "cancel-reading"]) show(id, false);
     element<HTMLButtonElement>("run").disabled = state.info === null;
   }
 }
@@ -116,13 +119,14 @@ function chosen(id: string, fallback = 0): number {
   return found === null ? fallback : Number(found.value);
 }
 
-async function openSource(source: File | "test"): Promise<void> {
+async function openSource(source: Source, level: number | null = null): Promise<void> {
   show("result", false);
   for (const id of ["image-info", "image-fields", "image-notes", "image-preview"]) show(id, false);
   Object.assign(state, { source: null, info: null, result: null });
   element<HTMLButtonElement>("run").disabled = true;
   status("Reading the image ...");
-  const info = await load(source);
+  show("cancel-reading", source.kind === "address");
+  const info = await load(source, level);
   const wanted = facts.input.channels.length;
   if (info.channels < wanted) {
     throw new UserError(
@@ -130,8 +134,8 @@ async function openSource(source: File | "test"): Promise<void> {
     );
   }
   showInfo(info, source);
-  await showPreview();
   Object.assign(state, { source, info });
+  await showPreview();
   status("Ready.");
 }
 
@@ -146,28 +150,35 @@ async function showPreview(): Promise<void> {
 
 /** Open the image again where a cancelled run has ended the worker. */
 async function ensureImage(): Promise<void> {
-  if (!client.isRunning && state.source !== null) await load(state.source);
+  if (!client.isRunning && state.source !== null) await load(state.source, state.info?.pyramid?.level ?? null);
 }
 
-async function load(source: File | "test"): Promise<ImageInfo> {
-  return source === "test" ? client.call("openTest") : client.call("open", source);
+/** Open an image. Before it is read, the page gives up all connections that this image does not need. */
+async function load(source: Source, level: number | null): Promise<ImageInfo> {
+  limitConnections(source.kind === "address" ? parseAddress(source.address).origin : null);
+  return client.call("open", source, level);
 }
 
-function showInfo(info: ImageInfo, source: File | "test"): void {
+function showInfo(info: ImageInfo, source: Source): void {
   const planes = info.slices * info.frames;
   const parts = [
-    source === "test" ? "Test image of the package" : source.name,
+    source.kind === "test" ? "Test image of the package" : source.name,
     `${info.width} x ${info.height} pixels`,
     info.dtype,
     info.channels > 1 ? `${info.channels} channels` : "",
     info.slices > 1 ? `${info.slices} slices` : "",
     info.frames > 1 ? `${info.frames} time points` : "",
-    source === "test" ? "" : info.format,
+    source.kind === "test" ? "" : info.format,
   ];
   element("image-info").textContent = parts.filter((part) => part !== "").join(", ");
   show("image-info", true);
   const fields = element("image-fields");
   fields.replaceChildren();
+  if (info.pyramid !== undefined && info.pyramid.levels.length > 1) {
+    const { levels, level } = info.pyramid;
+    const names = levels.map(({ width, height, fits }) => `${width} x ${height} pixels${fits ? "" : " (too large)"}`);
+    select(fields, "level", "Level", names, level, () => void guarded(() => openSource(source, chosen("level"))));
+  }
   if (info.channels > facts.input.channels.length) {
     const names = Array.from({ length: info.channels }, (_, i) => (info.channelNames[i] ? `${i + 1}: ${info.channelNames[i]}` : `${i + 1}`));
     facts.input.channels.forEach((name, i) => select(fields, `channel-${i}`, `Channel for "${name}"`, names, i, () => void guarded(showPreview)));
@@ -365,7 +376,7 @@ async function count(): Promise<void> {
 async function download(what: "result" | "labels"): Promise<void> {
   const blob = await client.call("tiff", what);
   const source = state.source;
-  const stem = source instanceof File ? source.name.replace(/\.[^.]+$/, "") : "test_image";
+  const stem = source === null || source.kind === "test" ? "test_image" : source.name.replace(/(\.ome)?(\.(zarr|tiff?))?\.[^.]+$/i, "");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = `${stem}_${what === "labels" ? "objects" : facts.outputs[state.output]!.id}.tif`;
@@ -415,13 +426,25 @@ function citation(text: string, url: string | null): string | Node {
 function connect(): void {
   const file = element<HTMLInputElement>("file");
   const drop = element("drop");
-  const choose = (source: File | "test"): void => {
+  const choose = (work: () => Promise<Source> | Source): void => {
     client.end();
-    void guarded(() => openSource(source));
+    void guarded(async () => openSource(await work()));
   };
   file.addEventListener("change", () => {
-    if (file.files?.[0]) choose(file.files[0]);
+    const [first] = file.files ?? [];
+    if (first) choose(() => ({ kind: "file", name: first.name, file: first }));
     file.value = "";
+  });
+  const folder = element<HTMLInputElement>("folder");
+  folder.addEventListener("change", () => {
+    const files = [...(folder.files ?? [])];
+    if (files.length > 0) choose(() => chosenFolder(files));
+    folder.value = "";
+  });
+  element("address-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const { value: address } = element<HTMLInputElement>("address");
+    choose(() => ({ kind: "address", name: nameOf(parseAddress(address)), address }));
   });
   addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -433,12 +456,12 @@ function connect(): void {
   addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    const dropped = event.dataTransfer?.files[0];
-    if (dropped) choose(dropped);
+    const dropped = event.dataTransfer === null ? null : droppedSource(event.dataTransfer);
+    if (dropped !== null) choose(() => dropped);
   });
-  element("use-test").addEventListener("click", () => choose("test"));
+  element("use-test").addEventListener("click", () => choose(() => ({ kind: "test" })));
   element("run").addEventListener("click", () => void guarded(run));
-  element("cancel").addEventListener("click", () => client.end());
+  for (const id of ["cancel", "cancel-reading"]) element(id).addEventListener("click", () => client.end());
   element("count").addEventListener("click", () => void guarded(count));
   element("download").addEventListener("click", () => void guarded(() => download("result")));
   element("download-labels").addEventListener("click", () => void guarded(() => download("labels")));

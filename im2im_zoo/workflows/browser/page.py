@@ -1,7 +1,8 @@
 """Write the page of a package: the built application (`make web`), with the facts and parts of the package inside or beside it.
 
 Parts are compressed by gzip; inside the page they are written in base64, in pieces that every browser reads as text. The page's
-content security policy names its own script by hash and allows no connection, so nothing that is in it can send the image.
+content security policy names its own script by hash. Before an image is read, the page adds a policy without connections, or only to
+the server that the image comes from, so nothing that is in it can send the image elsewhere.
 """
 
 import base64
@@ -135,15 +136,18 @@ def fill_application(application: str, parts: PageParts, *, embedded: bool) -> t
         for name, part in parts.parts.items()
     }
     head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(_policy(application, embedded))}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(_policy(application))}">\n'
         f'    <script type="application/json" id="facts">{_json_for_html({**parts.facts, "parts": listed})}</script>'
     )
     before, _, after = application.replace(_HEAD, head).partition(_PARTS)
     return before, after
 
 
-def _policy(application: str, embedded: bool) -> str:
-    """Return the content security policy: only the scripts and styles that are in the page, and no connections."""
+def _policy(application: str) -> str:
+    """Return the content security policy: only the scripts and styles that are in the page.
+
+    Connections are for images by address. The page forbids them itself before it reads an image (`web/src/connections.ts`).
+    """
     scripts = re.findall(r'<script type="module">(.*?)</script>', application, re.DOTALL)
     styles = re.findall(r"<style>(.*?)</style>", application, re.DOTALL)
     return "; ".join(
@@ -153,7 +157,7 @@ def _policy(application: str, embedded: bool) -> str:
             f"style-src {' '.join(map(_hash, styles))}",
             "worker-src blob:",
             "img-src blob: data:",
-            "connect-src 'none'" if embedded else "connect-src 'self'",
+            "connect-src http: https:",
             "form-action 'none'",
             "base-uri 'none'",
         )
