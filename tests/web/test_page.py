@@ -251,7 +251,7 @@ def test_the_files_come_from_the_npm_package_if_there_is_no_folder(
         tar.add(runtime_files, "package/dist")
     asked = []
 
-    def download(url: str, *, sha256: str, report: Any) -> Path:
+    def download(url: str, *, sha256: str, **_: Any) -> Path:
         asked.append((url, sha256))
         return archive
 
