@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 from image_files import FILE as IMAGES
+from label_cases import FILE as LABELS
+from label_cases import label_cases
 from operation_cases import FILE as OPERATIONS
 from operation_cases import operation_cases
 from zarr_files import FILE as ZARRS
@@ -44,6 +46,10 @@ def test_zarr_files_have_the_values_that_the_page_is_tested_with() -> None:
     for one, other in zip(stored, today, strict=True):
         # Compressors may write other bytes tomorrow.
         assert one | {"file": ""} == other | {"file": ""}
+
+
+def test_labels_are_those_that_the_page_is_tested_with() -> None:
+    assert json.loads(LABELS.read_text(encoding="utf-8")) == label_cases()
 
 
 def test_the_lock_file_names_no_server() -> None:

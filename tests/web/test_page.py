@@ -195,7 +195,21 @@ def test_a_grid_a_fixed_size_and_axes_in_any_order_are_described(build: Callable
             {"threshold": 0.3, "min_size": 5},
             {"kind": "components", "output": "probability", "channel": 0, "threshold": 0.3, "minSize": 5},
         ),
-        ("watershed", {}, {"kind": "program", "method": "the method watershed"}),
+        (
+            "watershed",
+            {"boundary": 1, "seed_threshold": 0.7},
+            {
+                "kind": "watershed",
+                "output": "probability",
+                "channel": 0,
+                "minSize": 1,
+                "seedThreshold": 0.7,
+                "foregroundThreshold": 0.5,
+                "boundary": 1,
+                "affinities": None,
+            },
+        ),
+        ("embedseg", {}, {"kind": "program", "output": "probability", "method": "the method embedseg"}),
     ],
 )
 def test_objects_are_described_where_a_page_can_make_them(

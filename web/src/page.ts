@@ -316,7 +316,7 @@ async function refresh(): Promise<void> {
   state.resultView = await client.call("resultPreview", chosen("result-channel"), place);
   // Regions of a map that is no probability, such as a predicted stain, are no objects.
   const isProbability = state.resultView.low === 0 && state.resultView.high === 1;
-  show("objects", isProbability || facts.instances !== null);
+  show("objects", isProbability || instancesOf(state.output) !== null);
   draw();
 }
 
@@ -340,21 +340,34 @@ function draw(): void {
     labelView !== null ? "Objects, each in a colour of its own" : `${name}: black ${shorter(resultView.low)}, white ${shorter(resultView.high)}`;
 }
 
-function showObjects(): void {
+/** Return how the package makes objects of an output; null if it does not. */
+function instancesOf(output: number): Facts["instances"] {
   const { instances, outputs } = facts;
+  return instances === null || (instances.output !== null && instances.output !== outputs[output]!.id) ? null : instances;
+}
+
+function showObjects(): void {
+  const instances = instancesOf(state.output);
   const dtype = state.result!.dtype;
   const canCount = instances?.kind !== "program" && (dtype.startsWith("float") || dtype === "bool" || dtype === "uint8");
   show("objects-fields", canCount);
+  show("seed-field", instances?.kind === "watershed");
+  element("threshold-name").textContent = instances?.kind === "watershed" ? "Threshold of objects" : "Threshold";
   const note = element("objects-note");
   if (instances === null) {
     note.textContent = "Regions of the map above a threshold, each connected region counted as one. Objects that touch count as one.";
   } else if (instances.kind === "program") {
     note.textContent = `This package makes objects of its maps by ${instances.method}, which this page cannot do: use ${facts.command}.`;
+  } else if (instances.kind === "watershed") {
+    note.textContent = "The package defines objects by a watershed of its maps: they grow from seeds.";
+    element<HTMLInputElement>("threshold").value = String(instances.foregroundThreshold);
+    element<HTMLInputElement>("seed-threshold").value = String(instances.seedThreshold);
+    element<HTMLInputElement>("min-size").value = String(instances.minSize);
   } else {
     note.textContent = "The package defines objects as connected regions of the map above this threshold.";
     element<HTMLInputElement>("threshold").value = String(instances.threshold);
     element<HTMLInputElement>("min-size").value = String(instances.minSize);
-    if (outputs.length > 0 && state.result!.channels > 1) {
+    if (state.result!.channels > 1) {
       const channel = document.getElementById("result-channel") as HTMLSelectElement | null;
       if (channel !== null) channel.value = String(instances.channel);
     }
@@ -363,10 +376,20 @@ function showObjects(): void {
 
 async function count(): Promise<void> {
   // Not a number if the field is empty.
-  const threshold = element<HTMLInputElement>("threshold").valueAsNumber;
+  const [threshold, seedThreshold] = ["threshold", "seed-threshold"].map((id) => element<HTMLInputElement>(id).valueAsNumber) as [number, number];
   const minSize = Math.max(1, element<HTMLInputElement>("min-size").valueAsNumber || 1);
-  if (!Number.isFinite(threshold)) throw new UserError("the threshold is not a number: enter one, such as 0.5");
-  const found = await client.call("labels", { channel: chosen("result-channel"), plane: chosen("result-plane"), threshold, minSize });
+  const instances = instancesOf(state.output);
+  const isWatershed = instances?.kind === "watershed";
+  if (!Number.isFinite(threshold) || (isWatershed && !Number.isFinite(seedThreshold))) {
+    throw new UserError("the threshold is not a number: enter one, such as 0.5");
+  }
+  const plane = chosen("result-plane");
+  const found = await client.call(
+    "labels",
+    isWatershed
+      ? { ...instances, plane, seedThreshold, foregroundThreshold: threshold, minSize }
+      : { kind: "components", channel: chosen("result-channel"), plane, threshold, minSize },
+  );
   state.labelView = found.preview;
   element("objects-count").textContent = `${found.count.toLocaleString("en")} object${found.count === 1 ? "" : "s"}`;
   show("download-labels", true);
@@ -410,8 +433,13 @@ function showFacts(): void {
   const { pixelSize } = facts.input;
   add("Input", `${facts.input.channels.join(", ")}${pixelSize === null ? "" : `; pixels of ${shorter(pixelSize.x)} ${pixelSize.unit}`}`);
   if (facts.outputs.length > 1) {
-    select(element("device").closest(".fields")!, "output", "Output", facts.outputs.map((output) => output.id), 0, () => undefined);
+    select(element("device").closest(".fields")!, "output", "Output", facts.outputs.map((output) => output.id), usualOutput(), () => undefined);
   }
+}
+
+/** Return the output that objects are made of, or the first. */
+function usualOutput(): number {
+  return Math.max(0, facts.outputs.findIndex((output) => output.id === facts.instances?.output));
 }
 
 function citation(text: string, url: string | null): string | Node {

@@ -3,6 +3,7 @@
 import type { Device } from "./network";
 import type { Difference } from "./predict";
 import type { Dtype } from "./tensor";
+import type { WatershedSettings } from "./watershed";
 
 /** Parts of the page, by their names. */
 export type Parts = Record<string, Blob>;
@@ -70,12 +71,10 @@ export interface RunResult {
   notes: string[];
 }
 
-export interface LabelSettings {
-  channel: number;
-  plane: number;
-  threshold: number;
-  minSize: number;
-}
+export type LabelSettings = { plane: number } & (
+  | { kind: "components"; channel: number; threshold: number; minSize: number }
+  | ({ kind: "watershed" } & WatershedSettings)
+);
 
 export interface Calls {
   start: { args: [facts: string, parts: Parts]; result: null };

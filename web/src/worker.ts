@@ -8,6 +8,7 @@ import { checkTest, type Difference, type Plane, predict, tilingOf } from "./pre
 import type { Calls, ImageInfo, LabelSettings, Parts, Preview, Reply, Request, RunResult, RunSettings, Source } from "./protocol";
 import { type Dtype, isDtype, isFloat, message, transpose, UserError, type Values } from "./tensor";
 import { writeTiff } from "./tiffWriter";
+import { watershed } from "./watershed";
 import { openZarr } from "./zarr";
 
 const PREVIEW_SIZE = 1024;
@@ -45,9 +46,13 @@ const calls: { [K in keyof Calls]: (...args: Calls[K]["args"]) => Promise<Calls[
     const values = planes[plane]![channel]!;
     return reduce(values, width, height, isProbability(dtype, values) ? "range" : "percentiles");
   },
-  labels: async ({ channel, plane, threshold, minSize }: LabelSettings) => {
+  labels: async (settings: LabelSettings) => {
     const { planes, width, height } = finished();
-    const found = components(planes[plane]![channel]!, height, width, threshold, minSize);
+    const maps = planes[settings.plane]!;
+    const found =
+      settings.kind === "watershed"
+        ? watershed(maps, height, width, settings)
+        : components(Float32Array.from(maps[settings.channel]!), height, width, settings.threshold, settings.minSize);
     labels = { values: found.values, width, height };
     return { count: found.count, preview: reduce(found.values, width, height, "labels") };
   },

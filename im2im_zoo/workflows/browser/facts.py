@@ -223,17 +223,27 @@ def _instances(package: Package) -> dict[str, Any] | None:
     grouping = package.grouping
     if grouping is None:
         return None
-    if isinstance(grouping, Grouping) and grouping.method(package.root) == "components":
-        kwargs = grouping.kwargs
+    if not isinstance(grouping, Grouping):
+        return {"kind": "program", "output": None, "method": grouping.source}
+    method, kwargs = grouping.method(package.root), grouping.kwargs
+    common = {
+        "output": grouping.output,
+        "channel": int(kwargs.get("channel", 0)),
+        "minSize": int(kwargs.get("min_size", 1)),
+    }
+    if method == "components":
+        return {"kind": method, **common, "threshold": float(kwargs.get("threshold", 0.5))}
+    if method == "watershed":
         return {
-            "kind": "components",
-            "output": grouping.output,
-            "channel": int(kwargs.get("channel", 0)),
-            "threshold": float(kwargs.get("threshold", 0.5)),
-            "minSize": int(kwargs.get("min_size", 1)),
+            "kind": method,
+            **common,
+            "seedThreshold": float(kwargs.get("seed_threshold", 0.8)),
+            "foregroundThreshold": float(kwargs.get("foreground_threshold", 0.5)),
+            "boundary": kwargs.get("boundary"),
+            "affinities": kwargs.get("affinities"),
         }
-    method = grouping.method(package.root) if isinstance(grouping, Grouping) else None
-    return {"kind": "program", "method": f"the method {method}" if method else grouping.source}
+    named = f"the method {method}" if method else grouping.source
+    return {"kind": "program", "output": grouping.output, "method": named}
 
 
 def _test_tensors(package: Package) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
