@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 const require = createRequire(fileURLToPath(new URL("../../web/package.json", import.meta.url)));
 const { chromium } = require("playwright-core");
 
-const { browser: executablePath, page: address, image, folder, url, drop, level, probe, output, tile, plane, channels } = JSON.parse(process.argv[2]);
+const { browser: executablePath, page: address, image, folder, url, drop, level, probe, output, labels, of, tile, plane, channels } = JSON.parse(process.argv[2]);
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
 const context = await browser.newContext({ acceptDownloads: true });
 const page = await context.newPage();
@@ -62,6 +62,10 @@ if (await page.isHidden("#problem")) {
   }
   if (plane) await page.selectOption("#plane", { value: String(plane) });
   for (const [i, channel] of (channels ?? []).entries()) await page.selectOption(`#channel-${i}`, { value: String(channel) });
+  if (of) {
+    await page.click(".options summary:text('Options')");
+    await page.selectOption("#output", { label: of });
+  }
   await page.click("#run");
   await settled("result");
 }
@@ -72,6 +76,10 @@ if (await page.isHidden("#problem")) {
     await page.click("#count");
     await settled("count");
     objects = await text("#objects-count");
+    if (labels) {
+      const [counted] = await Promise.all([page.waitForEvent("download"), page.click("#download-labels")]);
+      await counted.saveAs(labels);
+    }
   }
 }
 // Whether the page, and a worker that it starts, could send something to these servers.
@@ -83,6 +91,7 @@ for (const target of probe ?? []) {
     return [await reach(to), await new Promise((resolve) => (worker.onmessage = ({ data }) => resolve(data)))];
   }, target);
 }
-const found = { status: await text("#status"), info: await text("#image-info"), problem: await text("#problem"), notes: await text("#result-notes") };
+const canCount = await page.isVisible("#count");
+const found = { canCount, objectsNote: await text("#objects-note"), status: await text("#status"), info: await text("#image-info"), problem: await text("#problem"), notes: await text("#result-notes") };
 console.log(JSON.stringify({ ...found, objects, connections, errors, requests }));
 await browser.close();

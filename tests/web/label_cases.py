@@ -47,4 +47,6 @@ def label_cases() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    FILE.write_text("[\n" + ",\n".join(json.dumps(case) for case in label_cases()) + "\n]\n", encoding="utf-8")
+    FILE.write_text(
+        "[\n" + ",\n".join(json.dumps(case) for case in label_cases()) + "\n]\n", encoding="utf-8"
+    )

@@ -3,6 +3,7 @@
 It needs Chromium, and the build: `make web`.
 """
 
+import hashlib
 import http.server
 import json
 import shutil
@@ -17,13 +18,31 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
+import xarray as xr
 from bioimageio.spec.model import v0_5 as spec
+from groupings_for_tests import with_grouping
+from known_networks import onnx_bytes
 from loopback import running
 from numpy.typing import NDArray
-from packages_for_tests import ChannelsLast, build_package, small_unet
+from packages_for_tests import (
+    ChannelsLast,
+    build_model,
+    build_package,
+    follows,
+    output_axis,
+    small_unet,
+    tensor_axis,
+    tensor_in,
+    tensor_out,
+)
+from ruyaml import YAML
+from torch import nn
 from zarr_files import zarr_entries
 
+from im2im_zoo import instances
 from im2im_zoo.package import open_package
+from im2im_zoo.runtime.settings import Settings
 from im2im_zoo.workflows.browser import page
 from im2im_zoo.workflows.browser.page import collect_parts, write_page
 from im2im_zoo.workflows.browser.server import create_server
@@ -298,3 +317,105 @@ def test_a_server_that_allows_no_pages_is_named_with_the_header_that_it_needs(
         shown = drive(browser, nuclei_page, None, tmp_path / "result.tif", url=url)
     assert f"{address} cannot be read" in shown["problem"]
     assert "Access-Control-Allow-Origin: *" in shown["problem"]
+
+
+def _grouped(folder: Path, method: str, **kwargs: Any) -> Path:
+    """A package of two maps, inside and boundary, with a method that makes objects of them."""
+    build_package(
+        folder,
+        nn.Sequential(small_unet(out_channels=2), nn.Sigmoid()).eval(),
+        out_channels=("inside", "boundary"),
+        preprocessing=[spec.ZeroMeanUnitVarianceDescr()],
+        weights=("onnx",),
+    )
+    code = (Path(instances.__file__).parent / "methods" / f"{method}.py").read_text()
+    with_grouping(folder, code, f"{method}.py", kwargs=kwargs).close()
+    return folder
+
+
+@pytest.mark.parametrize("method", ["components", "watershed", "embedseg"])
+def test_objects_are_those_of_predict_or_the_page_names_the_command(
+    method: str, browser: str, nuclei_2d: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path
+) -> None:
+    image = nuclei_2d[0][:256, :300]
+    with open_model(_grouped(tmp_path / "maps", "components", channel=1)) as model:
+        maps = np.asarray(model.predict_array(image, axes="yx", settings=Settings(group=False)))
+    low, high = (float(v) for v in np.quantile(maps[1], (0.6, 0.9)))
+    kwargs: dict[str, Any] = {
+        "components": {"channel": 1, "threshold": high, "min_size": 5},
+        "watershed": {
+            "channel": 1,
+            "seed_threshold": high,
+            "foreground_threshold": low,
+            "boundary": 0,
+            "min_size": 5,
+        },
+        "embedseg": {},
+    }[method]
+    folder = _grouped(tmp_path / "package", method, **kwargs)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    address = write(folder, tmp_path / "try.html")
+    output, labels = tmp_path / "result.tif", tmp_path / "labels.tif"
+    shown = drive(browser, address, tmp_path / "image.tif", output, labels=labels)
+    assert shown["problem"] == ""
+    assert np.abs(tifffile.imread(output) - maps).max() <= 1e-4
+    if method == "embedseg":
+        assert not shown["canCount"]
+        assert (
+            "by the method embedseg, which this page cannot do: use im2im-zoo predict" in shown["objectsNote"]
+        )
+        return
+    with open_model(folder) as model:
+        expected = np.asarray(model.predict_array(image, axes="yx"))
+    assert expected.max() > 20
+    assert shown["objects"] == f"{expected.max():,} objects"
+    # A value beside a threshold may differ in its last digit.
+    assert (tifffile.imread(labels) != expected).mean() <= 1e-3
+
+
+class _TwoOutputs(nn.Module):
+    """A map, and its double with a channel more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small_unet()
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = self.network(image)
+        return found, torch.cat([2 * found, found + 1], 1)
+
+
+def _two_outputs(folder: Path) -> Path:
+    network = _TwoOutputs().eval()
+    space = [tensor_axis(a, (36, 4)) for a in "yx"]
+    like = [output_axis(a, follows("raw", a), halo=16) for a in "yx"]
+    path = build_model(
+        folder,
+        network,
+        [tensor_in("raw", [tensor_axis("batch"), tensor_axis("channel", ["raw"]), *space])],
+        [
+            tensor_out("first", [output_axis("batch"), output_axis("channel", ["a"]), *like]),
+            tensor_out("second", [output_axis("batch"), output_axis("channel", ["b", "c"]), *like]),
+        ],
+        examples=[torch.rand(1, 1, 64, 64)],
+    )
+    (path / "weights.onnx").write_bytes(onnx_bytes(network, torch.rand(1, 1, 64, 64), outputs=2))
+    rdf = YAML().load(path / "rdf.yaml")
+    digest = hashlib.sha256((path / "weights.onnx").read_bytes()).hexdigest()
+    rdf["weights"]["onnx"] = {"source": "weights.onnx", "sha256": digest, "opset_version": 17}
+    YAML().dump(rdf, path / "rdf.yaml")
+    return path
+
+
+@pytest.mark.parametrize("output", ["first", "second"])
+def test_each_of_several_outputs_is_that_of_predict(output: str, browser: str, tmp_path: Path) -> None:
+    folder = _two_outputs(tmp_path / "package")
+    image = np.random.default_rng(2).random((90, 110)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    address = write(folder, tmp_path / "try.html")
+    shown = drive(browser, address, tmp_path / "image.tif", tmp_path / "result.tif", of=output)
+    assert shown["problem"] == ""
+    assert "gives the expected result here" in shown["status"]
+    with open_model(folder) as model:
+        expected = np.asarray(model.predict_arrays(xr.DataArray(image, dims=("y", "x")))[output])
+    assert np.abs(np.squeeze(tifffile.imread(tmp_path / "result.tif")) - np.squeeze(expected)).max() <= 1e-4
