@@ -82,9 +82,10 @@ function licences(): string {
     const folder = join(here, "node_modules", name);
     const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string; license: string };
     const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-    if (file === undefined && !name.startsWith("onnxruntime")) throw new Error(`${name} has no licence file: add its text to web/licences`);
-    const text = readFileSync(file === undefined ? join(here, "licences/onnxruntime.txt") : join(folder, file), "utf8").trim();
-    return `${name} ${version} (${license})\n\n${text}\n`;
+    const more = join(here, "licences", `${name.startsWith("onnxruntime") ? "onnxruntime" : name}.txt`);
+    const places = [...(file === undefined ? [] : [join(folder, file)]), ...(existsSync(more) ? [more] : [])];
+    if (places.length === 0) throw new Error(`${name} has no licence file: add its text to web/licences`);
+    return `${name} ${version} (${license})\n\n${places.map((place) => readFileSync(place, "utf8").trim()).join("\n\n")}\n`;
   });
   return `Libraries in pages that run a package in the browser\n\n${texts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }

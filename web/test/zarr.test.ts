@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { readFileSync } from "node:fs";
 import { unzip } from "unzipit";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { openImage, type SourceImage } from "../src/image";
 import { openZarr } from "../src/zarr";
 import { parseAddress } from "../src/zarrStores";
@@ -134,6 +134,12 @@ describe("an address", () => {
     await expect(open(await serve((_, __, response) => response.writeHead(401).end()))).rejects.toThrow("answers 401 for http");
     server.close();
     await expect(open("http://127.0.0.1:9/image.zarr")).rejects.toThrow("Access-Control-Allow-Origin");
+  });
+
+  it("of http is explained to a page from https", async () => {
+    vi.stubGlobal("location", { protocol: "https:" });
+    await expect(open("http://127.0.0.1:9/image.zarr")).rejects.toThrow("a page from an https:// address cannot read");
+    vi.unstubAllGlobals();
   });
 
   it("is read as it is typed", () => {
