@@ -134,8 +134,8 @@ async function openSource(source: Source, level: number | null = null): Promise<
     );
   }
   showInfo(info, source);
-  Object.assign(state, { source, info });
   await showPreview();
+  Object.assign(state, { source, info });
   status("Ready.");
 }
 
@@ -178,6 +178,7 @@ function showInfo(info: ImageInfo, source: Source): void {
     const { levels, level } = info.pyramid;
     const names = levels.map(({ width, height, fits }) => `${width} x ${height} pixels${fits ? "" : " (too large)"}`);
     select(fields, "level", "Level", names, level, () => void guarded(() => openSource(source, chosen("level"))));
+    levels.forEach(({ fits }, i) => (element<HTMLSelectElement>("level").options[i]!.disabled = !fits));
   }
   if (info.channels > facts.input.channels.length) {
     const names = Array.from({ length: info.channels }, (_, i) => (info.channelNames[i] ? `${i + 1}: ${info.channelNames[i]}` : `${i + 1}`));
