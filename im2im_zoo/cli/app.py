@@ -11,7 +11,7 @@ from im2im_zoo.cli.options import AllowCode, Json, Overwrite, Weights
 app = typer.Typer(
     name="im2im-zoo",
     help="From microscopy image pairs to a deep-learning model that runs anywhere.",
-    epilog="Add --debug to any command to see the traceback of an error.",
+    epilog="Every command takes --quiet (print results, warnings and errors only), --log-file FILE (append the messages, with their times) and --debug (show the traceback of an error).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

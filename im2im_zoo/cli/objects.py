@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from im2im_zoo.cli.console import print_line
+from im2im_zoo.core.sizes import counted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,4 +38,4 @@ def write_all(
 
     for output in outputs:
         count = write_objects(labels, output, image, overwrite=overwrite)
-        print_line(f"Wrote {output}: {count} objects")
+        print_line(f"Wrote {output}: {counted(count, 'object')}")

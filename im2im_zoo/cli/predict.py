@@ -12,7 +12,7 @@ from im2im_zoo.cli.console import print_json, print_line, print_text, progress, 
 from im2im_zoo.cli.interruption import exit_in_time
 from im2im_zoo.core.axes import axes_letters
 from im2im_zoo.core.errors import Im2ImError
-from im2im_zoo.core.sizes import parse_size
+from im2im_zoo.core.sizes import counted, parse_size
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -264,9 +264,9 @@ def predict_with_progress(model: "Model", image: "Image", output: Path, **option
         return done
     if done.labels is not None:
         within = f", labels in {done.labels}" if done.labels != done.output else ""
-        names += f" with {done.objects} objects{within}"
+        names += f" with {counted(done.objects or 0, 'object')}{within}"
     print_line(
-        f"Done: {names}: {done.tiles} tile(s) in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
+        f"Done: {names}: {counted(done.tiles, 'tile')} in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
         f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
     )
     if done.objects == 0:
@@ -299,7 +299,9 @@ def _print_plan_summary(plan: "Plan", resumed: int) -> None:
     """Print a summary of the plan before the first tile."""
     tile = " x ".join(str(a.tile) for a in plan.axes)
     halo = ", ".join(f"{a.name} {a.halo}" for a in plan.axes if len(a.spans) > 1)
-    cut = f"{len(plan)} tiles of {tile} voxels" + (f", halo {halo} ({plan.halo_source})" if halo else "")
+    cut = f"{counted(len(plan), 'tile')} of {tile} voxels" + (
+        f", halo {halo} ({plan.halo_source})" if halo else ""
+    )
     print_line(f"{plan.model}: {plan.weights_format} weights, {plan.backend}, {plan.precision}; {cut}")
     for warning in plan.warnings:
         print_line(f"warning: {warning}")

@@ -1,5 +1,6 @@
 """Prepare a prediction: open the network, measure its halo and memory, and plan the tiles."""
 
+import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from im2im_zoo.runtime.settings import Resources, Settings
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
+_LOG = logging.getLogger(__name__)
 # Memory is extrapolated to tiles of at most this many times the voxels of the largest measured one.
 _MAX_EXTRAPOLATION = 8
 
@@ -266,6 +268,7 @@ class _CostMeasurement:
         """Return the cost, measured with tiles of at least `voxels` voxels."""
         known = self.costs.get(self._file) or read_json_object(self._file)
         if set(known) != {"kept", "call", "per_voxel", "voxels"}:
+            _LOG.info("Measuring the memory of the network (once per package)")
             before = resident_bytes()
             found = measure_cost(self.engine, self.layout, budget=self.budget)
             # Memory that the first run of a network in a process sets up once.
