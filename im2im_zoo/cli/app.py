@@ -211,7 +211,8 @@ def predict(
     channels: Annotated[
         list[str] | None,
         typer.Option(
-            help="Channels to use, by name or index, separated by commas; NAME=0,1 for a further input."
+            help="Channels to use, by name (red, GFP) or by number counted from 0, separated by commas; `grey` converts a colour image; "
+            "NAME=0,1 for a further input."
         ),
     ] = None,
     inputs: Annotated[

@@ -26,7 +26,7 @@ def run(
 
     for output in outputs:
         check_objects_path(output, overwrite=overwrite)
-    opened = open_image(with_labels(labels), axes=axes)
+    opened = open_image(with_labels(labels), axes=axes, labels=True)
     write_all(opened, outputs, None if image is None else open_image(image, axes=image_axes), overwrite)
 
 
