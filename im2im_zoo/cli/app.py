@@ -24,7 +24,7 @@ from im2im_zoo.cli.options import (
 app = typer.Typer(
     name="im2im-zoo",
     help="From microscopy image pairs to a deep-learning model that runs anywhere.",
-    epilog="Add --debug to any command to see the traceback of an error.",
+    epilog="Every command takes --quiet (print results, warnings and errors only), --log-file FILE (append the messages, with their times) and --debug (show the traceback of an error).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -116,9 +116,12 @@ def export(
         typer.Option(
             "--try-page",
             metavar="FILE.html",
-            help="Also write a page that runs the package in a browser, as `im2im-zoo try` does.",
+            help="Write try.html, the page that runs the package in a browser, here instead of into FOLDER.",
         ),
     ] = None,
+    no_try_page: Annotated[
+        bool, typer.Option("--no-try-page", help="Write no page that runs the package in a browser.")
+    ] = False,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
@@ -139,6 +142,7 @@ def export(
         onnx_opset,
         mirrored_test_output,
         try_page,
+        no_try_page,
         json,
     )
 
@@ -220,7 +224,8 @@ def predict(
     channels: Annotated[
         list[str] | None,
         typer.Option(
-            help="Channels to use, by name or index, separated by commas; NAME=0,1 for a further input."
+            help="Channels to use, by name (red, GFP) or by number counted from 0, separated by commas; `grey` converts a colour image; "
+            "NAME=0,1 for a further input."
         ),
     ] = None,
     inputs: Annotated[

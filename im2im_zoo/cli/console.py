@@ -4,6 +4,7 @@ Rich writes to the terminal directly, so all text that is given to it passes thr
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,15 +23,29 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from im2im_zoo.cli.messages import errors, is_quiet, print_line
 from im2im_zoo.cli.plain_text import plain_text
 from im2im_zoo.core.finite_json import to_json
 
 if TYPE_CHECKING:
     from im2im_zoo.packaging.consumers.programs import ConsumerVerdict
 
-_REDRAWS_PER_SECOND = 4
+__all__ = [
+    "metrics_text",
+    "print_consumers",
+    "print_json",
+    "print_line",
+    "print_table",
+    "print_text",
+    "progress",
+    "quantity",
+    "time_left",
+]
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_REDRAWS_PER_SECOND = 4
+# Where no bar can be drawn, as in the log of a cluster's job.
+_SECONDS_BETWEEN_LINES = 60.0
+
 # A file or a pipe has no width to wrap at.
 results = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
@@ -52,32 +67,40 @@ class _Note(ProgressColumn):
 
 
 @contextmanager
-def progress(description: str, unit: str, *, counted: bool = True) -> Iterator[Callable[..., None]]:
-    """Show a progress bar on stderr; yield its update function (done, total, note, description). Draw nothing without a terminal.
+def progress(
+    description: str, unit: str, *, counted: bool = True, lines: bool = True
+) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr; yield its update function (done, total, note, description).
+
+    Without a terminal, a line is printed once a minute.
 
     Args:
         description: name of the work.
         unit: unit of the count, e.g. "batches".
         counted: whether to show `done/total` instead of a percentage.
+        lines: whether to print these lines.
     """
     columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=24)]
     columns += [MofNCompleteColumn()] if counted else [TextColumn("{task.percentage:>3.0f}%")]
     columns += [_Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), _Note()]
     # Each redraw takes some milliseconds of processor time.
     with Progress(
-        *columns, console=errors, disable=not errors.is_terminal, refresh_per_second=_REDRAWS_PER_SECOND
+        *columns,
+        console=errors,
+        disable=is_quiet() or not errors.is_terminal,
+        refresh_per_second=_REDRAWS_PER_SECOND,
     ) as bar:
         task = bar.add_task(plain_text(description), total=None, unit=unit, note="")
+        started = printed = time.monotonic()
 
         def update(done: int, total: int | None, note: str = "", now: str = description) -> None:
+            nonlocal printed
             bar.update(task, completed=done, total=total, note=note, description=plain_text(now))
+            if lines and total and bar.disable and time.monotonic() - printed > _SECONDS_BETWEEN_LINES:
+                printed = time.monotonic()
+                print_line(f"{now}: {done / total:.0%}, {time_left(printed - started, done / total)}")
 
         yield update
-
-
-def print_line(message: str = "") -> None:
-    """Print a message for the user on stderr."""
-    errors.print(plain_text(message), markup=False)
 
 
 def print_text(text: str = "") -> None:
@@ -121,6 +144,21 @@ def print_consumers(table: "Sequence[ConsumerVerdict]") -> None:
         for row in program_rows(table)
     ]
     print_table(("program", "", "with", "because"), rows)
+
+
+def time_left(seconds: float, part: float) -> str:
+    """Return the time that is left of a work of which a part was done in some seconds: `about 12 min left`.
+
+    Args:
+        seconds: that have passed.
+        part: of the work that is done, from 0 to 1.
+    """
+    if part <= 0:
+        return "time left unknown"
+    left = seconds * (1 - part) / part
+    if left >= 2 * 3600:
+        return f"about {left / 3600:.1f} h left"
+    return f"about {left / 60:.0f} min left" if left >= 120 else f"about {left:.0f} s left"
 
 
 def quantity(number: float) -> str:

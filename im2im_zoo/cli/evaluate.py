@@ -45,8 +45,9 @@ def run(
     results = []
     pairs = _pairs(prediction, target, image)
     for one, other, shown in pairs:
-        predicted = open_image(with_labels(one) if task == "instance" else one, axes=axes)
-        truth = open_image(other, axes=target_axes)
+        is_mask = task != "regression"
+        predicted = open_image(with_labels(one) if task == "instance" else one, axes=axes, labels=is_mask)
+        truth = open_image(other, axes=target_axes, labels=is_mask)
         results.append(evaluate(predicted, truth, task, threshold=threshold, data_range=data_range))
         if len(pairs) > 1:
             results[-1] = _rename_images(results[-1], Path(one).name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from im2im_zoo.cli.console import print_line
-from im2im_zoo.core.sizes import parse_size
+from im2im_zoo.core.sizes import counted, parse_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def run(
         _write_several(*several, labels, outputs, image, options, overwrite)
         return
     if not thresholding.is_given:
-        opened = open_image(with_labels(labels), axes=axes)
+        opened = open_image(with_labels(labels), axes=axes, labels=True)
         write_all(opened, outputs, _opened(image, image_axes), table, overwrite)
         return
     with _segmented(labels, axes, thresholding, outputs[0], labels_to, memory, overwrite) as found:
@@ -119,7 +119,7 @@ def _write_several(
                 with (
                     _segmented(source, axes, thresholding, outputs[0], None, memory, overwrite)
                     if thresholding.is_given
-                    else nullcontext(open_image(with_labels(source), axes=axes))
+                    else nullcontext(open_image(with_labels(source), axes=axes, labels=True))
                 ) as found:
                     check_labels(found)
                     measured = object_table(
@@ -130,11 +130,11 @@ def _write_several(
                     )
             except Im2ImError as error:
                 raise type(error)(f"{source}: {error}") from error
-            print_line(f"{name}: {len(measured)} objects")
+            print_line(f"{name}: {counted(len(measured), 'object')}")
             yield name, measured
 
     count = write_several(tables(), outputs[0], column, overwrite=overwrite)
-    print_line(f"Wrote {outputs[0]}: {count} objects in {len(sources)} images")
+    print_line(f"Wrote {outputs[0]}: {counted(count, 'object')} in {counted(len(sources), 'image')}")
 
 
 def _images_of(sources: Mapping[str, str], folder: str, image: str | None) -> dict[str, str]:
@@ -191,7 +191,7 @@ def _segmented(
         )
         if labels_to is not None:
             write_image(found, labels_to, labels=True, overwrite=overwrite)
-            print_line(f"Wrote {labels_to}: labels of {count} objects")
+            print_line(f"Wrote {labels_to}: labels of {counted(count, 'object')}")
         if count == 0:
             print_line(
                 "warning: no object was found; if the image has objects, lower --threshold or --min-size, and check the map"
@@ -227,7 +227,7 @@ def write_all(
             print_line(note)
         told.add(note)
 
-    parents = None if table.parents is None else open_image(with_labels(table.parents))
+    parents = None if table.parents is None else open_image(with_labels(table.parents), labels=True)
     for output in outputs:
         count = write_objects(
             labels,
@@ -239,7 +239,7 @@ def write_all(
             parents=parents,
             report=report,
         )
-        print_line(f"Wrote {output}: {count} objects")
+        print_line(f"Wrote {output}: {counted(count, 'object')}")
 
 
 def parse_thresholding(

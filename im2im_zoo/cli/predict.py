@@ -13,7 +13,7 @@ from im2im_zoo.cli.interruption import exit_in_time
 from im2im_zoo.cli.objects import Table
 from im2im_zoo.core.axes import axes_letters
 from im2im_zoo.core.errors import Im2ImError
-from im2im_zoo.core.sizes import parse_size
+from im2im_zoo.core.sizes import counted, parse_size
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -260,7 +260,7 @@ def predict_with_progress(model: "Model", image: "Image", output: Path, **option
     for warning in done.warnings:
         print_line(f"warning: {warning}")
     names = ", ".join(str(p) for p in done.outputs)
-    of_objects = "" if done.objects is None else f" with {done.objects} objects"
+    of_objects = "" if done.objects is None else f" with {counted(done.objects, 'object')}"
     if done.already_complete:
         print_line(
             f"Already complete: {names}{of_objects}: this command has written it before; --overwrite predicts again"
@@ -270,7 +270,7 @@ def predict_with_progress(model: "Model", image: "Image", output: Path, **option
         within = f", labels in {done.labels}" if done.labels != done.output else ""
         names += f"{of_objects}{within}"
     print_line(
-        f"Done: {names}: {done.tiles} tile(s) in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
+        f"Done: {names}: {counted(done.tiles, 'tile')} in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
         f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
     )
     if done.objects == 0:
@@ -308,7 +308,9 @@ def _print_plan_summary(plan: "Plan", resumed: int) -> None:
     """Print a summary of the plan before the first tile."""
     tile = " x ".join(str(a.tile) for a in plan.axes)
     halo = ", ".join(f"{a.name} {a.halo}" for a in plan.axes if len(a.spans) > 1)
-    cut = f"{len(plan)} tiles of {tile} voxels" + (f", halo {halo} ({plan.halo_source})" if halo else "")
+    cut = f"{counted(len(plan), 'tile')} of {tile} voxels" + (
+        f", halo {halo} ({plan.halo_source})" if halo else ""
+    )
     print_line(f"{plan.model}: {plan.weights_format} weights, {plan.backend}, {plan.precision}; {cut}")
     for warning in plan.warnings:
         print_line(f"warning: {warning}")

@@ -1,12 +1,14 @@
 """`im2im-zoo train`."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from im2im_zoo.cli.console import metrics_text, print_line, print_table, progress
+from im2im_zoo.cli.console import metrics_text, print_line, print_table, progress, time_left
+from im2im_zoo.cli.messages import errors
 from im2im_zoo.recipe.load import find_recipe, load_recipe, parse_value
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def run(recipe: str, arguments: Sequence[str], output: Path, resume: bool, allow
     done = train_with_progress(loaded, output, resume, allow_code, root)
     best = best_row(done)
     if best:
-        print_line(f"Best epoch {best['epoch']:.0f} of {len(done.metrics)}: {metrics_text(best)}")
+        print_line(f"Best epoch: {best['epoch'] + 1:.0f} of {len(done.metrics)}: {metrics_text(best)}")
     print_line(
         f"Done: {output}\nPage: {output / 'run.html'}\nNext: im2im-zoo export {output} --output PACKAGE"
     )
@@ -68,14 +70,27 @@ def find_rate(recipe: str, arguments: Sequence[str], allow_code: Sequence[str]) 
 def train_with_progress(
     recipe: "Recipe", output: Path, resume: bool, allow_code: Sequence[str], root: Path | None = None
 ) -> "TrainingRun":
-    """Train with a progress bar over all epochs."""
+    """Train with a progress bar over all epochs; without a terminal, a line an epoch."""
     from im2im_zoo.workflows.training import train
 
-    with progress("Training", "batches") as bar:
+    started = time.monotonic()
+    first = None  # epoch of this process
+
+    with progress("Training", "batches", lines=False) as bar:
 
         def report(state: "TrainingProgress") -> None:
+            nonlocal first
+            first = state.epoch if first is None else first
             epoch = f"epoch {state.epoch + 1}" + (f"/{state.epochs}" if state.epochs else "")
             bar(state.batches, state.total_batches, f"{epoch} {metrics_text(state.metrics)}")
+            if state.is_end_of_epoch:
+                done = state.epoch + 1 - first
+                left = (
+                    f", {time_left(time.monotonic() - started, done / (state.epochs - first))}"
+                    if state.epochs
+                    else ""
+                )
+                print_line(f"{epoch}{left}: {metrics_text(state.metrics)}", file_only=errors.is_terminal)
 
         return train(
             recipe,

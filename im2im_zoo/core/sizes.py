@@ -29,3 +29,31 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def size_option(count: int) -> str:
+    """Return a number of bytes as an option takes it, rounded up to three digits.
+
+    Example:
+        >>> size_option(678_288_588)
+        '679MB'
+    """
+    factor = next((f for f in _UNITS.values() if count < 1000 * f), 1000**4)
+    unit = next(u for u, f in _UNITS.items() if f == factor)
+    digits = max(0, 3 - len(str(count // factor)))
+    rounded = -(-count * 10**digits // factor) / 10**digits
+    return f"{rounded:.{digits}f}{unit.upper()}B"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural unless it is one.
+
+    Args:
+        count: of things.
+        noun: one of them; the plural adds an s.
+
+    Example:
+        >>> counted(1, "tile"), counted(1200, "tile")
+        ('1 tile', '1,200 tiles')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -82,26 +82,26 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], limits: ZipLimits
         )
     seen: set[str] = set()
     for entry in entries:
-        name = entry.filename
-        # Also on Linux: the same file must not be safe here and lead elsewhere on Windows.
-        parts = name.replace("\\", "/").split("/")
-        if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in name:
-            raise PackageError(
-                f"{path}: the zip has an entry that leads out of its folder, {name!r}; {_UNSAFE}"
-            )
-        mode = entry.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            raise PackageError(f"{path}: the zip's entry {name!r} is a link or a special file; {_UNSAFE}")
-        if entry.flag_bits & 1:
-            raise PackageError(
-                f"{path}: the zip's entry {name!r} is encrypted; unpack it and open the folder"
-            )
-        if name.lower() in seen:
-            raise PackageError(f"{path}: the zip has {name!r} twice; {_UNSAFE}")
-        seen.add(name.lower())
-        if entry.file_size > limits.ratio_from_bytes and entry.file_size > limits.ratio * max(
-            entry.compress_size, 1
-        ):
-            raise PackageError(
-                f"{path}: the zip's entry {name!r} unpacks {entry.compress_size} bytes to {entry.file_size}; {_UNSAFE}"
-            )
+        if reason := describe_unsafe_entry(entry, limits):
+            raise PackageError(f"{path}: the zip's entry {entry.filename!r} {reason}; {_UNSAFE}")
+        if entry.filename.lower() in seen:
+            raise PackageError(f"{path}: the zip has {entry.filename!r} twice; {_UNSAFE}")
+        seen.add(entry.filename.lower())
+
+
+def describe_unsafe_entry(entry: zipfile.ZipInfo, limits: ZipLimits) -> str | None:
+    """Return why an entry must not be unpacked, for a message behind its name, or None: where it leads, what it is, its ratio."""
+    name = entry.filename
+    # Also on Linux: the same file must not be safe here and lead elsewhere on Windows.
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in name:
+        return "leads out of its folder"
+    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+        return "is a link or a special file"
+    if entry.flag_bits & 1:
+        return "is encrypted: unpack it and open the folder"
+    if entry.file_size > limits.ratio_from_bytes and entry.file_size > limits.ratio * max(
+        entry.compress_size, 1
+    ):
+        return f"unpacks {entry.compress_size} bytes to {entry.file_size}"
+    return None

@@ -14,6 +14,7 @@ from im2im_zoo.evaluation import semantic
 from im2im_zoo.evaluation.alignment import align, channel_names
 from im2im_zoo.evaluation.contingency import as_labels, overlaps
 from im2im_zoo.evaluation.object_states import ObjectStates, find_borders, object_states
+from im2im_zoo.images.colours import is_colour
 
 Kind = Literal["intensity", "labels", "mask", "error", "overlap", "matches"]
 View = Literal["auto", "max", "middle"]
@@ -35,7 +36,7 @@ class Panel:
     Attributes:
         title: short, e.g. "prediction".
         image: axes y and x, and any of z, channel, time, batch, index.
-        kind: "intensity" (grey, or one colour a channel), "labels" (a colour each), "mask", "error" (image - target),
+        kind: "intensity" (grey, the own colours of red, green and blue, or one colour a channel), "labels" (a colour each), "mask", "error" (image - target),
             "overlap" (pixels of image and of target) or "matches" (objects of both, matched at IoU 0.5).
         caption: text in front of the description of the drawing.
         target: the truth, for the last three kinds.
@@ -97,9 +98,14 @@ def render_panel(panel: Panel, *, longest: int = LONGEST) -> Rendered:
     image, target, notes = _select_planes(panel)
     factor = max(1, math.ceil(max(image.sizes["y"], image.sizes["x"]) / longest))
     if panel.kind == "intensity":
-        rgb, how = _draw_intensity(_reduce(image, factor), panel.contrast)
         legend: tuple[tuple[tuple[int, int, int], str], ...] = ()
-        if image.sizes["channel"] > 1:
+        if is_colour(image):
+            rgb, how = _draw_colours(
+                _reduce(image.isel(channel=[0, 1, 2]), factor), image.dtype, panel.contrast
+            )
+        else:
+            rgb, how = _draw_intensity(_reduce(image, factor), panel.contrast)
+        if image.sizes["channel"] > 1 and not is_colour(image):
             legend = tuple(zip(_CHANNEL_COLOURS[1:], _channel_labels(image), strict=False))
     else:
         rgb, how, legend = _draw_comparison(panel, image, target, factor)
@@ -201,6 +207,16 @@ def _draw_intensity(image: NDArray[Any], contrast: tuple[float, float] | None) -
     if len(image) > len(colours):
         how.append(f"the first {len(colours)} of {len(image)} channels")
     return np.clip(total, 0, 255).astype(np.uint8), how
+
+
+def _draw_colours(
+    image: NDArray[Any], dtype: np.dtype[Any], contrast: tuple[float, float] | None
+) -> tuple[RGB, list[str]]:
+    """Return RGB of (channel, y, x) in its own colours: all three have the same contrast, of 8 bits that of the type."""
+    own = (0.0, 255.0) if dtype == np.uint8 else (float(min(image.min(), 0)), float(_limits(image)[1]))
+    low, high = contrast or own
+    rgb = np.moveaxis(_stretch(image, low, high), 0, -1) * 255
+    return rgb.round().astype(np.uint8), [f"own colours, black to white: {low:.4g} to {high:.4g}"]
 
 
 def _draw_comparison(

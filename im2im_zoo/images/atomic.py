@@ -14,6 +14,7 @@ from im2im_zoo.core.atomic import (
     sync_everything,
 )
 from im2im_zoo.core.errors import ImageError
+from im2im_zoo.core.sizes import bytes_text
 from im2im_zoo.images.labels_group import image_of_label
 from im2im_zoo.images.registry import is_marked_folder
 
@@ -137,7 +138,7 @@ def writing_errors(path: Path, needed_bytes: int) -> Iterator[None]:
                 " (or the size that this process may write is limited)" if error.errno == errno.EFBIG else ""
             )
             raise ImageError(
-                f"{path}: the disk is full{limit}: its voxels are {needed_bytes:,} bytes uncompressed, and {free:,} bytes "
+                f"{path}: the disk is full{limit}: its voxels take {bytes_text(needed_bytes)} uncompressed, and {bytes_text(free)} "
                 "are free; make room or write elsewhere"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

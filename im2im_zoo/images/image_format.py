@@ -30,6 +30,7 @@ class ImageFormat:
         marks: names of files by which such a folder is known; none of them is an image itself.
         holds_labels: whether label images can be put into an image, in its group `labels`.
         several: whether a file can hold several images, chosen by `#n`.
+        by_path: whether an image within a file can be chosen by its path there: "a.h5:/raw".
         by_region: whether an image can be written region by region; see `create` and `writer`.
         is_picture: whether it is a format for pictures, whose colours are channels.
         is_lossy: whether writing changes values.
@@ -46,6 +47,7 @@ class ImageFormat:
     marks: ClassVar[tuple[str, ...]] = ()
     holds_labels: ClassVar[bool] = False
     several: ClassVar[bool] = False
+    by_path: ClassVar[bool] = False
     by_region: ClassVar[bool] = True
     is_picture: ClassVar[bool] = False
     is_lossy: ClassVar[bool] = False
@@ -64,6 +66,14 @@ class ImageFormat:
             ImageError: the file is damaged, or not an image. Any other exception becomes one that names the file.
         """
         raise ImageError(f"{path}: {self.name} cannot be read; convert it to OME-TIFF or OME-Zarr")
+
+    def open_labels(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
+        """Open a mask or label image; as `open`, unless a format has colours in place of the numbers of voxels."""
+        return self.open(path, number)
+
+    def open_within(self, path: Path, inner: str) -> tuple[Source, ImageMetadata]:
+        """Open an image at a path within a file, without a slash in front; only if `by_path`. Errors as of `open`."""
+        raise NotImplementedError
 
     def open_address(self, address: Address) -> tuple[Source, ImageMetadata]:
         """Open an image on the web; only if `on_web`. Errors as of `open`."""

@@ -13,26 +13,33 @@ from im2im_zoo.core.axes import AxisName
 # Key under which provenance is kept in a file: a zarr attribute, or a key of a JSON text in a TIFF.
 ATTRIBUTES_KEY = "im2im_zoo"
 
-_METRES = {
-    "angstrom": 1e-10, "å": 1e-10,
-    "picometer": 1e-12, "pm": 1e-12,
-    "nanometer": 1e-9, "nm": 1e-9,
-    "micrometer": 1e-6, "micron": 1e-6, "um": 1e-6, "µm": 1e-6, "μm": 1e-6,
-    "millimeter": 1e-3, "mm": 1e-3,
-    "centimeter": 1e-2, "cm": 1e-2,
-    "decimeter": 1e-1, "dm": 1e-1,
-    "meter": 1.0, "m": 1.0,
-    "inch": 0.0254, "in": 0.0254,
+# Powers of ten of the prefixes of OME-XML, ImageJ and UDUNITS (OME-Zarr): symbol and name.
+_PREFIXES = {
+    ("Y", "yotta"): 24, ("Z", "zetta"): 21, ("E", "exa"): 18, ("P", "peta"): 15, ("T", "tera"): 12, ("G", "giga"): 9,
+    ("M", "mega"): 6, ("k", "kilo"): 3, ("h", "hecto"): 2, ("da", "deca"): 1, ("", ""): 0, ("d", "deci"): -1,
+    ("c", "centi"): -2, ("m", "milli"): -3, ("µ", "micro"): -6, ("n", "nano"): -9, ("p", "pico"): -12,
+    ("f", "femto"): -15, ("a", "atto"): -18, ("z", "zepto"): -21, ("y", "yocto"): -24,
 }  # fmt: skip
-_SECONDS = {
-    "nanosecond": 1e-9, "ns": 1e-9,
-    "microsecond": 1e-6, "us": 1e-6, "µs": 1e-6, "μs": 1e-6,
-    "millisecond": 1e-3, "msec": 1e-3, "ms": 1e-3,
-    "second": 1.0, "sec": 1.0, "s": 1.0,
-    "minute": 60.0, "min": 60.0,
-    "hour": 3600.0, "hr": 3600.0, "h": 3600.0,
-    "day": 86400.0, "d": 86400.0,
-}  # fmt: skip
+
+
+def _units(symbol: str, name: str, others: Mapping[str, float]) -> dict[str, float]:
+    """Return the factor of each unit of the International System, by symbol and name, and of others."""
+    scaled = [(s + symbol, n + name, 10.0**power) for (s, n), power in _PREFIXES.items()]
+    return {word: factor for *words, factor in scaled for word in words} | dict(others)
+
+
+# Symbols are case-sensitive: Mm is a megametre. The other lengths are those of OME-XML and OME-Zarr.
+_METRES = _units("m", "meter", {
+    "um": 1e-6, "micron": 1e-6,
+    "Å": 1e-10, "å": 1e-10, "A": 1e-10, "angstrom": 1e-10, "ångström": 1e-10,
+    "thou": 2.54e-5, "mil": 2.54e-5, "li": 0.0254 / 12, "in": 0.0254, "inch": 0.0254, "ft": 0.3048, "foot": 0.3048, "feet": 0.3048,
+    "yd": 0.9144, "yard": 0.9144, "mi": 1609.344, "mile": 1609.344, "pt": 0.0254 / 72,
+    "ua": 149597870700.0, "ly": 9460730472580800.0, "pc": 3.0856775814913673e16, "parsec": 3.0856775814913673e16,
+})  # fmt: skip
+_SECONDS = _units("s", "second", {
+    "us": 1e-6, "sec": 1.0, "msec": 1e-3, "usec": 1e-6, "nsec": 1e-9,
+    "min": 60.0, "minute": 60.0, "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0,
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,11 @@ class ImageMetadata:
     Attributes:
         axes: names in the file's order; None where the file does not state them all, so that they must be declared.
         axes_stated_by: what states them, for messages: "its OME-XML".
+        partial_axes: where `axes` is None, the names of the axes that are known, one a dimension; () if none is.
+        axes_note: where `axes` is None, what the file states about them, for messages: "its pages were written one by one".
+        axes_alternative: where `axes` is None, another way than to declare them: "name one of them".
+        must_choose: where the file states more than its axes can hold, what it is and how to choose from it; then `axes` are those of
+            all of it, which are taken only where axes or channels are declared.
         pixel_size_um: space axis -> micrometres between voxels; only those that are known.
         translation_um: space axis -> micrometres of the first voxel's centre; only those that are stated.
         time_step_s: seconds between time points, if known.
@@ -52,6 +64,10 @@ class ImageMetadata:
 
     axes: tuple[AxisName, ...] | None = None
     axes_stated_by: str = "the file"
+    partial_axes: tuple[AxisName | None, ...] = ()
+    axes_note: str = ""
+    axes_alternative: str = ""
+    must_choose: str = ""
     pixel_size_um: Mapping[str, float] = field(default_factory=dict)
     translation_um: Mapping[str, float] = field(default_factory=dict)
     time_step_s: float | None = None
@@ -124,16 +140,10 @@ def pixel_size_um(image: xr.DataArray) -> dict[str, float]:
 
 
 def _factor(table: Mapping[str, float], unit: object) -> float | None:
-    """Return the unit's factor, however it is spelt: "Micrometre", "microns", ImageJ's escaped micro sign."""
-    word = (
-        str(unit or "")
-        .strip()
-        .replace("\\u00B5", "µ")
-        .replace("\\u00b5", "µ")
-        .lower()
-        .replace("metre", "meter")
-    )
-    spellings = (word, word.removesuffix("s"), word.removesuffix("es"))
+    """Return the unit's factor, however it is spelt: "Micrometre", "microns", ImageJ's escaped micro sign, either mu."""
+    word = str(unit or "").strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ").replace("μ", "µ")
+    lower = word.lower().replace("metre", "meter")
+    spellings = (word, lower, lower.removesuffix("s"), lower.removesuffix("es"))
     return next((table[w] for w in spellings if w in table), None)
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
+from im2im_zoo.images.colours import GreySource
 from im2im_zoo.images.joined import JoinedSource
 from im2im_zoo.images.lazy import ArrangedSource, ChunkedSource, LazyArray, MissingChunks, Source
 
@@ -48,6 +49,9 @@ def _of_source(source: Source, used: Sequence[NDArray[np.bool_]]) -> Iterator[tu
         axes = zip(source.axes, used, strict=True)
         region = {a: np.flatnonzero(mask) for a, mask in axes if a in source.image.dims}
         yield from missing_chunks(source.image.isel({**source.position, **region}))
+    elif isinstance(source, GreySource):
+        axes = zip((str(a) for a in source.image.dims if a != "channel"), used, strict=True)
+        yield from missing_chunks(source.image.isel({a: np.flatnonzero(mask) for a, mask in axes}))
     elif isinstance(source, JoinedSource):
         first = 0
         for image in source.images:

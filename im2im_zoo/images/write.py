@@ -227,7 +227,9 @@ def _checked(path: Path, image: NewImage) -> NewImage:
     if kind.kind not in "biuf" or kind.itemsize > 8:
         raise ImageError(f"{path}: {kind} cannot be written; convert it to an integer or float type")
     if image.labels and kind.kind not in "iu":
-        raise ImageError(f"{path}: labels are integers, not {kind}")
+        raise ImageError(
+            f"{path}: the labels are {kind}, but label images hold integers; convert them, for example to uint16"
+        )
     known = {str(a): float(s) for a, s in image.pixel_size_um.items() if a in names and a in ("z", "y", "x")}
     wrong = [f"{a} {s}" for a, s in known.items() if not (np.isfinite(s) and s > 0)]
     step = image.time_step_s

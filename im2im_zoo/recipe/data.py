@@ -45,10 +45,12 @@ class Data(Section):
     )
     input_channels: Channels = Field(
         default=None,
-        description="Channels of the input files, or of their joined channels, by name or index; default: all.",
+        description="Channels of the input files, or of their joined channels, by name or by number counted from 0; `[grey]` converts colour images, and takes "
+        "greyscale ones as they are; default: all but the transparency.",
     )
     target_channels: Channels = Field(
-        default=None, description="Channels of the target files, by name or index; default: all."
+        default=None,
+        description="Channels of the target files, by name or by number counted from 0, or `[grey]`; default: all but the transparency.",
     )
     cost_channels: Channels = Field(
         default=None, description="Channel of the cost maps' files, if they have several."

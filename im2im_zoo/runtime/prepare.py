@@ -1,5 +1,6 @@
 """Prepare a prediction: open the network, measure its halo and memory, and plan the tiles."""
 
+import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.engines import Engine, library_version
 from im2im_zoo.instances.grouping import AnyGrouping
+from im2im_zoo.runtime.layout.fixed_sizes import restrict_to_shapes
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.measure.cache import cache_file
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
@@ -29,6 +31,7 @@ from im2im_zoo.runtime.settings import Resources, Settings
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
+_LOG = logging.getLogger(__name__)
 # Memory is extrapolated to tiles of at most this many times the voxels of the largest measured one.
 _MAX_EXTRAPOLATION = 8
 
@@ -146,6 +149,7 @@ def prepare(
     if decisions is None and networks.cost is None and resources.memory_bytes is not None:
         check_least_budget(resources.memory_bytes, resident_bytes())
     engine, reason = networks.open(settings, resources, decisions)
+    layout = restrict_to_shapes(layout, getattr(engine, "input_shapes", None))
     budget = default_budget() if resources.memory_bytes is None else resources.memory_bytes
     cost = networks.cost
     if decisions is not None and cost is None:
@@ -205,7 +209,7 @@ def repeat_plan(
     return plan_prediction(
         package,
         images,
-        layout=layout,
+        layout=restrict_to_shapes(layout, decisions.get("input_shapes")),
         memory=int(plain["budget"]),
         weights=decisions["weights"],
         backend=decisions["backend"],
@@ -228,6 +232,7 @@ def _decided(decisions: Mapping[str, Any]) -> dict[str, Any]:
 def decisions_of(prepared: Prepared) -> dict[str, Any]:
     """Return the decisions of `prepare` as JSON values, so that a later run makes the same."""
     plan = prepared.plan
+    shapes = getattr(prepared.engine, "input_shapes", None)
     return {
         "weights": plan.weights_format,
         "backend": plan.backend,
@@ -238,6 +243,7 @@ def decisions_of(prepared: Prepared) -> dict[str, Any]:
         "blend": plan.blend,
         "group_blocks": None if plan.grouping is None else plan.grouping.decisions,
         "cost": asdict(plan.cost),
+        "input_shapes": None if shapes is None else [list(shape) for shape in shapes],
     }
 
 
@@ -268,6 +274,7 @@ class _CostMeasurement:
         """Return the cost, measured with tiles of at least `voxels` voxels."""
         known = self.costs.get(self._file) or read_json_object(self._file)
         if set(known) != {"kept", "call", "per_voxel", "voxels"}:
+            _LOG.info("Measuring the memory of the network (once per package)")
             before = resident_bytes()
             found = measure_cost(self.engine, self.layout, budget=self.budget)
             # Memory that the first run of a network in a process sets up once.

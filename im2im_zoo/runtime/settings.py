@@ -1,14 +1,19 @@
 """Settings of a prediction, which change its result, and resources, which do not."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.core.sizes import parse_size
+from im2im_zoo.images.formats.ome_zarr.write import VERSIONS
 from im2im_zoo.instances.thresholding import Thresholding
 
+PRECISIONS = ("float32", "bfloat16", "float16")
 Halo = int | Mapping[str, int] | Literal["auto", "declared", "exact"]
 
 
@@ -19,10 +24,19 @@ class Format:
     Attributes:
         ome_zarr_version: 0.4 or 0.5 (default: 0.5).
         shards: whether OME-Zarr 0.5 is written in shards (default: only from 10,000 chunks on).
+
+    Raises:
+        PlanError: the version is not written.
     """
 
     ome_zarr_version: str | None = None
     shards: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.ome_zarr_version not in (None, *VERSIONS):
+            raise PlanError(
+                f"OME-Zarr {self.ome_zarr_version!r} is not written; choose one of {', '.join(VERSIONS)} (--ome-zarr)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,9 @@ class Settings:
         group: whether maps are post-processed into instance labels, if the package can.
         thresholding: how a map becomes objects, of a package that does not say it.
 
+    Raises:
+        PlanError: the precision or the data type is unknown.
+
     Example:
         >>> from im2im_zoo import Settings
         >>> Settings(halo={"y": 32, "x": 32}, dtype="uint8").halo
@@ -61,6 +78,17 @@ class Settings:
     format: Format = field(default_factory=Format)
     group: bool = True
     thresholding: Thresholding = field(default_factory=Thresholding)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise PlanError(f"precision: {self.precision!r} is unknown; use {', '.join(PRECISIONS)}")
+        if self.dtype is not None:
+            try:
+                np.dtype(self.dtype)
+            except TypeError as error:
+                raise PlanError(
+                    f"dtype: {self.dtype!r} is not a numpy type; use for example uint8, uint16 or float32"
+                ) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -87,7 +115,7 @@ class Resources:
         executor: runs tiles and blocks, instead of `workers` processes; see `docs/adding-an-executor.md`.
 
     Raises:
-        PlanError: `memory` is not a size, or `workers` or `threads` is below 1.
+        PlanError: `memory` is not a size, `workers` or `threads` is below 1, or `device` is unknown.
 
     Example:
         >>> from im2im_zoo import Resources
@@ -108,6 +136,8 @@ class Resources:
             raise PlanError(
                 f"threads is {self.threads}; use at least 1 (--threads), or leave it out for the library's choice"
             )
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise PlanError(f"device: {self.device!r} is unknown; use auto, cpu, cuda, cuda:1 or mps")
         _ = self.memory_bytes
 
     @property

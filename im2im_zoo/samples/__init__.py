@@ -93,6 +93,7 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "glands_2d": _in_2d(
             f"{_SECTION}; the target is the area where smoothed DAB exceeds a threshold.",
             axes=(CYX, YX),
+            has_colours=True,
             pair=tissue.segment_glands,
         ),
         "segmentation_2d_probabilistic": _in_2d(
@@ -102,6 +103,7 @@ SAMPLES: Mapping[str, SampleSet] = MappingProxyType(
         "stain_transfer_2d": _in_2d(
             f"{_SECTION}; the target is only its haematoxylin, by colour deconvolution.",
             axes=(CYX, CYX),
+            has_colours=True,
             pair=tissue.isolate_haematoxylin,
         ),
         "unsupervised_segmentation_2d": _in_2d(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.atomic import atomic_output
 from im2im_zoo.images import write_image
+from im2im_zoo.images.colours import RGB
 
 Array = NDArray[np.generic]
 YX, CYX, ZYX = ("y", "x"), ("channel", "y", "x"), ("z", "y", "x")
@@ -27,6 +28,7 @@ class SampleSet:
         unpaired: axis and index of a second cut of the training part: inputs lie before it, targets behind it, so that no
             target shows what an input shows. The held-out part stays a pair.
         images_only: whether the training part has no targets.
+        has_colours: whether the channels are red, green and blue.
         cuts_left_out: whether cost maps leave out labelled objects that lie in both parts.
     """
 
@@ -37,6 +39,7 @@ class SampleSet:
     unpaired: tuple[str, int] | None = None
     images_only: bool = False
     cuts_left_out: bool = False
+    has_colours: bool = False
 
 
 def write_set(sample: SampleSet, name: str, folder: Path) -> None:
@@ -55,6 +58,8 @@ def _write_parts(sample: SampleSet, name: str, partial: Path) -> None:
     axis, first = sample.held_out
     for number, (kind, array) in enumerate(zip(("images", "targets"), sample.pair(), strict=True)):
         image = xr.DataArray(array, dims=sample.axes[number])
+        if sample.has_colours and "channel" in image.dims:
+            image = image.assign_coords(channel=list(RGB))
         train, held_out = image.isel({axis: slice(None, first)}), image.isel({axis: slice(first, None)})
         train_name = name
         if sample.unpaired is not None:

@@ -34,6 +34,7 @@ class TrainingProgress:
         epoch: the current one, from 0.
         epochs: how many there are; None if it is not known.
         metrics: the latest ones.
+        is_end_of_epoch: whether the current epoch is complete.
     """
 
     batches: int
@@ -41,6 +42,7 @@ class TrainingProgress:
     epoch: int
     epochs: int | None
     metrics: Mapping[str, float]
+    is_end_of_epoch: bool = False
 
 
 class MetricsTable(pl.Callback):
@@ -166,13 +168,13 @@ class ProgressReporter(pl.Callback):
     ) -> None:
         """Report the progress, unless the last report is too recent."""
         if time.monotonic() - self._last_report > _SECONDS_BETWEEN_REPORTS:
-            self._report_progress(trainer, batch_idx + 1)
+            self._report_progress(trainer, batch_idx + 1, is_end=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch's metrics."""
-        self._report_progress(trainer, int(trainer.num_training_batches))
+        self._report_progress(trainer, int(trainer.num_training_batches), is_end=True)
 
-    def _report_progress(self, trainer: pl.Trainer, batch: int) -> None:
+    def _report_progress(self, trainer: pl.Trainer, batch: int, *, is_end: bool) -> None:
         self._last_report = time.monotonic()
         per_epoch = trainer.num_training_batches
         epochs = trainer.max_epochs if trainer.max_epochs not in (None, -1) else None
@@ -184,6 +186,7 @@ class ProgressReporter(pl.Callback):
                 epoch=trainer.current_epoch,
                 epochs=epochs,
                 metrics=latest_metrics(trainer),
+                is_end_of_epoch=is_end,
             )
         )
 

@@ -18,7 +18,10 @@ from im2im_zoo.core.nested import walk_values
 from im2im_zoo.data import hash_pairs
 from im2im_zoo.data.cache.content_hashes import remember_hashes
 from im2im_zoo.data.datamodule import ImagePairs
+from im2im_zoo.data.pairing.image_pair import open_image_pair, open_side_image
+from im2im_zoo.data.pairing.pairs import Pairs
 from im2im_zoo.data.patches.advice import Choice
+from im2im_zoo.images.colours import names_of
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import dump_recipe
@@ -230,6 +233,7 @@ def _write_start(
             "train": [*(pair.name for pair in pairs.train), *(stem_of(path) for path in pairs.inputs)],
             **lone,
             "validation": [pair.name for pair in pairs.validation],
+            "channels": _channel_names(recipe, pairs),
         },
         "chosen": dict(chosen),
     }
@@ -240,6 +244,19 @@ def _write_start(
     copy_own_files(own, output)
     write_text(output / "recipe.yaml", dump_recipe(_make_paths_absolute(recipe)), durable=True)
     return provenance
+
+
+def _channel_names(recipe: Recipe, pairs: Pairs) -> dict[str, list[str]]:
+    """Return the names of the channels of the first images, where their files have some, for pictures of the run."""
+    if pairs.train:
+        first = open_image_pair(pairs.train[0], recipe)
+        images = {"input": first.input, "target": first.target}
+    else:
+        images = {
+            "input": open_side_image(pairs.inputs[0], recipe, "input"),
+            "target": open_side_image(pairs.targets[0], recipe, "target"),
+        }
+    return {side: list(names) for side, image in images.items() if (names := names_of(image))}
 
 
 def _fit(

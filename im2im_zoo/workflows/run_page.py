@@ -1,6 +1,6 @@
 """Page of a run, one HTML file in its folder: metrics, curves, held-out patches over epochs, recipe, data and machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def run_report(run: TrainingRun) -> Report:
         summary=f"Training is {run.provenance['state']}{reason}. Epochs: {len(run.metrics)}. "
         f"Training images: {len(data['train'])}. Validation images: {len(data['validation'])}.",
         headlines=_headlines(run),
-        samples=_samples(read_snapshots(run.path / "pictures"), run.recipe),
+        samples=_samples(read_snapshots(run.path / "pictures"), run.recipe, _channel_names(run)),
         curves=_curves(run),
         facts={
             "Recipe": {key: text_of(value) for key, value in facts_of_recipe(run.recipe).items()},
@@ -88,14 +88,29 @@ def _curves(run: TrainingRun) -> tuple[Curve, ...]:
     )
 
 
-def _samples(snapshots: Sequence[Snapshot], recipe: Recipe) -> tuple[Sample, ...]:
-    """Return a row for each patch: its input and target, then the network's output after some epochs."""
+def _channel_names(run: TrainingRun) -> dict[str, Sequence[str]]:
+    """Return the names of the channels of inputs and targets, where the recipe or the files have some."""
+    of_files = run.provenance["data"].get("channels", {})
+    of_recipe = {"input": run.recipe.input.channels, "target": run.recipe.output.channels}
+    return {side: names or of_files.get(side, ()) for side, names in of_recipe.items()}
+
+
+def _samples(
+    snapshots: Sequence[Snapshot], recipe: Recipe, names: Mapping[str, Sequence[str]]
+) -> tuple[Sample, ...]:
+    """Return a row for each patch: its input and target, then the network's output after some epochs.
+
+    Args:
+        snapshots: of the run.
+        recipe: of the run.
+        names: of the channels of inputs and targets, where known.
+    """
     if not snapshots:
         return ()
     chosen = snapshots if len(snapshots) <= _EPOCHS_SHOWN else (snapshots[0], *snapshots[1 - _EPOCHS_SHOWN :])
     postprocess = _postprocessing(recipe)
     return tuple(
-        Sample(f"Held-out patch {number + 1}", _panels(chosen, number, recipe, postprocess))
+        Sample(f"Held-out patch {number + 1}", _panels(chosen, number, recipe, names, postprocess))
         for number in range(len(chosen[-1].images["input"]))
     )
 
@@ -104,19 +119,23 @@ def _panels(
     snapshots: Sequence[Snapshot],
     number: int,
     recipe: Recipe,
+    names: Mapping[str, Sequence[str]],
     postprocess: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None,
 ) -> tuple[Panel, ...]:
     images = snapshots[-1].images
     target = images["target"][number]
     contrast = _contrast(target) if images["output"].shape[1] == len(target) else None
-    panels = [_panel("input", images["input"][number], recipe, None), _panel("target", target, recipe, None)]
+    panels = [
+        _panel("input", images["input"][number], recipe, None, names.get("input", ())),
+        _panel("target", target, recipe, None, names.get("target", ())),
+    ]
     for snapshot in snapshots:
         title = f"epoch {snapshot.epoch}"  # as in metrics.csv and the curves
         output = snapshot.images["output"][number]
         if postprocess is None:
-            panels.append(_panel(title, output, recipe, None))
+            panels.append(_panel(title, output, recipe, None, names.get("target", ())))
         else:
-            panels.append(_panel(title, postprocess(output), recipe, contrast))
+            panels.append(_panel(title, postprocess(output), recipe, contrast, names.get("target", ())))
     return tuple(panels)
 
 
@@ -140,8 +159,13 @@ def _contrast(target: NDArray[np.float32]) -> tuple[float, float] | None:
 
 
 def _panel(
-    title: str, patch: NDArray[np.float32], recipe: Recipe, contrast: tuple[float, float] | None
+    title: str,
+    patch: NDArray[np.float32],
+    recipe: Recipe,
+    contrast: tuple[float, float] | None,
+    names: Sequence[str],
 ) -> Panel:
-    return Panel(
-        title, xr.DataArray(patch, dims=("channel", *recipe.space)), contrast=contrast, view="middle"
-    )
+    image = xr.DataArray(patch, dims=("channel", *recipe.space))
+    if len(names) == len(patch):
+        image = image.assign_coords(channel=list(names))
+    return Panel(title, image, contrast=contrast, view="middle")

@@ -10,7 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from im2im_zoo.data import open_validation_pairs
-from im2im_zoo.networks import as_call
+from im2im_zoo.engines import Engine
 from im2im_zoo.package import open_package
 from im2im_zoo.package.reference import Reference
 from im2im_zoo.packaging import Exported, export_package
@@ -35,7 +35,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """An input of the network, and what it gives in the process that exported it."""
+    """An input of the exported network, and what it gives in this process, from the state dict."""
 
     array: NDArray[np.float32]
     expected: NDArray[np.float32]
@@ -71,16 +71,24 @@ def package_of(name: str, folder: Path) -> Packaged:
     )
     with open_package(exported.folder) as package:
         (prepared,) = Reference.of(package).inputs
-        formats = package.weights
-    return Packaged(exported, formats, _cases(network, prepared, exported.folder))
+        # The network with the operations that the export moved into it, built from its source.
+        run = package.open_engine(
+            "pytorch_state_dict",
+            backend="torch",
+            precision="float32",
+            device="cpu",
+            threads=None,
+            allow_code=True,
+        )
+        return Packaged(exported, tuple(package.weights), _cases(run, prepared, exported.folder))
 
 
-def _cases(network: Any, prepared: NDArray[Any] | None, folder: Path) -> tuple[Case, ...]:
+def _cases(run: Engine, prepared: NDArray[Any] | None, folder: Path) -> tuple[Case, ...]:
     """The test image; and noise of another batch size and of other sizes, not square."""
     assert prepared is not None
     rdf = yaml.safe_load((folder / "rdf.yaml").read_text(encoding="utf-8"))
     grid = list(rdf["config"]["im2im_zoo"]["grid"].values())
     space = [a["min"] + (1 + i % 2) * a["step"] for i, a in enumerate(grid)]
     noise = np.random.default_rng(0).normal(size=(2, prepared.shape[1], *space)).astype(np.float32)
-    call = as_call(network)
-    return tuple(Case(array, call(array)) for array in (prepared.astype(np.float32), noise))
+    arrays = (prepared.astype(np.float32), noise)
+    return tuple(Case(array, run([array])[0].astype(np.float32)) for array in arrays)

@@ -111,9 +111,9 @@ def _run(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def _node(name: str, version: str) -> Program:
-    modules = FOLDER / f"node_{version}" / "node_modules"
-    command = ("node", str(HERE / "run_onnx.js"), str(modules))
+def _node(name: str, version: str, library: str = "onnxruntime-node") -> Program:
+    modules = FOLDER / f"{library}_{version}" / "node_modules"
+    command = ("node", str(HERE / "run_onnx.js"), str(modules), library)
     return Program(name, ("onnx",), command, modules)
 
 
@@ -133,6 +133,7 @@ PROGRAMS = (
     _core("bioimageio.core of ilastik", FOLDER / "core_0.10.2" / "bin" / "python", ("onnx", "torchscript")),
     _node("onnxruntime-node, newest of deepImageJ", "1.13.1"),
     _node("onnxruntime-node", "1.27.0"),
+    _node("onnxruntime-web, in Node", "1.30.0", "onnxruntime-web"),
     _libtorch("of Debian", "run_libtorch_debian"),
     _libtorch("of the torch wheel", "run_libtorch_wheel"),
 )

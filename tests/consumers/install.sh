@@ -32,9 +32,9 @@ oldest_spec() { # the first reader of the format 0.5; packages are read in it, n
     "$folder/spec_0.5.0/bin/python" -m pip install --quiet bioimageio.spec==0.5.0 'pydantic<2.9'
 }
 
-node_onnxruntime() { # VERSION; its package holds the library for the CPU, the scripts would fetch others
+node_onnxruntime() { # LIBRARY VERSION; its package holds the library for the CPU, the scripts would fetch others
   command -v node >/dev/null || { echo "there is no node" && return 1; }
-  npm install --prefix "$folder/node_$1" --ignore-scripts --fetch-retries=1 --fetch-timeout=60000 --no-audit --no-fund "onnxruntime-node@$1"
+  npm install --prefix "$folder/$1_$2" --ignore-scripts --fetch-retries=1 --fetch-timeout=60000 --no-audit --no-fund "$1@$2"
 }
 
 debian_libtorch() {
@@ -57,7 +57,8 @@ wheel_libtorch() {
 
 attempt "bioimageio.core 0.10.2" old_core
 attempt "bioimageio.spec 0.5.0" oldest_spec
-attempt "onnxruntime-node 1.13.1" node_onnxruntime 1.13.1
-attempt "onnxruntime-node 1.27.0" node_onnxruntime 1.27.0
+attempt "onnxruntime-node 1.13.1" node_onnxruntime onnxruntime-node 1.13.1
+attempt "onnxruntime-node 1.27.0" node_onnxruntime onnxruntime-node 1.27.0
+attempt "onnxruntime-web 1.30.0" node_onnxruntime onnxruntime-web 1.30.0
 attempt "libtorch of Debian" debian_libtorch
 attempt "libtorch of the torch wheel" wheel_libtorch

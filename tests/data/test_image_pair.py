@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from im2im_zoo.core.errors import DataError, ImageError
 from im2im_zoo.data import ImagePair, find_pairs, open_validation_pairs
@@ -202,3 +203,40 @@ def test_images_smaller_than_a_patch_are_listed(tmp_path: Path, tiles: Tiles, re
 def test_attributes_of_the_file_are_kept(tmp_path: Path, tiles: Tiles, recipe_for: Make) -> None:
     image = save(tmp_path / "a.tif", tiles[0][0], "yx")
     assert opened(recipe_for(tmp_path), image, image).input.attrs == open_image(image).attrs
+
+
+def test_greyscale_and_colour_images_are_told_apart_and_read_as_grey(
+    tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (96, 112, 3), np.uint8)
+    for name, voxels in (("a", colours), ("b", colours[..., 0]), ("c", colours[..., 1])):
+        for kind, array in (("images", voxels), ("targets", colours[..., 0] > 99)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / kind / f"{name}.png")
+    recipe = recipe_for(tmp_path)
+    pairs = find_pairs(recipe.data, 0)
+    every = [*pairs.train, *pairs.validation]
+    with pytest.raises(
+        DataError, match=r"2 input images are greyscale and 1 are colour .*input_channels=\[grey\]"
+    ) as told:
+        check_image_pairs([open_image_pair(pair, recipe) for pair in every], recipe)
+    assert str(told.value).endswith("a.png: colour")
+    grey = recipe_for(tmp_path, input_channels=["grey"])
+    check_image_pairs([open_image_pair(pair, grey) for pair in every], grey)
+
+
+def test_a_palette_is_labels_in_a_target_and_colours_in_an_input(
+    tmp_path: Path, recipe_for: Callable[..., Recipe]
+) -> None:
+    indices = np.random.default_rng(0).integers(0, 2, (96, 112), np.uint8)
+    for kind in ("images", "targets"):
+        (tmp_path / kind).mkdir()
+        for name in ("a", "b"):
+            picture = Image.fromarray(indices).convert("P")
+            picture.putpalette([0, 0, 0, 255, 0, 0])
+            picture.save(tmp_path / kind / f"{name}.png")
+    recipe = recipe_for(tmp_path)
+    recipe = recipe.model_copy(update={"output": recipe.output.model_copy(update={"task": "semantic"})})
+    pair = open_image_pair(find_pairs(recipe.data, 0).train[0], recipe)
+    np.testing.assert_array_equal(pair.target.values, indices[None])
+    np.testing.assert_array_equal(pair.input.values, np.stack([255 * indices, 0 * indices, 0 * indices]))

@@ -140,3 +140,17 @@ def test_scale_bars_are_round_and_no_longer_than_a_fifth_or_so(pixel, text, frac
 def test_panels_that_cannot_be_drawn_say_why(panel, says):
     with pytest.raises(EvaluationError, match=says):
         render_panel(panel)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_red_green_and_blue_are_painted_in_their_own_colours(dtype):
+    values = np.random.default_rng(0).integers(0, 256, (3, 20, 30)).astype(dtype)
+    values[:, 0, :9] = np.array([[255], [0], [0]])
+    picture = render_panel(Panel("H&E", image(values, ("channel", *DIMS), channels=["red", "green", "blue"])))
+    assert picture.rgb[0, 3].tolist() == [255, 0, 0]
+    if dtype is np.uint8:
+        np.testing.assert_array_equal(picture.rgb, np.moveaxis(values, 0, -1))
+    assert picture.legend == ()
+    assert "Own colours" in picture.caption
+    named = render_panel(Panel("cells", image(values, ("channel", *DIMS), channels=["DAPI", "GFP", "RFP"])))
+    assert named.rgb[0, 3].tolist() == [255, 0, 255]

@@ -27,17 +27,17 @@ def blocks(text: str) -> list[str]:
 
 
 @pytest.fixture
-def mrc(
+def meta_image(
     text: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """The module that the text shows, in a folder that is searched for formats."""
     folder = tmp_path_factory.mktemp("formats")
-    (folder / "mrc.py").write_text(blocks(text)[0], encoding="utf-8")
+    (folder / "meta_image.py").write_text(blocks(text)[0], encoding="utf-8")
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(folder)])
     image_formats.cache_clear()
     yield
     image_formats.cache_clear()
-    del sys.modules["im2im_zoo.images.formats.mrc"]
+    del sys.modules["im2im_zoo.images.formats.meta_image"]
 
 
 @pytest.fixture
@@ -47,18 +47,18 @@ def image() -> xr.DataArray:
     return xr.DataArray(voxels, dims=("z", "y", "x"), attrs=attrs)
 
 
-@pytest.mark.usefixtures("mrc")
+@pytest.mark.usefixtures("meta_image")
 def test_the_format_of_the_text_is_written_and_read(image: xr.DataArray, tmp_path: Path) -> None:
-    assert ".mrc" in image_suffixes().writable
-    assert stem_of(tmp_path / "cell.mrc") == "cell"
-    opened = open_image(write_image(image, tmp_path / "cell.mrc"))
+    assert ".mha" in image_suffixes().writable
+    assert stem_of(tmp_path / "cell.mha") == "cell"
+    opened = open_image(write_image(image, tmp_path / "cell.mha"))
     xr.testing.assert_equal(opened.compute(), image)
     assert opened.attrs["pixel_size_um"] == pytest.approx(image.attrs["pixel_size_um"])
 
 
-@pytest.mark.usefixtures("mrc")
+@pytest.mark.usefixtures("meta_image")
 def test_the_format_of_the_text_is_resumed(image: xr.DataArray, tmp_path: Path) -> None:
-    path, work = tmp_path / "cell.mrc", tmp_path / "work.mrc"
+    path, work = tmp_path / "cell.mha", tmp_path / "work.mha"
 
     def write(planes: range, dtype: str = "uint16") -> None:
         with create_image(path, axes="zyx", shape=image.shape, dtype=dtype, work=work) as writer:
@@ -75,19 +75,19 @@ def test_the_format_of_the_text_is_resumed(image: xr.DataArray, tmp_path: Path) 
     np.testing.assert_array_equal(open_image(path).values, image.values)
 
 
-@pytest.mark.usefixtures("mrc")
+@pytest.mark.usefixtures("meta_image")
 def test_the_format_of_the_text_is_predicted_from_and_to(image: xr.DataArray, tmp_path: Path) -> None:
     package = open_package(build_package(tmp_path / "package", small_unet(levels=2)))
-    source = write_image(image[0], tmp_path / "cell.mrc")
-    output = predict(package, source, tmp_path / "result.mrc", tile={"y": 64, "x": 64}, threads=1).output
+    source = write_image(image[0], tmp_path / "cell.mha")
+    output = predict(package, source, tmp_path / "result.mha", tile={"y": 64, "x": 64}, threads=1).output
     expected = predict_array(package, image[0], tile={"y": 64, "x": 64}, threads=1)
     np.testing.assert_array_equal(open_image(output).values, expected.values.squeeze())
 
 
-@pytest.mark.usefixtures("mrc")
+@pytest.mark.usefixtures("meta_image")
 def test_the_test_of_the_text_passes(text: str, tmp_path: Path) -> None:
     namespace: dict[str, object] = {}
-    exec(compile(blocks(text)[1], "test_mrc", "exec"), namespace)
+    exec(compile(blocks(text)[1], "test_meta_image", "exec"), namespace)
     [test] = [value for name, value in namespace.items() if name.startswith("test_")]
     assert callable(test)
     test(tmp_path)

@@ -97,7 +97,7 @@ def test_bool_stays_bool_in_ome_zarr_and_npy_and_becomes_0_and_1_in_tiff(tmp_pat
         np.testing.assert_array_equal(opened.values, mask.values)
 
 
-@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3), (20, 30, 4)])
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_png_returns_grey_and_colours_in_8_and_16_bits(
     tmp_path: Path, shape: tuple[int, ...], dtype: str

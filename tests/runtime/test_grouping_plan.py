@@ -6,6 +6,7 @@ import xarray as xr
 from groupings_for_tests import MakeGrouped
 
 from im2im_zoo.core.errors import PlanError
+from im2im_zoo.core.sizes import parse_size
 from im2im_zoo.runtime import plan_prediction
 from im2im_zoo.runtime.plan.memory import Cost
 
@@ -63,10 +64,10 @@ def test_a_memory_too_small_for_any_block_is_refused_before_anything_is_computed
     large = xr.DataArray(np.broadcast_to(np.uint8(0), (8000, 8000)), dims=("y", "x"))
     with pytest.raises(
         PlanError,
-        match=r"not enough for instance segmentation.* a block .* pass --memory \d+ .*--no-grouping",
+        match=r"not enough for instance segmentation.* a block .* pass --memory [\d.]+[MG]B .*--no-grouping",
     ) as refused:
         plan_prediction(package, large, cost=COST, memory=400 * MIB)
-    least = int(str(refused.value).split("--memory ")[1].split()[0])
+    least = parse_size(str(refused.value).split("--memory ")[1].split()[0])
     # What then does not fit is the statistics that are taken before the tiles.
     with pytest.raises(PlanError, match="the smallest tile"):
         plan_prediction(package, large, cost=COST, memory=least)

@@ -9,6 +9,7 @@ import xarray as xr
 from packages_for_tests import build_package, small_unet
 
 from im2im_zoo.core.errors import PlanError
+from im2im_zoo.core.sizes import parse_size
 from im2im_zoo.images.lazy import lazy_image
 from im2im_zoo.package import open_package
 from im2im_zoo.runtime import plan_prediction
@@ -72,10 +73,10 @@ def test_a_budget_that_no_tile_fits_is_refused_with_the_least_that_does(unet_2d)
     image = unreadable(("y", "x"), 500, 400)
     with pytest.raises(PlanError, match="pass --memory") as error:
         plan_prediction(unet_2d, image, cost=COST, memory=1000)
-    least = int(str(error.value).split("--memory ")[1].split()[0])
+    least = parse_size(str(error.value).split("--memory ")[1].split()[0])
     assert plan_prediction(unet_2d, image, cost=COST, memory=least)
     with pytest.raises(PlanError):
-        plan_prediction(unet_2d, image, cost=COST, memory=least - 2**20)
+        plan_prediction(unet_2d, image, cost=COST, memory=int(0.98 * least))
 
 
 def test_a_given_tile_that_takes_too_much_is_refused(unet_2d):

@@ -3,7 +3,12 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from im2im_zoo.data.check.file_rules import find_mixed_types, find_picture_formats, find_pixel_sizes
+from im2im_zoo.data.check.file_rules import (
+    find_grey_colours,
+    find_mixed_types,
+    find_picture_formats,
+    find_pixel_sizes,
+)
 from im2im_zoo.data.check.finding import DataFinding, ExaminedImage, Part, make_finding
 from im2im_zoo.data.check.voxels import VoxelStatistics
 from im2im_zoo.data.pairing.matching import Side
@@ -28,6 +33,7 @@ def apply_rules(examined: Sequence[ExaminedImage], recipe: Recipe) -> list[DataF
         find_pixel_sizes,
         find_mixed_types,
         find_picture_formats,
+        find_grey_colours,
     )
     found = [finding for rule in rules for finding in rule(examined, recipe)]
     return sorted(found, key=lambda finding: finding.severity)

@@ -35,7 +35,7 @@ def guess_recipe(path: Path) -> Recipe:
     first = pairs.train[0]
     image = open_image(first.input)
     space: list[AxisName] = ["z", "y", "x"] if image.sizes.get("z", 1) > 1 else ["y", "x"]
-    target = open_image(first.target)
+    target = open_image(first.target, labels=first.target != first.input)
     labelled = target.dtype.kind in "bu" and fields["pairing"] != "self"
     content = {
         "name": "Images as they are found",

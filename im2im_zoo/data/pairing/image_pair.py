@@ -13,6 +13,7 @@ from im2im_zoo.data.pairing.matching import Side
 from im2im_zoo.data.pairing.pairing import find_pairs
 from im2im_zoo.data.pairing.pairs import Pair
 from im2im_zoo.images import Place, join_channels, open_image, pixel_size_um, select_channels
+from im2im_zoo.images.colours import is_colour
 from im2im_zoo.images.joined import PIXEL_TOLERANCE
 from im2im_zoo.images.lazy import arranged_image
 from im2im_zoo.recipe import Recipe
@@ -163,7 +164,8 @@ def open_side_image(
         "cost": (data.cost_axes, data.cost_channels),
     }[side]
     try:
-        image = open_image(path, axes=axes, channels=channels)
+        is_mask = side == "target" and recipe.output.task != "regression"
+        image = open_image(path, axes=axes, channels=channels, labels=is_mask)
     except AxesError as error:
         raise DataError(
             f"{error} (data.{side}_axes declares the axes, data.{side}_channels the channels)"
@@ -231,12 +233,22 @@ def _check_channel_counts(images: Sequence[xr.DataArray], side: Side) -> None:
     counts = [image.sizes["channel"] for image in images]
     usual = max(sorted(set(counts)), key=counts.count)
     others = [image for image, count in zip(images, counts, strict=True) if count != usual]
-    if others:
-        lines = [f"{image.attrs.get('source')}: {image.sizes['channel']}" for image in others]
+    if not others:
+        return
+    lines = [f"{image.attrs.get('source')}: {image.sizes['channel']}" for image in others]
+    colour = [image for image in images if is_colour(image)]
+    if set(counts) == {1, 3} and len(colour) == counts.count(3):
+        few = min((1, 3), key=lambda count: (counts.count(count), count))
+        one = "greyscale" if few == 1 else "colour"
+        lines = [f"{i.attrs.get('source')}: {one}" for i, n in zip(images, counts, strict=True) if n == few]
         raise DataError(
-            f"most {side} images have {usual} channel{'s' * (usual != 1)}, but some have another number; choose the channels "
-            f"in data.{side}_channels, or remove these:\n{format_file_list(lines)}"
+            f"{counts.count(1)} {side} images are greyscale and {len(colour)} are colour (red, green, blue): convert them, or read all as "
+            f"greyscale with --data.{side}_channels=[grey] (data.{side}_channels: [grey] in the recipe):\n{format_file_list(lines)}"
         )
+    raise DataError(
+        f"most {side} images have {usual} channel{'s' * (usual != 1)}, but some have another number; choose the channels "
+        f"in data.{side}_channels by name or by number, counted from 0, or remove these:\n{format_file_list(lines)}"
+    )
 
 
 def _describe_space(image: xr.DataArray) -> str:

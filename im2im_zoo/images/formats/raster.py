@@ -1,4 +1,4 @@
-"""PNG and JPEG. They have no parts: an image is decoded whole at the first read, and written whole."""
+"""PNG, JPEG and BMP. They have no parts: an image is decoded whole at the first read, and written whole."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,10 +17,14 @@ from im2im_zoo.images.metadata import ImageMetadata
 
 if TYPE_CHECKING:
     import xarray as xr
+    from PIL.Image import Image
 
 _DTYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32"}
-# Modes that are decoded to another one; P is a palette, whose indices are not intensities.
+# Modes that are decoded to another one; P is a palette, whose indices are labels and no intensities.
 _DECODED = {"P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
+_PALETTES = ("P", "PA")
+# Decoding to the numbers of a palette, which is no mode of Pillow's.
+_INDICES = "indices"
 
 
 class _Raster(ImageFormat):
@@ -30,6 +34,9 @@ class _Raster(ImageFormat):
     def open(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
         return read_raster(path)
 
+    def open_labels(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
+        return read_raster(path, labels=True)
+
 
 class Png(_Raster):
     """PNG, of 8 or 16 bits."""
@@ -38,9 +45,16 @@ class Png(_Raster):
     reads = writes = (".png",)
 
     def writer(self, path: Path, image: "xr.DataArray") -> Callable[[Path], None]:
-        """Return a function that writes the image: y, x, or with 3 or 4 channels, as uint8, uint16 or bool."""
+        """Return a function that writes the image: y, x, or with 3 channels, as uint8, uint16 or bool."""
         order = png_axes(path, image)
         return lambda partial: write_png(image, partial, order)
+
+
+class Bmp(_Raster):
+    """BMP, which is only read."""
+
+    name = "BMP"
+    reads = (".bmp",)
 
 
 class Jpeg(_Raster):
@@ -51,8 +65,12 @@ class Jpeg(_Raster):
     is_lossy = True
 
 
-def read_raster(path: Path) -> tuple[Source, ImageMetadata]:
-    """Open a PNG or JPEG: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
+def read_raster(path: Path, *, labels: bool = False) -> tuple[Source, ImageMetadata]:
+    """Open a PNG, JPEG or BMP: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
+
+    Args:
+        path: the file.
+        labels: whether a palette stands for numbers; else it is decoded to its colours, or to grey if all of them are grey.
 
     Raises:
         ImageError: the picture has several frames, a mode without intensities, or is too large to decode whole.
@@ -61,12 +79,18 @@ def read_raster(path: Path) -> tuple[Source, ImageMetadata]:
 
     with _decoding(path), Image.open(path) as image:
         frames, mode, (width, height) = getattr(image, "n_frames", 1), image.mode, image.size
+        is_grey = mode == "P" and _has_grey_palette(image)
     deep = _is_deep_png(path)
     if frames > 1:
         raise ImageError(f"{path}: is an animation of {frames} frames; save the frames as one TIFF")
-    mode = _DECODED.get(mode, mode)
+    if mode in _PALETTES and labels:
+        mode = _INDICES
+    elif is_grey:
+        mode = "L"
+    else:
+        mode = _DECODED.get(mode, mode)
     names = _channels(mode)
-    if names is None and mode not in _DTYPES:
+    if names is None and mode not in (*_DTYPES, _INDICES):
         raise ImageError(f"{path}: has the pixel mode {mode!r}, which is not read; save it as grey or RGB")
     shape = (height, width) if names is None else (height, width, len(names))
     dtype = np.dtype("uint16" if deep else _DTYPES.get(mode, "uint8"))
@@ -86,8 +110,16 @@ def decode_raster(path: Path, mode: str, deep: bool) -> tuple[NDArray[Any], Call
         return imagecodecs.png_decode(path.read_bytes()), lambda: None
 
     with _decoding(path), Image.open(path) as image:
+        if mode == _INDICES:
+            return np.asarray(image.getchannel("P") if image.mode == "PA" else image), lambda: None
         decoded = np.asarray(image if image.mode == mode else image.convert(mode))
     return decoded, lambda: None
+
+
+def _has_grey_palette(image: "Image") -> bool:
+    """Return whether all colours of a palette are grey, so that the picture is a greyscale one; a transparent colour does not count."""
+    colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    return len(colours) > 0 and bool((colours == colours[:, :1]).all())
 
 
 @contextmanager
@@ -129,12 +161,13 @@ def png_axes(path: Path, image: "xr.DataArray") -> tuple[str, ...]:
         ImageError: a PNG has no such axes, dtype or number of channels.
     """
     channels = image.sizes.get("channel", 0)
-    planar = set(image.dims) == {"y", "x"} or (
-        set(image.dims) == {"y", "x", "channel"} and channels in (3, 4)
-    )
+    names = tuple(map(str, image["channel"].values)) if "channel" in image.coords else ()
+    # A fourth channel is the transparency, which is no intensity when the file is read.
+    is_colour = channels == 3 or (channels == 4 and names == _channels("RGBA"))
+    planar = set(image.dims) == {"y", "x"} or (set(image.dims) == {"y", "x", "channel"} and is_colour)
     if not planar or image.dtype not in (np.uint8, np.uint16, np.bool_):
         raise ImageError(
-            f"{path}: a PNG takes y, x, or those with 3 or 4 channels, as uint8 or uint16; the image is "
+            f"{path}: a PNG takes y, x, or those with 3 channels (red, green, blue), as uint8 or uint16; the image is "
             f"{', '.join(f'{d} {n}' for d, n in image.sizes.items())} {image.dtype}: write .ome.tif or .ome.zarr, or convert it"
         )
     return ("y", "x", "channel") if channels else ("y", "x")

@@ -8,6 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from im2im_zoo.images.colours import is_colour
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -30,8 +32,8 @@ def write_cover(
         task: task of the recipe's output.
     """
     z = _best_slice(result)
-    grey = _grey(_plane(image, z))
-    _write(path, [_square(grey, smooth=True), _result_square(_plane(result, z), grey, task)])
+    shown = _shown(image, z)
+    _write(path, [_square(shown, smooth=True), _result_square(result, z, shown, task)])
 
 
 def write_comparison(
@@ -43,15 +45,16 @@ def write_comparison(
 ) -> None:
     """Write an image, the model's result and the target side by side; arguments as of `write_cover`."""
     z = _best_slice(result)
-    grey = _grey(_plane(image, z))
-    both = [_result_square(_plane(shown, z), grey, task) for shown in (result, target)]
-    _write(path, [_square(grey, smooth=True), *both])
+    background = _shown(image, z)
+    both = [_result_square(shown, z, background, task) for shown in (result, target)]
+    _write(path, [_square(background, smooth=True), *both])
 
 
-def _result_square(plane: NDArray[np.float64], grey: NDArray[np.float64], task: str) -> "Image":
-    """Return a result or a target (channel, y, x) as a square picture; `grey` is the image behind it, (y, x, 3)."""
+def _result_square(result: xr.DataArray, z: int | None, grey: NDArray[np.float64], task: str) -> "Image":
+    """Return a result or a target as a square picture; `grey` is the image behind it, (y, x, 3)."""
     if task == "regression":
-        return _square(_grey(plane), smooth=True)
+        return _square(_shown(result, z), smooth=True)
+    plane = _plane(result, z)
     if task == "semantic":
         return _square(_mask_on(grey, plane), smooth=True)
     return _square(_labels(plane), smooth=False)
@@ -85,6 +88,18 @@ def _plane(image: xr.DataArray, z: int | None) -> NDArray[np.float64]:
     """Return a plane as (channel, y, x) in float64."""
     flat = image.isel(z=z) if z is not None else image
     return flat.transpose("channel", "y", "x").to_numpy().astype(np.float64)
+
+
+def _shown(image: xr.DataArray, z: int | None) -> NDArray[np.float64]:
+    """Return (y, x, 3) in 0..1: red, green and blue in their own colours, other channels as `_grey` shows them."""
+    plane = _plane(image, z)
+    if not is_colour(image):
+        return _grey(plane)
+    low, high = (
+        (0.0, 255.0) if image.dtype == np.uint8 else (min(plane.min(), 0.0), np.percentile(plane, 99.5))
+    )
+    shown: NDArray[np.float64] = np.clip((plane[:3] - low) / ((high - low) or 1.0), 0, 1)
+    return np.moveaxis(shown, 0, -1)
 
 
 def _grey(plane: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -32,6 +32,8 @@ def image_fingerprint(image: xr.DataArray) -> dict[str, Any]:
         "channels": names,
         "pixel_size_um": dict(image.attrs.get("pixel_size_um", {})),
     }
+    if "part" in image.attrs:
+        known["part"] = str(image.attrs["part"])
     files = [_state(source) for source in sources_of(image)]
     if not files or any(file is None for file in files):
         voxels = np.ascontiguousarray(image.to_numpy()).tobytes()

@@ -11,6 +11,7 @@ import xarray as xr
 
 from im2im_zoo.core.axes import AXES
 from im2im_zoo.core.errors import PlanError
+from im2im_zoo.images.colours import is_colour
 from im2im_zoo.runtime.layout.image_layout import AxisMap, InputMap, Layout, OutputMap, PadMode, Role
 from im2im_zoo.runtime.layout.tensor_sizes import SizedAxis, Tensor, network_axes, tensors_of
 
@@ -155,9 +156,11 @@ def _channel_note(package: "Package", tensor: Tensor, wanted: Sequence[str], ima
     if count != len(wanted):
         listed = f" ({', '.join(names)})" if names else ""
         many, few = (
-            "select them with --channels, in the model's order",
+            "select them with --channels, in the model's order, by name or by number counted from 0",
             "add the files of the others with --join",
         )
+        if len(wanted) == 1 and is_colour(image):
+            many = "convert it with --channels grey, or select one with --channels red, green or blue"
         raise PlanError(
             f"{package.name} takes {len(wanted)} channel{'s' * (len(wanted) > 1)} ({', '.join(wanted)}), but the image "
             f"has {count}{listed}; {many if count > len(wanted) else few}"

@@ -7,6 +7,7 @@ tensors are too small to measure. Raw outputs are compared, before postprocessin
 Measuring takes seconds, so results are kept in the user's cache, by weights, engine and test tensors.
 """
 
+import logging
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ from im2im_zoo.runtime.measure.cache import cache_file
 if TYPE_CHECKING:
     from im2im_zoo.package import Package
 
+_LOG = logging.getLogger(__name__)
 # Increased when the result of a measurement changes.
 _VERSION = 1
 # Seconds per axis, and with `exact`.
@@ -101,6 +103,9 @@ def measure_overlap(
     known = _read_overlap(file)
     if known is not None:
         return known
+    if measurement.cut:
+        along = ", ".join(a.name for a in measurement.cut)
+        _LOG.info("Measuring the halo that tiles need along %s (once per package)", along)
     found, reproducible = measurement.run()
     if reproducible:
         cache_json(file, asdict(found))

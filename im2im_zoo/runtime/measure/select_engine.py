@@ -5,6 +5,7 @@ Weights that run the package's Python code are only used if there are no others 
 
 import gc
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -28,6 +29,7 @@ from im2im_zoo.package import Package, open_package
 from im2im_zoo.package.reference import Reference, compare, reference_of, tolerance
 from im2im_zoo.runtime.measure.cache import cache_file
 
+_LOG = logging.getLogger(__name__)
 _RUNS = 2
 # A candidate that is this much slower in its first run is not run again.
 _TOO_SLOW = 3.0
@@ -110,6 +112,8 @@ def open_network(
     if not all(t.test_tensor is not None or t.optional for t in package.inputs):
         first = _first_that_opens(package, candidates, options)
         return SelectedEngine(first, candidates, "it has no test tensors to measure with")
+    names = ", ".join(f"{c.weights_format} by {c.backend}" for c in candidates)
+    _LOG.info("Measuring which is fastest on this computer (once per package): %s", names)
     if in_process:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from im2im_zoo.core.errors import PlanError
-from im2im_zoo.core.sizes import bytes_text
+from im2im_zoo.core.sizes import bytes_text, size_option
 from im2im_zoo.runtime.layout.image_layout import AxisMap
 from im2im_zoo.runtime.layout.tiling import Grid, candidates, spans, split_axis
 from im2im_zoo.runtime.plan.memory import Projection
@@ -122,7 +122,7 @@ def best_tile(
         projected = memory_model.projection_of(smallest)
         raise PlanError(
             f"{bytes_text(memory_model.budget)} of memory is not enough for the smallest tile, {smallest} voxels, which needs "
-            f"{bytes_text(projected.total)} ({parts_text(projected)}); pass --memory {projected.total} or more"
+            f"{bytes_text(projected.total)} ({parts_text(projected)}); pass --memory {size_option(projected.total)} or more"
         )
     return tuple(axis_plan(m, halos[m.name], t, c) for m, (t, _, c) in zip(maps, best[1], strict=True))
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 
 from im2im_zoo.core.errors import PlanError
-from im2im_zoo.core.sizes import bytes_text
+from im2im_zoo.core.sizes import bytes_text, size_option
 
 MIB = 1024**2
 
@@ -151,7 +151,7 @@ def check_least_budget(budget: int, resident: int) -> None:
     if budget < least:
         raise PlanError(
             f"{bytes_text(budget)} of memory is not enough: without the network and a tile, this process needs {bytes_text(least)}; "
-            f"pass --memory with more than {least}"
+            f"pass --memory with more than {size_option(least)}"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from im2im_zoo.core.errors import PlanError
-from im2im_zoo.core.sizes import bytes_text
+from im2im_zoo.core.sizes import bytes_text, size_option
 from im2im_zoo.instances.grouping import AnyGrouping
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
@@ -160,7 +160,7 @@ def _limit_grouping(
         what = "a block of the image" if in_blocks else "the whole image at once"
         raise PlanError(
             f"{bytes_text(memory_model.budget)} of memory is not enough for instance segmentation: maps and labels of {what} need "
-            f"{bytes_text(least)}, and {bytes_text(needed)} with the process; pass --memory {needed} or more, or write only "
+            f"{bytes_text(least)}, and {bytes_text(needed)} with the process; pass --memory {size_option(needed)} or more, or write only "
             "the maps with --no-grouping"
         )
     chosen = grouping.in_blocks(room) if decided is None else grouping.repeat(decided, room)
@@ -216,6 +216,6 @@ def _too_small(projected: Projection, budget: int, axes: Sequence[AxisPlan], *, 
     tile = " x ".join(str(a.tile) for a in axes)
     return (
         f"{bytes_text(budget)} of memory is not enough for tiles of {tile}, which need "
-        f"{bytes_text(projected.total)} ({parts_text(projected)}); pass --memory {projected.total} or more"
+        f"{bytes_text(projected.total)} ({parts_text(projected)}); pass --memory {size_option(projected.total)} or more"
         + (", or a smaller --tile" if asked else "")
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from im2im_zoo.images.address import Address
-from im2im_zoo.images.formats.ome_zarr.read import read_ome_zarr
+from im2im_zoo.images.formats.ome_zarr.read import read_ome_zarr, read_zipped_ome_zarr
 from im2im_zoo.images.image_format import ImageFormat
 from im2im_zoo.images.lazy import Source
 from im2im_zoo.images.metadata import ImageMetadata
@@ -36,3 +36,19 @@ class OmeZarr(ImageFormat):
         from im2im_zoo.images.formats.ome_zarr.write import OmeZarrTarget
 
         return OmeZarrTarget(path, image, storage)
+
+
+class ZippedOmeZarr(ImageFormat):
+    """OME-Zarr within a zip, read where it is: only the chunks that are needed are unpacked, in memory."""
+
+    name = "zipped OME-Zarr"
+    reads = (".ozx", ".ome.zarr.zip", ".zarr.zip")
+    by_path = True
+
+    def open(self, path: Path, number: int | None) -> tuple[Source, ImageMetadata]:
+        """Open the image that was zipped."""
+        return read_zipped_ome_zarr(path)
+
+    def open_within(self, path: Path, inner: str) -> tuple[Source, ImageMetadata]:
+        """Open a level, a label image, or an image of a plate or container."""
+        return read_zipped_ome_zarr(path, inner)

@@ -1,8 +1,8 @@
 """Kinds of zarr by their files and metadata, and the images within one that is none itself. Reads no voxel."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from im2im_zoo.images.address import Place, place_within
@@ -40,8 +40,14 @@ def ome_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else attributes
 
 
-def describe_non_image(path: Place, ome: Mapping[str, Any]) -> str:
-    """Return what a zarr that is no image is, and which images are within, for a message."""
+def describe_non_image(path: Place, ome: Mapping[str, Any], names: Sequence[str] = ()) -> str:
+    """Return what a zarr that is no image is, and which images are within, for a message.
+
+    Args:
+        path: the zarr.
+        ome: its OME metadata.
+        names: of the files of the zip that it is within, if it is.
+    """
     kind = next(
         (
             word
@@ -56,9 +62,19 @@ def describe_non_image(path: Place, ome: Mapping[str, Any]) -> str:
         "is a zarr group without image metadata (multiscales)",
     )
     within = [str(path / name) for name in _images_within(path, ome)]
+    if names:
+        archive = next(p for p in (path, *path.parents) if Path(str(p)).is_file())
+        groups = (
+            PurePosixPath(name).parent.as_posix()
+            for name in names
+            if name.endswith(("zarr.json", ".zarray", ".zgroup"))
+        )
+        within = [f"{archive}:/{group}" for group in sorted(set(groups)) if group != "."]
     if not within:
         unknown = (
-            "no image is within" if isinstance(path, Path) else "a web server does not list what is within"
+            "no image is within"
+            if names or isinstance(path, Path)
+            else "a web server does not list what is within"
         )
         return f"{path}: {kind}, and {unknown}; give the place of an image"
     more = f" and {len(within) - _LISTED} more" if len(within) > _LISTED else ""

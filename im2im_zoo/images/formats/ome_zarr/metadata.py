@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import AxisName
+from im2im_zoo.images.colours import RGB
 from im2im_zoo.images.formats.ome_zarr.pyramid import Level
 from im2im_zoo.images.metadata import ATTRIBUTES_KEY
 from im2im_zoo.images.target import NewImage
@@ -78,6 +79,10 @@ def _omero(image: NewImage, windows: list[dict[str, float]]) -> dict[str, Any]:
     # A label that was not given would be read back as a name.
     labels: list[dict[str, str]] = [{"label": n} for n in image.channel_names or ()] or [{}] * count
     colours = ["FFFFFF"] if count == 1 else [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+    if image.channel_names == RGB:
+        # Shown as a picture: in its own colours, of 8 bits over the whole range of the type.
+        colours = ["FF0000", "00FF00", "0000FF"]
+        windows = [{**w, "start": 0.0, "end": 255.0} if image.dtype == np.uint8 else w for w in windows]
     channels = [
         {
             **label,

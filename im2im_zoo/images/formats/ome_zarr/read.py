@@ -1,5 +1,6 @@
 """Reading OME-Zarr 0.4 and 0.5 (and the axes of earlier ones), a level of one, or a plain zarr array; on the disk or the web."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -43,22 +44,45 @@ def web_state(address: Address) -> str:
     return store.state
 
 
-def read_ome_zarr(path: Place) -> tuple[Source, ImageMetadata]:
+def read_zipped_ome_zarr(path: Path, inner: str = "") -> tuple[Source, ImageMetadata]:
+    """Open an image in a zipped OME-Zarr, as `read_ome_zarr` does in a folder.
+
+    Args:
+        path: the zip.
+        inner: the way to the image within; "" for the zarr that was zipped.
+
+    Raises:
+        ImageError: as of `read_ome_zarr`; a damaged zip, or one with entries that may be hostile.
+    """
+    from im2im_zoo.images.formats.ome_zarr.zip_store import CheckedZipStore, ZipPlace
+
+    store = CheckedZipStore(path)
+    try:
+        return read_ome_zarr(ZipPlace(path.absolute().as_posix()) / store.top() / inner, store)
+    finally:
+        store.close()
+
+
+def read_ome_zarr(path: Place, store: Any = None) -> tuple[Source, ImageMetadata]:
     """Open a multiscale group at its full resolution, or an array: a level of a multiscale, or a plain one.
+
+    Args:
+        path: the place.
+        store: of a zip, if it is within one.
 
     Raises:
         ImageError: the place is a plate, a container of several images or another group; the message lists the images within.
     """
     import zarr
 
-    node, level = _open(path)
+    node, level = _open(path, store)
     if isinstance(node, zarr.Array):
-        multiscale, level, omero, written = _parent_of(path)
+        multiscale, level, omero, written = _parent_of(path, store)
         if multiscale is None:
             return _source(path, node), _plain(node)
         return _source(path, node), _metadata(path, multiscale, level, node.shape, omero, written)
     attributes = dict(node.attrs)
-    array = _node(path, level=level)
+    array = _node(path, store, level)
     omero, written = ome_of(attributes).get("omero"), attributes.get(ATTRIBUTES_KEY)
     multiscale = ome_of(attributes)["multiscales"][0]
     return _source(path / level, array), _metadata(path, multiscale, level, array.shape, omero, written)
@@ -83,9 +107,9 @@ def _open(path: Place, store: Any = None) -> tuple[Any, str]:
     ome = ome_of(dict(node.attrs))
     multiscales = ome.get("multiscales")
     if not multiscales:
-        raise ImageError(describe_non_image(path, ome))
+        raise ImageError(describe_non_image(path, ome, () if store is None else getattr(store, "names", ())))
     try:
-        level = str(multiscales[0]["datasets"][0]["path"])
+        level = _full_resolution(path, multiscales[0], store)
     except (KeyError, IndexError, TypeError) as error:
         raise ImageError(
             f"{path}: its multiscales metadata names no level; open an array within by its path"
@@ -94,6 +118,34 @@ def _open(path: Place, store: Any = None) -> tuple[Any, str]:
     if isinstance(path, Path) and not is_zarr(path / level):
         raise ImageError(f"{path}: its metadata names the level {level!r}, which is not there; copy it again")
     return node, level
+
+
+def _full_resolution(path: Place, multiscale: Mapping[str, Any], store: Any) -> str:
+    """Return the path of the level of the smallest scale, in whatever order they are listed; of the most voxels if scales do not tell.
+
+    Raises:
+        KeyError, IndexError, TypeError: metadata without levels.
+    """
+    datasets = multiscale["datasets"]
+    levels = [str(dataset["path"]) for dataset in datasets]
+    scales = [_scale_product(dataset) for dataset in datasets]
+    known = [scale for scale in scales if scale is not None]
+    if len(levels) == 1 or (len(known) == len(levels) and known.count(min(known)) == 1):
+        return levels[0] if len(levels) == 1 else levels[known.index(min(known))]
+    for level in levels:
+        place_within(path, level)
+    there = [n for n in levels if not isinstance(path, Path) or is_zarr(path / n)]
+    sizes = {level: math.prod(_node(path, store, level).shape) for level in there}
+    return max(levels, key=lambda level: sizes.get(level, 0))
+
+
+def _scale_product(dataset: Mapping[str, Any]) -> float | None:
+    """Return the product of a level's scales along all axes; None if it states none, or something else."""
+    steps = dataset.get("coordinateTransformations") or ()
+    found = [step.get("scale") for step in steps if isinstance(step, Mapping) and step.get("type") == "scale"]
+    numbers = [as_number(v) for v in found[0]] if len(found) == 1 and isinstance(found[0], list) else []
+    known = [n for n in numbers if n is not None]
+    return math.prod(known) if known and len(known) == len(numbers) else None
 
 
 class _NoZarrError(ImageError):
@@ -111,7 +163,16 @@ def _node(path: Place, store: Any = None, level: str = "") -> Any:
     if isinstance(path, Path):
         return zarr.open(path / level, mode="r")
     from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.zip_store import ZipPlace
 
+    if isinstance(path, ZipPlace):
+        inner = "/".join(part for part in (path.inner, level) if part)
+        try:
+            return zarr.open(store, mode="r", path=inner)
+        except FileNotFoundError as error:
+            raise _NoZarrError(
+                f"{path / level}: there is no zarr (none of {', '.join(MARKS)}); check what the zip holds"
+            ) from error
     try:
         return zarr.open(store or WebStore(path), mode="r", path=level)
     except FileNotFoundError as error:
@@ -122,7 +183,7 @@ def _node(path: Place, store: Any = None, level: str = "") -> Any:
 
 
 def open_zarr_array(path: Place) -> tuple[Any, Any]:
-    """Return the array, and a function that does nothing, as there is nothing to close."""
+    """Return the array, and a function that closes its file, if it is within a zip."""
     import zarr
 
     from im2im_zoo.images.formats.ome_zarr.checked_store import CheckedStore, is_blosc
@@ -133,7 +194,13 @@ def open_zarr_array(path: Place) -> tuple[Any, Any]:
             array = zarr.open_array(CheckedStore(path, read_only=True), mode="r")
         return array, lambda: None
     from im2im_zoo.images.formats.ome_zarr.web_store import WebStore
+    from im2im_zoo.images.formats.ome_zarr.zip_store import CheckedZipStore, ZipPlace
 
+    if isinstance(path, ZipPlace) and path.archive is not None:
+        zipped = CheckedZipStore(path.archive)
+        array = zarr.open_array(zipped, mode="r", path=path.inner)
+        zipped.checks_blosc = is_blosc(array)
+        return array, zipped.close
     store = WebStore(path)
     array = zarr.open_array(store, mode="r")
     store.checks_blosc = is_blosc(array)
@@ -146,7 +213,9 @@ def _source(path: Place, array: Any) -> Source:
     chunks = tuple(array.chunks)
     compressors = {type(c).__name__.removesuffix("Codec").lower() for c in array.compressors}
     copies = GZIP_COPIES if compressors & {"gzip", "zlib"} else COPIES
-    kind = _LocalZarr if isinstance(path, Path) else _Zarr
+    from im2im_zoo.images.formats.ome_zarr.zip_store import ZipPlace
+
+    kind = _LocalZarr if isinstance(path, Path) else _ZippedZarr if isinstance(path, ZipPlace) else _Zarr
     return kind(
         path, tuple(array.shape), np.dtype(array.dtype), open_zarr_array, path, chunks=chunks, copies=copies
     )
@@ -186,14 +255,33 @@ class _LocalZarr(_Zarr):
         return count_missing_chunks(Path(str(self.path)), array, used)
 
 
-def _parent_of(path: Place) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
+class _ZippedZarr(_Zarr):
+    """Voxels of a zarr array in a zip, a `ChunkedSource`."""
+
+    def missing_chunks(self, used: Sequence[NDArray[np.bool_]]) -> MissingChunks:
+        from im2im_zoo.images.formats.ome_zarr.missing_chunks import count_missing_keys
+        from im2im_zoo.images.formats.ome_zarr.zip_store import ZipPlace, chunk_keys
+
+        array, close = open_zarr_array(self.path)
+        try:
+            inner = self.path.inner if isinstance(self.path, ZipPlace) else ""
+            return count_missing_keys(chunk_keys(array.store, inner), array, used)
+        finally:
+            close()
+
+
+def _parent_of(path: Place, store: Any = None) -> tuple[Mapping[str, Any] | None, str, Any, Any]:
     """Return the multiscale that an array is a level of, from the folders above, the level's path in it, omero and provenance."""
+    from im2im_zoo.images.formats.ome_zarr.zip_store import ZipPlace
+
     full: Place = path.resolve() if isinstance(path, Path) else path
     for parent in cast(Sequence[Place], list(full.parents)[:3]):
         try:
             if isinstance(parent, Path) and not is_zarr(parent):
                 break
-            attributes = dict(_node(parent).attrs)
+            if isinstance(parent, ZipPlace) and parent.archive is None:
+                break
+            attributes = dict(_node(parent, store if isinstance(parent, ZipPlace) else None).attrs)
         except (_NoZarrError, ValueError):  # a web server may answer with a page instead
             if isinstance(parent, Path):
                 raise
@@ -229,7 +317,9 @@ def _metadata(
         return ImageMetadata(axes_stated_by="its OME-Zarr metadata")
     scale, translation = _transform(path, multiscale, level, len(shape))
     sizes, shifts, step = {}, {}, None
-    for axis, about, size, shift in zip(axes, described, scale, translation, strict=True):
+    for axis, about, size, shift in zip(
+        axes, described, scale or (), translation if scale else (), strict=False
+    ):
         if axis in ("z", "y", "x"):
             micrometres_each = positive(micrometres(size, about.get("unit")))
             offset = micrometres(shift, about.get("unit"))
@@ -261,12 +351,14 @@ def _name(about: Mapping[str, Any]) -> str:
 
 def _transform(
     path: Place, multiscale: Mapping[str, Any], level: str, ndim: int
-) -> tuple[list[float], list[float]]:
-    """Return scale and translation of a level: its own transformations, then those of the whole multiscale."""
+) -> tuple[list[float] | None, list[float]]:
+    """Return scale and translation of a level: its own transformations, then those of the whole multiscale; no scale if none is stated."""
     dataset: Mapping[str, Any] = next(
         (d for d in multiscale.get("datasets", ()) if str(d.get("path")) == level), {}
     )
-    scale, shift = [1.0] * ndim, [0.0] * ndim
+    scale, shift, is_stated = [1.0] * ndim, [0.0] * ndim, False
+    # A scale of the whole multiscale alone says nothing of a level that may be a reduced one.
+    own = len(multiscale.get("datasets", ())) == 1 or _scale_product(dataset) is not None
     steps = [
         *(dataset.get("coordinateTransformations") or ()),
         *(multiscale.get("coordinateTransformations") or ()),
@@ -283,8 +375,9 @@ def _transform(
                 "correct its coordinateTransformations"
             )
         if kind == "scale":
+            is_stated = own
             scale = [s * v for s, v in zip(scale, numbers, strict=True)]
             shift = [s * v for s, v in zip(shift, numbers, strict=True)]
         else:
             shift = [s + v for s, v in zip(shift, numbers, strict=True)]
-    return scale, shift
+    return scale if is_stated else None, shift

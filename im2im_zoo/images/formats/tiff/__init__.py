@@ -1,4 +1,4 @@
-"""TIFF: OME-TIFF, ImageJ hyperstacks, tifffile's own and plain ones are read; the first three are written."""
+"""TIFF: OME-TIFF, ImageJ hyperstacks, tifffile's own, Zeiss's LSM and plain ones are read; the first three are written."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ class Tiff(ImageFormat):
     """TIFF, written region by region without compression."""
 
     name = "TIFF"
-    reads = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".tf8")
+    reads = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".tf8", ".lsm")
     writes = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
     keeps = frozenset({"axes", "pixel_size_um", "channel_names", "time_step_s", "attributes"})
     several = True

@@ -83,14 +83,10 @@ def _compare(
     if wanted is None:
         checks.note("halo", f"along {name} the test tensors are too small to show the halo that is needed")
     elif wanted > declared:
-        basis = (
-            "tiles of the test tensors agree with the whole of them, within a thousandth of its range,"
-            if enough is not None
-            else "the test tensors are too small to show less, and the receptive field ends there"
-        )
+        basis = "measured on the test tensors" if enough is not None else "the receptive field of the network"
         message = (
-            f"the halo along {name} is {declared}, and {basis} from {wanted} voxels on: declare at least {wanted}, or "
-            "programs that tile show seams"
+            f"the halo along {name} is {declared}: declare {wanted}, or programs that cut images into tiles show seams "
+            f"({basis})"
         )
         shown = enough is not None and wanted > _WORTH * declared
         checks.add("warning" if shown else "info", "halo", where, message)
