@@ -103,9 +103,12 @@ def export(
         typer.Option(
             "--try-page",
             metavar="FILE.html",
-            help="Also write a page that runs the package in a browser, as `im2im-zoo try` does.",
+            help="Write try.html, the page that runs the package in a browser, here instead of into FOLDER.",
         ),
     ] = None,
+    no_try_page: Annotated[
+        bool, typer.Option("--no-try-page", help="Write no page that runs the package in a browser.")
+    ] = False,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
@@ -126,6 +129,7 @@ def export(
         onnx_opset,
         mirrored_test_output,
         try_page,
+        no_try_page,
         json,
     )
 

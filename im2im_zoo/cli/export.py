@@ -28,6 +28,7 @@ def run(
     onnx_opset: str,
     mirrored_test_output: bool,
     try_page: Path | None,
+    no_try_page: bool,
     as_json: bool,
 ) -> None:
     """Export a run, and print where the package is and which programs run it."""
@@ -41,8 +42,13 @@ def run(
         raise typer.BadParameter(
             f"{unknown[0]!r} is not supported; choose one of {', '.join(FORMATS)}", param_hint="--weights"
         )
+    if try_page is not None and no_try_page:
+        raise typer.BadParameter("--try-page and --no-try-page exclude each other; give one of them")
     if try_page is not None:
+        from im2im_zoo.workflows.browser.page import find_application
+
         check_page(try_page, overwrite, "--try-page")
+        find_application()
     from im2im_zoo.workflows.export_run import export_run
 
     with progress("Exporting", "voxels", counted=False) as bar:
@@ -57,6 +63,7 @@ def run(
             portable=portable,
             opset=opset,
             mirrored_test_output=mirrored_test_output,
+            try_page=try_page is None and not no_try_page,
             progress=lambda stage, done, total: bar(done, total or None, now="Measuring"),
             report=print_line,
         )
