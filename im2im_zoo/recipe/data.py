@@ -45,7 +45,8 @@ class Data(Section):
         "target counts in the loss, 0 for not at all.",
     )
     ignore: tuple[str, ...] = Field(
-        default=(), description="Names or relative paths of files that are not used, with the wildcards * and ?."
+        default=(),
+        description="Names or relative paths of files that are not used, with the wildcards * and ?.",
     )
     skip_unpaired: bool = Field(
         default=False,

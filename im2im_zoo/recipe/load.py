@@ -15,6 +15,7 @@ from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.core.resources import model_sources
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import find_default, is_component, parse_component, suggest_nearest
+from im2im_zoo.recipe.measured import with_words
 
 
 class _Loader(yaml.SafeLoader):
@@ -114,7 +115,7 @@ def parse_value(text: str) -> Any:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML, which `load_recipe` reads to an equal recipe."""
-    content = recipe.model_dump(mode="json", exclude_none=True)
+    content = with_words(recipe.model_dump(mode="json", exclude_none=True))
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
 
 

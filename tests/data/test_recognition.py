@@ -62,7 +62,9 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
-@pytest.mark.parametrize("names", [("a1", "b_2", "s03_t1"), ("pos1_z01", "pos1_z02")], ids=["names", "planes"])
+@pytest.mark.parametrize(
+    "names", [("a1", "b_2", "s03_t1"), ("pos1_z01", "pos1_z02")], ids=["names", "planes"]
+)
 def test_a_layout_is_recognised(layout: tuple[str, str], names: Sequence[str], tmp_path: Path) -> None:
     image, target = layout
     touch(tmp_path, [form.format(name) for name in names for form in layout])
@@ -139,7 +141,11 @@ def test_patterns_that_are_given_are_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
-    [("masks", r"is not a pattern"), ("../{name}", r"is not a pattern"), ("no/{name}", r"no image in .* matches")],
+    [
+        ("masks", r"is not a pattern"),
+        ("../{name}", r"is not a pattern"),
+        ("no/{name}", r"no image in .* matches"),
+    ],
 )
 def test_a_wrong_pattern_is_named(pattern: str, message: str, tmp_path: Path) -> None:
     touch(tmp_path, ["a.tif", "b.tif"])

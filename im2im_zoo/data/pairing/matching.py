@@ -135,9 +135,7 @@ def sides_by_pattern(folder: Path, patterns: Mapping[Side, str], choice: FileCho
     parsed = {side: NamePattern.parse(text, f"data.{side}") for side, text in patterns.items()}
     for (one, pattern), (other, same) in combinations(parsed.items(), 2):
         if pattern == same:
-            raise DataError(
-                f"data.{one} and data.{other} are both {str(pattern)!r}; give different patterns"
-            )
+            raise DataError(f"data.{one} and data.{other} are both {str(pattern)!r}; give different patterns")
     found: dict[Side, dict[str, Path]] = {side: {} for side in parsed}
     taken: set[Path] = set()
     doubled = []

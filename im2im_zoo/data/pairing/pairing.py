@@ -168,9 +168,7 @@ def find_skipped(data: Data) -> list[Path]:
         "suffixes": sides_by_suffix,
         "patterns": sides_by_pattern,
     }
-    folders = (
-        [data.path / part for part in data.split_folders] if data.split == "folders" else [data.path]
-    )
+    folders = [data.path / part for part in data.split_folders] if data.split == "folders" else [data.path]
     choice = FileChoice(data.ignore)
     found = [
         path

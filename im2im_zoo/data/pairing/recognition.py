@@ -21,17 +21,97 @@ Role = Literal["input", "target", "other"]
 
 # Words in the names of files and folders, in lower case.
 _TARGETS = frozenset(
-    "target targets mask masks label labels labelled labeled lbl lbls gt truth groundtruth seg segs segmentation segmentations "
-    "annotation annotations annot instances instance clean high hr highsnr reference ref sharp stained clear".split()
+    [
+        "target",
+        "targets",
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "labelled",
+        "labeled",
+        "lbl",
+        "lbls",
+        "gt",
+        "truth",
+        "groundtruth",
+        "seg",
+        "segs",
+        "segmentation",
+        "segmentations",
+        "annotation",
+        "annotations",
+        "annot",
+        "instances",
+        "instance",
+        "clean",
+        "high",
+        "hr",
+        "highsnr",
+        "reference",
+        "ref",
+        "sharp",
+        "stained",
+        "clear",
+    ]
 )
 _INPUTS = frozenset(
-    "image images im ims img imgs input inputs raw source src low lr lowsnr noisy blurred blurry original originals "
-    "intensity intensities unstained brightfield bf phase".split()
+    [
+        "image",
+        "images",
+        "im",
+        "ims",
+        "img",
+        "imgs",
+        "input",
+        "inputs",
+        "raw",
+        "source",
+        "src",
+        "low",
+        "lr",
+        "lowsnr",
+        "noisy",
+        "blurred",
+        "blurry",
+        "original",
+        "originals",
+        "intensity",
+        "intensities",
+        "unstained",
+        "brightfield",
+        "bf",
+        "phase",
+    ]
 )
 # Results and pictures of other programs beside the images.
 _OTHERS = frozenset(
-    "flows flow outline outlines overlay overlays preview previews thumbnail thumbnails thumb pred preds prediction predictions "
-    "prob probs probability probabilities cellprob result results output outputs".split()
+    [
+        "flows",
+        "flow",
+        "outline",
+        "outlines",
+        "overlay",
+        "overlays",
+        "preview",
+        "previews",
+        "thumbnail",
+        "thumbnails",
+        "thumb",
+        "pred",
+        "preds",
+        "prediction",
+        "predictions",
+        "prob",
+        "probs",
+        "probability",
+        "probabilities",
+        "cellprob",
+        "result",
+        "results",
+        "output",
+        "outputs",
+    ]
 )
 _TRAIN = ("train", "training", "tr")
 _VALIDATION = ("val", "valid", "validation", "validate", "dev")
@@ -298,9 +378,7 @@ def _two_folders(frames: _Frames) -> tuple[_Frame, _Frame] | None:
     for one in bare:
         for other in bare:
             count = len(frames.shared(one, other))
-            if one.folder >= other.folder or 2 * count <= max(
-                len(frames.by_frame[f]) for f in (one, other)
-            ):
+            if one.folder >= other.folder or 2 * count <= max(len(frames.by_frame[f]) for f in (one, other)):
                 continue
             name = frames.shared(one, other)[0]
             labels = [f for f in (one, other) if looks_like_labels(frames.files[frames.by_frame[f][name]])]
