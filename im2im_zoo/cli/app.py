@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from im2im_zoo.cli import package_commands
+from im2im_zoo.cli import new_command, package_commands
 from im2im_zoo.cli.options import AllowCode, Json, Overwrite, Weights
 
 app = typer.Typer(
@@ -31,6 +31,9 @@ def version(
 
         print(f"im2im-zoo {installed('im2im_zoo')}")
         raise typer.Exit
+
+
+app.command()(new_command.new)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

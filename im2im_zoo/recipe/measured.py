@@ -67,9 +67,9 @@ def _open_operation(operation: Any, section: str) -> Any:
         given = {key: value for key, value in kwargs.items() if value is not None}
         if not given or (set(given) == {"axis"} and given["axis"] == "channel"):
             return {"id": STANDARDIZE, "kwargs": {"mean": PLACEHOLDER, "std": PLACEHOLDER}}
-    if operation.get("id") == SCALE_BACK and section == "output":
-        if not kwargs or (kwargs.get("gain") == "std" and kwargs.get("offset") == "mean"):
-            return {"id": SCALE_BACK, "kwargs": {"gain": PLACEHOLDER, "offset": PLACEHOLDER}}
+    by_words = not kwargs or (kwargs.get("gain"), kwargs.get("offset")) == ("std", "mean")
+    if operation.get("id") == SCALE_BACK and section == "output" and by_words:
+        return {"id": SCALE_BACK, "kwargs": {"gain": PLACEHOLDER, "offset": PLACEHOLDER}}
     return operation
 
 

@@ -163,7 +163,10 @@ def open_side_image(
         "cost": (data.cost_axes, data.cost_channels),
     }[side]
     try:
-        image = open_image(path, axes=axes, channels=channels)
+        image = open_image(path, axes=axes)
+        # An image without a channel axis is its own first channel.
+        if channels is not None and ("channel" in image.dims or tuple(channels) != (0,)):
+            image = select_channels(path, image, channels)
     except AxesError as error:
         raise DataError(
             f"{error} (data.{side}_axes declares the axes, data.{side}_channels the channels)"

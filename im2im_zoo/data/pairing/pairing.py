@@ -35,7 +35,7 @@ from im2im_zoo.data.pairing.matching import (
 from im2im_zoo.data.pairing.pairs import PARTS, Pair, Pairs, refuse_overlap, split_time_points
 from im2im_zoo.data.pairing.recognition import find_targets
 from im2im_zoo.data.pairing.splitting import choose_validation, find_groups
-from im2im_zoo.data.pairing.table import make_table, parse_rows, read_table
+from im2im_zoo.data.pairing.table import Row, Table, make_table, parse_rows, read_table
 from im2im_zoo.images import Place
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.registry import is_image_file
@@ -70,6 +70,22 @@ def find_pairs(data: Data, seed: int) -> Pairs:
         pairs = _split_randomly(found, _find_pair_groups(found, data), data, seed)
     refuse_overlap(pairs)
     return replace(pairs, validation=_add_truth(pairs.validation, data)) if data.pairing == "self" else pairs
+
+
+def list_pairs(data: Data) -> tuple[Pair, ...]:
+    """List all pairs, whatever the split; of a movie, one for all time points.
+
+    Raises:
+        DataError: as `find_pairs`, but a single pair is listed.
+    """
+    check_keys(data)
+    whole = data.model_copy(update={"time_points": False})
+    if data.pairing == "csv":
+        return _read_pairs(whole)[0]
+    folders = (
+        [data.path / part for part in data.split_folders] if data.split == "folders" else [data.path]
+    )
+    return tuple(pair for folder in folders for pair in _find_in_folder(folder, whole))
 
 
 def _split_randomly(pairs: Sequence[Pair], groups: Sequence[str], data: Data, seed: int) -> Pairs:
@@ -253,7 +269,8 @@ def _sort_by_name(files: dict[str, Path]) -> tuple[Path, ...]:
     return tuple(files[name] for name in sorted(files))
 
 
-def _find_in_table(data: Data, seed: int) -> Pairs:
+def _read_pairs(data: Data) -> tuple[tuple[Pair, ...], list[Row], Table]:
+    """Read the pairs of a table, in its order."""
     table = make_table(data.pairs, data.path) if data.pairs else read_table(data.path)
     rows = parse_rows(
         table, data.inputs, _target_name(data), data.cost, data.group, with_split=data.split == "column"
@@ -264,10 +281,15 @@ def _find_in_table(data: Data, seed: int) -> Pairs:
             "data.time_points cannot be combined with data.pairing: csv; pair the movies by their names, or save each time point "
             "as a file"
         )
-    pairs = [
+    pairs = tuple(
         Pair(name, row.inputs[0], row.target, row.cost, more=row.inputs[1:])
         for name, row in zip(names, rows, strict=True)
-    ]
+    )
+    return pairs, rows, table
+
+
+def _find_in_table(data: Data, seed: int) -> Pairs:
+    pairs, rows, table = _read_pairs(data)
     groups = [row.group or _find_natural_group(pair) for row, pair in zip(rows, pairs, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: pairs[i].name)
     if data.split == "random":
