@@ -6,6 +6,16 @@ from typing import Annotated
 import typer
 
 from im2im_zoo.cli import new_command, package_commands
+from im2im_zoo.cli.metadata_options import (
+    Authors,
+    Citations,
+    Description,
+    GitRepository,
+    License,
+    Maintainers,
+    Tags,
+    TrainingData,
+)
 from im2im_zoo.cli.options import AllowCode, Json, Overwrite, Weights
 
 app = typer.Typer(
@@ -109,13 +119,36 @@ def export(
             help="Also write a page that runs the package in a browser, as `im2im-zoo try` does.",
         ),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model; default: the recipe's.")
+    ] = None,
+    description: Description = None,
+    license: License = None,
+    author: Authors = None,
+    maintainer: Maintainers = None,
+    cite: Citations = None,
+    tag: Tags = None,
+    git_repo: GitRepository = None,
+    training_data: TrainingData = None,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
 ) -> None:
     """Export a trained run as a bioimage.io package, and list the programs that run it."""
     from im2im_zoo.cli.export import run as export_run
+    from im2im_zoo.packaging.editing.changes import Changes
 
+    metadata = Changes(
+        name=name,
+        description=description,
+        license=license,
+        git_repo=git_repo,
+        training_data=training_data,
+        authors=tuple(author or ()),
+        maintainers=tuple(maintainer or ()),
+        cite=tuple(cite or ()),
+        tags=tuple(tag or ()),
+    )
     code = allow_code or []
     export_run(
         run,
@@ -130,6 +163,7 @@ def export(
         mirrored_test_output,
         try_page,
         json,
+        metadata,
     )
 
 

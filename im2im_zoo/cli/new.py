@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,7 +15,7 @@ from im2im_zoo.core.atomic import write_text
 from im2im_zoo.core.errors import RecipeError
 
 if TYPE_CHECKING:
-    from im2im_zoo.workflows.new_recipe.recipe_text import Person, Task
+    from im2im_zoo.workflows.new_recipe.recipe_text import NewRecipe, Person, Task
     from im2im_zoo.workflows.new_recipe.survey import ImageSurvey
 
 
@@ -39,7 +39,7 @@ class NewOptions:
 def run(folder: Path, options: NewOptions) -> None:
     """Survey a folder, ask what is not given, and write the recipe."""
     from im2im_zoo.packaging.editing.entries import check_license
-    from im2im_zoo.workflows.new_recipe.recipe_text import TASKS, suggest_task, write_recipe
+    from im2im_zoo.workflows.new_recipe.recipe_text import TASKS, suggest_name, suggest_task, write_recipe
     from im2im_zoo.workflows.new_recipe.survey import survey_images
 
     if options.task is not None and options.task not in TASKS:
@@ -64,22 +64,25 @@ def run(folder: Path, options: NewOptions) -> None:
     )
     if not options.as_json:
         print_table(("found", str(folder)), survey.rows())
-    task = cast("Task", options.task) if options.task else _ask_task(suggest_task(survey))
+    task = next((t for t in TASKS if t == options.task), None) or _ask_task(suggest_task(survey))
     if task == "denoise" and survey.layout.has_targets:
         survey = survey_images(folder, paired=False, axes=options.axes)
     if not authors and _on_terminal(options):
-        answer = typer.prompt("Your name, as author of the model (empty: later)", default="", show_default=False)
+        answer = typer.prompt(
+            "Your name, as author of the model (empty: later)", default="", show_default=False
+        )
         authors = _parse([answer] if answer.strip() else [])
     gpu = _has_gpu()
     # Refusals before anything is written.
-    made = write_recipe(
-        survey, task, name=options.name, authors=authors, license_id=options.license, gpu=gpu
-    )
+    title = options.name or suggest_name(survey, task)
+
+    def write() -> "NewRecipe":
+        return write_recipe(survey, task, name=title, authors=authors, license_id=options.license, gpu=gpu)
+
+    made = write()
     if survey.validation == 0:
         survey = _cut(survey, output)
-        made = write_recipe(
-            survey, task, name=options.name, authors=authors, license_id=options.license, gpu=gpu
-        )
+        made = write()
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, made.text)
     _finish(output, task, survey, options)
@@ -99,7 +102,9 @@ def _finish(output: Path, task: "Task", survey: "ImageSurvey", options: NewOptio
         print_json({"recipe": str(output), "task": task, **survey.plain(), "next": commands})
         return
     if survey.target == "binary mask" and task == "objects":
-        print_line("note: the targets are binary masks, so objects that touch count as one; number them to tell them apart")
+        print_line(
+            "note: the targets are binary masks, so objects that touch count as one; number them to tell them apart"
+        )
     print_line(f"Wrote {output} ({survey.train} to train, {survey.validation} to validate)")
     print_line("Next: " + "\n      ".join(commands))
 
@@ -107,12 +112,13 @@ def _finish(output: Path, task: "Task", survey: "ImageSurvey", options: NewOptio
 def _cut(survey: "ImageSurvey", output: Path) -> "ImageSurvey":
     """Cut the only pair in two, into a folder beside the recipe."""
     from im2im_zoo.workflows.new_recipe.cut import cut_single_pair
-    from im2im_zoo.workflows.new_recipe.survey import with_fields
 
     folder = output.with_name(f"{output.stem}_images")
-    fields = cut_single_pair(survey, folder)
-    print_line(f"There is one image only: wrote three quarters of it to train and the rest to validate into {folder}")
-    return with_fields(survey, fields, 1, 1)
+    cut = cut_single_pair(survey, folder)
+    print_line(
+        f"There is one image only: wrote three quarters of it to train and the rest to validate into {folder}"
+    )
+    return cut
 
 
 def _parse(texts: Sequence[str]) -> "list[Person]":
@@ -137,9 +143,9 @@ def _ask_task(suggested: "Task") -> "Task":
         )
     print_line(f"Tasks:\n{lines}")
     while True:
-        answer = typer.prompt("Task", default=suggested)
+        answer: str = typer.prompt("Task", default=suggested)
         if answer in TASKS:
-            return cast("Task", answer)
+            return answer
         print_line(f"{answer!r} is none of these")
 
 
@@ -150,7 +156,7 @@ def _on_terminal(options: NewOptions) -> bool:
 def _has_gpu() -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def _file_name(folder: Path) -> str:

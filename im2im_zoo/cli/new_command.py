@@ -11,7 +11,8 @@ from im2im_zoo.cli.options import Json, Overwrite
 
 def new(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder of images, with targets or without; or a CSV table.")
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder of images, with targets or without; or a CSV table."),
     ],
     task: Annotated[
         str | None,
@@ -36,10 +37,13 @@ def new(
     ] = None,
     targets: Annotated[
         str | None,
-        typer.Option("--targets", metavar="PATTERN", help="Paths of the targets, e.g. 'masks/{name}_mask.tif'."),
+        typer.Option(
+            "--targets", metavar="PATTERN", help="Paths of the targets, e.g. 'masks/{name}_mask.tif'."
+        ),
     ] = None,
     axes: Annotated[
-        str | None, typer.Option(help="Axes of the images as letters, e.g. zyx, if the files do not name them.")
+        str | None,
+        typer.Option(help="Axes of the images as letters, e.g. zyx, if the files do not name them."),
     ] = None,
     target_axes: Annotated[
         str | None, typer.Option(help="Axes of the targets, if the files do not name them.")
@@ -58,5 +62,7 @@ def new(
 
     run(
         folder,
-        NewOptions(task, output, images, targets, axes, target_axes, name, author or [], license, overwrite, json),
+        NewOptions(
+            task, output, images, targets, axes, target_axes, name, author or [], license, overwrite, json
+        ),
     )

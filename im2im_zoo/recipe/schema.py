@@ -123,7 +123,9 @@ class PackageMetadata(Section):
         default=(), description="Contacts for questions; `github_user`."
     )
     cite: tuple[spec.CiteEntry, ...] = Field(default=(), description="Works to cite: text and doi or url.")
-    license: str = Field(default="MIT", description="SPDX identifier of the licence of the weights.")
+    license: str | None = Field(
+        default=None, description="SPDX identifier of the licence of the weights, e.g. MIT or CC-BY-4.0."
+    )
     tags: tuple[str, ...] = Field(default=(), description="Tags, added to those drafted from the recipe.")
     git_repo: str | None = Field(default=None, description="URL of the code.")
     training_data: str | None = Field(

@@ -21,6 +21,7 @@ from im2im_zoo.packaging import (
     make_portable,
     network_grid,
 )
+from im2im_zoo.packaging.editing.changes import Changes
 from im2im_zoo.packaging.export.output_folder import check_free
 from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
 from im2im_zoo.recipe import Recipe
@@ -33,6 +34,7 @@ from im2im_zoo.workflows.held_out import (
     compare_packages,
     measure_package,
 )
+from im2im_zoo.workflows.metadata import with_metadata, without_sample_metadata
 
 Report = Callable[[str], None]
 
@@ -49,6 +51,7 @@ def export_run(
     portable: bool = False,
     opset: int = OPSET,
     mirrored_test_output: bool = False,
+    metadata: Changes | None = None,
     progress: Progress | None = None,
     report: Report | None = None,
 ) -> Exported:
@@ -73,6 +76,7 @@ def export_run(
         opset: opset of the ONNX weights, 17 to 23; runtimes from before 2023 read 17 only.
         mirrored_test_output: also write the output for the test input mirrored by the halo, with which programs that pad an image so
             (deepImageJ) can be compared up to the border.
+        metadata: authors, licence and others that the recipe lacks, or has otherwise.
         progress: of each prediction of a held-out image, see `predict`.
         report: called with each message for the user (default: there are none).
 
@@ -95,6 +99,7 @@ def export_run(
         )
     output, zip_path = Path(output), None if zip_path is None else Path(zip_path)
     check_free(output, zip_path, overwrite)
+    trained = replace(trained, recipe=_with_metadata(trained, metadata, notify))
     framework = load_framework(trained, checkpoint, allow_code)
     network, recipe = framework.exported_network().eval(), trained.recipe
     samples = open_validation_pairs(recipe)
@@ -120,6 +125,16 @@ def export_run(
     if made is not None:
         return _export_portable(source, made, output, places, progress, notify)
     return source.export(output, measure=_measurement(source, progress, notify), **places)
+
+
+def _with_metadata(trained: TrainingRun, metadata: Changes | None, notify: Report) -> Recipe:
+    """Return the recipe of a run without metadata of a sample recipe, and with those that are given."""
+    data = trained.provenance["data"]
+    names = (*data["train"], *data.get("train_targets", ()), *data["validation"])
+    recipe, messages = without_sample_metadata(trained.recipe, names)
+    for message in messages:
+        notify(f"note: {message}")
+    return recipe if metadata is None else with_metadata(recipe, metadata)
 
 
 def _check_arguments(checkpoint: str, formats: Sequence[str], opset: int) -> None:

@@ -82,9 +82,7 @@ def list_pairs(data: Data) -> tuple[Pair, ...]:
     whole = data.model_copy(update={"time_points": False})
     if data.pairing == "csv":
         return _read_pairs(whole)[0]
-    folders = (
-        [data.path / part for part in data.split_folders] if data.split == "folders" else [data.path]
-    )
+    folders = [data.path / part for part in data.split_folders] if data.split == "folders" else [data.path]
     return tuple(pair for folder in folders for pair in _find_in_folder(folder, whole))
 
 

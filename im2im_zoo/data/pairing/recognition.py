@@ -142,7 +142,7 @@ class Layout:
     @property
     def has_targets(self) -> bool:
         """Whether the images have targets."""
-        return self.fields["pairing"] != "self"
+        return str(self.fields["pairing"]) != "self"
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +418,8 @@ def _paired_layout(path: Path, frames: _Frames, image: _Frame, target: _Frame) -
     inputs = {name: file for name, file in frames.by_frame[image].items() if file not in claimed}
     other = {file for file in frames.files if file not in claimed and file not in inputs.values()}
     # Results of other programs match a pattern of any name, too.
-    unpaired, results = [], []
+    unpaired: list[Path] = []
+    results: list[Path] = []
     for name, file in (*inputs.items(), *targets.items()):
         if name not in shared:
             is_result = _role_of(file.rpartition("/")[2]) == "other" and file not in claimed

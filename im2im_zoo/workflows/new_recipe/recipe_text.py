@@ -212,7 +212,7 @@ def _framework(survey: ImageSurvey, task: Task, plan: _Plan) -> list[str]:
             "  kwargs:",
             "    maps: [distance, boundary]",
             f"    spatial_dims: {len(survey.space)}",
-            "    # Pixels from the border of an object at which the distance is 1: about half the radius of small objects.",
+            "    # Pixels from the border of an object at which the distance is 1: about the radius of small objects.",
             f"    reach: {_reach(survey)}",
         ],
         "segment": [
@@ -279,7 +279,10 @@ def _tensors(survey: ImageSurvey, task: Task) -> list[str]:
     together = f"[channel, {axes}]" if survey.channels[0] == 1 else f"[{axes}]"
     cast = "    - {id: ensure_dtype, kwargs: {dtype: float32}}"
     fixed = "    - {id: fixed_zero_mean_unit_variance}  # mean and standard deviation: training measures them"
-    back = ["    # Back to the intensities of the targets.", "    - {id: scale_linear, kwargs: {gain: std, offset: mean}}"]
+    back = [
+        "    # Back to the intensities of the targets.",
+        "    - {id: scale_linear, kwargs: {gain: std, offset: mean}}",
+    ]
     lines = ["input:", "  id: image", f"  axes: [batch, channel, {axes}]", "  preprocessing:"]
     if task in ("objects", "segment"):
         lines += [
@@ -307,7 +310,7 @@ def _tensors(survey: ImageSurvey, task: Task) -> list[str]:
             "  grouping:",
             "    callable: im2im_zoo.instances.methods.watershed.group",
             "    # min_size: half of the smallest objects; objects below it are left out.",
-            f"    kwargs: {{channel: 0, seed_threshold: 0.7, foreground_threshold: {max(0.1, min(0.5, 0.75 / reach)):.2g}, "
+            f"    kwargs: {{channel: 0, seed_threshold: 0.6, foreground_threshold: {max(0.1, min(0.5, 0.75 / reach)):.2g}, "
             f"boundary: 1, min_size: {size}}}",
         ]
     elif task == "segment":
@@ -320,9 +323,8 @@ def _tensors(survey: ImageSurvey, task: Task) -> list[str]:
 
 
 def _reach(survey: ImageSurvey) -> int:
-    """Return half the depth of small objects, in steps, from 2 to 8."""
-    depth = 4 if survey.objects is None else survey.objects.depth
-    return min(8, max(2, round(depth / 2)))
+    """Return the depth of small objects in steps, from 2 to 8: a smaller reach leaves touching objects connected."""
+    return 5 if survey.objects is None else min(8, max(2, survey.objects.depth))
 
 
 def _monitor(task: Task) -> list[str]:
@@ -331,11 +333,16 @@ def _monitor(task: Task) -> list[str]:
 
 
 def _package(authors: Sequence[Person], license_id: str | None) -> list[str]:
-    lines = ["# What only you know; `im2im-zoo export` lists what is missing and takes it as options, too.", "package:"]
+    lines = [
+        "# What only you know; `im2im-zoo export` lists what is missing and takes it as options, too.",
+        "package:",
+    ]
     if authors:
         lines += ["  authors:", *(f"    - {author.text}" for author in authors)]
     else:
-        lines.append("  authors: []  # [{name: Ada Lovelace, affiliation: Example Institute, orcid: 0000-0000-0000-0000}]")
+        lines.append(
+            "  authors: []  # [{name: Ada Lovelace, affiliation: Example Institute, orcid: 0000-0000-0000-0000}]"
+        )
     if license_id is not None:
         lines.append(f"  license: {license_id}")
     else:

@@ -99,7 +99,9 @@ class ImageSurvey:
             pairs = zip(self.space, self.extents.pixel_size, strict=True)
             rows.append(("pixel size", ", ".join(f"{a} {size:g} µm" for a, size in pairs)))
         if self.fields.get("input_channels") == [0]:
-            rows.append(("note", "some images are colour pictures and others grey; the first channel of each is used"))
+            rows.append(
+                ("note", "some images are colour pictures and others grey; the first channel of each is used")
+            )
         if self.layout.has_targets:
             rows.append(("targets", f"{self._target_words()}, {self.dtypes[1]}"))
         rows += _statistics_rows("intensities", self.images)
@@ -130,7 +132,9 @@ class ImageSurvey:
     def _target_words(self) -> str:
         if self.objects is None:
             return self.target
-        size = f", the smallest of about {self.objects.voxels} {'voxels' if len(self.space) == 3 else 'pixels'}"
+        size = (
+            f", the smallest of about {self.objects.voxels} {'voxels' if len(self.space) == 3 else 'pixels'}"
+        )
         return f"{self.target}s ({self.objects.count} objects in those looked at{size})"
 
 
@@ -163,10 +167,9 @@ def survey_images(
         fields["target_axes"] = target_axes
     data = Data(**fields)
     pairs: Sequence[Pair] = list_pairs(data)
-    try:
-        opened = [(pair, open_image(pair.input, axes=axes)) for pair in pairs]
-    except AxesError as error:
-        raise DataError(f"{error} (give --axes, and --target-axes for the targets)") from error
+    opened = [(pair, open_image(pair.input, axes=axes)) for pair in pairs]
+    if layout.has_targets and axes is not None and target_axes is None and _lacks_axes(pairs):
+        fields["target_axes"] = axes.replace("c", "")
     space = _common_space(opened)
     if any(image.sizes.get("time", 1) > 1 for _, image in opened):
         fields["time_points"] = True
@@ -187,10 +190,11 @@ def survey_images(
         train=train,
         validation=validation,
         space=space,
-        channels=(inputs[0].sizes["channel"], aims[0].sizes["channel"] if aims else inputs[0].sizes["channel"]),
-        sizes=tuple(
-            (min(i.sizes[a] for i in inputs), max(i.sizes[a] for i in inputs)) for a in space
+        channels=(
+            inputs[0].sizes["channel"],
+            aims[0].sizes["channel"] if aims else inputs[0].sizes["channel"],
         ),
+        sizes=tuple((min(i.sizes[a] for i in inputs), max(i.sizes[a] for i in inputs)) for a in space),
         dtypes=(_common_dtype(inputs), _common_dtype(aims)),
         extents=extents,
         target=kind,
@@ -202,9 +206,13 @@ def survey_images(
     )
 
 
-def with_fields(survey: ImageSurvey, fields: dict[str, Any], train: int, validation: int) -> ImageSurvey:
-    """Return a survey with other keys of the `data` section, as after its only pair was cut."""
-    return replace(survey, fields=fields, train=train, validation=validation)
+def _lacks_axes(pairs: Sequence[Pair]) -> bool:
+    """Return whether the files of targets do not state their axes."""
+    try:
+        open_image(pairs[0].target)
+    except AxesError:
+        return True
+    return False
 
 
 def _open_sides(
@@ -309,7 +317,7 @@ def _object_sizes(images: Sequence[NDArray[np.float64]], *, binary: bool) -> Obj
     return ObjectSizes(len(voxels), int(np.quantile(voxels, 0.05)), int(np.quantile(depths, 0.1)))
 
 
-def _steps_to_border(labels: NDArray[np.generic]) -> NDArray[np.int32]:
+def _steps_to_border(labels: NDArray[Any]) -> NDArray[np.int32]:
     """Return the steps between neighbouring voxels that lead out of the object, 0 in the background."""
     inside = labels > 0
     edge = np.zeros(labels.shape, bool)
@@ -320,7 +328,9 @@ def _steps_to_border(labels: NDArray[np.generic]) -> NDArray[np.int32]:
         edge[before] |= differ
         edge[after] |= differ
     core = inside & ~edge
-    steps = ndimage.distance_transform_cdt(core, metric="taxicab") if not core.all() else core.astype(np.int32)
+    steps = (
+        ndimage.distance_transform_cdt(core, metric="taxicab") if not core.all() else core.astype(np.int32)
+    )
     return np.where(inside, np.asarray(steps, np.int32) + 1, 0).astype(np.int32)
 
 
