@@ -1,103 +1,31 @@
-"""Operations of a recipe whose numbers training measures: standardisation by the data set, and scaling back by the same numbers.
+"""Numbers of a recipe that training measures: those of a standardisation by the data set, and of scaling back by them."""
 
-    input:  {preprocessing: [{id: fixed_zero_mean_unit_variance}]}
-    output: {postprocessing: [{id: scale_linear, kwargs: {gain: std, offset: mean}}]}
-
-Until they are filled in, these operations have the largest float for their numbers, with which no image can be processed.
-"""
-
-import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 from bioimageio.spec.model import v0_5 as spec
 
-if TYPE_CHECKING:
-    from im2im_zoo.recipe.schema import Recipe
+from im2im_zoo.core.errors import RecipeError
+from im2im_zoo.recipe.placeholders import SCALE_BACK, STANDARDIZE, is_open
+from im2im_zoo.recipe.schema import Recipe
 
-STANDARDIZE = "fixed_zero_mean_unit_variance"
-SCALE_BACK = "scale_linear"
-PLACEHOLDER = sys.float_info.max
 MeasuredSide = Literal["input", "target"]
 Numbers: TypeAlias = float | Sequence[float]
 """One number, or one for each channel."""
 
 
-def with_open_operations(content: Any) -> Any:
-    """Return the plain values of a recipe with placeholders for numbers that operations leave open."""
-    if not isinstance(content, Mapping):
-        return content
-    made = dict(content)
-    for section, key in (
-        ("input", "preprocessing"),
-        ("target", "preprocessing"),
-        ("output", "postprocessing"),
-    ):
-        part = made.get(section)
-        operations = part.get(key) if isinstance(part, Mapping) else None
-        if isinstance(part, Mapping) and isinstance(operations, list | tuple):
-            made[section] = {**part, key: [_open_operation(o, section) for o in operations]}
-    return made
-
-
-def with_words(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the plain values of a dumped recipe as a user writes them: without placeholders."""
-    for section, key in (
-        ("input", "preprocessing"),
-        ("target", "preprocessing"),
-        ("output", "postprocessing"),
-    ):
-        for operation in content.get(section, {}).get(key, ()):
-            kwargs = operation.get("kwargs", {})
-            if operation["id"] == STANDARDIZE and _is_placeholder(kwargs.get("std")):
-                del operation["kwargs"]
-            elif operation["id"] == SCALE_BACK and _is_placeholder(kwargs.get("gain")):
-                operation["kwargs"] = {"gain": "std", "offset": "mean"}
-    return content
-
-
-def _open_operation(operation: Any, section: str) -> Any:
-    """Return an operation with placeholders for its numbers if they are left open, otherwise what was given."""
-    if not isinstance(operation, Mapping) or not set(operation) <= {"id", "kwargs"}:
-        return operation
-    kwargs = operation.get("kwargs") or {}
-    if not isinstance(kwargs, Mapping):
-        return operation
-    if operation.get("id") == STANDARDIZE and section != "output":
-        given = {key: value for key, value in kwargs.items() if value is not None}
-        if not given or (set(given) == {"axis"} and given["axis"] == "channel"):
-            return {"id": STANDARDIZE, "kwargs": {"mean": PLACEHOLDER, "std": PLACEHOLDER}}
-    by_words = not kwargs or (kwargs.get("gain"), kwargs.get("offset")) == ("std", "mean")
-    if operation.get("id") == SCALE_BACK and section == "output" and by_words:
-        return {"id": SCALE_BACK, "kwargs": {"gain": PLACEHOLDER, "offset": PLACEHOLDER}}
-    return operation
-
-
-def find_open(recipe: "Recipe", side: MeasuredSide) -> int | None:
+def find_open(recipe: Recipe, side: MeasuredSide) -> int | None:
     """Return the position of the standardisation of a side whose numbers are left open; None if there is none."""
     return next((i for i, o in enumerate(getattr(recipe, side).preprocessing) if is_open(o)), None)
 
 
-def find_stated(recipe: "Recipe", side: MeasuredSide) -> int | None:
+def find_stated(recipe: Recipe, side: MeasuredSide) -> int | None:
     """Return the position of the standardisation of a side whose numbers are stated; None if there is none."""
     operations = getattr(recipe, side).preprocessing
     return next((i for i, o in enumerate(operations) if o.id == STANDARDIZE and not is_open(o)), None)
 
 
-def is_open(operation: Any) -> bool:
-    """Return whether the numbers of an operation are left open."""
-    kwargs = getattr(operation, "kwargs", None)
-    key = {STANDARDIZE: "std", SCALE_BACK: "gain"}.get(operation.id)
-    return key is not None and _is_placeholder(getattr(kwargs, key, None))
-
-
-def has_open(recipe: "Recipe") -> bool:
-    """Return whether a recipe leaves any numbers open."""
-    operations = (*recipe.input.preprocessing, *recipe.target.preprocessing, *recipe.output.postprocessing)
-    return any(is_open(operation) for operation in operations)
-
-
-def with_numbers(recipe: "Recipe", side: MeasuredSide, mean: Numbers, std: Numbers) -> "Recipe":
+def with_numbers(recipe: Recipe, side: MeasuredSide, mean: Numbers, std: Numbers) -> Recipe:
     """Return a recipe with the numbers of the open standardisation of a side.
 
     Args:
@@ -119,7 +47,7 @@ def with_numbers(recipe: "Recipe", side: MeasuredSide, mean: Numbers, std: Numbe
     return recipe.model_copy(update={side: section.model_copy(update={"preprocessing": tuple(operations)})})
 
 
-def with_scale_back(recipe: "Recipe") -> "Recipe":
+def with_scale_back(recipe: Recipe) -> Recipe:
     """Return a recipe whose open scaling of the output has the numbers of the standardisation that it inverts.
 
     It is that of the target, or of the input if the target has none, or with `pairing: self`.
@@ -127,8 +55,6 @@ def with_scale_back(recipe: "Recipe") -> "Recipe":
     Raises:
         RecipeError: there is no standardisation with numbers.
     """
-    from im2im_zoo.core.errors import RecipeError
-
     operations = list(recipe.output.postprocessing)
     if not any(is_open(operation) for operation in operations):
         return recipe
@@ -149,5 +75,12 @@ def with_scale_back(recipe: "Recipe") -> "Recipe":
     return recipe.model_copy(update={"output": output})
 
 
-def _is_placeholder(value: object) -> bool:
-    return value == PLACEHOLDER
+def find_scaled_back(recipe: Recipe) -> int | None:
+    """Return the position of the target's standardisation if the output's last scaling inverts it; None if it does not."""
+    place = find_stated(recipe, "target")
+    last = next((o for o in reversed(recipe.output.postprocessing) if o.id == SCALE_BACK), None)
+    if place is None or last is None:
+        return None
+    numbers: Any = recipe.target.preprocessing[place].kwargs
+    scaled: Any = last.kwargs
+    return place if (scaled.gain, scaled.offset) == (numbers.std, numbers.mean) else None

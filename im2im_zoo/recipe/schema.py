@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from im2im_zoo.core.axes import AxisName, space_axes
 from im2im_zoo.recipe.components import Component, with_current_names
 from im2im_zoo.recipe.data import Data as Data
-from im2im_zoo.recipe.measured import is_open, with_open_operations
+from im2im_zoo.recipe.placeholders import is_open, with_open_operations
 from im2im_zoo.recipe.section import Axes, Section
 
 # The spec allows `custom` only after the network: docs/decisions/0011.

@@ -9,7 +9,7 @@ from im2im_zoo.package import Package, open_package
 from im2im_zoo.package.remote import is_address
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe, recipe_names
-from im2im_zoo.recipe.measured import is_open
+from im2im_zoo.recipe.placeholders import is_open
 
 
 def describe(source: str) -> dict[str, Any]:

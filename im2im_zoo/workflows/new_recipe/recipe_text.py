@@ -10,7 +10,7 @@ import yaml
 from im2im_zoo.core.errors import DataError
 from im2im_zoo.data.patches.advice import Choice, choose_batch, choose_patch
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.load import make_recipe
+from im2im_zoo.recipe.load import AUTHORS_HINT, METADATA_COMMENT, METADATA_HINTS, make_recipe
 from im2im_zoo.workflows.new_recipe.survey import ImageSurvey, TargetKind, pixel_ratio
 
 Task = Literal["segment", "objects", "restore", "denoise", "predict-stain"]
@@ -333,28 +333,11 @@ def _monitor(task: Task) -> list[str]:
 
 
 def _package(authors: Sequence[Person], license_id: str | None) -> list[str]:
-    lines = [
-        "# What only you know; `im2im-zoo export` lists what is missing and takes it as options, too.",
-        "package:",
-    ]
-    if authors:
-        lines += ["  authors:", *(f"    - {author.text}" for author in authors)]
-    else:
-        lines.append(
-            "  authors: []  # [{name: Ada Lovelace, affiliation: Example Institute, orcid: 0000-0000-0000-0000}]"
-        )
-    if license_id is not None:
-        lines.append(f"  license: {license_id}")
-    else:
-        lines.append("  # license: CC-BY-4.0")
-    return [
-        *lines,
-        "  # description: What it does, on which images, for what.",
-        "  # training_data: Where the images come from.",
-        "  # maintainers: [{name: Ada Lovelace, github_user: ada}]",
-        "  # tags: [nuclei, fluorescence-light-microscopy]",
-        '  # cite: [{text: "Lovelace 1843: Title", doi: 10.1234/5678}]',
-    ]
+    lines = [METADATA_COMMENT, "package:"]
+    lines += ["  authors:", *(f"    - {author.text}" for author in authors)] if authors else [AUTHORS_HINT]
+    if license_id is None:
+        return [*lines, *METADATA_HINTS]
+    return [*lines, f"  license: {license_id}", *(h for h in METADATA_HINTS if "license" not in h)]
 
 
 def _flow(value: Any) -> str:
