@@ -10,7 +10,7 @@ import yaml
 from im2im_zoo.core.errors import DataError
 from im2im_zoo.data.patches.advice import Choice, choose_batch, choose_patch
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.load import AUTHORS_HINT, METADATA_COMMENT, METADATA_HINTS, make_recipe
+from im2im_zoo.recipe.load import AUTHORS_HINT, METADATA_COMMENT, METADATA_HINTS, make_recipe, parse_value
 from im2im_zoo.workflows.new_recipe.survey import ImageSurvey, TargetKind, pixel_ratio
 
 Task = Literal["segment", "objects", "restore", "denoise", "predict-stain"]
@@ -125,7 +125,7 @@ def write_recipe(
             "",
         ]
     )
-    return NewRecipe(text, make_recipe(yaml.safe_load(text), "the new recipe"))
+    return NewRecipe(text, make_recipe(parse_value(text), "the new recipe"))
 
 
 def _check_task(survey: ImageSurvey, task: Task) -> None:
