@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from im2im_zoo.cli import package_commands
+from im2im_zoo.cli import new_command, package_commands
+from im2im_zoo.cli.metadata_options import (
+    Authors,
+    Citations,
+    Description,
+    GitRepository,
+    License,
+    Maintainers,
+    Tags,
+    TrainingData,
+)
 from im2im_zoo.cli.options import (
     AllowCode,
     ExcludeBorder,
@@ -44,6 +54,9 @@ def version(
 
         print(f"im2im-zoo {installed('im2im_zoo')}")
         raise typer.Exit
+
+
+app.command()(new_command.new)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -122,13 +135,36 @@ def export(
     no_try_page: Annotated[
         bool, typer.Option("--no-try-page", help="Write no page that runs the package in a browser.")
     ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model; default: the recipe's.")
+    ] = None,
+    description: Description = None,
+    license: License = None,
+    author: Authors = None,
+    maintainer: Maintainers = None,
+    cite: Citations = None,
+    tag: Tags = None,
+    git_repo: GitRepository = None,
+    training_data: TrainingData = None,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
 ) -> None:
     """Export a trained run as a bioimage.io package, and list the programs that run it."""
     from im2im_zoo.cli.export import run as export_run
+    from im2im_zoo.packaging.editing.changes import Changes
 
+    metadata = Changes(
+        name=name,
+        description=description,
+        license=license,
+        git_repo=git_repo,
+        training_data=training_data,
+        authors=tuple(author or ()),
+        maintainers=tuple(maintainer or ()),
+        cite=tuple(cite or ()),
+        tags=tuple(tag or ()),
+    )
     code = allow_code or []
     export_run(
         run,
@@ -144,6 +180,7 @@ def export(
         try_page,
         no_try_page,
         json,
+        metadata,
     )
 
 

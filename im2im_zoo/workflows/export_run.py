@@ -21,6 +21,7 @@ from im2im_zoo.packaging import (
     make_portable,
     network_grid,
 )
+from im2im_zoo.packaging.editing.changes import Changes
 from im2im_zoo.packaging.export.output_folder import check_free
 from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
 from im2im_zoo.packaging.try_page import TRY_PAGE
@@ -34,6 +35,7 @@ from im2im_zoo.workflows.held_out import (
     compare_packages,
     measure_package,
 )
+from im2im_zoo.workflows.metadata import with_metadata, without_sample_metadata
 
 Report = Callable[[str], None]
 
@@ -51,6 +53,7 @@ def export_run(
     opset: int = OPSET,
     mirrored_test_output: bool = False,
     try_page: bool = True,
+    metadata: Changes | None = None,
     progress: Progress | None = None,
     report: Report | None = None,
 ) -> Exported:
@@ -77,6 +80,7 @@ def export_run(
             (deepImageJ) can be compared up to the border.
         try_page: also write `try.html` into the folder, a page that runs the package in a browser. If there can be none, `report`
             gets the reason. It is not part of the package: neither in its RDF nor in its zip.
+        metadata: authors, licence and others that the recipe lacks, or has otherwise.
         progress: of each prediction of a held-out image, see `predict`.
         report: called with each message for the user (default: there are none).
 
@@ -99,6 +103,7 @@ def export_run(
         )
     output, zip_path = Path(output), None if zip_path is None else Path(zip_path)
     check_free(output, zip_path, overwrite)
+    trained = replace(trained, recipe=_with_metadata(trained, metadata, notify))
     framework = load_framework(trained, checkpoint, allow_code)
     network, recipe = framework.exported_network().eval(), trained.recipe
     samples = open_validation_pairs(recipe)
@@ -141,6 +146,16 @@ def _add_page(folder: Path, output: Path, notify: Report) -> None:
     problem = add_page(folder, output, report=downloading)
     if problem is not None:
         notify(f"note: there is no {TRY_PAGE} to run the package in a browser: {problem}")
+
+
+def _with_metadata(trained: TrainingRun, metadata: Changes | None, notify: Report) -> Recipe:
+    """Return the recipe of a run without metadata of a sample recipe, and with those that are given."""
+    data = trained.provenance["data"]
+    names = (*data["train"], *data.get("train_targets", ()), *data["validation"])
+    recipe, messages = without_sample_metadata(trained.recipe, names)
+    for message in messages:
+        notify(f"note: {message}")
+    return recipe if metadata is None else with_metadata(recipe, metadata)
 
 
 def _check_arguments(checkpoint: str, formats: Sequence[str], opset: int) -> None:
