@@ -42,7 +42,9 @@ def rebuild(name: str, models: Path) -> None:
         print_line(f"Training {name}")
         run = train_with_progress(recipe, work / "run", resume=False, allow_code=())
         output = models / name / recipe.package.version
-        export_run(run, output, weights=("onnx", "torchscript"), overwrite=True, report=print_line)
+        export_run(
+            run, output, weights=("onnx", "torchscript"), overwrite=True, try_page=False, report=print_line
+        )
         draw(output, images, models.parent / "docs" / f"{name}.png")
     report = validate_package(output)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())

@@ -5,8 +5,31 @@ from typing import Annotated
 
 import typer
 
-from im2im_zoo.cli import package_commands
-from im2im_zoo.cli.options import AllowCode, Json, Overwrite, Weights
+from im2im_zoo.cli import new_command, package_commands
+from im2im_zoo.cli.metadata_options import (
+    Authors,
+    Citations,
+    Description,
+    GitRepository,
+    License,
+    Maintainers,
+    Tags,
+    TrainingData,
+)
+from im2im_zoo.cli.options import (
+    AllowCode,
+    ExcludeBorder,
+    FillHoles,
+    Json,
+    MeasureWhat,
+    MinSize,
+    Neck,
+    OfClass,
+    Overwrite,
+    SplitTouching,
+    Threshold,
+    Weights,
+)
 
 app = typer.Typer(
     name="im2im-zoo",
@@ -31,6 +54,9 @@ def version(
 
         print(f"im2im-zoo {installed('im2im_zoo')}")
         raise typer.Exit
+
+
+app.command()(new_command.new)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -103,16 +129,42 @@ def export(
         typer.Option(
             "--try-page",
             metavar="FILE.html",
-            help="Also write a page that runs the package in a browser, as `im2im-zoo try` does.",
+            help="Write try.html, the page that runs the package in a browser, here instead of into FOLDER.",
         ),
     ] = None,
+    no_try_page: Annotated[
+        bool, typer.Option("--no-try-page", help="Write no page that runs the package in a browser.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model; default: the recipe's.")
+    ] = None,
+    description: Description = None,
+    license: License = None,
+    author: Authors = None,
+    maintainer: Maintainers = None,
+    cite: Citations = None,
+    tag: Tags = None,
+    git_repo: GitRepository = None,
+    training_data: TrainingData = None,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
     json: Json = False,
 ) -> None:
     """Export a trained run as a bioimage.io package, and list the programs that run it."""
     from im2im_zoo.cli.export import run as export_run
+    from im2im_zoo.packaging.editing.changes import Changes
 
+    metadata = Changes(
+        name=name,
+        description=description,
+        license=license,
+        git_repo=git_repo,
+        training_data=training_data,
+        authors=tuple(author or ()),
+        maintainers=tuple(maintainer or ()),
+        cite=tuple(cite or ()),
+        tags=tuple(tag or ()),
+    )
     code = allow_code or []
     export_run(
         run,
@@ -126,7 +178,9 @@ def export(
         onnx_opset,
         mirrored_test_output,
         try_page,
+        no_try_page,
         json,
+        metadata,
     )
 
 
@@ -299,6 +353,12 @@ def predict(
             help="Segment instances from the maps if the package defines how, or write the maps only.",
         ),
     ] = True,
+    threshold: Threshold = None,
+    of_class: OfClass = None,
+    split_touching: SplitTouching = False,
+    neck: Neck = None,
+    fill_holes: FillHoles = False,
+    min_size: MinSize = None,
     objects: Annotated[
         list[Path] | None,
         typer.Option(
@@ -307,6 +367,8 @@ def predict(
             help="Also write the objects: a table (.csv, .parquet) or outlines (.geojson); may be repeated.",
         ),
     ] = None,
+    measure: MeasureWhat = "basic",
+    exclude_border: ExcludeBorder = False,
     ome_zarr: Annotated[
         str | None, typer.Option("--ome-zarr", metavar="0.4|0.5", help="OME-Zarr version to write.")
     ] = None,
@@ -336,15 +398,17 @@ def predict(
 
     If it is interrupted, run the same command to resume. Once the output is complete, the same command does nothing.
 
-    Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image.
+    Instance labels are written into an OME-Zarr OUTPUT as labels/instances; in any other format OUTPUT is the label image. A package
+    that predicts a probability map gives labels with --threshold.
     """
+    from im2im_zoo.cli.objects import Table, parse_thresholding
     from im2im_zoo.cli.predict import Inputs, Outputs, parse_halo, parse_memory, run
     from im2im_zoo.runtime.settings import Format, Resources, Settings
 
     run(
         package,
         Inputs(image, axes or [], channels or [], inputs or [], join or []),
-        Outputs(output, outputs or [], objects or [], overwrite),
+        Outputs(output, outputs or [], objects or [], Table(measure, exclude_border), overwrite),
         Settings(
             halo=parse_halo(halo),
             blend=blend,
@@ -355,6 +419,7 @@ def predict(
             rescale=rescale,
             format=Format(ome_zarr, shards),
             group=grouping,
+            thresholding=parse_thresholding(threshold, of_class, split_touching, neck, fill_holes, min_size),
         ),
         Resources(None if memory is None else parse_memory(memory), workers, threads, device),
         tile=tile,
@@ -427,7 +492,12 @@ def evaluate(
 @app.command()
 def objects(
     labels: Annotated[
-        str, typer.Argument(metavar="LABELS", help="Label image, or an OME-Zarr with labels from `predict`.")
+        str,
+        typer.Argument(
+            metavar="LABELS|MAP",
+            help="Label image, or an OME-Zarr with labels from `predict`; with --threshold a map, such as a probability. A folder of "
+            "these, or a plate, gives one table.",
+        ),
     ],
     outputs: Annotated[
         list[Path],
@@ -444,12 +514,42 @@ def objects(
     image_axes: Annotated[
         str | None, typer.Option(help="Axes of the image, if the file does not name them.")
     ] = None,
+    threshold: Threshold = None,
+    of_class: OfClass = None,
+    split_touching: SplitTouching = False,
+    neck: Neck = None,
+    fill_holes: FillHoles = False,
+    min_size: MinSize = None,
+    labels_to: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="With --threshold: also write the label image."),
+    ] = None,
+    measure: MeasureWhat = "basic",
+    exclude_border: ExcludeBorder = False,
+    parents: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS",
+            help="Labels of what the objects are in, such as cells; adds the column parent, the one with the largest overlap.",
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="With --threshold: limit of the memory, e.g. 4GB; default: half of the free memory."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure the objects of a label image of any size: positions, sizes, mean intensities, outlines."""
-    from im2im_zoo.cli.objects import run
+    """Measure the objects of a label image of any size: positions, sizes, mean intensities, outlines.
 
-    run(labels, outputs, image, axes, image_axes, overwrite)
+    With --threshold the objects are found in a map first, as `predict --threshold` does.
+    """
+    from im2im_zoo.cli.objects import Table, parse_thresholding, run
+
+    thresholding = parse_thresholding(threshold, of_class, split_touching, neck, fill_holes, min_size)
+    table = Table(measure, exclude_border, parents)
+    run(labels, outputs, image, axes, image_axes, thresholding, table, labels_to, memory, overwrite)
 
 
 @app.command()

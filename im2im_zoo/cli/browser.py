@@ -25,8 +25,6 @@ def check_page(output: Path, overwrite: bool, option: str) -> None:
         overwrite: whether it may replace a file.
         option: that names the page.
     """
-    from im2im_zoo.workflows.browser.page import find_application
-
     if output.is_dir() or (output.exists() and not overwrite):
         kind = (
             "is a folder; name a file"
@@ -38,7 +36,6 @@ def check_page(output: Path, overwrite: bool, option: str) -> None:
         raise typer.BadParameter(
             f"the folder {output.parent} for {output.name} does not exist; create it first", param_hint=option
         )
-    find_application()
 
 
 def write_page_of(source: str, output: Path, onnxruntime: Path | None) -> int:
@@ -56,8 +53,8 @@ def serve(source: str, port: int, onnxruntime: Path | None) -> None:
     from im2im_zoo.workflows.browser.page import collect_parts, find_application
     from im2im_zoo.workflows.browser.server import HOST, create_server
 
-    find_application()
     with open_package(source) as package:
+        find_application()
         with progress("Downloading onnxruntime-web", "B", counted=False) as bar:
             parts = collect_parts(package, onnxruntime=onnxruntime, served=True, report=bar)
         with create_server(parts, port) as server:

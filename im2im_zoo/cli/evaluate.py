@@ -67,15 +67,15 @@ def run(
 
 def _pairs(prediction: str, target: str, image: str | None) -> list[tuple[str, str, str | None]]:
     """Return (prediction, target, image) paths: two images, or the images of the same name in two folders."""
-    folders = [Path(p) for p in (prediction, target) if _is_folder(p)]
+    folders = [Path(p) for p in (prediction, target) if is_folder(p)]
     if not folders:
         return [(prediction, target, image)]
-    if len(folders) == 1 or (image is not None and not _is_folder(image)):
+    if len(folders) == 1 or (image is not None and not is_folder(image)):
         raise typer.BadParameter(
             "images and folders are mixed; give either one image or one folder for each argument"
         )
-    ours, theirs = _by_name(folders[0]), _by_name(folders[1])
-    images = _by_name(Path(image)) if image is not None else {}
+    ours, theirs = images_by_name(folders[0]), images_by_name(folders[1])
+    images = images_by_name(Path(image)) if image is not None else {}
     unpaired = sorted(ours.keys() ^ theirs.keys())
     if unpaired or not ours:
         raise typer.BadParameter(
@@ -85,13 +85,15 @@ def _pairs(prediction: str, target: str, image: str | None) -> list[tuple[str, s
     return [(ours[name], theirs[name], images.get(name)) for name in sorted(ours)]
 
 
-def _is_folder(path: str) -> bool:
+def is_folder(path: str) -> bool:
+    """Return whether a path is a folder that is not itself an image."""
     from im2im_zoo.images.registry import is_image_folder
 
     return Path(path).is_dir() and not is_image_folder(Path(path))
 
 
-def _by_name(folder: Path) -> dict[str, str]:
+def images_by_name(folder: Path) -> dict[str, str]:
+    """Return the paths of the images in a folder by their names without endings."""
     from im2im_zoo.images import is_image_file, stem_of
 
     return {stem_of(path): str(path) for path in sorted(folder.iterdir()) if is_image_file(path)}

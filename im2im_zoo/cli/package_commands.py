@@ -5,6 +5,16 @@ from typing import Annotated, cast
 
 import typer
 
+from im2im_zoo.cli.metadata_options import (
+    Authors,
+    Citations,
+    Description,
+    GitRepository,
+    License,
+    Maintainers,
+    Tags,
+    TrainingData,
+)
 from im2im_zoo.cli.options import Json, OnnxRuntime, Overwrite, Weights
 
 
@@ -55,42 +65,14 @@ def compare(
 def edit(
     package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Folder, zip or rdf.yaml of a package.")],
     name: Annotated[str | None, typer.Option("--name", "--rename", help="New name.")] = None,
-    description: Annotated[str | None, typer.Option("--description", help="New description.")] = None,
-    license: Annotated[
-        str | None, typer.Option("--license", metavar="SPDX", help="Licence, e.g. MIT or CC-BY-4.0.")
-    ] = None,
-    author: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--author",
-            metavar="TEXT",
-            help="'NAME; affiliation=...; orcid=...; github=...': add an author, or complete the one of this name; may be repeated.",
-        ),
-    ] = None,
-    maintainer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--maintainer",
-            metavar="TEXT",
-            help="'NAME; github=...': add or complete a maintainer; may be repeated.",
-        ),
-    ] = None,
-    cite: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cite",
-            metavar="TEXT",
-            help="'TEXT; doi=...' or 'TEXT; url=...': add a citation; may be repeated.",
-        ),
-    ] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Add a tag; may be repeated.")] = None,
-    git_repo: Annotated[
-        str | None, typer.Option("--git-repo", metavar="URL", help="Address of the source code.")
-    ] = None,
-    training_data: Annotated[
-        str | None,
-        typer.Option("--training-data", metavar="ID", help="Data set at bioimage.io that it was trained on."),
-    ] = None,
+    description: Description = None,
+    license: License = None,
+    author: Authors = None,
+    maintainer: Maintainers = None,
+    cite: Citations = None,
+    tag: Tags = None,
+    git_repo: GitRepository = None,
+    training_data: TrainingData = None,
     documentation: Annotated[
         Path | None, typer.Option("--documentation", metavar="FILE.md", help="Replace the README.")
     ] = None,

@@ -10,6 +10,7 @@ import typer
 
 from im2im_zoo.cli.console import print_json, print_line, print_text, progress, quantity
 from im2im_zoo.cli.interruption import exit_in_time
+from im2im_zoo.cli.objects import Table
 from im2im_zoo.core.axes import axes_letters
 from im2im_zoo.core.errors import Im2ImError
 from im2im_zoo.core.sizes import counted, parse_size
@@ -138,6 +139,7 @@ class Outputs:
     main: Path
     others: Sequence[str]
     objects: Sequence[Path]
+    table: Table
     overwrite: bool
 
 
@@ -205,7 +207,7 @@ def _write_objects(done: "PredictionResult", image: "xr.DataArray", outputs: Out
     kept = [p for p in outputs.objects if p.exists() and (done.already_complete or not outputs.overwrite)]
     for path in kept:
         print_line(f"{path} exists already and is kept; --overwrite predicts and measures again")
-    write_all(labels, [p for p in outputs.objects if p not in kept], image, outputs.overwrite)
+    write_all(labels, [p for p in outputs.objects if p not in kept], image, outputs.table, outputs.overwrite)
 
 
 def _check_objects(package: "Package", outputs: Outputs, settings: "Settings") -> None:
@@ -214,9 +216,10 @@ def _check_objects(package: "Package", outputs: Outputs, settings: "Settings") -
         return
     from im2im_zoo.objects import check_objects_path
 
-    if package.grouping is None or not settings.group:
+    if not settings.thresholding.is_given and (package.grouping is None or not settings.group):
         raise typer.BadParameter(
-            "needs labels, but this prediction writes none; measure a label image with `im2im-zoo objects`",
+            "needs labels, but this prediction writes none; add --threshold, above which values of the map are objects "
+            "(0.5 for a probability), or measure a label image with `im2im-zoo objects`",
             param_hint="--objects",
         )
     for path in outputs.objects:
@@ -257,34 +260,40 @@ def predict_with_progress(model: "Model", image: "Image", output: Path, **option
     for warning in done.warnings:
         print_line(f"warning: {warning}")
     names = ", ".join(str(p) for p in done.outputs)
+    of_objects = "" if done.objects is None else f" with {counted(done.objects, 'object')}"
     if done.already_complete:
         print_line(
-            f"Already complete: {names}: this command has written it before; --overwrite predicts again"
+            f"Already complete: {names}{of_objects}: this command has written it before; --overwrite predicts again"
         )
         return done
     if done.labels is not None:
         within = f", labels in {done.labels}" if done.labels != done.output else ""
-        names += f" with {counted(done.objects or 0, 'object')}{within}"
+        names += f"{of_objects}{within}"
     print_line(
         f"Done: {names}: {counted(done.tiles, 'tile')} in {done.seconds:.1f} s, {quantity(done.voxels_per_second)}voxels/s, "
         f"{quantity(done.output_bytes)}B, peak memory {quantity(done.peak_bytes)}B"
     )
     if done.objects == 0:
-        print_line(_no_objects_warning(model))
+        print_line(_no_objects_warning(model, done.plan))
     return done
 
 
-def _no_objects_warning(model: "Model") -> str:
+def _no_objects_warning(model: "Model", plan: "Plan") -> str:
     """Return a warning that no object was found, with the parameters of the instance segmentation to lower."""
-    package = model.package
-    if package.grouping is None:
-        raise ValueError("a package without instance segmentation")
-    function = package.grouping.load(package.root, allow_code=model.allow_code)
+    from im2im_zoo.instances.thresholding import ThresholdGrouping
+
+    if plan.grouping is None:
+        raise ValueError("a plan without instance segmentation")
+    grouping, package = plan.grouping.grouping, model.package
+    function = grouping.load(package.root, allow_code=model.allow_code)
     given = {
         name: function.kwargs.get(name, parameter.default)
         for name, parameter in inspect.signature(function.function).parameters.items()
         if "threshold" in name or name == "min_size"
     }
+    if isinstance(grouping, ThresholdGrouping):
+        options = ", ".join(f"--{name.replace('_', '-')} ({value})" for name, value in given.items())
+        return f"warning: no object was found; if the image has objects, lower {options}, and check the map"
     lower = (
         ", ".join(f"{name} ({value})" for name, value in given.items())
         or "the parameters that discard objects"

@@ -7,9 +7,10 @@ from pathlib import Path
 import typer
 
 from im2im_zoo.cli.console import print_line, print_table
+from im2im_zoo.core.atomic import write_text
 from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.recipe import Recipe
-from im2im_zoo.recipe.load import find_recipe, load_recipe, recipe_names
+from im2im_zoo.recipe.load import copied_text, find_recipe, load_recipe, recipe_names
 
 
 def run(list_recipes: bool, schema: bool, copy: str | None) -> None:
@@ -20,7 +21,7 @@ def run(list_recipes: bool, schema: bool, copy: str | None) -> None:
         source, target = find_recipe(copy), Path(f"{copy}.yaml")
         if target.exists():
             raise RecipeError(f"{target} already exists; remove it, or run the command in another folder")
-        target.write_bytes(source.read_bytes())
+        write_text(target, copied_text(source.read_text(encoding="utf-8")))
         print_line(f"Wrote {target}; train it with: im2im-zoo train {target} --output RUN")
     elif list_recipes:
         rows = []

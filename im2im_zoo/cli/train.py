@@ -100,6 +100,7 @@ def train_with_progress(
             root=root,
             report=report,
             explain=print_choice,
+            warn=lambda message: print_line(f"warning: {message}"),
         )
 
 

@@ -49,6 +49,14 @@ RELEASED_FILES: tuple[ReleasedFile, ...] = (
         implementation="components",
     ),
     ReleasedFile(
+        name="components.py",
+        versions=("0.2.0",),
+        sha256="a9367a8db1d2d451bf4e99dee6a243acfddbfc171ff25cb40152bef9dd992ced",
+        kind="instance method",
+        callable="group",
+        implementation="components",
+    ),
+    ReleasedFile(
         name="embedseg.py",
         versions=("0.1.0",),
         sha256="40227102aed04400ab2ed05785d6d5d4d7ab660177a9d7dd201a13cdcd5d5813",

@@ -2,6 +2,9 @@
 
 import re
 
+# float32 counts exactly up to here; beyond it, labels would merge.
+LARGEST_WHOLE = 2**24
+
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 

@@ -127,6 +127,14 @@ class BaseEngine(ABC):
         self.weights_format, self.weights = weights.format, weights
         self.device, self.precision = options.device, options.precision
 
+    @property
+    def input_shapes(self) -> tuple[tuple[int | None, ...], ...] | None:
+        """Shape of each input that the weights take, None along axes of any length; None if they do not state any.
+
+        An ONNX file may be exported for one size only, whatever the RDF states. Tiles then have this size.
+        """
+        return None
+
     @abstractmethod
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`."""

@@ -69,6 +69,13 @@ class OnnxEngine(BaseEngine):
         self._names = [i.name for i in self._session.get_inputs()]
         self._types = [i.type for i in self._session.get_inputs()]
 
+    @property
+    def input_shapes(self) -> tuple[tuple[int | None, ...], ...] | None:
+        """See `BaseEngine`."""
+        shapes = (i.shape or () for i in self._session.get_inputs())
+        # Lengths without a number are names, or None.
+        return tuple(tuple(n if isinstance(n, int) and n > 0 else None for n in shape) for shape in shapes)
+
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`. Arrays are cast to the dtype that the graph declares."""
         if len(inputs) != len(self._names):

@@ -59,6 +59,17 @@ class OpenVinoEngine(BaseEngine):
         """Return whether OpenVINO is installed, and torch, which reads TorchScript for it."""
         return super().is_installed(weights_format) and (weights_format == "onnx" or has_module("torch"))
 
+    @property
+    def input_shapes(self) -> tuple[tuple[int | None, ...], ...] | None:
+        """See `BaseEngine`; TorchScript does not state any. OpenVINO would run ONNX at other sizes, too, but not what its nodes assume."""
+        if self._network is None:
+            return None
+        shapes = (i.get_partial_shape() for i in self._network.inputs)
+        return tuple(
+            () if shape.rank.is_dynamic else tuple(None if n.is_dynamic else n.get_length() for n in shape)
+            for shape in shapes
+        )
+
     def __call__(self, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
         """See `Engine`. Arrays are cast to the dtype that the graph declares."""
         given = [a for a in inputs if a is not None]

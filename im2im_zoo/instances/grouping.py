@@ -21,6 +21,7 @@ from im2im_zoo.core.nested import our_entry
 from im2im_zoo.core.released_files import ReleasedFile, find_released, trusted_callables
 from im2im_zoo.instances.function import GroupFunction as GroupFunction
 from im2im_zoo.instances.library.grouping import LibraryGrouping
+from im2im_zoo.instances.thresholding import ThresholdGrouping
 from im2im_zoo.processing.custom_code import file_in, load_callable
 
 WHERE = "config.im2im_zoo.grouping"
@@ -153,5 +154,5 @@ def read_grouping(config: object, outputs: Mapping[str, Sequence[str]]) -> Group
     return Grouping(source, sha256, callable_, output, {str(k): v for k, v in kwargs.items()})
 
 
-# A grouping by a file of the package, or by a library that the RDF names.
-AnyGrouping = Grouping | LibraryGrouping
+# A grouping by a file of the package, by a library that the RDF names, or by a threshold of the user.
+AnyGrouping = Grouping | LibraryGrouping | ThresholdGrouping

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ import xarray as xr
 
 from im2im_zoo.core.atomic import atomic_output, remove_leftovers
 from im2im_zoo.core.errors import EvaluationError
+from im2im_zoo.objects.check import check_labels
 from im2im_zoo.objects.geojson import outlines
-from im2im_zoo.objects.table import object_table
+from im2im_zoo.objects.table import Measure, object_table, pixel_sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,24 +41,36 @@ def check_objects_path(path: Path, *, overwrite: bool) -> None:
 
 
 def write_objects(
-    labels: xr.DataArray, path: str | Path, image: xr.DataArray | None = None, *, overwrite: bool = False
+    labels: xr.DataArray,
+    path: str | Path,
+    image: xr.DataArray | None = None,
+    *,
+    overwrite: bool = False,
+    measure: Measure = "basic",
+    exclude_border: bool = False,
+    parents: xr.DataArray | None = None,
+    report: Callable[[str], None] = lambda message: None,
 ) -> int:
     """Measure the objects of a label image, and write the table (`.csv`, `.parquet`) or the outlines (`.geojson`).
 
     Args:
-        labels, image: see `object_table`.
+        labels, image, measure, exclude_border, parents: see `object_table`.
         path: its suffix selects the format.
         overwrite: replace what is there.
+        report: called with notes for the user: an unknown pixel size, or objects that are too large for some measurements.
 
     Returns:
         The number of objects.
 
     Raises:
-        EvaluationError: see `check_objects_path` and `object_table`, or a file that cannot be written.
+        EvaluationError: see `check_objects_path`, `check_labels` and `object_table`, or a file that cannot be written.
     """
     target = Path(path)
     check_objects_path(target, overwrite=overwrite)
-    table = object_table(labels, image)
+    check_labels(labels)
+    table = object_table(labels, image, measure=measure, exclude_border=exclude_border, parents=parents)
+    for note in _notes(table, labels, image):
+        report(note)
     remove_leftovers(target)
     try:
         with atomic_output(target, durable=True) as partial:
@@ -65,6 +78,58 @@ def write_objects(
     except OSError as error:
         raise EvaluationError(f"{target}: cannot be written: {error.strerror or error}") from error
     return len(table)
+
+
+def write_several(
+    tables: Iterable[tuple[str, "pd.DataFrame"]], path: str | Path, column: str, *, overwrite: bool = False
+) -> int:
+    """Write the tables of several images as one, with the name of each image in a first column.
+
+    Args:
+        tables: name and `object_table` of each image.
+        path: a `.csv` or `.parquet`.
+        column: such as `file` or `field`.
+        overwrite: replace what is there.
+
+    Returns:
+        The number of objects.
+
+    Raises:
+        EvaluationError: see `check_objects_path`, outlines, or a file that cannot be written.
+    """
+    import pandas as pd
+
+    target = Path(path)
+    check_objects_path(target, overwrite=overwrite)
+    if target.suffix.lower() == ".geojson":
+        raise EvaluationError(
+            f"{target}: outlines are of one image; write a .csv or .parquet, or one image at a time"
+        )
+    found = []
+    for name, table in tables:
+        table.insert(0, column, name)
+        found.append(table)
+    whole = pd.concat(found, ignore_index=True)
+    remove_leftovers(target)
+    try:
+        with atomic_output(target, durable=True) as partial:
+            _write(whole, xr.DataArray(), partial, target.suffix.lower())
+    except OSError as error:
+        raise EvaluationError(f"{target}: cannot be written: {error.strerror or error}") from error
+    return len(whole)
+
+
+def _notes(table: "pd.DataFrame", labels: xr.DataArray, image: xr.DataArray | None) -> list[str]:
+    """Return notes on what the table lacks."""
+    found = []
+    sizes = pixel_sizes(labels, image)
+    if not sizes:
+        found.append("No pixel size is known: lengths are in pixels (columns that end in _px)")
+    if "solidity" in table and (count := int(table["solidity"].isna().sum())):
+        found.append(f"{count} objects are too large to measure their outline; these cells are empty")
+    if "perimeter_um" in table and sizes["y"] != sizes["x"]:
+        found.append("The pixels are not square: there is no perimeter")
+    return found
 
 
 def _write(table: "pd.DataFrame", labels: xr.DataArray, path: Path, ending: str) -> None:

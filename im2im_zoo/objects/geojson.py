@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.axes import SPACE
 from im2im_zoo.evaluation.contingency import as_labels
-from im2im_zoo.objects.table import boxes
+from im2im_zoo.objects.windows import windows
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Voxels along y and x of the cells in which objects are read together; larger ones are read one by one.
 _CELL = 1024
+# Starts of the names of columns that are measurements.
+_SIZES = ("area", "volume", "centroid", "length", "width", "perimeter", "surface", "sphericity", "solidity")
+_MEASURED = (*_SIZES, "eccentricity", "orientation", "mean", "max", "integrated", "parent")
 Ring = list[list[float]]
 
 
@@ -41,7 +44,7 @@ def outlines(labels: xr.DataArray, table: "pd.DataFrame", *, cell: int = _CELL) 
         where = dict(zip(outer, map(int, place), strict=True))
         one = labels.isel(where).transpose(*space)
         measured = {int(row["id"]): _measurements(row) for row in rows.to_dict("records")}
-        for region, ids in _windows(rows, space, cell):
+        for region, ids in windows(rows, space, cell):
             window = as_labels(one.isel(dict(zip(space, region, strict=True))).to_numpy(), "labels")
             corner = [r.start for r in region]
             if len(space) == 2:
@@ -133,23 +136,6 @@ def _area(ring: NDArray[np.float64]) -> float:
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
 
 
-def _windows(
-    rows: "pd.DataFrame", space: tuple[str, ...], side: int
-) -> Iterator[tuple[tuple[slice, ...], NDArray[np.int64]]]:
-    """Yield regions that contain whole objects, and their sorted ids; objects that begin in one cell are read together."""
-    cell = tuple(side if a != "z" else 64 for a in space)
-    together: dict[tuple[int, ...], list[tuple[int, tuple[slice, ...]]]] = {}
-    for label, box in boxes(rows, space):
-        large = any(b.stop - b.start > c for b, c in zip(box, cell, strict=True))
-        key = (-1, label) if large else tuple(b.start // c for b, c in zip(box, cell, strict=True))
-        together.setdefault(key, []).append((label, box))
-    for _, members in sorted(together.items()):
-        spans = list(zip(*(box for _, box in members), strict=True))
-        region = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in spans)
-        yield region, np.array(sorted(label for label, _ in members), np.int64)
-
-
 def _measurements(row: Mapping[Any, Any]) -> dict[str, float]:
-    """Return the measurements that QuPath shows: sizes and means."""
-    kept = ("area", "volume", "mean", "centroid")
-    return {str(k): float(v) for k, v in row.items() if str(k).startswith(kept) and np.isfinite(v)}
+    """Return the measurements that QuPath shows: all but the id, the bounding box and the position in the image."""
+    return {str(k): float(v) for k, v in row.items() if str(k).startswith(_MEASURED) and np.isfinite(v)}

@@ -1,12 +1,12 @@
 """The RDF of a package: find it in a folder, read it, and parse it with bioimageio.spec, without file and network checks."""
 
-import copy
 import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.package.format_0_4 import make_convertible
 
 if TYPE_CHECKING:
     from bioimageio.spec.model.v0_5 import ModelDescr
@@ -129,7 +129,7 @@ def describe_rdf(raw: dict[str, Any], rdf: Path, source: str) -> "ModelDescr":
         # It also warns about its guesses for old formats; validation reports those.
         warnings.simplefilter("ignore")
         try:
-            description = build_description(copy.deepcopy(raw), context=context, format_version="latest")
+            description = build_description(make_convertible(raw), context=context, format_version="latest")
         except Exception as error:  # the upgrade of a broken RDF can raise anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise PackageError(

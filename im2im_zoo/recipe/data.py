@@ -17,10 +17,11 @@ class Data(Section):
     """The image pairs, their split, and the sampling of patches from them."""
 
     path: Path = Field(description="Folder of the images; a CSV file or one image, depending on `pairing`.")
-    pairing: Literal["folders", "suffixes", "csv", "channels", "unpaired", "self"] = Field(
+    pairing: Literal["folders", "suffixes", "patterns", "csv", "channels", "unpaired", "self"] = Field(
         default="folders",
         description="folders: files of the same name in two subfolders; suffixes: one folder, files that differ "
-        "in their suffix; csv: a table with one column of paths for each kind (or of https addresses of OME-Zarrs), or `pairs`; channels: "
+        "in their suffix; patterns: paths with `{name}`, the part that the files of a pair share, as in `images/{name}` and "
+        "`masks/{name}_mask`; csv: a table with one column of paths for each kind (or of https addresses of OME-Zarrs), or `pairs`; channels: "
         "channels of the same files; unpaired: two subfolders of any images, of which those of the same name validate; self: one "
         "subfolder of images, which are their own targets. Images of the same name in the subfolder `target`, if there is one, are "
         "only used to evaluate held-out results.",
@@ -31,17 +32,25 @@ class Data(Section):
     )
     input: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="Subfolder (default `images`), suffix (default `_IM`) or CSV column (default `input`); several of them for images "
+        description="Subfolder (default `images`), suffix (default `_IM`), pattern or CSV column (default `input`); several of them for images "
         "whose channels are joined, in this order, to one input.",
     )
     target: str | None = Field(
         default=None,
-        description="Subfolder (default `targets`), suffix (default `_GT`) or CSV column (default `target`).",
+        description="Subfolder (default `targets`), suffix (default `_GT`), pattern or CSV column (default `target`).",
     )
     cost: str | None = Field(
         default=None,
-        description="Subfolder, suffix or CSV column of the cost maps (weight maps), if there are any: how much each voxel of the "
+        description="Subfolder, suffix, pattern or CSV column of the cost maps (weight maps), if there are any: how much each voxel of the "
         "target counts in the loss, 0 for not at all.",
+    )
+    ignore: tuple[str, ...] = Field(
+        default=(),
+        description="Names or relative paths of files that are not used, with the wildcards * and ?.",
+    )
+    skip_unpaired: bool = Field(
+        default=False,
+        description="Whether images without a partner are left out; by default they are an error.",
     )
     input_channels: Channels = Field(
         default=None,
@@ -67,8 +76,12 @@ class Data(Section):
     )
     split: Literal["random", "folders", "column"] = Field(
         default="random",
-        description="random: by `validation` and `seed`; folders: `train/` and `val/` within `path`; column: "
-        "train or val in the CSV's column `split`.",
+        description="random: by `validation` and `seed`; folders: `train/` and `val/` within `path`, or those of `split_folders`; "
+        "column: train or val in the CSV's column `split`.",
+    )
+    split_folders: tuple[str, str] = Field(
+        default=("train", "val"),
+        description="With split folders, the folders of the images to train and to validate on.",
     )
     validation: float = Field(
         default=0.2, gt=0, lt=1, description="Fraction of the images for validation, at least one."

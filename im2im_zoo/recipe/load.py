@@ -15,6 +15,7 @@ from im2im_zoo.core.errors import RecipeError
 from im2im_zoo.core.resources import model_sources
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import find_default, is_component, parse_component, suggest_nearest
+from im2im_zoo.recipe.placeholders import with_words
 
 
 class _Loader(yaml.SafeLoader):
@@ -114,8 +115,37 @@ def parse_value(text: str) -> Any:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML, which `load_recipe` reads to an equal recipe."""
-    content = recipe.model_dump(mode="json", exclude_none=True)
+    content = with_words(recipe.model_dump(mode="json", exclude_none=True))
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+
+
+# Metadata that only the authors of a model know, as hints.
+METADATA_HINTS = (
+    "  # license: CC-BY-4.0",
+    "  # description: What it does, on which images, for what.",
+    "  # training_data: Where the images come from.",
+    "  # documentation: Markdown on its use and its limits.",
+    "  # maintainers: [{name: Ada Lovelace, github_user: ada}]",
+    "  # tags: [nuclei, fluorescence-light-microscopy]",
+    '  # cite: [{text: "Lovelace 1843: Title", doi: 10.1234/5678}]',
+)
+AUTHORS_HINT = (
+    "  authors: []  # [{name: Ada Lovelace, affiliation: Example Institute, orcid: 0000-0000-0000-0000}]"
+)
+METADATA_COMMENT = (
+    "# What only you know; `im2im-zoo export` lists what is missing and takes it as options, too."
+)
+
+
+def copied_text(text: str) -> str:
+    """Return the text of a recipe for a copy of the user's own: with hints in the place of the package's metadata."""
+    kept: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        inside = line.startswith("package:") or (inside and (not line.strip() or line.startswith((" ", "#"))))
+        if not inside:
+            kept.append(line)
+    return "\n".join([*kept, METADATA_COMMENT, "package:", AUTHORS_HINT, *METADATA_HINTS, ""])
 
 
 def _set_key(node: Any, keys: Sequence[str], value: object, full: str) -> Any:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from im2im_zoo.core.axes import AxisName, space_axes
 from im2im_zoo.recipe.components import Component, with_current_names
 from im2im_zoo.recipe.data import Data as Data
+from im2im_zoo.recipe.placeholders import is_open, with_open_operations
 from im2im_zoo.recipe.section import Axes, Section
 
 # The spec allows `custom` only after the network: docs/decisions/0011.
@@ -51,7 +52,8 @@ class Input(Section):
     )
     preprocessing: tuple[Preprocessing, ...] = Field(
         default=(),
-        description="Operations of the bioimage.io model spec 0.5 that turn an image into the input.",
+        description="Operations of the bioimage.io model spec 0.5 that turn an image into the input. Training measures mean and "
+        "standard deviation of a fixed_zero_mean_unit_variance without kwargs.",
     )
 
     @model_validator(mode="after")
@@ -89,7 +91,9 @@ class Output(Section):
         description="Kind of output, which decides how it is evaluated."
     )
     postprocessing: tuple[spec.PostprocessingDescr, ...] = Field(
-        default=(), description="Operations of the spec that turn the network's output into the result."
+        default=(),
+        description="Operations of the spec that turn the network's output into the result. {gain: std, offset: mean} of a "
+        "scale_linear are those of the target's standardisation, or of the input's.",
     )
     grouping: Component | None = Field(
         default=None,
@@ -119,7 +123,9 @@ class PackageMetadata(Section):
         default=(), description="Contacts for questions; `github_user`."
     )
     cite: tuple[spec.CiteEntry, ...] = Field(default=(), description="Works to cite: text and doi or url.")
-    license: str = Field(default="MIT", description="SPDX identifier of the licence of the weights.")
+    license: str | None = Field(
+        default=None, description="SPDX identifier of the licence of the weights, e.g. MIT or CC-BY-4.0."
+    )
     tags: tuple[str, ...] = Field(default=(), description="Tags, added to those drafted from the recipe.")
     git_repo: str | None = Field(default=None, description="URL of the code.")
     training_data: str | None = Field(
@@ -163,8 +169,17 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _rename_components(cls, content: Any) -> Any:
-        """Replace the dotted paths of earlier releases by the current ones."""
-        return with_current_names(content)
+        """Replace the dotted paths of earlier releases by the current ones, and numbers that are left open by placeholders."""
+        return with_open_operations(with_current_names(content))
+
+    @model_validator(mode="after")
+    def _check_open(self) -> Self:
+        for side in ("input", "target"):
+            if sum(is_open(operation) for operation in getattr(self, side).preprocessing) > 1:
+                raise ValueError(
+                    f"{side}.preprocessing has several fixed_zero_mean_unit_variance without mean and std: keep one of them"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_patch_size(self) -> Self:

@@ -1,4 +1,4 @@
-"""Predictions in one call, with the fields of `Settings`, `Format` and `Resources` as keyword arguments."""
+"""Predictions in one call, with the fields of `Settings`, `Thresholding`, `Format` and `Resources` as keyword arguments."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from im2im_zoo.instances.thresholding import Thresholding
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.execute.prediction_result import PredictionResult
 from im2im_zoo.runtime.inputs import Image
@@ -14,16 +15,20 @@ from im2im_zoo.runtime.predictor import Images, Model, open_package_model
 from im2im_zoo.runtime.settings import Format, Resources, Settings
 
 _FORMAT = {f.name for f in fields(Format)}
-_SETTINGS = {f.name for f in fields(Settings)} - {"format"}
+_THRESHOLDING = {f.name for f in fields(Thresholding)}
+_SETTINGS = {f.name for f in fields(Settings)} - {"format", "thresholding"}
 _RESOURCES = {f.name for f in fields(Resources)}
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[Settings, Resources, dict[str, Any]]:
     """Split options by name into settings, resources, and the options that are neither."""
     form = Format(**{k: v for k, v in options.items() if k in _FORMAT})
-    settings = Settings(**{k: v for k, v in options.items() if k in _SETTINGS}, format=form)
+    thresholding = Thresholding(**{k: v for k, v in options.items() if k in _THRESHOLDING})
+    chosen = {k: v for k, v in options.items() if k in _SETTINGS}
+    settings = Settings(**chosen, format=form, thresholding=thresholding)
     resources = Resources(**{k: v for k, v in options.items() if k in _RESOURCES})
-    others = {k: v for k, v in options.items() if k not in _FORMAT | _SETTINGS | _RESOURCES}
+    known = _FORMAT | _THRESHOLDING | _SETTINGS | _RESOURCES
+    others = {k: v for k, v in options.items() if k not in known}
     return settings, resources, others
 
 
@@ -33,7 +38,7 @@ def predict(
     """Predict an image with a package and write the result; see `Model.predict`.
 
     Args:
-        options: fields of `Settings`, `Format` and `Resources`; arguments of `Model.predict`; `allow_code`, `engine` and `cost`
+        options: fields of `Settings`, `Thresholding`, `Format` and `Resources`; arguments of `Model.predict`; `allow_code`, `engine` and `cost`
             of `Model`.
     """
     settings, resources, others = split_options(options)

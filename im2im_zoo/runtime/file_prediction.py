@@ -9,6 +9,7 @@ from typing import Any
 from im2im_zoo.core.atomic import remove_folder, remove_leftovers
 from im2im_zoo.images import describe_missing_chunks, open_image
 from im2im_zoo.images.atomic import remove_leftovers_of
+from im2im_zoo.instances.grouping import AnyGrouping
 from im2im_zoo.runtime.execute.completed import (
     EarlierRun,
     Result,
@@ -38,6 +39,7 @@ class FilePrediction:
     Attributes:
         request, layout: the images, and how they are mapped to the model's tensors.
         paths: of the outputs.
+        grouping: instance segmentation of the prediction, if any.
         delivery: brings the outputs to their paths.
         tiles: computes the tiles.
         prepare: opens the network and plans, given the decisions of an unfinished run.
@@ -47,6 +49,7 @@ class FilePrediction:
     request: Request
     layout: Layout
     paths: Sequence[Path]
+    grouping: AnyGrouping | None
     delivery: Delivery
     tiles: PredictionRun
     prepare: Callable[[Mapping[str, Any] | None], Prepared]
@@ -124,7 +127,13 @@ class FilePrediction:
             return None
         tiles, images = self.tiles, self.request.images
         plan = repeat_plan(
-            tiles.package, images, self.layout, tiles.settings, earlier.decisions, earlier.plan
+            tiles.package,
+            images,
+            self.layout,
+            tiles.settings,
+            self.grouping,
+            earlier.decisions,
+            earlier.plan,
         )
         labels, objects = self.delivery.labels, None
         if labels is not None and plan.grouping is not None:

@@ -32,6 +32,7 @@ from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
 from im2im_zoo.runtime.plan.memory import Cost
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.prepare import Networks, Prepared, prepare
+from im2im_zoo.runtime.segmentation import check_segmentation, segmentation_of
 from im2im_zoo.runtime.settings import Resources, Settings
 
 Images = xr.DataArray | Mapping[str, xr.DataArray]
@@ -151,12 +152,21 @@ class Model:
         """
         settings, resources = settings or Settings(), resources or Resources()
         check_writable([Path(output), *(Path(path) for path in (outputs or {}).values())])
+        check_segmentation(self.package, settings)
         request = Request.open(self.package, image, inputs, axes, channels, join, settings, strict=strict)
         layout = map_axes(self.package, request.images)
+        grouping = segmentation_of(self.package, settings, layout, request.images)
         paths = output_paths(layout, Path(output), {k: Path(v) for k, v in (outputs or {}).items()})
         work = work_folder(paths[0])
         delivery = choose_delivery(
-            self.package, layout, paths, work, settings, overwrite=overwrite, allow_code=self.allow_code
+            self.package,
+            layout,
+            paths,
+            work,
+            settings,
+            grouping,
+            overwrite=overwrite,
+            allow_code=self.allow_code,
         )
         tiles = PredictionRun(
             self.package,
@@ -174,7 +184,7 @@ class Model:
             return self._prepare(request, settings, resources, decisions)
 
         prediction = FilePrediction(
-            request, layout, paths, delivery, tiles, prepare_tiles, overwrite, restart
+            request, layout, paths, grouping, delivery, tiles, prepare_tiles, overwrite, restart
         )
         return prediction.run(progress, planned, completed)
 
@@ -204,12 +214,14 @@ class Model:
         """
         settings, resources = settings or Settings(), resources or Resources()
         request = Request({}, images_by_input(self.package, images))
-        grouping = self.package.grouping if settings.group else None
+        check_segmentation(self.package, settings)
+        layout = map_axes(self.package, request.images)
+        grouping = segmentation_of(self.package, settings, layout, request.images)
         code = None if grouping is None else Code(grouping, self.package.root, self.allow_code)
         if code is not None:
             code.load()
         if whole:
-            prepared = prepare_whole(self.networks, request.images, settings, resources)
+            prepared = prepare_whole(self.networks, request.images, settings, resources, grouping)
         else:
             prepared = self._prepare(request, settings, resources)
         return run_in_memory(prepared, self.package, request.images, code, self.allow_code, progress)
@@ -248,7 +260,8 @@ class Model:
         results = self.predict_arrays(
             image, settings=settings, resources=resources, whole=whole, progress=progress
         )
-        if INSTANCES in results and self.package.grouping is not None:
+        chosen = settings or Settings()
+        if INSTANCES in results and (self.package.grouping is not None or chosen.thresholding.is_given):
             return results[INSTANCES]
         if len(results) != 1:
             raise PlanError(
@@ -275,7 +288,14 @@ class Model:
     ) -> Prepared:
         images, layout = request.images, map_axes(self.package, request.images)
         return prepare(
-            self.networks, images, layout, settings, resources, decisions=decisions, warnings=request.warnings
+            self.networks,
+            images,
+            layout,
+            settings,
+            resources,
+            segmentation_of(self.package, settings, layout, images),
+            decisions=decisions,
+            warnings=request.warnings,
         )
 
 

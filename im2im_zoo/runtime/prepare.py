@@ -16,6 +16,8 @@ from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.finite_json import read_json_object
 from im2im_zoo.core.hashing import sha256, sha256_of
 from im2im_zoo.engines import Engine, library_version
+from im2im_zoo.instances.grouping import AnyGrouping
+from im2im_zoo.runtime.layout.fixed_sizes import restrict_to_shapes
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.measure.cache import cache_file
 from im2im_zoo.runtime.measure.cost import measure_cost, measure_larger, resident_bytes
@@ -122,6 +124,7 @@ def prepare(
     layout: Layout,
     settings: Settings,
     resources: Resources,
+    grouping: AnyGrouping | None = None,
     *,
     decisions: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
@@ -134,6 +137,7 @@ def prepare(
         layout: of these images (`map_axes`).
         settings: choices that change the result.
         resources: memory, processes and devices.
+        grouping: instance segmentation to use instead of the package's.
         decisions: of an earlier plan (`decisions_of`), to reuse instead of measuring.
         warnings: to include in the plan.
 
@@ -145,6 +149,7 @@ def prepare(
     if decisions is None and networks.cost is None and resources.memory_bytes is not None:
         check_least_budget(resources.memory_bytes, resident_bytes())
     engine, reason = networks.open(settings, resources, decisions)
+    layout = restrict_to_shapes(layout, getattr(engine, "input_shapes", None))
     budget = default_budget() if resources.memory_bytes is None else resources.memory_bytes
     cost = networks.cost
     if decisions is not None and cost is None:
@@ -160,6 +165,7 @@ def prepare(
         "dtype": settings.dtype,
         "workers": resources.processes,
         "group": settings.group,
+        "grouping": grouping,
         "warnings": tuple(warnings),
     }
     if decisions is not None:
@@ -189,20 +195,21 @@ def repeat_plan(
     images: Mapping[str, xr.DataArray],
     layout: Layout,
     settings: Settings,
+    grouping: AnyGrouping | None,
     decisions: Mapping[str, Any],
     plain: Mapping[str, Any],
 ) -> Plan:
     """Return the plan of an earlier prediction with the same settings and images, without opening its network.
 
     Args:
-        package, images, layout, settings: see `prepare`.
+        package, images, layout, settings, grouping: see `prepare`.
         decisions: of the earlier plan (`decisions_of`).
         plain: the earlier plan (`Plan.to_json`).
     """
     return plan_prediction(
         package,
         images,
-        layout=layout,
+        layout=restrict_to_shapes(layout, decisions.get("input_shapes")),
         memory=int(plain["budget"]),
         weights=decisions["weights"],
         backend=decisions["backend"],
@@ -210,6 +217,7 @@ def repeat_plan(
         dtype=settings.dtype,
         workers=int(plain["workers"]),
         group=settings.group,
+        grouping=grouping,
         cost=Cost(**decisions["cost"]),
         **_decided(decisions),
     )
@@ -224,6 +232,7 @@ def _decided(decisions: Mapping[str, Any]) -> dict[str, Any]:
 def decisions_of(prepared: Prepared) -> dict[str, Any]:
     """Return the decisions of `prepare` as JSON values, so that a later run makes the same."""
     plan = prepared.plan
+    shapes = getattr(prepared.engine, "input_shapes", None)
     return {
         "weights": plan.weights_format,
         "backend": plan.backend,
@@ -234,6 +243,7 @@ def decisions_of(prepared: Prepared) -> dict[str, Any]:
         "blend": plan.blend,
         "group_blocks": None if plan.grouping is None else plan.grouping.decisions,
         "cost": asdict(plan.cost),
+        "input_shapes": None if shapes is None else [list(shape) for shape in shapes],
     }
 
 

@@ -11,6 +11,7 @@ from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.jobs import Executor
 from im2im_zoo.core.sizes import parse_size
 from im2im_zoo.images.formats.ome_zarr.write import VERSIONS
+from im2im_zoo.instances.thresholding import Thresholding
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 Halo = int | Mapping[str, int] | Literal["auto", "declared", "exact"]
@@ -55,6 +56,7 @@ class Settings:
         rescale: whether the image is resampled to the pixel size that the model declares, and the result back.
         format: the file format of the outputs.
         group: whether maps are post-processed into instance labels, if the package can.
+        thresholding: how a map becomes objects, of a package that does not say it.
 
     Raises:
         PlanError: the precision or the data type is unknown.
@@ -75,6 +77,7 @@ class Settings:
     rescale: bool = False
     format: Format = field(default_factory=Format)
     group: bool = True
+    thresholding: Thresholding = field(default_factory=Thresholding)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -89,7 +92,9 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
-        return asdict(self)
+        plain = {key: value for key, value in asdict(self).items() if key != "thresholding"}
+        # As before there were any, so that earlier predictions are recognised.
+        return plain | ({"thresholding": self.thresholding.to_json()} if self.thresholding.is_given else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from im2im_zoo.core.errors import TrainingError
 from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.patches.advice import Choice
+from im2im_zoo.data.statistics import fill_statistics
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.training.auto_configure import configure_patches
 from im2im_zoo.training.build import build_framework, build_trainer_options, check_recipe, check_shapes
@@ -63,7 +64,7 @@ def find_rate(
     allow_modules(root, allow_code)
     check_recipe(recipe, allow_code)
     check_custom_code(recipe, root, allow_code)
-    chosen = configure_patches(recipe, allow_code)
+    chosen = configure_patches(fill_statistics(recipe, allow_code, root).recipe, allow_code)
     recipe = chosen.recipe
     if explain is not None:
         for choice in chosen.choices:

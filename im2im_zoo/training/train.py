@@ -21,6 +21,7 @@ from im2im_zoo.data.datamodule import ImagePairs
 from im2im_zoo.data.pairing.image_pair import open_image_pair, open_side_image
 from im2im_zoo.data.pairing.pairs import Pairs
 from im2im_zoo.data.patches.advice import Choice
+from im2im_zoo.data.statistics import FilledRecipe, fill_statistics, list_far_numbers
 from im2im_zoo.images.colours import names_of
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.recipe import Recipe
@@ -62,6 +63,7 @@ def train(
     root: Path | None = None,
     report: Callable[[TrainingProgress], None] | None = None,
     explain: Callable[[Choice], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> TrainingRun:
     """Train a recipe, from the start or resumed.
 
@@ -75,6 +77,7 @@ def train(
         root: folder of the recipe and its own Python files; the run folder keeps copies of those that it uses.
         report: called with the progress, after batches and at the end of each epoch.
         explain: called before training with each value selected for the images and this machine; the run folder records them.
+        warn: called before training with a message for each number of the recipe that is far from the images'.
 
     Returns:
         The run.
@@ -91,10 +94,15 @@ def train(
     if first:
         _check_folder(recipe, output, resume)
     earlier = open_run(output) if resume and is_run(output) else None
-    chosen = configure_patches(recipe, allow_code, None if earlier is None else earlier.recipe)
+    before = None if earlier is None else earlier.recipe
+    if first and warn is not None and before is None:
+        for message in list_far_numbers(recipe, allow_code, root):
+            warn(message)
+    filled = fill_statistics(recipe, allow_code, root, before)
+    chosen = configure_patches(filled.recipe, allow_code, before)
     recipe = chosen.recipe
     data = ImagePairs(recipe, allow_code=allow_code, root=root)
-    made = (*chosen.choices, *data.choices.values())
+    made = (*_number_choices(filled), *chosen.choices, *data.choices.values())
     if first and explain is not None:
         for choice in made:
             explain(choice)
@@ -133,6 +141,14 @@ def train(
             if first:
                 write_json(output / "provenance.json", provenance | state, durable=True, indent=2)
     return open_run(output)
+
+
+def _number_choices(filled: FilledRecipe) -> tuple[Choice, ...]:
+    """Return the measured numbers as choices, which are printed and recorded."""
+    return tuple(
+        Choice(f"{n.side}.preprocessing.{n.place}.kwargs", n.text, f"measured on {n.described}")
+        for n in filled.numbers
+    )
 
 
 def _check_folder(recipe: Recipe, output: Path, resume: bool) -> None:

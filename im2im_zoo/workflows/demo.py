@@ -22,6 +22,9 @@ from im2im_zoo.evaluation import (
     write_report,
 )
 from im2im_zoo.images import open_image, write_image
+from im2im_zoo.instances.grouping import INSTANCES
+from im2im_zoo.instances.thresholding import Thresholding
+from im2im_zoo.objects import write_objects
 from im2im_zoo.packaging import ValidationReport, validate_package
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe
@@ -37,9 +40,13 @@ TILE = 256
 _MARK = ".im2im-zoo-demo"
 
 
+# Nuclei are what is above one half of the probability, and at least 20 pixels large.
+NUCLEI = Thresholding(0.5, split_touching=True, fill_holes=True, min_size=20)
+
+
 def _predict(package: Path, image: Path, output: Path, tile: Mapping[str, int]) -> None:
     with open_package_model(package) as model:
-        model.predict(image, output, settings=Settings(tile=tile))
+        model.predict(image, output, settings=Settings(tile=tile, thresholding=NUCLEI))
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class DemoSteps:
     Attributes:
         report: called with each message for the user.
         train: function that trains a recipe into a folder.
-        predict: function that runs a package on an image, into a file, with tiles of a size.
+        predict: function that runs a package on an image, into a file with maps and labels (`NUCLEI`), with tiles of a size.
         show_validation: called with the report of the validation.
     """
 
@@ -61,12 +68,15 @@ class DemoSteps:
 
 @dataclass(frozen=True)
 class Demo:
-    """Files that the demo wrote, and `evaluations` of the model and of Otsu's threshold."""
+    """Files that the demo wrote, `evaluations` of the model and of Otsu's threshold, and numbers of nuclei: found, and in the labels."""
 
     package: Path
     prediction: Path
+    table: Path
     page: Path
     evaluations: Mapping[str, Evaluation]
+    nuclei: int
+    labelled: int
 
 
 def run_demo(output: Path, *, overwrite: bool = False, steps: DemoSteps | None = None) -> Demo:
@@ -98,7 +108,10 @@ def run_demo(output: Path, *, overwrite: bool = False, steps: DemoSteps | None =
     steps.report(f"5/6  Predict the held-out image, as OME-Zarr, tile by tile -> {prediction}")
     image = write_image(_held_out(images, "images"), output / "held_out.ome.zarr")
     steps.predict(package, image, prediction, {"y": TILE, "x": TILE})
-    steps.report("6/6  Evaluate against the labels, beside Otsu's threshold")
+    steps.report("6/6  Measure the nuclei, and evaluate against the labels, beside Otsu's threshold")
+    table = output / "nuclei.csv"
+    nuclei = write_objects(open_image(prediction / "labels" / INSTANCES), table, open_image(image))
+    labelled = int(np.count_nonzero(np.unique(_held_out(images, "targets"))))
     evaluations = _evaluate(prediction, images)
     difference = _difference_to_whole(package, images, prediction)
     facts = {
@@ -106,11 +119,12 @@ def run_demo(output: Path, *, overwrite: bool = False, steps: DemoSteps | None =
         "recipe": RECIPE,
         "package": f"{report.verdict} in ONNX, TorchScript and state dict",
         "tiles": f"{TILE} voxels; at most {difference:.1g} from the prediction of the whole image at once",
+        "nuclei": f"{nuclei} found by the threshold 0.5, {labelled} in the labels",
         "training": f"{training:.0f} s",
         "everything": f"{time.perf_counter() - started:.0f} s",
     }
     page = _report(output, images, prediction, evaluations, trained, facts)
-    return Demo(package, prediction, page, evaluations)
+    return Demo(package, prediction, table, page, evaluations, nuclei, labelled)
 
 
 def _create_folder(output: Path, overwrite: bool) -> None:
@@ -174,6 +188,6 @@ def _report(
         ),
         evaluations=evaluations,
         facts={"Demo": facts},
-        links={name: name for name in ("package", "prediction.ome.zarr", "run", "images")},
+        links={name: name for name in ("package", "prediction.ome.zarr", "nuclei.csv", "run", "images")},
     )
     return write_report(output / "report.html", report)

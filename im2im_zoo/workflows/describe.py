@@ -9,6 +9,7 @@ from im2im_zoo.package import Package, open_package
 from im2im_zoo.package.remote import is_address
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.load import load_recipe, recipe_names
+from im2im_zoo.recipe.placeholders import is_open
 
 
 def describe(source: str) -> dict[str, Any]:
@@ -137,7 +138,8 @@ def _tensor(tensor: Any, before: Sequence[Any] = ()) -> dict[str, Any]:
 
 
 def _operation(operation: Any) -> str:
-    return str(operation.callable if operation.id == "custom" else operation.id)
+    name = str(operation.callable if operation.id == "custom" else operation.id)
+    return f"{name} (measured in training)" if is_open(operation) else name
 
 
 def _size(axis: Any) -> str:

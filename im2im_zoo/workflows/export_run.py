@@ -21,8 +21,10 @@ from im2im_zoo.packaging import (
     make_portable,
     network_grid,
 )
+from im2im_zoo.packaging.editing.changes import Changes
 from im2im_zoo.packaging.export.output_folder import check_free
 from im2im_zoo.packaging.export.weights import FORMATS, NEWEST_OPSET, OPSET
+from im2im_zoo.packaging.try_page import TRY_PAGE
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import Component
 from im2im_zoo.training.run import TrainingRun, load_framework, open_run
@@ -33,6 +35,7 @@ from im2im_zoo.workflows.held_out import (
     compare_packages,
     measure_package,
 )
+from im2im_zoo.workflows.metadata import with_metadata, without_sample_metadata
 
 Report = Callable[[str], None]
 
@@ -49,6 +52,8 @@ def export_run(
     portable: bool = False,
     opset: int = OPSET,
     mirrored_test_output: bool = False,
+    try_page: bool = True,
+    metadata: Changes | None = None,
     progress: Progress | None = None,
     report: Report | None = None,
 ) -> Exported:
@@ -73,6 +78,9 @@ def export_run(
         opset: opset of the ONNX weights, 17 to 23; runtimes from before 2023 read 17 only.
         mirrored_test_output: also write the output for the test input mirrored by the halo, with which programs that pad an image so
             (deepImageJ) can be compared up to the border.
+        try_page: also write `try.html` into the folder, a page that runs the package in a browser. If there can be none, `report`
+            gets the reason. It is not part of the package: neither in its RDF nor in its zip.
+        metadata: authors, licence and others that the recipe lacks, or has otherwise.
         progress: of each prediction of a held-out image, see `predict`.
         report: called with each message for the user (default: there are none).
 
@@ -95,6 +103,7 @@ def export_run(
         )
     output, zip_path = Path(output), None if zip_path is None else Path(zip_path)
     check_free(output, zip_path, overwrite)
+    trained = replace(trained, recipe=_with_metadata(trained, metadata, notify))
     framework = load_framework(trained, checkpoint, allow_code)
     network, recipe = framework.exported_network().eval(), trained.recipe
     samples = open_validation_pairs(recipe)
@@ -116,10 +125,37 @@ def export_run(
         notify("note: no metrics are measured because no held-out image has a target")
     made = _made_portable(source, notify) if portable else None
     notify(f"Exporting to {output}")
-    places = {"zip_path": zip_path, "overwrite": overwrite}
+    complete = (lambda folder: _add_page(folder, output, notify)) if try_page else None
+    places = {"zip_path": zip_path, "overwrite": overwrite, "complete": complete}
     if made is not None:
         return _export_portable(source, made, output, places, progress, notify)
     return source.export(output, measure=_measurement(source, progress, notify), **places)
+
+
+def _add_page(folder: Path, output: Path, notify: Report) -> None:
+    """Write the page of a package that is about to be moved to `output`, or report why there is none."""
+    from im2im_zoo.workflows.browser.page import add_page
+
+    announced: list[str] = []
+
+    def downloading(have: int, total: int | None) -> None:
+        if not announced:
+            announced.append("Downloading onnxruntime-web, once")
+            notify(announced[0])
+
+    problem = add_page(folder, output, report=downloading)
+    if problem is not None:
+        notify(f"note: there is no {TRY_PAGE} to run the package in a browser: {problem}")
+
+
+def _with_metadata(trained: TrainingRun, metadata: Changes | None, notify: Report) -> Recipe:
+    """Return the recipe of a run without metadata of a sample recipe, and with those that are given."""
+    data = trained.provenance["data"]
+    names = (*data["train"], *data.get("train_targets", ()), *data["validation"])
+    recipe, messages = without_sample_metadata(trained.recipe, names)
+    for message in messages:
+        notify(f"note: {message}")
+    return recipe if metadata is None else with_metadata(recipe, metadata)
 
 
 def _check_arguments(checkpoint: str, formats: Sequence[str], opset: int) -> None:

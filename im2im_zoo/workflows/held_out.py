@@ -17,6 +17,7 @@ from im2im_zoo.evaluation import Evaluation, baselines, evaluate, mean_evaluatio
 from im2im_zoo.images import open_image
 from im2im_zoo.processing import fit
 from im2im_zoo.recipe import Recipe
+from im2im_zoo.recipe.measured import find_scaled_back
 from im2im_zoo.runtime import Model, PredictionResult, open_package_model
 
 Method = Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
@@ -45,10 +46,13 @@ class HeldOut:
         return [sample for sample in self.samples if sample.measurable]
 
     def target(self, sample: ImagePair) -> xr.DataArray:
-        """Return the whole target as training saw it; instance labels stay labels, whatever maps the network learns."""
+        """Return the whole target as training saw it, without a standardisation that the output scales back.
+
+        Instance labels stay labels, whatever maps the network learns.
+        """
         if self.recipe.output.grouping is not None:
             return sample.target
-        operations = self.recipe.target.preprocessing
+        operations = self.recipe.target.preprocessing[: find_scaled_back(self.recipe)]
         return fit(operations, sample.target, root=self.root, allow_code=self.allow_code)(sample.target)
 
 

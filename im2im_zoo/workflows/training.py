@@ -29,6 +29,7 @@ def train(
     root: Path | None = None,
     report: "Callable[[TrainingProgress], None] | None" = None,
     explain: "Callable[[Choice], None] | None" = None,
+    warn: Callable[[str], None] | None = None,
     page_interval_s: float = 120.0,
 ) -> "TrainingRun":
     """Train a recipe, or resume its training.
@@ -43,7 +44,8 @@ def train(
         allow_code: packages whose code the recipe may use beside the trusted ones.
         root: folder of the recipe's own Python files (default: the folder of the recipe).
         report: called with the progress, after batches and at the end of each epoch.
-        explain: called before training with each value that was selected for the images and this machine.
+        explain: called before training with each value that was selected or measured for the images and this machine.
+        warn: called before training with a message for each number of the recipe that is far from the images'.
         page_interval_s: seconds between updates of the page, which take a few seconds each.
 
     Returns:
@@ -94,6 +96,7 @@ def train(
             root=root,
             report=report_progress,
             explain=explain,
+            warn=warn,
         )
     except BaseException:
         with suppress(Im2ImError):  # the error of the training is the one to report

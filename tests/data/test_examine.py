@@ -215,3 +215,18 @@ def test_a_name_that_is_nothing_but_counters_has_the_group_of_all_but_the_last()
         None,
         "exp",
     ]
+
+
+def test_greyscale_pictures_that_were_saved_in_colours_are_told(folder: Path, recipe_for: Make) -> None:
+    for path in sorted((folder / "images").iterdir()):
+        plane = (tifffile.imread(path) // 256).astype(np.uint8)
+        shift = np.uint8(path.stem == "a")
+        Image.fromarray(np.dstack([plane, plane, plane + shift])).save(path.with_suffix(".png"))
+        path.unlink()
+    [found] = [f for f in examine(recipe_for(folder)).findings if f.code == "grey-colours"]
+    assert "data.input_channels: [grey]" in found.message
+    assert "a" not in found.names
+    assert "b" in found.names
+    read = recipe_for(folder, input_channels=["grey"])
+    assert all(f.code != "grey-colours" for f in examine(read).findings)
+    assert all(f.code != "grey-colours" for f in examine(recipe_for(folder), voxels=False).findings)

@@ -18,6 +18,7 @@ RGBA = np.dstack([RGB, np.full((40, 50), 255, np.uint8)])
 PICTURES = {
     "rgb.png": lambda path: Image.fromarray(RGB).save(path),
     "rgba.png": lambda path: Image.fromarray(RGBA).save(path),
+    "rgb.bmp": lambda path: Image.fromarray(RGB).save(path),
     "rgb.tif": lambda path: tifffile.imwrite(path, RGB, photometric="rgb"),
     "planar.tif": lambda path: tifffile.imwrite(path, np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate"),
     "rgba.tif": lambda path: tifffile.imwrite(path, RGBA, photometric="rgb", extrasamples=["unassalpha"]),

@@ -126,7 +126,7 @@ def test_what_cannot_be_labels_of_an_image_is_refused(
     path = image_at(tmp_path / "a.zarr", "0.5", nuclei_2d)
     with pytest.raises(ImageError, match=r"is OME-Zarr 0.5, and labels of 0.4"):
         write_image(labels, path / "labels/nuclei", ome_zarr_version="0.4")
-    with pytest.raises(ImageError, match="labels are integers, not float32"):
+    with pytest.raises(ImageError, match="labels are float32, but label images hold integers"):
         write_image(labels.astype("float32"), path / "labels/nuclei")
     with pytest.raises(ImageError, match=r"nothing.zarr: there is no such OME-Zarr"):
         write_image(labels, tmp_path / "nothing.zarr/labels/nuclei")

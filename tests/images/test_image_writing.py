@@ -185,7 +185,7 @@ def test_a_full_disk_is_said_with_the_bytes_needed_and_free(tmp_path: Path, suff
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
     assert str(path) in done.stdout
     assert "disk is full" in done.stdout
-    assert "2,000,000 bytes" in done.stdout
+    assert "2 MiB uncompressed" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -228,7 +228,7 @@ def test_chunks_are_in_the_callers_order(tmp_path: Path) -> None:
         ({"axes": "zyx"}, "one size above zero"),
         ({"shape": (0, 5)}, "one size above zero"),
         ({"dtype": "complex64"}, "complex64 cannot be written"),
-        ({"dtype": "float32", "labels": True}, "labels are integers"),
+        ({"dtype": "float32", "labels": True}, "label images hold integers"),
         ({"pixel_size_um": {"y": -1.0}}, "above zero, not y -1.0"),
         ({"channel_names": ["a"]}, "do not fit"),
         ({"attributes": {"a": object()}}, "JSON"),

@@ -129,6 +129,16 @@ def test_an_mrc_with_its_axes_in_another_order_says_so(tmp_path: Path) -> None:
     assert open_image(path).dims == ("x", "y", "z")
 
 
+@pytest.mark.parametrize(("flags", "dtype"), [(0, "uint8"), (1, "int8")])
+def test_bytes_of_imod_are_unsigned_unless_a_flag_is_set(flags: int, dtype: str, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (4, 20, 30), np.uint8)
+    path = write_mrc(tmp_path / "a.mrc", voxels.view(np.int8))
+    content = bytearray(path.read_bytes())
+    content[152:160] = struct.pack("<2i", 1146047817, flags)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(open_image(path).values, voxels.view(dtype))
+
+
 def test_an_mrc_cut_short_is_refused(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "a.mrc", VOLUME)
     path.write_bytes(path.read_bytes()[:-10])

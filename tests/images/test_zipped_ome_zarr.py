@@ -10,6 +10,8 @@ import xarray as xr
 
 from im2im_zoo.core.errors import ImageError
 from im2im_zoo.images import missing_chunks, open_image, pixel_size_um, sources_of, stem_of, write_image
+from im2im_zoo.runtime.execute.fingerprint import image_fingerprint
+from im2im_zoo.runtime.execute.input_watch import InputWatch
 
 VOXELS = np.random.default_rng(0).integers(0, 2**16, (2, 5, 40, 48), np.uint16)
 
@@ -125,3 +127,16 @@ def test_levels_outside_of_a_zip_are_not_read(tmp_path: Path) -> None:
         )
     with pytest.raises(ImageError, match="outside of it"):
         open_image(tmp_path / "a.ozx")
+
+
+def test_a_change_of_the_zip_is_noticed_and_its_parts_are_told_apart(
+    zarr_folder: Path, tmp_path: Path
+) -> None:
+    path = zipped(zarr_folder, tmp_path / "a.ozx")
+    whole, part = open_image(path), open_image(f"{path}:/0")
+    assert image_fingerprint(whole) != image_fingerprint(part)
+    watch, before = InputWatch.of([part]), image_fingerprint(part)
+    assert watch.find_changed() is None
+    zipped(zarr_folder, path, method=zipfile.ZIP_DEFLATED)
+    assert watch.find_changed() == str(path)
+    assert image_fingerprint(open_image(f"{path}:/0")) != before

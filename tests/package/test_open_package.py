@@ -275,7 +275,8 @@ def test_an_rdf_that_names_a_file_outside_the_package_is_not_followed(folder):
             package.path(address)
 
 
-def test_an_old_description_is_upgraded(folder):
+@pytest.mark.parametrize("fixed", [False, True], ids=["parameterized", "fixed"])
+def test_an_old_description_is_upgraded(folder, fixed):
     axes = {"axes": "bcyx", "data_type": "float32", "data_range": ["-inf", "inf"]}
     old = {
         "format_version": "0.4.9",
@@ -310,10 +311,14 @@ def test_an_old_description_is_upgraded(folder):
         "test_outputs": ["test_output.npy"],
         "weights": {"torchscript": {"source": "weights.pt", "pytorch_version": "1.10"}},
     }
+    if fixed:
+        old["inputs"][0]["shape"] = old["outputs"][0]["shape"] = [1, 1, 64, 64]
     (folder / "rdf.yaml").write_text(yaml.safe_dump(old))
     package = open_package(folder)
     axis = package.inputs[0].axes[2]
-    assert (str(axis.id), axis.size.min, axis.size.step) == ("y", 64, 16)
+    assert str(axis.id) == "y"
+    assert axis.size == 64 if fixed else (axis.size.min, axis.size.step) == (64, 16)
+    assert len(package.outputs[0].axes[1].channel_names) == 1
     assert package.outputs[0].axes[2].halo == 16
     assert package.raw["format_version"] == "0.4.9"
 

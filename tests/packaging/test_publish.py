@@ -199,7 +199,7 @@ POOR = {
         (
             BARE,
             {
-                "maintainers": ("error", '--maintainer "NAME; github=USER"'),
+                "maintainers": ("error", '--maintainer "NAME:GITHUB_USER"'),
                 "license": ("error", "--license MIT"),
                 "description": ("error", "--description"),
                 "cite": ("error", "--cite"),

@@ -83,7 +83,7 @@ def test_an_override_of_one_number_keeps_the_rest_of_a_default_of_the_signature(
         (
             "data.pairing",
             "foo",
-            r"data\.pairing: .*'folders', 'suffixes', 'csv', 'channels', 'unpaired' or 'self'.*'foo'",
+            r"data\.pairing: .*'folders', 'suffixes', 'patterns', 'csv', 'channels', 'unpaired' or 'self'.*'foo'",
         ),
         ("data.patch_size", [64], r"data\.patch_size has 1 numbers, but input\.axes has the space axes y, x"),
         ("input.axes", "bcyq", r"input\.axes: .*'q' is not an axis"),

@@ -1,5 +1,6 @@
 """Grouping in blocks: the labels are those of the whole image, whatever the blocks."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,75 @@ def test_a_spiral_through_all_blocks_is_one_object(tmp_path: Path) -> None:
     labels, objects, _ = in_blocks(sample_of(mask, (5, 4), tmp_path, components))
     assert objects == 1
     np.testing.assert_array_equal(labels, mask[0])
+
+
+@settings(max_examples=30, phases=(Phase.explicit, Phase.generate))
+@given(
+    SEEDS,
+    cuts(),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from([0.1, 0.4, 0.7, 1.0]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.5, 0.8, 1.0]),
+    st.booleans(),
+)
+def test_filled_and_split_components_are_those_of_the_whole_image_with_any_blocks(
+    seed: int,
+    cut: tuple[Any, Any],
+    smooth: int,
+    part: float,
+    fill: bool,
+    split: bool,
+    neck: float,
+    long: bool,
+) -> None:
+    shape, block = cut
+    random = np.random.default_rng(seed)
+    maps = random.random((1, *shape)).astype(np.float32)
+    if smooth:
+        maps = ndimage.gaussian_filter(maps, (0, *(smooth,) * len(shape)))
+    kwargs = {
+        "threshold": float(np.quantile(maps, 1 - part)),
+        "min_size": int(random.integers(1, 7)),
+        "fill_holes": fill,
+        "split_touching": split,
+        "neck": neck,
+    }
+    if long:
+        kwargs["spacing"] = (2.3, *(1.0,) * (len(shape) - 1))
+    expected = components.group(maps, **kwargs)
+    with tempfile.TemporaryDirectory() as folder:
+        labels, objects, warnings = in_blocks(sample_of(maps, block, Path(folder), components, kwargs))
+    np.testing.assert_array_equal(labels, expected)
+    assert (objects, warnings) == (expected.max(), [])
+
+
+def test_objects_larger_than_blocks_are_filled_and_split_as_the_whole(tmp_path: Path) -> None:
+    y, x = np.indices((140, 220))
+    far = [np.hypot(y - 70, x - centre) for centre in (60, 150)]
+    mask = (np.minimum(*far) < 55) & (np.minimum(*far) > 9)
+    maps, kwargs = mask[None].astype(np.float32), {"fill_holes": True, "split_touching": True}
+    expected = components.group(maps, **kwargs)
+    assert expected.max() == 2
+    labels, _, _ = in_blocks(sample_of(maps, (20, 30), tmp_path, components, kwargs))
+    np.testing.assert_array_equal(labels, expected)
+    with pytest.raises(PlanError, match="objects of more than 64 voxels from border to centre"):
+        in_blocks(sample_of(maps, (20, 30), tmp_path / "little", components, kwargs, room=2_000_000))
+
+
+@pytest.mark.parametrize("stop_after", [0, 7, 16, 25, 33, 40])
+def test_split_components_are_resumed_at_the_next_block(tmp_path: Path, stop_after: int) -> None:
+    maps = ndimage.gaussian_filter(np.random.default_rng(3).random((1, 30, 40)), (0, 2, 2)).astype(np.float32)
+    kwargs = {"threshold": 0.48, "fill_holes": True, "split_touching": True}
+    sample = sample_of(maps, (15, 14), tmp_path, components, kwargs)
+    told = Told(np.zeros(sample.grid.shape, "uint32"), stop_after=stop_after)
+    with contextlib.suppress(KeyboardInterrupt):
+        in_blocks(sample, told=told)
+    again = Told(told.labels)
+    labels, _, _ = in_blocks(sample, done=told.done, told=again)
+    np.testing.assert_array_equal(labels, components.group(maps, **kwargs))
+    assert not told.done & again.done
 
 
 # EmbedSeg

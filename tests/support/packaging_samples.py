@@ -58,6 +58,7 @@ def tiny_recipe(ndim: int, task: str, **package: object) -> Recipe:
             "package": {
                 "description": "Finds nuclei in fluorescence images.",
                 "authors": [{"name": "Ada Lovelace", "github_user": KNOWN_USER}],
+                "license": "MIT",
                 "cite": [{"text": "A paper", "doi": "10.1234/abc"}],
                 "training_data": "Nuclei of the StarDist package.",
                 "documentation": "Trained on nothing: for tests.",

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 import tifffile
 from image_files import FILE as IMAGES
+from label_cases import FILE as LABELS
+from label_cases import label_cases
 from operation_cases import FILE as OPERATIONS
 from operation_cases import operation_cases
+from zarr_files import FILE as ZARRS
+from zarr_files import zarr_files
 
 WEB = IMAGES.parents[1]
 
@@ -34,6 +38,18 @@ def test_tiff_files_have_the_values_that_the_page_is_tested_with() -> None:
         array = tifffile.imread(io.BytesIO(base64.b64decode(one["file"])))
         assert list(array.reshape(-1, *array.shape[-2:]).shape) == [one["shape"][0], *one["shape"][2:]]
         assert array.ravel()[:: one["every"]].astype(float).tolist() == one["values"], one["name"]
+
+
+def test_zarr_files_have_the_values_that_the_page_is_tested_with() -> None:
+    stored = json.loads(ZARRS.read_text(encoding="utf-8"))["files"]
+    today = zarr_files()
+    for one, other in zip(stored, today, strict=True):
+        # Compressors may write other bytes tomorrow.
+        assert one | {"file": ""} == other | {"file": ""}
+
+
+def test_labels_are_those_that_the_page_is_tested_with() -> None:
+    assert json.loads(LABELS.read_text(encoding="utf-8")) == label_cases()
 
 
 def test_the_lock_file_names_no_server() -> None:

@@ -137,5 +137,6 @@ def test_it_prints_nothing_and_tells_what_it_does(
         progress=lambda stage, done, total: stages.add(stage),
     )
     assert capfd.readouterr() == ("", "")
-    assert messages[0] == f"Exporting to {tmp_path / 'package'}"
+    assert "left out the authors" in messages[0]
+    assert messages[1] == f"Exporting to {tmp_path / 'package'}"
     assert "tiles" in stages

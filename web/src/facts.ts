@@ -2,6 +2,7 @@
 
 import type { Operation } from "./operations";
 import type { Grid, PadMode } from "./tiling";
+import type { WatershedSettings } from "./watershed";
 
 export interface TensorFacts {
   id: string;
@@ -32,10 +33,12 @@ export interface Facts {
   x: AxisFacts;
   /** Why tiles differ from the whole image, if they do. */
   tilesDiffer: string | null;
+  /** How the package makes objects of the maps of an output. */
   instances:
     | null
     | { kind: "components"; output: string; channel: number; threshold: number; minSize: number }
-    | { kind: "program"; method: string };
+    | ({ kind: "watershed"; output: string } & WatershedSettings)
+    | { kind: "program"; output: string | null; method: string };
   /** Sizes and tolerance of the package's test tensors, whose values are parts of the page; null if they are too large. */
   test: { shape: number[]; expected: number[][]; absolute: number; relative: number; perMillion: number } | null;
   parts: Record<string, { bytes: number; chunks: number }>;

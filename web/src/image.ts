@@ -1,30 +1,25 @@
 /** Images as the page reads them: planes of channels with their exact values. */
 
 import { decode } from "fast-png";
+import type { ImageInfo } from "./protocol";
 import { type Dtype, message, UserError, type Values } from "./tensor";
 import { openTiff } from "./tiff";
+import { openZippedZarr } from "./zarr";
 
-export interface SourceImage {
-  format: string;
-  width: number;
-  height: number;
-  dtype: Dtype;
-  channels: number;
-  channelNames: (string | null)[];
-  /** Planes beside the channels: z positions and time points, z first. */
-  slices: number;
-  frames: number;
-  /** Micrometers of a pixel, if the file states them. */
-  pixelSize: { y: number; x: number } | null;
-  notes: string[];
+/** An open image. */
+export interface SourceImage extends ImageInfo {
   /** Return the values (y, x) of a channel of a plane. */
   read(channel: number, plane: number): Promise<Values>;
 }
 
-const TYPES_READ = "This page reads TIFF, PNG and JPEG";
+const TYPES_READ = "This page reads TIFF, PNG, JPEG and OME-Zarr";
 
-/** Open an image file. */
-export async function openImage(file: File): Promise<SourceImage> {
+/**
+ * Open an image file.
+ *
+ * @param level of a pyramid; null for the usual one.
+ */
+export async function openImage(file: File, level: number | null = null): Promise<SourceImage> {
   const head = new Uint8Array(await file.slice(0, 16).arrayBuffer());
   if (head.length === 0) throw new UserError(`${file.name} is empty: choose another file`);
   const text = String.fromCharCode(...head.slice(0, 8));
@@ -33,6 +28,7 @@ export async function openImage(file: File): Promise<SourceImage> {
   }
   if (text.startsWith("\x89PNG")) return openPng(file);
   if (head[0] === 0xff && head[1] === 0xd8) return openPicture(file, "JPEG");
+  if (text.startsWith("PK\x03\x04")) return openZippedZarr(file, level);
   throw new UserError(`${file.name} is no image that this page can read. ${TYPES_READ}: save it as one of these, e.g. with Fiji`);
 }
 

@@ -1,11 +1,14 @@
 /** The page: what users see and do. The work is done by the worker. */
 
+import { chosenFolder, droppedSource } from "./chosen";
 import { Cancelled, Client } from "./client";
+import { limitConnections } from "./connections";
 import { drawGrey, drawLabels, drawOverlay } from "./draw";
 import type { Facts } from "./facts";
 import { readFacts, readParts } from "./parts";
-import type { ImageInfo, Preview, RunResult, RunSettings } from "./protocol";
+import type { ImageInfo, Preview, RunResult, RunSettings, Source } from "./protocol";
 import { message, UserError } from "./tensor";
+import { nameOf, parseAddress } from "./zarrStores";
 
 const SMALLEST_TILE = 256;
 const FEW_PIXELS = 400;
@@ -19,7 +22,7 @@ function show(id: string, visible: boolean): void {
 }
 
 interface State {
-  source: File | "test" | null;
+  source: Source | null;
   info: ImageInfo | null;
   result: RunResult | null;
   /** Planes of the image that the result has, and the number of the output that it is. */
@@ -70,7 +73,7 @@ async function guarded(work: () => Promise<void>): Promise<void> {
     }
   } finally {
     show("progress", false);
-    show("cancel", false);
+    for (const id of ["cancel", "cancel-reading"]) show(id, false);
     element<HTMLButtonElement>("run").disabled = state.info === null;
   }
 }
@@ -116,13 +119,14 @@ function chosen(id: string, fallback = 0): number {
   return found === null ? fallback : Number(found.value);
 }
 
-async function openSource(source: File | "test"): Promise<void> {
+async function openSource(source: Source, level: number | null = null): Promise<void> {
   show("result", false);
   for (const id of ["image-info", "image-fields", "image-notes", "image-preview"]) show(id, false);
   Object.assign(state, { source: null, info: null, result: null });
   element<HTMLButtonElement>("run").disabled = true;
   status("Reading the image ...");
-  const info = await load(source);
+  show("cancel-reading", source.kind === "address");
+  const info = await load(source, level);
   const wanted = facts.input.channels.length;
   if (info.channels < wanted) {
     throw new UserError(
@@ -146,28 +150,36 @@ async function showPreview(): Promise<void> {
 
 /** Open the image again where a cancelled run has ended the worker. */
 async function ensureImage(): Promise<void> {
-  if (!client.isRunning && state.source !== null) await load(state.source);
+  if (!client.isRunning && state.source !== null) await load(state.source, state.info?.pyramid?.level ?? null);
 }
 
-async function load(source: File | "test"): Promise<ImageInfo> {
-  return source === "test" ? client.call("openTest") : client.call("open", source);
+/** Open an image. Before it is read, the page gives up all connections that this image does not need. */
+async function load(source: Source, level: number | null): Promise<ImageInfo> {
+  limitConnections(source.kind === "address" ? parseAddress(source.address).origin : null);
+  return client.call("open", source, level);
 }
 
-function showInfo(info: ImageInfo, source: File | "test"): void {
+function showInfo(info: ImageInfo, source: Source): void {
   const planes = info.slices * info.frames;
   const parts = [
-    source === "test" ? "Test image of the package" : source.name,
+    source.kind === "test" ? "Test image of the package" : source.name,
     `${info.width} x ${info.height} pixels`,
     info.dtype,
     info.channels > 1 ? `${info.channels} channels` : "",
     info.slices > 1 ? `${info.slices} slices` : "",
     info.frames > 1 ? `${info.frames} time points` : "",
-    source === "test" ? "" : info.format,
+    source.kind === "test" ? "" : info.format,
   ];
   element("image-info").textContent = parts.filter((part) => part !== "").join(", ");
   show("image-info", true);
   const fields = element("image-fields");
   fields.replaceChildren();
+  if (info.pyramid !== undefined && info.pyramid.levels.length > 1) {
+    const { levels, level } = info.pyramid;
+    const names = levels.map(({ width, height, fits }) => `${width} x ${height} pixels${fits ? "" : " (too large)"}`);
+    select(fields, "level", "Level", names, level, () => void guarded(() => openSource(source, chosen("level"))));
+    levels.forEach(({ fits }, i) => (element<HTMLSelectElement>("level").options[i]!.disabled = !fits));
+  }
   if (info.channels > facts.input.channels.length) {
     const names = Array.from({ length: info.channels }, (_, i) => (info.channelNames[i] ? `${i + 1}: ${info.channelNames[i]}` : `${i + 1}`));
     facts.input.channels.forEach((name, i) => select(fields, `channel-${i}`, `Channel for "${name}"`, names, i, () => void guarded(showPreview)));
@@ -305,7 +317,7 @@ async function refresh(): Promise<void> {
   state.resultView = await client.call("resultPreview", chosen("result-channel"), place);
   // Regions of a map that is no probability, such as a predicted stain, are no objects.
   const isProbability = state.resultView.low === 0 && state.resultView.high === 1;
-  show("objects", isProbability || facts.instances !== null);
+  show("objects", isProbability || instancesOf(state.output) !== null);
   draw();
 }
 
@@ -329,21 +341,34 @@ function draw(): void {
     labelView !== null ? "Objects, each in a colour of its own" : `${name}: black ${shorter(resultView.low)}, white ${shorter(resultView.high)}`;
 }
 
-function showObjects(): void {
+/** Return how the package makes objects of an output; null if it does not. */
+function instancesOf(output: number): Facts["instances"] {
   const { instances, outputs } = facts;
+  return instances === null || (instances.output !== null && instances.output !== outputs[output]!.id) ? null : instances;
+}
+
+function showObjects(): void {
+  const instances = instancesOf(state.output);
   const dtype = state.result!.dtype;
   const canCount = instances?.kind !== "program" && (dtype.startsWith("float") || dtype === "bool" || dtype === "uint8");
   show("objects-fields", canCount);
+  show("seed-field", instances?.kind === "watershed");
+  element("threshold-name").textContent = instances?.kind === "watershed" ? "Threshold of objects" : "Threshold";
   const note = element("objects-note");
   if (instances === null) {
     note.textContent = "Regions of the map above a threshold, each connected region counted as one. Objects that touch count as one.";
   } else if (instances.kind === "program") {
     note.textContent = `This package makes objects of its maps by ${instances.method}, which this page cannot do: use ${facts.command}.`;
+  } else if (instances.kind === "watershed") {
+    note.textContent = "The package defines objects by a watershed of its maps: they grow from seeds.";
+    element<HTMLInputElement>("threshold").value = String(instances.foregroundThreshold);
+    element<HTMLInputElement>("seed-threshold").value = String(instances.seedThreshold);
+    element<HTMLInputElement>("min-size").value = String(instances.minSize);
   } else {
     note.textContent = "The package defines objects as connected regions of the map above this threshold.";
     element<HTMLInputElement>("threshold").value = String(instances.threshold);
     element<HTMLInputElement>("min-size").value = String(instances.minSize);
-    if (outputs.length > 0 && state.result!.channels > 1) {
+    if (state.result!.channels > 1) {
       const channel = document.getElementById("result-channel") as HTMLSelectElement | null;
       if (channel !== null) channel.value = String(instances.channel);
     }
@@ -352,10 +377,20 @@ function showObjects(): void {
 
 async function count(): Promise<void> {
   // Not a number if the field is empty.
-  const threshold = element<HTMLInputElement>("threshold").valueAsNumber;
+  const [threshold, seedThreshold] = ["threshold", "seed-threshold"].map((id) => element<HTMLInputElement>(id).valueAsNumber) as [number, number];
   const minSize = Math.max(1, element<HTMLInputElement>("min-size").valueAsNumber || 1);
-  if (!Number.isFinite(threshold)) throw new UserError("the threshold is not a number: enter one, such as 0.5");
-  const found = await client.call("labels", { channel: chosen("result-channel"), plane: chosen("result-plane"), threshold, minSize });
+  const instances = instancesOf(state.output);
+  const isWatershed = instances?.kind === "watershed";
+  if (!Number.isFinite(threshold) || (isWatershed && !Number.isFinite(seedThreshold))) {
+    throw new UserError("the threshold is not a number: enter one, such as 0.5");
+  }
+  const plane = chosen("result-plane");
+  const found = await client.call(
+    "labels",
+    isWatershed
+      ? { ...instances, plane, seedThreshold, foregroundThreshold: threshold, minSize }
+      : { kind: "components", channel: chosen("result-channel"), plane, threshold, minSize },
+  );
   state.labelView = found.preview;
   element("objects-count").textContent = `${found.count.toLocaleString("en")} object${found.count === 1 ? "" : "s"}`;
   show("download-labels", true);
@@ -365,7 +400,7 @@ async function count(): Promise<void> {
 async function download(what: "result" | "labels"): Promise<void> {
   const blob = await client.call("tiff", what);
   const source = state.source;
-  const stem = source instanceof File ? source.name.replace(/\.[^.]+$/, "") : "test_image";
+  const stem = source === null || source.kind === "test" ? "test_image" : source.name.replace(/(\.ome)?(\.(zarr|tiff?))?\.[^.]+$/i, "");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = `${stem}_${what === "labels" ? "objects" : facts.outputs[state.output]!.id}.tif`;
@@ -399,8 +434,13 @@ function showFacts(): void {
   const { pixelSize } = facts.input;
   add("Input", `${facts.input.channels.join(", ")}${pixelSize === null ? "" : `; pixels of ${shorter(pixelSize.x)} ${pixelSize.unit}`}`);
   if (facts.outputs.length > 1) {
-    select(element("device").closest(".fields")!, "output", "Output", facts.outputs.map((output) => output.id), 0, () => undefined);
+    select(element("device").closest(".fields")!, "output", "Output", facts.outputs.map((output) => output.id), usualOutput(), () => undefined);
   }
+}
+
+/** Return the output that objects are made of, or the first. */
+function usualOutput(): number {
+  return Math.max(0, facts.outputs.findIndex((output) => output.id === facts.instances?.output));
 }
 
 function citation(text: string, url: string | null): string | Node {
@@ -415,13 +455,25 @@ function citation(text: string, url: string | null): string | Node {
 function connect(): void {
   const file = element<HTMLInputElement>("file");
   const drop = element("drop");
-  const choose = (source: File | "test"): void => {
+  const choose = (work: () => Promise<Source> | Source): void => {
     client.end();
-    void guarded(() => openSource(source));
+    void guarded(async () => openSource(await work()));
   };
   file.addEventListener("change", () => {
-    if (file.files?.[0]) choose(file.files[0]);
+    const [first] = file.files ?? [];
+    if (first) choose(() => ({ kind: "file", name: first.name, file: first }));
     file.value = "";
+  });
+  const folder = element<HTMLInputElement>("folder");
+  folder.addEventListener("change", () => {
+    const files = [...(folder.files ?? [])];
+    if (files.length > 0) choose(() => chosenFolder(files));
+    folder.value = "";
+  });
+  element("address-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const { value: address } = element<HTMLInputElement>("address");
+    choose(() => ({ kind: "address", name: nameOf(parseAddress(address)), address }));
   });
   addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -433,12 +485,12 @@ function connect(): void {
   addEventListener("drop", (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    const dropped = event.dataTransfer?.files[0];
-    if (dropped) choose(dropped);
+    const dropped = event.dataTransfer === null ? null : droppedSource(event.dataTransfer);
+    if (dropped !== null) choose(() => dropped);
   });
-  element("use-test").addEventListener("click", () => choose("test"));
+  element("use-test").addEventListener("click", () => choose(() => ({ kind: "test" })));
   element("run").addEventListener("click", () => void guarded(run));
-  element("cancel").addEventListener("click", () => client.end());
+  for (const id of ["cancel", "cancel-reading"]) element(id).addEventListener("click", () => client.end());
   element("count").addEventListener("click", () => void guarded(count));
   element("download").addEventListener("click", () => void guarded(() => download("result")));
   element("download-labels").addEventListener("click", () => void guarded(() => download("labels")));

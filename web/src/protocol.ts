@@ -3,9 +3,17 @@
 import type { Device } from "./network";
 import type { Difference } from "./predict";
 import type { Dtype } from "./tensor";
+import type { WatershedSettings } from "./watershed";
 
 /** Parts of the page, by their names. */
 export type Parts = Record<string, Blob>;
+
+/** Where an image is. A folder lists its files by their paths in it, with `/`. */
+export type Source =
+  | { kind: "test" }
+  | { kind: "file"; name: string; file: File }
+  | { kind: "folder"; name: string; files: [path: string, file: File][] }
+  | { kind: "address"; name: string; address: string };
 
 export interface ImageInfo {
   format: string;
@@ -14,10 +22,21 @@ export interface ImageInfo {
   dtype: Dtype;
   channels: number;
   channelNames: (string | null)[];
+  /** Planes beside the channels: z positions and time points, z first. */
   slices: number;
   frames: number;
+  /** Micrometers of a pixel, if the file states them. */
   pixelSize: { y: number; x: number } | null;
   notes: string[];
+  /** Of a pyramid: its levels, the finest first, and the number of this one. */
+  pyramid?: { levels: Level[]; level: number };
+}
+
+export interface Level {
+  width: number;
+  height: number;
+  /** Whether the page can run it. */
+  fits: boolean;
 }
 
 /** A reduced picture of a map: one value a pixel. */
@@ -52,17 +71,14 @@ export interface RunResult {
   notes: string[];
 }
 
-export interface LabelSettings {
-  channel: number;
-  plane: number;
-  threshold: number;
-  minSize: number;
-}
+export type LabelSettings = { plane: number } & (
+  | { kind: "components"; channel: number; threshold: number; minSize: number }
+  | ({ kind: "watershed" } & WatershedSettings)
+);
 
 export interface Calls {
   start: { args: [facts: string, parts: Parts]; result: null };
-  open: { args: [file: File]; result: ImageInfo };
-  openTest: { args: []; result: ImageInfo };
+  open: { args: [source: Source, level: number | null]; result: ImageInfo };
   preview: { args: [channel: number, plane: number]; result: Preview };
   run: { args: [settings: RunSettings]; result: RunResult };
   resultPreview: { args: [channel: number, plane: number]; result: Preview };

@@ -5,9 +5,11 @@ import type { Facts } from "./facts";
 import { openImage, type SourceImage } from "./image";
 import { type Device, hasWebGpu, Network, type Runtime } from "./network";
 import { checkTest, type Difference, type Plane, predict, tilingOf } from "./predict";
-import type { Calls, ImageInfo, LabelSettings, Parts, Preview, Reply, Request, RunResult, RunSettings } from "./protocol";
+import type { Calls, ImageInfo, LabelSettings, Parts, Preview, Reply, Request, RunResult, RunSettings, Source } from "./protocol";
 import { type Dtype, isDtype, isFloat, message, transpose, UserError, type Values } from "./tensor";
 import { writeTiff } from "./tiffWriter";
+import { watershed } from "./watershed";
+import { openZarr } from "./zarr";
 
 const PREVIEW_SIZE = 1024;
 
@@ -33,8 +35,7 @@ const calls: { [K in keyof Calls]: (...args: Calls[K]["args"]) => Promise<Calls[
     parts = given;
     return null;
   },
-  open: async (file) => infoOf((image = await openImage(file))),
-  openTest: async () => infoOf((image = await testImage())),
+  open: async (source, level) => infoOf((image = await openSource(source, level))),
   preview: async (channel, plane) => {
     const { width, height, dtype } = opened();
     return reduce(await opened().read(channel, plane), width, height, isProbability(dtype, null) ? "range" : "percentiles");
@@ -45,9 +46,13 @@ const calls: { [K in keyof Calls]: (...args: Calls[K]["args"]) => Promise<Calls[
     const values = planes[plane]![channel]!;
     return reduce(values, width, height, isProbability(dtype, values) ? "range" : "percentiles");
   },
-  labels: async ({ channel, plane, threshold, minSize }: LabelSettings) => {
+  labels: async (settings: LabelSettings) => {
     const { planes, width, height } = finished();
-    const found = components(planes[plane]![channel]!, height, width, threshold, minSize);
+    const maps = planes[settings.plane]!;
+    const found =
+      settings.kind === "watershed"
+        ? watershed(maps, height, width, settings)
+        : components(Float32Array.from(maps[settings.channel]!), height, width, settings.threshold, settings.minSize);
     labels = { values: found.values, width, height };
     return { count: found.count, preview: reduce(found.values, width, height, "labels") };
   },
@@ -60,6 +65,11 @@ const calls: { [K in keyof Calls]: (...args: Calls[K]["args"]) => Promise<Calls[
     return new Blob(writeTiff(planes.flat(), dtype, width, height, channels), { type: "image/tiff" });
   },
 };
+
+async function openSource(source: Source, level: number | null): Promise<SourceImage> {
+  if (source.kind === "test") return testImage();
+  return source.kind === "file" ? openImage(source.file, level) : openZarr(source, level);
+}
 
 function opened(): SourceImage {
   if (image === null) throw new UserError("there is no image: choose one first");

@@ -11,14 +11,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import DataError
+from im2im_zoo.core.sizes import LARGEST_WHOLE
 from im2im_zoo.data.pairing.matching import Side
 from im2im_zoo.processing import Pipeline
 from im2im_zoo.processing.blocks import read
 
 # Each map keeps a file open, and some systems allow only 256.
 _OPEN_MAPS = 96
-# float32 counts exactly up to here; beyond it, labels would merge.
-_LARGEST_LABEL = 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,10 +125,10 @@ def convert_to_float32(values: NDArray[np.generic], source: str, side: Side) -> 
     if (
         side != "cost"
         and values.dtype.kind in "iu"
-        and max(int(values.max()), -int(values.min())) > _LARGEST_LABEL
+        and max(int(values.max()), -int(values.min())) > LARGEST_WHOLE
     ):
         raise DataError(
-            f"{source}: float32 cannot represent all values above {_LARGEST_LABEL}, so labels would merge; "
+            f"{source}: float32 cannot represent all values above {LARGEST_WHOLE}, so labels would merge; "
             f"relabel the image from 1, or scale it in {side}.preprocessing"
         )
     result = values.astype(np.float32)

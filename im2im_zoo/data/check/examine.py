@@ -12,8 +12,9 @@ from im2im_zoo.data.check.image_rules import apply_rules
 from im2im_zoo.data.check.voxels import measure_voxels
 from im2im_zoo.data.pairing.image_pair import check_channels, check_image_pair, check_room, open_side_image
 from im2im_zoo.data.pairing.matching import Side
-from im2im_zoo.data.pairing.pairing import find_pairs
+from im2im_zoo.data.pairing.pairing import find_pairs, find_skipped
 from im2im_zoo.data.pairing.pairs import Pair, Pairs
+from im2im_zoo.data.statistics import list_far_numbers
 from im2im_zoo.images import Place
 from im2im_zoo.recipe import Recipe
 
@@ -47,7 +48,7 @@ def examine(recipe: Recipe, *, voxels: bool = True, progress: Progress | None = 
     except Im2ImError as error:  # also for a movie or a plate that cannot be opened
         return Examination((), (_finding_from_error("pairing", error),))
     examined: list[ExaminedImage] = []
-    found: list[DataFinding] = []
+    found: list[DataFinding] = [*_find_unpaired(recipe)]
     for name, part, sides, time in _list_entries(pairs):
         opened, wrong = _open(name, part, sides, time, recipe)
         examined += opened
@@ -55,8 +56,26 @@ def examine(recipe: Recipe, *, voxels: bool = True, progress: Progress | None = 
     found += _check_whole_set(examined, recipe)
     if voxels:
         examined = _measure_all(examined, progress)
+        found += _find_far_numbers(recipe)
     found += apply_rules(examined, recipe)
     return Examination(tuple(examined), tuple(sorted(found, key=lambda finding: finding.severity)))
+
+
+def _find_unpaired(recipe: Recipe) -> Iterator[DataFinding]:
+    """Find images that are left out because they have no partner."""
+    skipped = find_skipped(recipe.data)
+    if skipped:
+        message = "images without a partner are not used (data.skip_unpaired); add what is missing to train on them, too"
+        yield DataFinding("unpaired", "warning", message, tuple(map(str, skipped)))
+
+
+def _find_far_numbers(recipe: Recipe) -> Iterator[DataFinding]:
+    """Find stated means and standard deviations that are far from the images'; images without any are reported elsewhere."""
+    try:
+        for message in list_far_numbers(recipe):
+            yield DataFinding("far-numbers", "warning", message)
+    except Im2ImError:
+        return
 
 
 def _list_entries(pairs: Pairs) -> Iterator[tuple[str, Part, dict[Side, tuple[Place, ...]], int | None]]:

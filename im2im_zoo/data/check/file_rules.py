@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from im2im_zoo.data.check.finding import DataFinding, ExaminedImage, make_finding
 from im2im_zoo.data.pairing.matching import Side
@@ -65,7 +66,7 @@ def find_picture_formats(examined: Sequence[ExaminedImage], recipe: Recipe) -> I
         "class or object, in greyscale); a black and white mask that was saved in colours is read with data.target_channels: [grey], and "
         "one of the colours alone with data.target_channels: [red]",
         (
-            (entry, f"{entry.image.sizes['channel']} channels{_colours_text(entry.image)}")
+            (entry, f"{entry.image.sizes['channel']} channels{_colours_text(entry)}")
             for entry in targets
             if is_colour(entry.image)
             or ((f := _format(entry)) and f.is_picture and entry.image.sizes["channel"] in (3, 4))
@@ -79,8 +80,22 @@ def find_picture_formats(examined: Sequence[ExaminedImage], recipe: Recipe) -> I
     )
 
 
-def _colours_text(image: xr.DataArray) -> str:
-    """Return how many colours the middle of a picture has, for a message; "" if they are many, as in a photograph."""
+def find_grey_colours(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
+    """Find inputs that are greyscale pictures saved in colours: red, green and blue are equal."""
+    inputs = [
+        entry for entry in examined if entry.side == "input" and entry.voxels and is_colour(entry.image)
+    ]
+    yield from make_finding(
+        "grey-colours",
+        "warning",
+        "images are colour pictures, but red, green and blue are equal in the middle of each; read them as greyscale with "
+        "data.input_channels: [grey]",
+        ((entry, "") for entry in inputs if _is_grey(_read_colours(entry.image))),
+    )
+
+
+def _read_colours(image: xr.DataArray) -> NDArray[Any]:
+    """Return the different colours in the middle of a picture, in rows of its channels."""
     side = {
         axis: slice(max(0, n // 2 - _SIDE), n // 2 + _SIDE)
         for axis, n in image.sizes.items()
@@ -88,11 +103,21 @@ def _colours_text(image: xr.DataArray) -> str:
     }
     first = {axis: 0 for axis in image.dims if axis not in ("channel", "y", "x")}
     part = image.isel({**first, **side}).transpose("channel", "y", "x").to_numpy()
-    colours = np.unique(part.reshape(len(part), -1).T, axis=0)
+    return np.unique(part.reshape(len(part), -1).T, axis=0)
+
+
+def _is_grey(colours: NDArray[Any]) -> bool:
+    return bool((colours == colours[:, :1]).all())
+
+
+def _colours_text(entry: ExaminedImage) -> str:
+    """Return how many colours a picture has, for a message; "" if they are many, as in a photograph, or no voxels are to be read."""
+    if entry.voxels is None:
+        return ""
+    colours = _read_colours(entry.image)
     if len(colours) > _MOST_COLOURS:
         return ""
-    grey = ", all of them grey" if (colours == colours[:, :1]).all() else ""
-    return f", {len(colours)} colours{grey}"
+    return f", {len(colours)} colours{', all of them grey' if _is_grey(colours) else ''}"
 
 
 def _format(entry: ExaminedImage) -> ImageFormat | None:

@@ -3,7 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from im2im_zoo.data.check.file_rules import find_mixed_types, find_picture_formats, find_pixel_sizes
+from im2im_zoo.core.sizes import LARGEST_WHOLE
+from im2im_zoo.data.check.file_rules import (
+    find_grey_colours,
+    find_mixed_types,
+    find_picture_formats,
+    find_pixel_sizes,
+)
 from im2im_zoo.data.check.finding import DataFinding, ExaminedImage, Part, make_finding
 from im2im_zoo.data.check.voxels import VoxelStatistics
 from im2im_zoo.data.pairing.matching import Side
@@ -23,11 +29,13 @@ def apply_rules(examined: Sequence[ExaminedImage], recipe: Recipe) -> list[DataF
         _find_not_finite,
         _find_empty_targets,
         _find_bad_labels,
+        _find_large_values,
         _find_constant,
         _find_saturated,
         find_pixel_sizes,
         find_mixed_types,
         find_picture_formats,
+        find_grey_colours,
     )
     found = [finding for rule in rules for finding in rule(examined, recipe)]
     return sorted(found, key=lambda finding: finding.severity)
@@ -150,6 +158,25 @@ def _find_bad_labels(examined: Sequence[ExaminedImage], recipe: Recipe) -> Itera
         "if an image has several",
         ((entry, f"0 and {v.highest:g}") for entry, v in targets if v.is_binary and v.lowest == 0),
     )
+
+
+def _find_large_values(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:
+    """Find whole numbers that training refuses because float32 cannot represent them; the preprocessing may scale them."""
+    for side, operations in (
+        ("input", recipe.input.preprocessing),
+        ("target", recipe.target.preprocessing),
+    ):
+        yield from make_finding(
+            "large-values",
+            "warning" if operations else "error",
+            f"whole numbers above {LARGEST_WHOLE} cannot be told apart in float32, so labels would merge; relabel the images from 1, or "
+            f"scale them in {side}.preprocessing",
+            (
+                (entry, f"{v.highest:.0f}")
+                for entry, v in _select_measured(examined, side)  # type: ignore[arg-type]
+                if entry.image.dtype.kind in "iu" and max(v.highest, -v.lowest) > LARGEST_WHOLE
+            ),
+        )
 
 
 def _find_constant(examined: Sequence[ExaminedImage], recipe: Recipe) -> Iterator[DataFinding]:

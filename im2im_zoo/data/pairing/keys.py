@@ -27,6 +27,15 @@ def check_keys(data: Data) -> None:
             f"data.pairs are the rows of a table: set data.pairing: csv (it is {data.pairing}), and data.path to the folder that "
             f"their paths are relative to (it is {data.path})"
         )
+    if data.pairing == "patterns" and (data.input is None or data.target is None):
+        raise DataError(
+            "data.pairing: patterns needs data.input and data.target: give patterns with {name}, the part that the files of a "
+            "pair share, as in 'images/{name}' and 'masks/{name}_mask'"
+        )
+    if data.skip_unpaired and data.pairing not in ("folders", "suffixes", "patterns"):
+        raise DataError(f"data.skip_unpaired has no effect with data.pairing: {data.pairing}; remove it")
+    if data.ignore and data.pairing in ("csv", "channels", "unpaired"):
+        raise DataError(f"data.ignore has no effect with data.pairing: {data.pairing}; remove it")
     if len(set(data.inputs)) < len(data.inputs):
         raise DataError(f"data.input has the same entry twice: {', '.join(data.inputs)}; give each once")
     if data.pairing != "csv" and data.pairing != "channels" and not data.path.is_dir():

@@ -4,7 +4,7 @@ Only names matter, so the same files give the same pairs in the same order on ev
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,24 @@ from im2im_zoo.data.pairing.files import (
     list_images,
 )
 from im2im_zoo.data.pairing.keys import check_keys
-from im2im_zoo.data.pairing.matching import Matched, Side, list_subfolder, match_folders, match_suffixes
+from im2im_zoo.data.pairing.matching import (
+    FileChoice,
+    Matched,
+    Side,
+    Sides,
+    list_subfolder,
+    list_unpaired,
+    match_folders,
+    match_patterns,
+    match_suffixes,
+    sides_by_pattern,
+    sides_by_suffix,
+    sides_in_folders,
+)
 from im2im_zoo.data.pairing.pairs import PARTS, Pair, Pairs, refuse_overlap, split_time_points
+from im2im_zoo.data.pairing.recognition import find_targets
 from im2im_zoo.data.pairing.splitting import choose_validation, find_groups
-from im2im_zoo.data.pairing.table import make_table, parse_rows, read_table
+from im2im_zoo.data.pairing.table import Row, Table, make_table, parse_rows, read_table
 from im2im_zoo.images import Place
 from im2im_zoo.images.names import stem_of
 from im2im_zoo.images.registry import is_image_file
@@ -46,7 +60,7 @@ def find_pairs(data: Data, seed: int) -> Pairs:
     elif data.pairing == "unpaired":
         pairs = _find_unpaired(data, seed)
     elif data.split == "folders":
-        train, validation = (_find_in_folder(data.path / part, data) for part in PARTS)
+        train, validation = (_find_in_folder(data.path / part, data) for part in data.split_folders)
         pairs = _make_given_split(
             train, validation, *(_find_pair_groups(part, data) for part in (train, validation))
         )
@@ -56,6 +70,20 @@ def find_pairs(data: Data, seed: int) -> Pairs:
         pairs = _split_randomly(found, _find_pair_groups(found, data), data, seed)
     refuse_overlap(pairs)
     return replace(pairs, validation=_add_truth(pairs.validation, data)) if data.pairing == "self" else pairs
+
+
+def list_pairs(data: Data) -> tuple[Pair, ...]:
+    """List all pairs, whatever the split; of a movie, one for all time points.
+
+    Raises:
+        DataError: as `find_pairs`, but a single pair is listed.
+    """
+    check_keys(data)
+    whole = data.model_copy(update={"time_points": False})
+    if data.pairing == "csv":
+        return _read_pairs(whole)[0]
+    folders = [data.path / part for part in data.split_folders] if data.split == "folders" else [data.path]
+    return tuple(pair for folder in folders for pair in _find_in_folder(folder, whole))
 
 
 def _split_randomly(pairs: Sequence[Pair], groups: Sequence[str], data: Data, seed: int) -> Pairs:
@@ -112,15 +140,57 @@ def _find_in_folder(folder: Path, data: Data) -> tuple[Pair, ...]:
         stems = sorted(index_by_stem(files).items())
         same = (Pair(stem, path, path, path if data.has_cost else None) for stem, path in stems)
         return split_time_points(same, data)
-    cost: dict[Side, str] = {} if data.cost is None else {"cost": data.cost}
-    return split_time_points(_make_pairs(_match_files(folder, data, cost), data), data)
+    match = {"suffixes": match_suffixes, "patterns": match_patterns}.get(data.pairing, match_folders)
+    choice = FileChoice(data.ignore, data.skip_unpaired)
+    matched = [match(folder, names, choice) for names in _side_names(data)]
+    if data.pairing == "self":
+        _refuse_targets(matched)
+    return split_time_points(_make_pairs(matched, data), data)
 
 
-def _match_files(folder: Path, data: Data, cost: Mapping[Side, str]) -> list[Matched]:
-    """Match the files by name, once for each file that an input is joined from."""
+def _side_names(data: Data) -> list[Mapping[Side, str]]:
+    """Return subfolder, suffix or pattern of each side, once for each file that an input is joined from."""
     target: dict[Side, str] = {} if data.pairing == "self" else {"target": _target_name(data)}
-    match = match_suffixes if data.pairing == "suffixes" else match_folders
-    return [match(folder, {"input": name, **target, **cost}) for name in data.inputs]
+    cost: dict[Side, str] = {} if data.cost is None else {"cost": data.cost}
+    return [{"input": name, **target, **cost} for name in data.inputs]
+
+
+def _refuse_targets(matched: Sequence[Matched]) -> None:
+    """Refuse masks and other targets among images that are their own targets.
+
+    Raises:
+        DataError: by their names, files are the targets of others; the message lists them.
+    """
+    found = find_targets([files["input"] for names in matched for files in names.values()])
+    if found is not None:
+        raise DataError(
+            f"data.pairing: self: by their names, some images are the targets of others; set data.ignore: ['{found.wildcard}'] to "
+            f"train without them, or pair them (im2im-zoo new FOLDER):\n{format_file_list(found.files)}"
+        )
+
+
+def find_skipped(data: Data) -> list[Path]:
+    """List the images without partners that `data.skip_unpaired` leaves out.
+
+    Raises:
+        DataError: as `find_pairs`.
+    """
+    if not data.skip_unpaired or data.pairing not in ("folders", "suffixes", "patterns"):
+        return []
+    kinds: dict[str, Callable[[Path, Mapping[Side, str], FileChoice], Sides]] = {
+        "folders": sides_in_folders,
+        "suffixes": sides_by_suffix,
+        "patterns": sides_by_pattern,
+    }
+    folders = [data.path / part for part in data.split_folders] if data.split == "folders" else [data.path]
+    choice = FileChoice(data.ignore)
+    found = [
+        path
+        for folder in folders
+        for names in _side_names(data)
+        for path in list_unpaired(kinds[data.pairing](folder, names, choice))
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _target_name(data: Data) -> str:
@@ -160,7 +230,7 @@ def _add_truth(pairs: Sequence[Pair], data: Data) -> tuple[Pair, ...]:
         DataError: the folder in `data.target` does not exist.
     """
     name = _target_name(data)
-    folder = data.path / "val" if data.split == "folders" else data.path
+    folder = data.path / data.split_folders[1] if data.split == "folders" else data.path
     if data.target is None and not (folder / name).is_dir():
         return tuple(pairs)
     known = list_subfolder(folder, "target", name)
@@ -172,11 +242,11 @@ def _find_unpaired(data: Data, seed: int) -> Pairs:
     random = data.split == "random"
     if random:
         _refuse_unsplit_folders(data)
-    folder = data.path if random else data.path / "train"
+    folder = data.path if random else data.path / data.split_folders[0]
     sides: dict[Side, str] = {"input": data.inputs[0], "target": _target_name(data)}
     inputs, targets = (list_subfolder(folder, side, name) for side, name in sides.items())
     if not random:
-        validation = _make_pairs([match_folders(data.path / "val", sides)], data)
+        validation = _make_pairs([match_folders(data.path / data.split_folders[1], sides)], data)
         return Pairs((), validation, _sort_by_name(inputs), _sort_by_name(targets))
     common = sorted(inputs.keys() & targets.keys())
     most = min(len(inputs), len(targets)) - 1
@@ -197,7 +267,8 @@ def _sort_by_name(files: dict[str, Path]) -> tuple[Path, ...]:
     return tuple(files[name] for name in sorted(files))
 
 
-def _find_in_table(data: Data, seed: int) -> Pairs:
+def _read_pairs(data: Data) -> tuple[tuple[Pair, ...], list[Row], Table]:
+    """Read the pairs of a table, in its order."""
     table = make_table(data.pairs, data.path) if data.pairs else read_table(data.path)
     rows = parse_rows(
         table, data.inputs, _target_name(data), data.cost, data.group, with_split=data.split == "column"
@@ -208,10 +279,15 @@ def _find_in_table(data: Data, seed: int) -> Pairs:
             "data.time_points cannot be combined with data.pairing: csv; pair the movies by their names, or save each time point "
             "as a file"
         )
-    pairs = [
+    pairs = tuple(
         Pair(name, row.inputs[0], row.target, row.cost, more=row.inputs[1:])
         for name, row in zip(names, rows, strict=True)
-    ]
+    )
+    return pairs, rows, table
+
+
+def _find_in_table(data: Data, seed: int) -> Pairs:
+    pairs, rows, table = _read_pairs(data)
     groups = [row.group or _find_natural_group(pair) for row, pair in zip(rows, pairs, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: pairs[i].name)
     if data.split == "random":
@@ -236,7 +312,7 @@ def _make_unique_names(paths: Sequence[Place], root: Path) -> list[str]:
 
 
 def _refuse_unsplit_folders(data: Data) -> None:
-    if {*data.inputs, data.target} & set(PARTS):
+    if {*data.inputs, data.target} & set(PARTS) or data.pairing == "patterns":
         return
     if all((data.path / part).is_dir() for part in PARTS):
         raise DataError(

@@ -104,7 +104,7 @@ def _open(path: Path) -> Any:
     except ImportError as error:
         raise ImageError(
             f"{path}: files {f'with the suffix {path.suffix!r}' if path.suffix else 'without a suffix'} are read through bioio: {_INSTALL} and the plugin for it "
-            f"(bioio-czi, bioio-lif, bioio-nd2, ...); or export it as OME-TIFF or OME-Zarr"
+            f"(bioio-czi, bioio-lif, bioio-nd2, ...); or open it in Fiji, or the program of the microscope, and save it as TIFF or OME-TIFF"
         ) from error
     try:
         return BioImage(path)
@@ -112,5 +112,5 @@ def _open(path: Path) -> Any:
         said = " ".join(str(error).split())[:160]
         raise ImageError(
             f"{path}: bioio cannot read it ({type(error).__name__}: {said}); install the plugin for "
-            f"{path.suffix!r} ({_INSTALL}; bioio-bioformats reads most), or export it as OME-TIFF"
+            f"{path.suffix!r} ({_INSTALL}; bioio-bioformats reads most), or open it in Fiji and save it as TIFF"
         ) from error

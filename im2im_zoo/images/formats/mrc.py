@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from im2im_zoo.images.lazy import MappedSource, Source
 from im2im_zoo.images.metadata import ImageMetadata, known, micrometres, positive
 from im2im_zoo.images.optional_library import import_reader
 
+# Number by which IMOD marks its files, before its flags.
+_IMOD_STAMP = 1146047817
 _SPACE: dict[int, AxisName] = {1: "x", 2: "y", 3: "z"}
 
 
@@ -57,4 +60,11 @@ class Mrc(ImageFormat):
                 pixel_size_um=known(**sizes),
             )
             offset = int(data.offset) if isinstance(data, np.memmap) else 0
-            return MappedSource(path, tuple(map(int, data.shape)), data.dtype, offset), metadata
+            dtype = np.dtype("uint8") if _has_unsigned_bytes(header) else data.dtype
+            return MappedSource(path, tuple(map(int, data.shape)), dtype, offset), metadata
+
+
+def _has_unsigned_bytes(header: Any) -> bool:
+    """Return whether mode 0 means unsigned bytes, as in files of IMOD that do not set the flag for signed ones."""
+    stamp, flags = np.frombuffer(header.extra2.tobytes()[40:48], header.mode.dtype)
+    return int(header.mode) == 0 and int(stamp) == _IMOD_STAMP and not int(flags) & 1

@@ -1,4 +1,4 @@
-"""PNG and JPEG. They have no parts: an image is decoded whole at the first read, and written whole."""
+"""PNG, JPEG and BMP. They have no parts: an image is decoded whole at the first read, and written whole."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -50,6 +50,13 @@ class Png(_Raster):
         return lambda partial: write_png(image, partial, order)
 
 
+class Bmp(_Raster):
+    """BMP, which is only read."""
+
+    name = "BMP"
+    reads = (".bmp",)
+
+
 class Jpeg(_Raster):
     """JPEG, which is only read."""
 
@@ -59,7 +66,7 @@ class Jpeg(_Raster):
 
 
 def read_raster(path: Path, *, labels: bool = False) -> tuple[Source, ImageMetadata]:
-    """Open a PNG or JPEG: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
+    """Open a PNG, JPEG or BMP: y, x if it is grey, else y, x, channel. Resolution tags of these are for printing: ignored.
 
     Args:
         path: the file.

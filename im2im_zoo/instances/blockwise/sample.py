@@ -25,6 +25,7 @@ from im2im_zoo.instances.grouping import AnyGrouping, GroupFunction
 
 # Sides of the chunks of arrays that are read in parts, by number of axes.
 _CHUNK = {2: 512, 3: 64}
+_LOCAL = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,12 @@ class Sample:
             labels: ((z,) y, x), 0 for background, else the index of the object in `ids`, plus one.
             ids: of the objects, unique in the sample.
         """
-        self._local()[self.grid.region(number)] = labels
+        self._array(_LOCAL)[self.grid.region(number)] = labels
         self.save("ids", number, ids)
 
     def local(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Load the labels and ids of a block, as saved by `keep_local`."""
-        return np.asarray(self._local()[self.grid.region(number)]), np.array(self.load("ids", number))
+        return self.read_part(_LOCAL, self.grid.region(number)), np.array(self.load("ids", number))
 
     def keep_array(self, kind: str, name: object, array: NDArray[np.int32]) -> None:
         """Save an array that is read in parts."""
@@ -157,14 +158,27 @@ class Sample:
 
     def begin(self) -> None:
         """Create the array for the objects of blocks, unless it exists."""
+        self.begin_array(_LOCAL, "int32")
+
+    def begin_array(self, kind: str, dtype: str) -> None:
+        """Create an array of the sample's shape that is written block by block, unless it exists."""
         import zarr
 
-        path = self.folder / "local"
+        path = self.folder / kind
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             zarr.create_array(
-                store=str(path), shape=self.grid.shape, chunks=self.grid.block, dtype="int32", fill_value=0
+                store=str(path), shape=self.grid.shape, chunks=self.grid.block, dtype=dtype, fill_value=0
             )
+
+    def write_part(self, kind: str, region: Region, values: NDArray[Any]) -> None:
+        """Write a block of an array of `begin_array`."""
+        with writing_errors(self.folder / kind, values.nbytes):
+            self._array(kind)[region] = values
+
+    def read_part(self, kind: str, region: Region) -> NDArray[Any]:
+        """Load any region of an array of `begin_array`."""
+        return np.asarray(self._array(kind)[region])
 
     def check_room(self, needed: int, what: str) -> None:
         """Check that work fits the memory.
@@ -182,10 +196,10 @@ class Sample:
                 f"{bytes_text(needed)}; use more --memory, and start over with --restart"
             )
 
-    def _local(self) -> Any:
+    def _array(self, kind: str) -> Any:
         import zarr
 
-        return zarr.open_array(str(self.folder / "local"), mode="r+")
+        return zarr.open_array(str(self.folder / kind), mode="r+")
 
     def _path(self, kind: str, name: object) -> Path:
         return self.folder / kind / f"{name}.npy"

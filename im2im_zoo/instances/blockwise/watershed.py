@@ -14,14 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from im2im_zoo.instances.blockwise.components import (
-    Touching,
-    joined_steps,
-    keep_regions,
-    save_joined,
-    touching,
-)
+from im2im_zoo.instances.blockwise.components import joined_steps
 from im2im_zoo.instances.blockwise.grid import Region, face, relative
+from im2im_zoo.instances.blockwise.regions import Touching, keep_regions, save_joined, touching
 from im2im_zoo.instances.blockwise.sample import Sample, arguments
 from im2im_zoo.instances.blockwise.steps import Step
 from im2im_zoo.instances.methods import watershed

@@ -59,15 +59,18 @@ def parse_person(text: str, *, option: str) -> dict[str, str]:
 
 
 def parse_maintainer(text: str) -> dict[str, str]:
-    """Return the fields of a maintainer, who must have a GitHub user.
+    """Return the fields of a maintainer, who must have a GitHub user; `NAME:GITHUB_USER` is short for one.
 
     Raises:
         PackageError: it is malformed, or has no GitHub user.
     """
-    person = parse_person(text, option="--maintainer")
+    short = re.fullmatch(rf"([^;:=]+):\s*({_GITHUB})\s*", text)
+    person = parse_person(
+        text if short is None else f"{short[1].strip()}; github={short[2]}", option="--maintainer"
+    )
     if "github_user" not in person:
         raise PackageError(
-            f'--maintainer {text!r} has no GitHub user, which the format requires; give it as "Ada Lovelace; github=ada"'
+            f'--maintainer {text!r} has no GitHub user, which the format requires; give it as "Ada Lovelace:ada"'
         )
     return person
 

@@ -26,6 +26,7 @@ from im2im_zoo.packaging.export.output_folder import (
     remove_leftovers_of,
     write_zip,
 )
+from im2im_zoo.packaging.try_page import TRY_PAGE, refresh_page
 from im2im_zoo.packaging.validation.checks.format import check_files, check_format, check_unchanged
 
 # Receives the RDF's values and the folder of the copy; returns the new values. Files are changed by `replace_file`.
@@ -90,6 +91,8 @@ def rewrite_package(
                 return Rewritten(old, new, ())
             if new != old:
                 _write_rdf(copy, new, str(source))
+            if (page := refresh_page(staged, base.name)) is not None:
+                replace_file(staged / TRY_PAGE, page)
             _check_result(staged, root, source)
             _deliver(staged, places)
         except OSError as error:

@@ -100,6 +100,7 @@ def export_package(
     grid: Grid | None = None,
     opset: int = OPSET,
     mirrored_test_output: bool = False,
+    complete: Callable[[Path], None] | None = None,
 ) -> Exported:
     """Write a valid package whose weight formats all give the same result.
 
@@ -127,6 +128,8 @@ def export_package(
         grid: result of `network_grid` for the network and the weights (default: it is measured).
         opset: opset of the ONNX weights.
         mirrored_test_output: also write the output for the test input mirrored by the halo, as `test_output_mirrored.npy`.
+        complete: called with the folder of the valid package, before it is moved to `output`; it may write `try.html` there.
+
     Raises:
         PackageError: the output exists, there are no samples, the network cannot be packaged, or the result is
             invalid. Nothing is left at `output` or `zip_path` then.
@@ -167,6 +170,8 @@ def export_package(
         stated = Metrics(figures or {}, baselines or {}, portable)
         rdf, metrics = _write(context, provenance or {}, stated, measure)
         _check_valid(folder, allow_code=allow_code or "pytorch_state_dict" in weights)
+        if complete is not None:
+            complete(folder)
         deliver(folder, output, zip_path)
     except OSError as error:
         raise PackageError(

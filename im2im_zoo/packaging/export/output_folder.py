@@ -15,6 +15,7 @@ from im2im_zoo.core.atomic import (
     write_json,
 )
 from im2im_zoo.core.errors import PackageError
+from im2im_zoo.packaging.try_page import is_try_page
 
 
 def check_free(output: Path, zip_path: Path | None, overwrite: bool) -> None:
@@ -86,11 +87,11 @@ def _is_unfinished(output: Path, path: Path) -> bool:
 
 
 def write_zip(folder: Path, path: Path) -> None:
-    """Write the folder as a zip whose bytes depend on its files only: sorted, with one fixed time."""
+    """Write the package in a folder as a zip whose bytes depend on its files only: sorted, with one fixed time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         # Packages from others have folders, too.
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for file in sorted(p for p in folder.rglob("*") if p.is_file() and not is_try_page(folder, p)):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16

@@ -256,7 +256,13 @@ def _cell(column: Mapping[str, float], name: str) -> str:
 def _legal(rdf: Mapping[str, Any]) -> str:
     works = [f"- {c['text']} {_link(c)}" for c in rdf.get("cite", [])]
     authors = ", ".join(a["name"] for a in rdf.get("authors", []))
-    lines = ["## Licence and citation", f"Licence of the weights: {rdf['license']}."]
+    licence = rdf.get("license")
+    granted = (
+        f"Licence of the weights: {licence}."
+        if licence
+        else "The authors have chosen no licence yet: ask them before you use the weights."
+    )
+    lines = ["## Licence and citation", granted]
     if authors:
         lines.append(f"Authors: {authors}.")
     return "\n\n".join(lines + (["Please cite:", "\n".join(works)] if works else []))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from im2im_zoo.core.errors import PackageError, ProcessingError
 from im2im_zoo.core.hashing import sha256
 from im2im_zoo.engines import open_engine
+from im2im_zoo.images.colours import names_of
 from im2im_zoo.instances.grouping import Grouping
 from im2im_zoo.networks import Call, Grid, as_call, effective_halo
 from im2im_zoo.packaging.comparison import TOLERANCE, difference
@@ -220,7 +221,16 @@ def crop_to_show(context: ExportContext, grid: Grid, channels: int) -> Shown:
         result = labels_of(context.grouping.load(context.folder, allow_code=True), result).expand_dims(
             "channel"
         )
-    return Shown(image, result, sample.target.isel(part))
+    recipe, target = context.recipe, sample.target.isel(part)
+    names = recipe.output.channels or names_of(target)
+    return Shown(_named(image, recipe.input.channels), _named(result, names), _named(target, names))
+
+
+def _named(image: xr.DataArray, names: Sequence[str] | None) -> xr.DataArray:
+    """Return an image whose channels have names, so that red, green and blue are shown in their own colours."""
+    if names is None or len(names) != image.sizes["channel"]:
+        return image
+    return image.assign_coords(channel=list(names))
 
 
 def _output_of_crop(call: Call, array: NDArray[Any], grid: Grid) -> NDArray[Any]:

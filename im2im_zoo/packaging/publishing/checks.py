@@ -32,7 +32,7 @@ _ASKED_BY_REVIEWERS = (
 _OPTIONS: Mapping[str, str] = MappingProxyType(
     {
         "authors": '--author "NAME; affiliation=INSTITUTE; orcid=0000-0000-0000-0000; github=USER"',
-        "maintainers": '--maintainer "NAME; github=USER"',
+        "maintainers": '--maintainer "NAME:GITHUB_USER"',
         "description": '--description "INPUT, OUTPUT AND PURPOSE"',
         "cite": '--cite "AUTHORS YEAR: TITLE; doi=10.1234/5678"',
         "license": "--license MIT",

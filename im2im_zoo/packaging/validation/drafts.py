@@ -42,12 +42,13 @@ _CONTENT = {
 }
 _NETWORK = {"unet": "unet", "dynunet": "unet", "resnet": "resnet", "densenet": "densenet", "fnet": "unet"}
 _RULES = {
-    "authors": "who made the model: a list of {name, affiliation, orcid, github_user}",
-    "cite": "the work that describes the model or its data: a list of {text, doi} or {text, url}; until then it cites the method, the network and the software only",
-    "description": "what the model does and on which images, in a sentence or two",
-    "documentation": "Markdown on what it was trained on, and where it fails",
-    "training_data": "the bioimage.io id of the dataset, or a sentence saying where the images come from",
-    "maintainers": "who answers questions: a list of {name, github_user}",
+    "authors": "add who made the model: --author 'NAME; affiliation=INSTITUTE; orcid=0000-0000-0000-0000'",
+    "cite": "add the work that describes the model or its data: --cite 'TEXT; doi=10.1234/5678'; until then it cites the method, the network and the software only",
+    "description": "add what the model does and on which images, in a sentence or two: --description TEXT",
+    "documentation": "add Markdown on what it was trained on, and where it fails, to the recipe",
+    "license": "no licence given, so nobody may use it: add one with --license, e.g. CC-BY-4.0",
+    "training_data": "add the bioimage.io id of the dataset: --training-data ID, or a sentence on the origin of the images to the recipe",
+    "maintainers": "no maintainer given: add one with --maintainer NAME:GITHUB_USER",
 }
 
 
@@ -57,7 +58,7 @@ def missing_metadata(recipe: Recipe) -> tuple[Finding, ...]:
     for name, rule in _RULES.items():
         has_user = name == "maintainers" and any(a.github_user for a in recipe.package.authors)
         if not getattr(recipe.package, name) and not has_user:
-            found.append(Finding("warning", "missing_metadata", f"package.{name}", f"add {rule}"))
+            found.append(Finding("warning", "missing_metadata", f"package.{name}", rule))
     for category, tag in _tags_by_category(recipe).items():
         if tag is None:
             found.append(
@@ -65,7 +66,7 @@ def missing_metadata(recipe: Recipe) -> tuple[Finding, ...]:
                     "warning",
                     "missing_metadata",
                     "package.tags",
-                    f"add a tag of bioimage.io's category {category}: {', '.join(tag_categories()[category])}",
+                    f"add a tag of bioimage.io's category {category} by --tag: {', '.join(tag_categories()[category])}",
                 )
             )
     return tuple(found)

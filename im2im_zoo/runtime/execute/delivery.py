@@ -30,7 +30,7 @@ from im2im_zoo.images.write import ImageWriter
 from im2im_zoo.instances.blockwise.grid import BlockGrid
 from im2im_zoo.instances.blockwise.run import LABELS
 from im2im_zoo.instances.blockwise.sample import Code
-from im2im_zoo.instances.grouping import INSTANCES
+from im2im_zoo.instances.grouping import INSTANCES, AnyGrouping
 from im2im_zoo.instances.label_image import LabelImage
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.execute.completed import Result
@@ -310,6 +310,7 @@ def choose_delivery(
     paths: Sequence[Path],
     work: Path,
     settings: Settings,
+    grouping: AnyGrouping | None,
     *,
     overwrite: bool,
     allow_code: bool,
@@ -322,6 +323,7 @@ def choose_delivery(
         paths: of the outputs.
         work: the work folder.
         settings: of the prediction.
+        grouping: instance segmentation of the prediction, if any.
         overwrite: replace existing outputs.
         allow_code: whether Python code of the package may run.
 
@@ -329,7 +331,6 @@ def choose_delivery(
         PackageError: the function for instance segmentation cannot run or is not allowed to.
         ImageError: labels cannot be written to the path.
     """
-    grouping = package.grouping if settings.group else None
     ids = tuple(target.id for target in layout.outputs)
     if grouping is None and not settings.rescale:
         return Delivery(tuple(paths), work, overwrite, ids)

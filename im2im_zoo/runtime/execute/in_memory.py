@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.instances.blockwise.sample import Code
-from im2im_zoo.instances.grouping import INSTANCES
+from im2im_zoo.instances.grouping import INSTANCES, AnyGrouping
 from im2im_zoo.package import Package
 from im2im_zoo.runtime.execute.executors.in_process import InProcess
 from im2im_zoo.runtime.execute.instances import segment_instances
 from im2im_zoo.runtime.execute.outputs import LABEL_IMAGE, main_image, output_pixel_size, output_translation
 from im2im_zoo.runtime.execute.tile_stages import Progress, run_plan
+from im2im_zoo.runtime.layout.fixed_sizes import restrict_to_shapes
+from im2im_zoo.runtime.layout.mapping import map_axes
 from im2im_zoo.runtime.plan.plan import Plan
 from im2im_zoo.runtime.plan.planning import plan_prediction
 from im2im_zoo.runtime.prepare import Networks, Prepared
@@ -25,13 +27,19 @@ from im2im_zoo.runtime.settings import Resources, Settings
 
 
 def prepare_whole(
-    networks: Networks, images: Mapping[str, xr.DataArray], settings: Settings, resources: Resources
+    networks: Networks,
+    images: Mapping[str, xr.DataArray],
+    settings: Settings,
+    resources: Resources,
+    grouping: AnyGrouping | None = None,
 ) -> Prepared:
     """Open the network and plan one tile per sample, whatever memory it takes."""
     engine, reason = networks.open(settings, resources)
+    layout = map_axes(networks.package, images)
     plan = plan_prediction(
         networks.package,
         images,
+        layout=restrict_to_shapes(layout, getattr(engine, "input_shapes", None)),
         weights=engine.weights_format,
         backend=engine.backend,
         precision=engine.precision,
@@ -39,6 +47,7 @@ def prepare_whole(
         dtype=settings.dtype,
         whole=True,
         group=settings.group,
+        grouping=grouping,
     )
     return Prepared(plan, engine, reason)
 

@@ -7,6 +7,7 @@ segmented as a whole if the memory allows, else in blocks (`instances.blockwise`
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ _DTYPE = "uint32"
 _IDS_COPIES = 6
 # Additional bytes per voxel and axis, by method.
 _MORE = {"watershed": 100}
+# Additional bytes per voxel for components that are split.
+_MORE_TO_SPLIT = 140
 # Sides of the chunks of label images in blocks, by number of axes; the first with which a block fits the memory is used.
 _CHUNKS = {2: (1024, 512, 256), 3: (128, 64, 32)}
 # Largest block, in voxels.
@@ -61,20 +64,26 @@ class GroupPlan:
     chunk: int = 0
 
     @classmethod
-    def of(cls, package: "Package", layout: Layout, dtype: str | None = None) -> "GroupPlan | None":
+    def of(
+        cls,
+        package: "Package",
+        layout: Layout,
+        dtype: str | None = None,
+        grouping: AnyGrouping | None = None,
+    ) -> "GroupPlan | None":
         """Plan the instance segmentation of a package, as a whole; None if it has none.
 
         Args:
             package: the model.
             layout: of the images.
             dtype: of the label image (default: uint32).
+            grouping: to use instead of the package's.
 
         Raises:
             PlanError: the dtype is not an integer, or the size of the maps depends on the data.
         """
-        from im2im_zoo.instances.blockwise.run import is_exact
-
-        if package.grouping is None:
+        grouping = grouping or package.grouping
+        if grouping is None:
             return None
         (maps,) = layout.outputs
         if maps.image_shape is None:
@@ -88,24 +97,56 @@ class GroupPlan:
             for a, n in zip(maps.image_axes, maps.image_shape, strict=True)
             if a != "channel" or "channel" not in maps.axes
         }
-        scale, copies = package.grouping.scale, package.grouping.copies
+        scale = grouping.scale
         finer = {m.name: labels_size(m, scale[m.name]) for m in layout.network_axes if m.name in scale}
         shape |= finer
         space = space_axes(maps.axes)
         sizes = tuple(int(finer.get(a) or maps.sizes[a] or 1) for a in space)
-        of_maps, of_labels = 4 * int(maps.sizes.get("channel") or 1), 4
+        channels = int(maps.sizes.get("channel") or 1)
+        return cls.for_maps(
+            grouping, package.root, shape, dict(zip(space, sizes, strict=True)), channels, dtype
+        )
+
+    @classmethod
+    def for_maps(
+        cls,
+        grouping: AnyGrouping,
+        root: Path,
+        shape: Mapping[str, int],
+        sizes: Mapping[str, int],
+        channels: int,
+        dtype: str | None = None,
+    ) -> "GroupPlan":
+        """Plan the instance segmentation of maps, as a whole.
+
+        Args:
+            grouping: the method and its arguments.
+            root: folder of the package.
+            shape: voxels of the label image by axis.
+            sizes: voxels of one sample's labels by axis of (z,) y, x.
+            channels: number of the maps.
+            dtype: of the label image (default: uint32).
+
+        Raises:
+            PlanError: the dtype is not an integer.
+        """
+        from im2im_zoo.instances.blockwise.run import is_exact
+
+        scale, copies, method = grouping.scale, grouping.copies, grouping.method(root)
+        of_maps, of_labels = 4 * channels, 4
         each = -(-copies[0] * of_maps // math.prod(scale.values())) + copies[1] * of_labels
-        method = package.grouping.method(package.root)
-        each += _MORE.get(method or "", 0) * len(space)
+        each += _MORE.get(method or "", 0) * len(sizes)
+        if _is_split(grouping):
+            each += _MORE_TO_SPLIT
         return cls(
-            package.grouping,
-            space,
+            grouping,
+            tuple(sizes),
             tuple(shape),
             tuple(shape.values()),
             _labels_dtype(dtype),
-            sizes,
+            tuple(sizes.values()),
             each,
-            math.prod(sizes) * each,
+            math.prod(sizes.values()) * each,
             method,
             is_exact(method),
         )
@@ -156,7 +197,8 @@ class GroupPlan:
     @property
     def _surroundings(self) -> int:
         """Most voxels that are read for a block, as a multiple of its own."""
-        return 1 if self.exact else int(2 ** len(self.space))
+        is_alone = self.exact and not _is_split(self.grouping)
+        return 1 if is_alone else int(2 ** len(self.space))
 
     def _bytes_of(self, side: int) -> int:
         voxels = math.prod(min(side, n) for n in self.sizes)
@@ -179,6 +221,11 @@ def labels_size(axis: AxisMap, scale: int) -> int:
     """Return the voxels of the labels along an axis of the network; `scale` is labels' voxels per map voxel."""
     port = None if axis.network is None else axis.network.outputs[0]
     return axis.size if port is None else int(axis.size * port.scale * scale)
+
+
+def _is_split(grouping: AnyGrouping) -> bool:
+    """Return whether components are split, for which blocks are read with their surroundings."""
+    return bool(grouping.kwargs.get("split_touching"))
 
 
 def _labels_dtype(dtype: str | None) -> str:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from im2im_zoo.core.errors import PlanError
 from im2im_zoo.core.sizes import bytes_text, size_option
+from im2im_zoo.instances.grouping import AnyGrouping
 from im2im_zoo.runtime.layout.image_layout import AxisMap, Layout
 from im2im_zoo.runtime.layout.mapping import images_by_input, map_axes
 from im2im_zoo.runtime.plan.cutting import (
@@ -51,6 +52,7 @@ def plan_prediction(
     workers: int = 1,
     whole: bool = False,
     group: bool = True,
+    grouping: AnyGrouping | None = None,
     group_blocks: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
 ) -> Plan:
@@ -74,6 +76,7 @@ def plan_prediction(
         workers: processes that run tiles.
         whole: plan one tile per sample, regardless of the memory.
         group: whether maps are post-processed into instance labels, if the package can.
+        grouping: instance segmentation to use instead of the package's.
         group_blocks: blocks of an earlier plan (`GroupPlan.decisions`; default: as a whole if that fits `memory`).
         warnings: to include in the plan.
 
@@ -82,17 +85,17 @@ def plan_prediction(
     """
     given = images_by_input(package, images)
     layout = layout or map_axes(package, given)
-    grouping = GroupPlan.of(package, layout, dtype) if group else None
-    if grouping is None:
+    planned = GroupPlan.of(package, layout, dtype, grouping) if group else None
+    if planned is None:
         layout = _with_dtype(layout, dtype)
     chosen = _weights(package, weights)
     source: HaloSource
     halos, source = _halos(layout.network_axes, halo)
     cost = cost or Cost.guess(package.path(package.weights_entry(chosen)).stat().st_size)
     budget = default_budget() if memory is None else memory
-    memory_model = MemoryModel.of(package, layout, given, cost, budget, workers, blend, grouping)
-    if grouping is not None and not whole:
-        grouping, memory_model = _limit_grouping(grouping, memory_model, group_blocks)
+    memory_model = MemoryModel.of(package, layout, given, cost, budget, workers, blend, planned)
+    if planned is not None and not whole:
+        planned, memory_model = _limit_grouping(planned, memory_model, group_blocks)
     if cuts is not None:
         axes = tuple(axis_plan(m, **cuts[m.name]) for m in layout.network_axes)
     elif blend and not whole:
@@ -126,7 +129,7 @@ def plan_prediction(
         cost=cost,
         workers=workers,
         warnings=(*warnings, *(_no_halo(axes, source) if cut else ())),
-        grouping=grouping,
+        grouping=planned,
     )
 
 

@@ -21,6 +21,7 @@ from im2im_zoo.instances.grouping import Grouping
 from im2im_zoo.instances.library.grouping import LibraryGrouping
 from im2im_zoo.package import Package
 from im2im_zoo.package.reference import tolerance
+from im2im_zoo.packaging.try_page import page_metadata
 from im2im_zoo.runtime.layout.mapping import map_axes
 from im2im_zoo.runtime.layout.tensor_sizes import SizedAxis, Tensor, network_axes, tensors_of
 from im2im_zoo.runtime.layout.tiling import Grid
@@ -51,12 +52,13 @@ class PageContent:
     parts: Mapping[str, bytes]
 
 
-def page_content(package: Package, *, max_bytes: int) -> PageContent:
+def page_content(package: Package, *, max_bytes: int, name: str | None = None) -> PageContent:
     """Return the facts of a package and its parts.
 
     Args:
         package: the model.
         max_bytes: largest size of its weights.
+        name: how a user names the package in a command (default: its source, without folders of this machine).
 
     Raises:
         PackageError: a page cannot run it; the message has the reason and the remedy.
@@ -72,12 +74,7 @@ def page_content(package: Package, *, max_bytes: int) -> PageContent:
     halo, tiles_differ = _measure_halo(package, source)
     test, test_parts = _test_tensors(package)
     facts = {
-        "name": package.name,
-        "version": package.version,
-        "description": str(package.description.description or ""),
-        "authors": [str(author.name) for author in package.description.authors],
-        "citations": [_citation(entry) for entry in package.description.cite],
-        "license": None if package.description.license is None else str(package.description.license),
+        **page_metadata(package, name or _short_source(package)),
         "input": _tensor(package.inputs[0], source, source.spec.preprocessing)
         | {"pad": _pad_mode(package, source), "pixelSize": _pixel_size(package)},
         "outputs": [_tensor(t.spec, t, t.spec.postprocessing) for t in tensors.outputs],
@@ -86,7 +83,6 @@ def page_content(package: Package, *, max_bytes: int) -> PageContent:
         "tilesDiffer": tiles_differ,
         "instances": _instances(package),
         "test": test,
-        "command": f"im2im-zoo predict {_short_source(package)} IMAGE RESULT",
     }
     return PageContent(facts, {"weights": weights.read_bytes(), **test_parts})
 
@@ -223,26 +219,31 @@ def _pixel_size(package: Package) -> dict[str, Any] | None:
     return {name: sizes[name] for name in ("y", "x")} | {"unit": "µm"} if {"y", "x"} <= set(sizes) else None
 
 
-def _citation(entry: Any) -> dict[str, str | None]:
-    url = f"https://doi.org/{entry.doi}" if entry.doi else entry.url
-    return {"text": str(entry.text), "url": None if url is None else str(url)}
-
-
 def _instances(package: Package) -> dict[str, Any] | None:
     grouping = package.grouping
     if grouping is None:
         return None
-    if isinstance(grouping, Grouping) and grouping.method(package.root) == "components":
-        kwargs = grouping.kwargs
+    if not isinstance(grouping, Grouping):
+        return {"kind": "program", "output": None, "method": grouping.source}
+    method, kwargs = grouping.method(package.root), grouping.kwargs
+    common = {
+        "output": grouping.output,
+        "channel": int(kwargs.get("channel", 0)),
+        "minSize": int(kwargs.get("min_size", 1)),
+    }
+    if method == "components" and not (kwargs.get("fill_holes") or kwargs.get("split_touching")):
+        return {"kind": method, **common, "threshold": float(kwargs.get("threshold", 0.5))}
+    if method == "watershed":
         return {
-            "kind": "components",
-            "output": grouping.output,
-            "channel": int(kwargs.get("channel", 0)),
-            "threshold": float(kwargs.get("threshold", 0.5)),
-            "minSize": int(kwargs.get("min_size", 1)),
+            "kind": method,
+            **common,
+            "seedThreshold": float(kwargs.get("seed_threshold", 0.8)),
+            "foregroundThreshold": float(kwargs.get("foreground_threshold", 0.5)),
+            "boundary": kwargs.get("boundary"),
+            "affinities": kwargs.get("affinities"),
         }
-    method = grouping.method(package.root) if isinstance(grouping, Grouping) else None
-    return {"kind": "program", "method": f"the method {method}" if method else grouping.source}
+    named = f"the method {method}" if method else grouping.source
+    return {"kind": "program", "output": grouping.output, "method": named}
 
 
 def _test_tensors(package: Package) -> tuple[dict[str, Any] | None, dict[str, bytes]]:

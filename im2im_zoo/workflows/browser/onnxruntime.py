@@ -6,11 +6,11 @@ Version, address and SHA-256 are pinned in `onnxruntime.json`; a file that diffe
 import json
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from im2im_zoo.core.download import download
+from im2im_zoo.core.download import DownloadPolicy, download
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.hashing import sha256_of
 
@@ -53,13 +53,17 @@ def pinned() -> OnnxRuntimeWeb:
 
 
 def read_onnxruntime(
-    folder: Path | None = None, *, report: Callable[[int, int | None], None] | None = None
+    folder: Path | None = None,
+    *,
+    report: Callable[[int, int | None], None] | None = None,
+    timeout_s: float | None = None,
 ) -> dict[str, bytes]:
     """Return the files of onnxruntime-web that a page needs, by the names that the page has for them.
 
     Args:
         folder: `dist` of an installed npm package (default: that of the build in a checkout, else the download).
         report: called with the bytes received and the total, while it is downloaded.
+        timeout_s: seconds to wait for an answer or a further byte (default: that of `DownloadPolicy`).
 
     Raises:
         PackageError: the folder lacks a file or has another version, or the download fails.
@@ -72,7 +76,10 @@ def read_onnxruntime(
             return _from_folder(_BUILD, wanted)
         except PackageError:
             pass  # the build has another version
-    return _from_archive(download(wanted.url, sha256=wanted.sha256, report=report), wanted)
+    policy = DownloadPolicy.from_environment()
+    if timeout_s is not None:
+        policy = replace(policy, timeout_s=timeout_s)
+    return _from_archive(download(wanted.url, sha256=wanted.sha256, policy=policy, report=report), wanted)
 
 
 def _from_folder(folder: Path, wanted: OnnxRuntimeWeb) -> dict[str, bytes]:

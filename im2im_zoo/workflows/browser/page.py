@@ -1,14 +1,14 @@
 """Write the page of a package: the built application (`make web`), with the facts and parts of the package inside or beside it.
 
 Parts are compressed by gzip; inside the page they are written in base64, in pieces that every browser reads as text. The page's
-content security policy names its own script by hash and allows no connection, so nothing that is in it can send the image.
+content security policy names its own script by hash. Before an image is read, the page adds a policy without connections, or only to
+the server that the image comes from, so nothing that is in it can send the image elsewhere.
 """
 
 import base64
 import gzip
 import hashlib
 import html
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from im2im_zoo.core.atomic import atomic_file
-from im2im_zoo.core.errors import PackageError
-from im2im_zoo.core.finite_json import finite
-from im2im_zoo.package import Package
-from im2im_zoo.workflows.browser.facts import MAX_PAGE_BYTES, MAX_SERVED_BYTES, page_content
+from im2im_zoo.core.errors import Im2ImError, PackageError
+from im2im_zoo.package import Package, open_package
+from im2im_zoo.packaging.try_page import TRY_PAGE, json_for_html
+from im2im_zoo.workflows.browser.facts import (
+    MAX_PAGE_BYTES,
+    MAX_SERVED_BYTES,
+    PageContent,
+    page_content,
+)
 from im2im_zoo.workflows.browser.onnxruntime import read_onnxruntime
 
 _APPLICATION = Path(__file__).resolve().parents[2] / "web" / "app.html"
@@ -28,6 +33,8 @@ _HEAD, _PARTS = "<!--im2im-zoo:head-->", "<!--im2im-zoo:parts-->"
 # Bytes of one piece; a multiple of 3, so that the pieces of base64 need no padding.
 _PIECE = 12 * 1024**2
 _LEVEL = 6
+# Seconds to wait for a server that does not answer, where a page is wanted by default only.
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,11 @@ def collect_parts(
         PackageError: a page cannot run the package, or onnxruntime-web is not available.
     """
     content = page_content(package, max_bytes=MAX_SERVED_BYTES if served else MAX_PAGE_BYTES)
-    raw = {**content.parts, **read_onnxruntime(onnxruntime, report=report)}
+    return _pack(content, read_onnxruntime(onnxruntime, report=report))
+
+
+def _pack(content: PageContent, runtime: Mapping[str, bytes]) -> PageParts:
+    raw = {**content.parts, **runtime}
     packed = {name: gzip.compress(part, _LEVEL, mtime=0) for name, part in raw.items()}
     facts = {**content.facts, "version_of_page": metadata.version("im2im_zoo")}
     return PageParts(facts, packed, {name: len(part) for name, part in raw.items()})
@@ -103,7 +114,41 @@ def write_page(
         PackageError: the application is not built, a page cannot run the package, or the page cannot be written.
     """
     application = find_application()
-    parts = collect_parts(package, onnxruntime=onnxruntime, report=report)
+    return _write(application, collect_parts(package, onnxruntime=onnxruntime, report=report), path)
+
+
+def add_page(
+    folder: Path, output: Path, *, report: Callable[[int, int | None], None] | None = None
+) -> str | None:
+    """Write the page of a package into its folder, if it can be had without much waiting; else return why there is none.
+
+    Args:
+        folder: of the package; it may be moved to `output` afterwards.
+        output: what users call the folder.
+        report: called with the bytes received and the total, while onnxruntime-web is downloaded.
+
+    Returns:
+        None, or what is wrong and what to do.
+    """
+    command = f"im2im-zoo try {output} -o {output / TRY_PAGE}"
+    try:
+        application = find_application()
+    except PackageError as error:
+        return f"{error}, then {command}"
+    try:
+        with open_package(folder) as package:
+            content = page_content(package, max_bytes=MAX_PAGE_BYTES, name=output.name)
+    except Im2ImError as error:
+        return str(error).replace(str(folder), str(output))
+    try:
+        runtime = read_onnxruntime(report=report, timeout_s=_PATIENCE_S)
+        _write(application, _pack(content, runtime), folder / TRY_PAGE)
+    except PackageError as error:
+        return f"{error}; to write it later: {command}"
+    return None
+
+
+def _write(application: str, parts: PageParts, path: Path) -> int:
     before, after = fill_application(application, parts, embedded=True)
     try:
         with atomic_file(path) as file:
@@ -135,15 +180,18 @@ def fill_application(application: str, parts: PageParts, *, embedded: bool) -> t
         for name, part in parts.parts.items()
     }
     head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(_policy(application, embedded))}">\n'
-        f'    <script type="application/json" id="facts">{_json_for_html({**parts.facts, "parts": listed})}</script>'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(_policy(application))}">\n'
+        f'    <script type="application/json" id="facts">{json_for_html({**parts.facts, "parts": listed})}</script>'
     )
     before, _, after = application.replace(_HEAD, head).partition(_PARTS)
     return before, after
 
 
-def _policy(application: str, embedded: bool) -> str:
-    """Return the content security policy: only the scripts and styles that are in the page, and no connections."""
+def _policy(application: str) -> str:
+    """Return the content security policy: only the scripts and styles that are in the page.
+
+    Connections are for images by address. The page forbids them itself before it reads an image (`web/src/connections.ts`).
+    """
     scripts = re.findall(r'<script type="module">(.*?)</script>', application, re.DOTALL)
     styles = re.findall(r"<style>(.*?)</style>", application, re.DOTALL)
     return "; ".join(
@@ -153,7 +201,7 @@ def _policy(application: str, embedded: bool) -> str:
             f"style-src {' '.join(map(_hash, styles))}",
             "worker-src blob:",
             "img-src blob: data:",
-            "connect-src 'none'" if embedded else "connect-src 'self'",
+            "connect-src http: https:",
             "form-action 'none'",
             "base-uri 'none'",
         )
@@ -162,12 +210,6 @@ def _policy(application: str, embedded: bool) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _json_for_html(content: Mapping[str, Any]) -> str:
-    """Return JSON that cannot end the element it is in."""
-    text = json.dumps(finite(content), allow_nan=False, ensure_ascii=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _elements(name: str, part: bytes) -> Iterator[bytes]:

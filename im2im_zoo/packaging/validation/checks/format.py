@@ -12,6 +12,7 @@ from typing import Any
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.core.nested import walk_values
 from im2im_zoo.package import Package
+from im2im_zoo.package.format_0_4 import make_convertible
 from im2im_zoo.package.hashes import check_hashes
 from im2im_zoo.packaging.validation.findings import Finding, Severity
 
@@ -120,7 +121,7 @@ def _described(package: Package, raw: dict[str, Any], *, files: bool) -> Any:
         update_hashes=files,
         progressbar=False,
     )
-    return build_description(copy.deepcopy(raw), context=context, format_version="latest")
+    return build_description(make_convertible(raw), context=context, format_version="latest")
 
 
 def _read(package: Package, raw: dict[str, Any], *, files: bool) -> list[Finding]:

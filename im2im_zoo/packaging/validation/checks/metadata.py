@@ -28,7 +28,7 @@ def check_metadata(package: Package) -> list[Finding]:
         warn(
             "maintainers",
             "maintainers",
-            "nobody can be asked about it: list who looks after the model, {name, github_user}",
+            "no maintainer given: add one with --maintainer NAME:GITHUB_USER",
         )
     if len(str(description.description or "")) < _SHORT:
         message = "it is too short: describe input, output and purpose in one or two sentences"

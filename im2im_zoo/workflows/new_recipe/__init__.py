@@ -1,0 +1,1 @@
+"""A recipe of the user's own, written for the images of a folder."""
