@@ -99,9 +99,7 @@ class ImageSurvey:
             pairs = zip(self.space, self.extents.pixel_size, strict=True)
             rows.append(("pixel size", ", ".join(f"{a} {size:g} µm" for a, size in pairs)))
         if self.fields.get("input_channels") == ["grey"]:
-            rows.append(
-                ("note", "some images are colour pictures and others grey; all are read as grey")
-            )
+            rows.append(("note", "some images are colour pictures and others grey; all are read as grey"))
         if self.layout.has_targets:
             rows.append(("targets", f"{self._target_words()}, {self.dtypes[1]}"))
         rows += _statistics_rows("intensities", self.images)
