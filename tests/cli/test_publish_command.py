@@ -34,7 +34,7 @@ def test_a_dry_run_lists_every_file_and_field_and_needs_no_token(complete: Path,
 def test_a_dry_run_of_the_packaged_model_names_what_is_missing(cli: "Cli") -> None:
     done = cli("publish", "nuclei_2d", "--to", "bioimage.io", "--dry-run")
     assert done.code == 1
-    assert 'im2im-zoo edit nuclei_2d --maintainer "NAME; github=USER"' in done.out
+    assert 'im2im-zoo edit nuclei_2d --maintainer "NAME:GITHUB_USER"' in done.out
     assert "Nothing was sent" in done.err
 
 
