@@ -59,7 +59,7 @@ def test_too_little_memory_is_refused_before_the_network_is_loaded(
     monkeypatch.setattr(Networks, "open", fail)
     image = xr.DataArray(np.ones((60, 60), np.float32), dims=("y", "x"))
     for memory in ("1kB", "100MB"):
-        with pytest.raises(PlanError, match=r"is not enough.*pass --memory with more than \d+MB"):
+        with pytest.raises(PlanError, match=r"is not enough.*pass --memory with more than [\d.]+[MG]B"):
             predict(unet_2d, image, tmp_path / "out.tif", memory=memory)
         with pytest.raises(PlanError, match="is not enough"):
             open_package_model(unet_2d).plan(image, resources=Resources(memory=memory))
