@@ -10,6 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from im2im_zoo.data import open_validation_pairs
+from im2im_zoo.data.statistics import fill_statistics
 from im2im_zoo.engines import Engine
 from im2im_zoo.package import open_package
 from im2im_zoo.package.reference import Reference
@@ -53,7 +54,7 @@ class Packaged:
 def package_of(name: str, folder: Path) -> Packaged:
     """The package of a recipe that was not trained."""
     images = write_samples(name, folder / "images")
-    recipe = load_recipe(name, [("data.path", str(images))])
+    recipe = fill_statistics(load_recipe(name, [("data.path", str(images))])).recipe
     torch.manual_seed(0)
     framework = build_framework(recipe).eval()
     network = framework.exported_network().eval()

@@ -5,6 +5,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from torch import nn
 from im2im_zoo.core.errors import PackageError
 from im2im_zoo.package import open_package
 from im2im_zoo.packaging import Exported, export_package, validate_package
+from im2im_zoo.recipe.load import load_recipe
 from im2im_zoo.runtime.rescale import model_pixel_size_um
 
 CASES = [(2, "semantic"), (2, "regression"), (3, "semantic"), (3, "regression")]
@@ -300,3 +302,14 @@ def test_export_shows_no_warning_of_torch_and_keeps_the_network_as_it_was(
         export_package(network, recipe, [pair_2d], tmp_path / "p", figures={})
     assert network.training
     assert differing(network.state_dict(), before) == []
+
+
+def test_numbers_that_training_measures_have_to_be_there(tmp_path: Path) -> None:
+    sample: Any = object()
+    with pytest.raises(
+        PackageError, match=r"input\.preprocessing has a standardisation without mean and std"
+    ):
+        export_package(
+            nn.Identity(), load_recipe("denoising_n2v_2d"), [sample], tmp_path / "package", figures={}
+        )
+    assert not list(tmp_path.iterdir())

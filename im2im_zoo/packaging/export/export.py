@@ -51,6 +51,7 @@ from im2im_zoo.packaging.validation.validate import validate_package
 from im2im_zoo.recipe import Recipe
 from im2im_zoo.recipe.components import Component
 from im2im_zoo.recipe.load import dump_recipe
+from im2im_zoo.recipe.measured import MeasuredSide, find_open
 
 if TYPE_CHECKING:
     from torch import nn
@@ -138,6 +139,13 @@ def export_package(
     check_free(output, zip_path, overwrite)
     if not samples:
         raise PackageError("a package needs at least one held-out image for its test tensors: give `samples`")
+    sides: tuple[MeasuredSide, ...] = ("input", "target")
+    for side in sides:
+        if find_open(recipe, side) is not None:
+            raise PackageError(
+                f"{side}.preprocessing has a standardisation without mean and std, which training measures: export the recipe "
+                "of the run, or give the numbers"
+            )
     output.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers_of(output, zip_path)
     folder = hidden_sibling(output, "partial")
