@@ -170,3 +170,8 @@ def test_a_folder_that_cannot_be_told_names_its_folders(tmp_path: Path) -> None:
         recognize(tmp_path)
     with pytest.raises(DataError, match="there are no images"):
         recognize(touch(tmp_path / "empty", []) if (tmp_path / "empty").mkdir() is None else tmp_path)
+
+
+def test_a_pattern_of_images_alone_is_refused_and_not_ignored(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="give --targets"):
+        recognize(tmp_path, "{name}.tif")

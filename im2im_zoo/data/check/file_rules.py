@@ -18,7 +18,7 @@ from im2im_zoo.recipe import Recipe
 
 # Relative difference of pixel sizes above which objects look larger or smaller than in the other images.
 _PIXEL_TOLERANCE = 0.05
-# Half of the side of the part in which the colours of a picture are counted, and the most that are told.
+# Half of the side of the part in which the colours of a picture are counted, and the most that are counted.
 _SIDE, _MOST_COLOURS = 512, 256
 
 

@@ -230,7 +230,12 @@ def recognize(
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return _recognize_table(path, inputs, targets)
     if not path.is_dir():
-        raise DataError(f"{path}: there is no such recipe, folder or table")
+        raise DataError(f"{path}: there is no such recipe, folder or table; check the path")
+    if inputs is not None and targets is None:
+        raise DataError(
+            f"the pattern of images ({inputs}) is used with one of targets only: give --targets '{NAME}_mask.tif' as well, or leave "
+            "both out"
+        )
     if targets is not None:
         if not is_pattern(targets) or not is_pattern(inputs):
             raise DataError(
